@@ -1,0 +1,29 @@
+//! What the XDP program and the daemon agree on.
+//!
+//! Map keys and values ([`abi`]), the reasons a frame is refused ([`reason`]),
+//! the flow hash ([`hash`]) and incremental checksums ([`checksum`]). One
+//! definition serves both sides; sizes are asserted at compile time, and
+//! [`ABI_VERSION`] moves with every change to them, because the maps outlive
+//! the process that made them.
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod checksum;
+pub mod hash;
+pub mod reason;
+
+/// Version of the map layout. Names the directory the maps are pinned in.
+pub const ABI_VERSION: u32 = 1;
+
+/// Entries of a Maglev lookup table. Prime, and at least 100 × the largest
+/// number of backends that should share evenly (Maglev, NSDI 2016, section 5.3).
+pub const TABLE_SLOTS: usize = 65_537;
+
+/// Service ids run from 0 to this, exclusive.
+pub const MAX_SERVICES: u32 = 1024;
+
+/// Backend ids run from 0 to this, exclusive.
+pub const MAX_BACKENDS: u32 = 16_384;
+
+/// A table slot that names no backend.
+pub const NO_BACKEND: u16 = u16::MAX;

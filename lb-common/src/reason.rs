@@ -1,0 +1,82 @@
+//! Why a frame for a VIP was not forwarded.
+
+/// Every reason, in one list. The number is the index into `DROPS`, at
+/// `service id × Reason::COUNT + reason`.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Lengths in the headers contradict each other or the frame.
+    Malformed = 0,
+    /// First fragment of a datagram for the VIP.
+    Fragment = 1,
+    /// IPv4 options.
+    IpOptions = 2,
+    /// TTL would reach 0.
+    Ttl = 3,
+    /// A source address that no client can have.
+    Martian = 4,
+    /// TCP flags that no stack sends.
+    Flags = 5,
+    /// No backend may serve.
+    NoBackend = 6,
+    /// Every NAT port that was tried is taken.
+    NatPorts = 7,
+    /// The backend's next hop is not resolved.
+    Neighbour = 8,
+    /// Not a SYN, and of no known connection: answered by a reset.
+    NoFlow = 9,
+    /// The flow tables refused an entry.
+    TableFull = 10,
+    /// The table still names a backend that was just ejected, on every try; the
+    /// client's next SYN finds the new table.
+    Swapping = 11,
+}
+
+impl Reason {
+    pub const COUNT: usize = 12;
+
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Malformed,
+        Self::Fragment,
+        Self::IpOptions,
+        Self::Ttl,
+        Self::Martian,
+        Self::Flags,
+        Self::NoBackend,
+        Self::NatPorts,
+        Self::Neighbour,
+        Self::NoFlow,
+        Self::TableFull,
+        Self::Swapping,
+    ];
+
+    /// Its name in status, metrics and events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Fragment => "fragment",
+            Self::IpOptions => "ip_options",
+            Self::Ttl => "ttl",
+            Self::Martian => "martian",
+            Self::Flags => "flags",
+            Self::NoBackend => "no_backend",
+            Self::NatPorts => "nat_ports",
+            Self::Neighbour => "neighbour",
+            Self::NoFlow => "no_flow",
+            Self::TableFull => "table_full",
+            Self::Swapping => "swapping",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_dense() {
+        for (i, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
+        }
+    }
+}

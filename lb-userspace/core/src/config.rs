@@ -1,0 +1,181 @@
+//! The configuration as the engine takes it: parsed, checked, with every default filled in.
+//!
+//! `lb_userspace::config` makes these from TOML; nothing here is validated again.
+//! Key names, units and defaults are those of the TOML file.
+
+use std::{net::SocketAddr, ops::RangeInclusive};
+
+use crate::time::Millis;
+
+/// All services, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    pub services: Vec<Service>,
+}
+
+/// A VIP with its policy and its backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    pub vip: SocketAddr,
+    pub mode: Mode,
+    pub no_backend: NoBackend,
+    /// Mirror response heads and account their status.
+    pub evidence: bool,
+    /// At least one; names and addresses are unique within the service.
+    pub backends: Vec<Backend>,
+    pub probe: Option<Probe>,
+    pub breaker: Breaker,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub name: String,
+    pub address: SocketAddr,
+    /// 1..=65535, relative to the other backends of the service. Default 100.
+    pub weight: u16,
+}
+
+/// How frames reach a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Source and destination are translated.
+    #[default]
+    Nat,
+}
+
+/// What a new connection meets when no backend may serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoBackend {
+    /// A TCP reset.
+    #[default]
+    Reset,
+    /// Silence.
+    Drop,
+    /// All backends that are not disabled and not probe-`down` are used, whatever the breaker says.
+    Any,
+}
+
+/// An active probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub kind: ProbeKind,
+    /// Between the starts of two probes of one backend. Default 2 s.
+    pub interval: Millis,
+    /// Default 1 s; never above `interval`.
+    pub timeout: Millis,
+    /// Passes in a row that bring a backend up. Default 2.
+    pub rise: u32,
+    /// Failures in a row that take it down. Default 3.
+    pub fall: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// A TCP handshake.
+    Tcp,
+    /// An HTTP/1.1 request.
+    Http(HttpProbe),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// Default `GET`.
+    pub method: String,
+    /// Default `/`.
+    pub path: String,
+    /// `Host` header. Default: the backend's address and port.
+    pub host: Option<String>,
+    /// Extra request headers.
+    pub headers: Vec<(String, String)>,
+    /// Statuses that pass. Default 200-399.
+    pub expect: Vec<RangeInclusive<u16>>,
+}
+
+/// `[service.NAME.breaker]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// `false`: decide and report, but move nothing. Default true.
+    pub enforce: bool,
+    /// Failures in a row that eject. 0: off. Default 5.
+    pub consecutive_5xx: u32,
+    /// Statuses that are failures. Default 500-599.
+    pub errors: Vec<RangeInclusive<u16>>,
+    /// Between sweeps. Default 10 s.
+    pub interval: Millis,
+    /// Default 30 s.
+    pub base_ejection_time: Millis,
+    /// Default: the larger of 300 s and the base.
+    pub max_ejection_time: Millis,
+    /// Upper bound of what is added at random to each ejection. Default 0.
+    pub max_ejection_time_jitter: Millis,
+    /// Default 50.
+    pub max_ejection_percent: u8,
+    /// Eject one backend whatever the ceiling says. Default false.
+    pub always_eject_one: bool,
+    /// Backends that must still serve after an ejection. Default 1.
+    pub min_serving: u32,
+    /// New connections offered to a half-open backend per sweep. 0: no half-open. Default 3.
+    pub half_open_trials: u32,
+    /// Good outcomes in a row that readmit. Default: `half_open_trials`.
+    pub half_open_successes: u32,
+    /// After which an undecided budget is renewed. Default: `interval`.
+    pub half_open_timeout: Millis,
+    /// What becomes of a half-open backend that no traffic reaches.
+    pub half_open_exit: HalfOpenExit,
+    /// With a probe: only a backend that is `up` comes back. Default true.
+    pub probe_readmits: bool,
+    pub backoff_decay: BackoffDecay,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HalfOpenExit {
+    /// Close after three sweeps without any outcome.
+    #[default]
+    Close,
+    Wait,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackoffDecay {
+    /// The ejection number falls only in sweeps that finished with responses and without a detection.
+    #[default]
+    Evidence,
+    /// It falls in every sweep at least one interval after the return, as in Envoy.
+    Time,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            enforce: true,
+            consecutive_5xx: 5,
+            errors: vec![500..=599],
+            interval: Millis::secs(10),
+            base_ejection_time: Millis::secs(30),
+            max_ejection_time: Millis::secs(300),
+            max_ejection_time_jitter: Millis(0),
+            max_ejection_percent: 50,
+            always_eject_one: false,
+            min_serving: 1,
+            half_open_trials: 3,
+            half_open_successes: 3,
+            half_open_timeout: Millis::secs(10),
+            half_open_exit: HalfOpenExit::default(),
+            probe_readmits: true,
+            backoff_decay: BackoffDecay::default(),
+        }
+    }
+}
+
+impl Default for HttpProbe {
+    fn default() -> Self {
+        Self {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            host: None,
+            headers: Vec::new(),
+            expect: vec![200..=399],
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What goes into the engine and what comes out.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Config, Mode, NoBackend, ProbeKind},
+    event::Event,
+    time::Millis,
+};
+
+/// Index of a service in the maps. Below `lb_common::MAX_SERVICES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServiceId(pub u16);
+
+/// Index of a backend in the maps. Below `lb_common::MAX_BACKENDS`. An id is
+/// given again after its owner was removed; the generation tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BackendId(pub u16);
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Grows with each owner of a [`BackendId`]. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Generation(pub u32);
+
+/// A backend that the maps of an earlier run still hold. The engine gives the
+/// same id and generation to a configured backend with the same VIP and address,
+/// so that its flows stay its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    pub service: ServiceId,
+    pub vip: SocketAddr,
+    pub id: BackendId,
+    pub generation: Generation,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The whole configuration: at start, and at each reload.
+    Config(Arc<Config>),
+    /// What one exchange with a backend showed. Ignored when the generation is not the id's present one.
+    Outcome { backend: BackendId, generation: Generation, outcome: Outcome, client: Option<SocketAddr> },
+    /// The answer to one [`ProbeRequest`].
+    Probe { backend: BackendId, generation: Generation, result: ProbeResult },
+    /// The answer to one [`Plan`].
+    Applied { plan: u64, result: Result<(), StepFailure> },
+    /// Response heads of a backend that the mirror could not deliver.
+    EvidenceLost { backend: BackendId, lost: u64 },
+    /// Time passes.
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Status(u16),
+    /// Unreadable: TLS, HTTP/2, anything else. Counts for nothing.
+    Opaque,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    Pass,
+    /// What went wrong, in a few words: `status 503`, `connection refused`, `timeout`.
+    Fail(String),
+}
+
+/// The first step of a plan that failed; those before it hold, those after it were not tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepFailure {
+    pub index: usize,
+    pub error: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    Dataplane(Plan),
+    Probe(ProbeRequest),
+    Event(Box<Event>),
+}
+
+/// Map writes for one service, to be done in order and answered by one
+/// [`Input::Applied`]. At most one plan per service is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub id: u64,
+    pub service: ServiceId,
+    pub steps: Vec<Step>,
+}
+
+/// One map write. Each is absolute and may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Service {
+        id: ServiceId,
+        vip: SocketAddr,
+        mode: Mode,
+        no_backend: NoBackend,
+        evidence: bool,
+        /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SEATS`.
+        trials: Vec<BackendId>,
+    },
+    RemoveService {
+        id: ServiceId,
+        vip: SocketAddr,
+    },
+    Backend {
+        id: BackendId,
+        service: ServiceId,
+        address: SocketAddr,
+        generation: Generation,
+        admit: Admit,
+    },
+    RemoveBackend {
+        id: BackendId,
+    },
+    /// Sets the number of trial connections that are left.
+    Budget {
+        id: BackendId,
+        tokens: u32,
+    },
+    /// Builds the Maglev table of these members and swaps it in. Empty: nobody serves.
+    Table {
+        service: ServiceId,
+        members: Vec<Member>,
+    },
+}
+
+/// Whom the packet path gives new connections to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    All,
+    /// Only out of its budget.
+    Trials,
+    None,
+}
+
+/// A backend in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: BackendId,
+    pub weight: u16,
+    /// What its place in the table is computed from, so that it does not depend on ids or order.
+    pub address: SocketAddr,
+}
+
+/// One probe to send now. Answered by [`Input::Probe`] within `timeout`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeRequest {
+    pub backend: BackendId,
+    pub generation: Generation,
+    pub address: SocketAddr,
+    pub kind: Arc<ProbeKind>,
+    pub timeout: Millis,
+}

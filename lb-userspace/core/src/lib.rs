@@ -1,0 +1,21 @@
+//! Everything in Shunt that decides, and nothing that does.
+//!
+//! ```text
+//!   outcomes, probe results, configuration, results of map writes
+//!            │
+//!            ▼  Engine::handle(input, now)
+//!        [ Engine ] ── Engine::next_deadline()
+//!            │  Engine::poll_output()
+//!            ▼
+//!   plans for the dataplane, probes to send, events
+//! ```
+//!
+//! Time is an argument, so the same code runs in the daemon, in replay and in
+//! tests with virtual time. The same inputs at the same times give the same
+//! outputs, bit for bit.
+
+pub mod config;
+pub mod event;
+pub mod io;
+pub mod snapshot;
+pub mod time;

@@ -1,0 +1,145 @@
+//! The state of everything at one moment, for status and for tests.
+
+use std::{fmt, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    io::{BackendId, Generation, ServiceId},
+    time::Instant,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub t_ms: Instant,
+    pub config_generation: u64,
+    pub services: Vec<ServiceSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSnapshot {
+    pub name: String,
+    pub id: ServiceId,
+    pub vip: SocketAddr,
+    /// All backends that may be used are used, because `no_backend = "any"` and nobody serves.
+    pub panic: bool,
+    /// Why the last map write failed, while it has not yet succeeded.
+    pub pending: Option<PendingWrite>,
+    pub backends: Vec<BackendSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PendingWrite {
+    pub error: String,
+    pub attempts: u32,
+    pub next_try_ms: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendSnapshot {
+    pub name: String,
+    pub id: BackendId,
+    pub generation: Generation,
+    pub address: SocketAddr,
+    pub effective: Effective,
+    pub operator: OperatorState,
+    pub probe: ProbeState,
+    pub breaker: BreakerState,
+    /// Why the effective state is what it is, in one sentence. `None`: it simply serves.
+    pub reason: Option<String>,
+    /// The state on its present breaker axis began then.
+    pub since_ms: Instant,
+    pub ejection: u32,
+    pub until_ms: Option<Instant>,
+    pub weight: u16,
+    /// Share of new connections that the table gives it, in hundredths of a percent of the service.
+    pub share: u32,
+    /// The share relative to what its weight alone would give; 100 when nothing reduces it, 0 when it is out.
+    pub weight_percent: u32,
+    pub run_5xx: u32,
+    pub responses: Responses,
+    /// What the last probe said, `None` before the first.
+    pub last_probe: Option<String>,
+}
+
+/// Responses by class since the backend was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Responses {
+    pub s1xx: u64,
+    pub s2xx: u64,
+    pub s3xx: u64,
+    pub s4xx: u64,
+    pub s5xx: u64,
+    pub opaque: u64,
+    /// Heads that the mirror lost.
+    pub lost: u64,
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $text)] $variant),+ }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $text),+ })
+            }
+        }
+    };
+}
+
+names! {
+    /// What the operator wants.
+    OperatorState { Enabled = "enabled", Draining = "draining", Disabled = "disabled" }
+}
+
+names! {
+    /// What active probes say. `none`: the service has no probe.
+    ProbeState { None = "none", Unknown = "unknown", Up = "up", Down = "down" }
+}
+
+names! {
+    /// What the breaker says.
+    BreakerState { Closed = "closed", Open = "open", HalfOpen = "half-open" }
+}
+
+names! {
+    /// What follows from the three axes. Derived in one place: [`Effective::of`].
+    Effective {
+        Serving = "serving",
+        Trial = "trial",
+        Draining = "draining",
+        Ejected = "ejected",
+        Down = "down",
+        Disabled = "disabled",
+    }
+}
+
+impl Effective {
+    /// The operator's word first, then the probe's, then the breaker's. A backend
+    /// whose probe has not answered yet (`unknown`) is used only when nothing better is
+    /// there; that preference is the table's, not a state.
+    pub const fn of(operator: OperatorState, probe: ProbeState, breaker: BreakerState) -> Self {
+        match (operator, probe, breaker) {
+            (OperatorState::Disabled, _, _) => Self::Disabled,
+            (OperatorState::Draining, _, _) => Self::Draining,
+            (OperatorState::Enabled, ProbeState::Down, _) => Self::Down,
+            (
+                OperatorState::Enabled,
+                ProbeState::None | ProbeState::Unknown | ProbeState::Up,
+                BreakerState::Open,
+            ) => Self::Ejected,
+            (
+                OperatorState::Enabled,
+                ProbeState::None | ProbeState::Unknown | ProbeState::Up,
+                BreakerState::HalfOpen,
+            ) => Self::Trial,
+            (
+                OperatorState::Enabled,
+                ProbeState::None | ProbeState::Unknown | ProbeState::Up,
+                BreakerState::Closed,
+            ) => Self::Serving,
+        }
+    }
+}
