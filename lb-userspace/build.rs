@@ -49,7 +49,9 @@ fn build() -> PathBuf {
     // The outer cargo's settings are for the host.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO") && name != "CARGO_HOME" || name.starts_with("RUST") && name != "RUSTUP_HOME" {
+        if name.starts_with("CARGO") && name != "CARGO_HOME"
+            || name.starts_with("RUST") && name != "RUSTUP_HOME"
+        {
             cargo.env_remove(name);
         }
     }

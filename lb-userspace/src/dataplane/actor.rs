@@ -107,10 +107,8 @@ fn carry_out(dataplane: &mut impl Dataplane, plan: &Plan) -> Report {
             first_ns = monotonic_ns();
         }
     }
-    let ejects = plan
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::Backend { admit: lb_core::io::Admit::None, .. }));
+    let ejects =
+        plan.steps.iter().any(|step| matches!(step, Step::Backend { admit: lb_core::io::Admit::None, .. }));
     Report { plan: plan.id, result, first_ns, last_ns: monotonic_ns(), ejects }
 }
 

@@ -16,9 +16,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use lb_common::abi::Link;
 use netlink_packet_route::{
     link::LinkAttribute,
-    neighbour::{
-        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-    },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute},
 };
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};

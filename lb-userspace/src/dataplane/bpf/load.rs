@@ -94,13 +94,16 @@ pub struct Attached {
     _link: PinnedLink,
 }
 
+/// Reads the program's aya-log records into `tracing`.
+pub type Logger = EbpfLogger<&'static dyn log::Log>;
+
 /// Everything that the daemon needs of a loaded program.
 pub struct Opened {
     pub dataplane: Bpf,
     pub attached: Vec<Attached>,
     pub heads: RingBuf<MapData>,
     /// `None` when the program logs nothing.
-    pub logger: Option<EbpfLogger>,
+    pub logger: Option<Logger>,
     /// Backends of an earlier run, whose flows go on.
     pub adopted: Vec<Adopted>,
     pub shape: Shape,
@@ -208,7 +211,10 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
-pub fn programs(nat_ports: RangeInclusive<u16>, max_flows: u32) -> Result<(Ebpf, Bpf, RingBuf<MapData>), OpenError> {
+pub fn programs(
+    nat_ports: RangeInclusive<u16>,
+    max_flows: u32,
+) -> Result<(Ebpf, Bpf, RingBuf<MapData>), OpenError> {
     let mut ebpf = load(None, max_flows.saturating_mul(2))?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.configure(&nat_ports)?;
@@ -359,8 +365,8 @@ fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data.info(),
-        // The program declares no other kinds; the comparison that follows would fail.
-        other => Err(aya::maps::MapError::InvalidMapType { map_type: other.map_type() as u32 }),
+        // The program declares no other kinds.
+        _ => Err(aya::maps::MapError::InvalidMapType { map_type: 0 }),
     }
 }
 

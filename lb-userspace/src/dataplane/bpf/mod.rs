@@ -10,9 +10,7 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    abi::{
-        self, Backend, BackendCounters, Port, Service, ServiceKey, Table, backend_flags, service_flags,
-    },
+    abi::{self, Backend, BackendCounters, Port, Service, ServiceKey, Table, backend_flags, service_flags},
     reason::Reason,
 };
 use lb_core::{
@@ -22,7 +20,7 @@ use lb_core::{
 };
 
 pub use self::{
-    load::{Attached, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
+    load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
     pins::{DetachError, Detached, detach},
 };
 use super::{Counters, Dataplane, Error, NextHop};

@@ -1,0 +1,4 @@
+//! What the suites share.
+
+pub mod frame;
+pub mod kernel;
