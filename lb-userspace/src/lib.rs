@@ -1,1 +1,3 @@
 //! Shunt.
+
+pub mod control;

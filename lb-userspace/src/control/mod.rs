@@ -1,0 +1,9 @@
+//! The control API: HTTP over a Unix socket, under `/v1`.
+
+pub mod events;
+pub mod model;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+pub use events::EventLog;
