@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod model;
+pub mod socket;
 
 #[cfg(test)]
 pub(crate) mod fixture;
