@@ -1,1 +1,1 @@
-//! Shunt.
+pub mod config;
