@@ -1,0 +1,103 @@
+//! Sets up, builds, checks and runs Shunt from a checkout: `cargo xtask --help`.
+
+mod checks;
+mod command;
+mod layers;
+mod setup;
+
+use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use crate::command::cargo;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds, checks and runs Shunt from a checkout")]
+enum Task {
+    /// Install what building and testing need and this machine lacks
+    Setup,
+    /// Build the release binary, with the XDP program inside
+    Build,
+    /// Watch the breaker work between network namespaces
+    Demo {
+        /// Passed on to `shunt demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run every check: format, layers, lints, tests, namespace labs
+    Test {
+        /// Leave out the namespace labs
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Measure against a direct path in the same run
+    Bench {
+        /// Passed on to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Check who may depend on whom
+    Layers,
+    /// What continuous integration runs
+    Ci,
+}
+
+fn main() -> Result<ExitCode> {
+    let task = Task::parse();
+    std::env::set_current_dir(workspace()).context("entering the workspace")?;
+    match task {
+        Task::Setup => setup::run(setup::Need::Tests)?,
+        Task::Build => build()?,
+        Task::Demo { args } => demo(&args)?,
+        Task::Test { quick } => return checks::run(quick),
+        Task::Ci => return checks::run(false),
+        Task::Bench { args } => bench(&args)?,
+        Task::Layers => return layers(),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+}
+
+fn build() -> Result<()> {
+    setup::run(setup::Need::Build)?;
+    command::run(cargo().args(["build", "--release", "--package", "lb-userspace"]))
+}
+
+/// Becomes `shunt demo`, so that keys, signals and the exit code are its own.
+fn demo(args: &[OsString]) -> Result<()> {
+    setup::run(setup::Need::Demo)?;
+    command::run(cargo().args(["build", "--release", "--package", "lb-userspace"]))?;
+    let shunt = target_dir().join("release/shunt");
+    let error = std::process::Command::new(&shunt).arg("demo").args(args).exec();
+    Err(error).with_context(|| format!("running {}", shunt.display()))
+}
+
+fn bench(args: &[OsString]) -> Result<()> {
+    if !workspace().join("tests/src/bin/bench.rs").exists() {
+        bail!("there is no benchmark in this checkout (tests/src/bin/bench.rs)");
+    }
+    setup::run(setup::Need::Tests)?;
+    command::run(
+        cargo().args(["run", "--release", "--package", "lb-tests", "--bin", "bench", "--"]).args(args),
+    )
+}
+
+fn layers() -> Result<ExitCode> {
+    let broken = layers::check(&workspace())?;
+    for line in &broken {
+        eprintln!("{line}");
+    }
+    if broken.is_empty() {
+        println!("layers: every dependency points the right way");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
