@@ -1,5 +1,9 @@
 //! Shunt's daemon and command line, as a library for `shunt` itself and for tests.
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod dataplane;
+pub mod mirror;
+pub mod probe;
