@@ -1,3 +1,4 @@
 //! Shunt.
 
+pub mod cli;
 pub mod control;
