@@ -7,8 +7,8 @@ use lb_core::{
     event::{Event, EventKind, Run, Seen},
     io::{BackendId, Generation, ServiceId},
     snapshot::{
-        BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, Responses, ServiceSnapshot,
-        Snapshot,
+        BackendSnapshot, BreakerState, Effective, OperatorState, PendingWrite, ProbeState, Responses,
+        ServiceSnapshot, Snapshot,
     },
     time::Instant,
 };
@@ -90,6 +90,14 @@ pub(crate) fn eject(backend: &mut BackendSnapshot) {
     backend.responses = Responses { s2xx: 58, s5xx: 5, ..Responses::default() };
     backend.reason =
         Some("3 failures in a row (consecutive_5xx), last 500 502 500, while the probe says up".to_owned());
+}
+
+pub(crate) fn pending() -> PendingWrite {
+    PendingWrite {
+        error: "TABLES[0]: no space left on device".to_owned(),
+        attempts: 3,
+        next_try_ms: Instant(3_724_150),
+    }
 }
 
 fn service(id: u16, name: &str, vip: &str, backends: Vec<BackendSnapshot>) -> ServiceSnapshot {
