@@ -56,7 +56,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Demo(args) => wiring::demo(args.script, Palette::of_stdout()),
         Command::Config(args::Config::Example) => {
-            out::print(wiring::example()?)?;
+            out::print(wiring::example())?;
             Ok(Exit::Done)
         }
         Command::Version(args) => ask(async || version::run(&client(socket), &args).await),

@@ -13,7 +13,9 @@ use lb_core::{
     time::Instant,
 };
 
-use super::model::{BackendTraffic, Evidence, Forwarding, Interface, Mode, ServiceDrops, Status, XdpMode};
+use super::model::{
+    BackendTraffic, Evidence, Forwarding, Interface, Mode, Program, ServiceDrops, Status, XdpMode,
+};
 
 /// 2025-03-01 11:59:00 UTC.
 pub(crate) const STARTED: u64 = 1_740_830_340_000;
@@ -76,6 +78,8 @@ pub(crate) fn status() -> Status {
             service: "web".to_owned(),
             reasons: BTreeMap::from([("no_flow".to_owned(), 4), ("neighbour".to_owned(), 1)]),
         }],
+        program: Program::default(),
+        reactions: None,
         mirror_lost: 2,
     })
 }

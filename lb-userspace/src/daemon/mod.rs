@@ -21,13 +21,14 @@ use std::{
     collections::BTreeSet,
     io,
     net::IpAddr,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use lb_core::{
     engine::{Engine, Settings},
-    io::Input,
+    io::{Adopted, Input},
     time::Instant,
 };
 use tokio::{
@@ -97,12 +98,16 @@ pub async fn run(options: Options) -> Result<(), Error> {
     // First of all: a second daemon must not touch the maps of the first.
     let bound = socket::bind(&path)?;
     let opened = open(&file)?;
-    announce(&file, &opened, &path);
+    // Ours until the end of this function.
+    let _lock = opened.lock;
+    announce(&file, &opened.attached, &opened.shape, &opened.adopted, &path);
 
     let clock = Clock::start();
     let seed = u64::from_ne_bytes(rand_bytes());
     let engine = Engine::new(Settings { seed, adopted: opened.adopted }, Instant(0));
-    let failed = |doing| move |source| Error::Io { doing, source };
+    fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
+        move |source| Error::Io { doing, source }
+    }
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let (addresses, watched) = watch::channel(backend_addresses(&file));
@@ -127,8 +132,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         wait(stopped),
     ));
 
-    let heads = AsyncFd::with_interest(opened.heads, Interest::READABLE)
-        .map_err(failed("watch the ring of response heads"))?;
+    let heads = watch_fd(opened.heads).map_err(failed("watch the ring of response heads"))?;
     let mut signals = Signals::listen().map_err(failed("listen for signals"))?;
     let mut daemon = Loop::new(
         engine,
@@ -185,22 +189,28 @@ fn open(file: &File) -> Result<bpf::Opened, bpf::OpenError> {
     })
 }
 
-fn announce(file: &File, opened: &bpf::Opened, socket: &Path) {
-    for attached in &opened.attached {
+fn announce(
+    file: &File,
+    attached: &[bpf::Attached],
+    shape: &bpf::Shape,
+    adopted: &[Adopted],
+    socket: &Path,
+) {
+    for attached in attached {
         info!(interface = attached.interface, mode = attached.mode.name(), "attached");
     }
-    let bytes: u64 = opened.shape.maps.iter().map(|(_, _, bytes)| bytes).sum();
+    let bytes: u64 = shape.maps.iter().map(|(_, _, bytes)| bytes).sum();
     info!(
         instance = file.instance,
         services = file.core.services.len(),
         max_flows = file.max_flows,
         map_memory_mib = bytes >> 20,
-        verified_instructions = opened.shape.verified_instructions,
+        verified_instructions = shape.verified_instructions,
         socket = %socket.display(),
         "shunt is running"
     );
-    if !opened.adopted.is_empty() {
-        info!(backends = opened.adopted.len(), "took over from an earlier run; its connections go on");
+    if !adopted.is_empty() {
+        info!(backends = adopted.len(), "took over from an earlier run; its connections go on");
     }
 }
 
@@ -245,7 +255,7 @@ fn backend_addresses(file: &File) -> Vec<IpAddr> {
 
 /// Hands the program's log lines to ours.
 async fn read_kernel_log(logger: bpf::Logger) {
-    let mut logger = match AsyncFd::with_interest(logger, Interest::READABLE) {
+    let mut logger = match watch_fd(logger) {
         Ok(logger) => logger,
         Err(error) => return warn!(%error, "the XDP program's log is not readable"),
     };
@@ -253,6 +263,13 @@ async fn read_kernel_log(logger: bpf::Logger) {
         ready.get_inner_mut().flush();
         ready.clear_ready();
     }
+}
+
+fn watch_fd<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: used with aya's ring and log readers only, which own their descriptor, always
+    // name the same one, and close it when they are dropped.
+    let watched = unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE) };
+    watched.map_err(Into::into)
 }
 
 async fn wait(mut stopped: watch::Receiver<bool>) {
