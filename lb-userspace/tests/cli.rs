@@ -9,6 +9,7 @@ use std::{
 };
 
 use lb_core::{
+    event::{Event, EventKind, Evidence},
     io::{BackendId, Generation, ServiceId},
     snapshot::{
         BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, Responses, ServiceSnapshot,
@@ -79,7 +80,27 @@ fn status(states: &[Effective]) -> Status {
     }
 }
 
-/// Calls `body` with a socket on which a daemon in this state answers.
+/// A second after the daemon's start.
+fn probe_event(seq: u64) -> Event {
+    Event {
+        seq,
+        t_ms: Instant(1000),
+        kind: EventKind::Probe,
+        service: "web".to_owned(),
+        backend: Some("web-1".to_owned()),
+        from: ProbeState::Up.into(),
+        to: ProbeState::Down.into(),
+        reason: "fall".to_owned(),
+        enforced: true,
+        ejection: 0,
+        until_ms: None,
+        actor: "probe".to_owned(),
+        config_generation: 1,
+        evidence: Evidence::default(),
+    }
+}
+
+/// Calls `body` with a socket on which a daemon in this state answers. It has seen two events.
 fn with_daemon(state: Status, body: impl FnOnce(&Path)) {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("control.sock");
@@ -97,7 +118,10 @@ fn with_daemon(state: Status, body: impl FnOnce(&Path)) {
                 }
             });
             ready.send(()).expect("awaited");
-            let handle = Handle { requests, events: EventLog::new() };
+            let events = EventLog::new();
+            events.push(probe_event(1));
+            events.push(probe_event(2));
+            let handle = Handle { requests, events };
             serve(bound.listener, handle, async {
                 let _ = stopped.await;
             })
@@ -161,6 +185,24 @@ fn json_is_what_the_api_says() {
     with_daemon(state.clone(), |socket| {
         let (_, stdout, _) = run(socket, &["status", "-o", "json"]);
         assert_eq!(stdout, serde_json::to_string(&state).expect("plain data") + "\n");
+    });
+}
+
+#[test]
+fn events_come_as_lines_of_either_form() {
+    with_daemon(status(&[Effective::Serving]), |socket| {
+        let (code, stdout, stderr) = run(socket, &["events", "--since", "1", "-o", "jsonl"]);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        assert_eq!(stdout, serde_json::to_string(&probe_event(2)).expect("plain data") + "\n");
+
+        let (code, stdout, stderr) = run(socket, &["events", "--service", "web"]);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let line = "00:00:01.000  PROBE       web/web-1: up -> down (fall)\n";
+        assert_eq!(stdout, format!("1970-01-01 UTC\n{line}{line}"));
+
+        let (code, _, stderr) = run(socket, &["events", "--since", "7"]);
+        assert_eq!(code, 2);
+        assert!(stderr.starts_with("error: since=7 is ahead of the last event, 2\nhelp: "), "{stderr}");
     });
 }
 

@@ -5,8 +5,12 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use lb_core::snapshot::Effective;
-use tokio::{signal, time};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
 
 use super::{
     args::{self, StatusFormat},
@@ -71,18 +75,23 @@ async fn watch(client: &Client, args: &args::Status, palette: Palette) -> Result
     };
     // A wrong name of a service or a missing daemon is told at once, before the screen is taken.
     let mut text = render::status(&client.status(args.service.as_deref()).await?, wide, &palette);
+    // One listener all along: a Ctrl-C while the daemon is slow to answer counts too.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let screen = Screen::take()?;
     loop {
         if out::print(&frame(&text))? == Reader::Gone {
             return Ok(Exit::Done);
         }
-        tokio::select! {
-            () = time::sleep(REDRAW) => {}
-            _ = signal::ctrl_c() => break,
-        }
-        text = match client.status(args.service.as_deref()).await {
-            Ok(status) => render::status(&status, wide, &palette),
-            Err(error) => palette.paint(Paint::Bad, &Failure::from(error).to_string()) + "\n",
+        let next = async {
+            time::sleep(REDRAW).await;
+            client.status(args.service.as_deref()).await
+        };
+        text = tokio::select! {
+            answer = next => match answer {
+                Ok(status) => render::status(&status, wide, &palette),
+                Err(error) => palette.paint(Paint::Bad, &Failure::from(error).to_string()) + "\n",
+            },
+            _ = interrupt.recv() => break,
         };
     }
     // The last state stays on the screen that the person came from.
