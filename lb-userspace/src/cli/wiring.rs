@@ -22,11 +22,8 @@ const DEFAULT_INSTANCE: &str = "default";
 pub async fn run_daemon(config: &Path, socket: Option<&Path>) -> Result<Exit, Failure> {
     let file = load(config, Palette::of_stderr())?;
     logging::init(&file.log.to_string())?;
-    let options = daemon::Options {
-        file,
-        config_path: config.to_owned(),
-        socket: socket.map(Path::to_owned),
-    };
+    let options =
+        daemon::Options { file, config_path: config.to_owned(), socket: socket.map(Path::to_owned) };
     daemon::run(options).await.map_err(|error| {
         let exit = if error.is_the_hosts() { Exit::HostNotAble } else { Exit::Failed };
         let remedy = error.remedy();
@@ -65,7 +62,8 @@ pub fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
         }
         Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid {
             rendered: diagnostics.render(palette.is_coloured()),
-            problems: serde_json::to_value(&diagnostics).map_err(|error| Failure::new(Exit::Failed, error))?,
+            problems: serde_json::to_value(&diagnostics)
+                .map_err(|error| Failure::new(Exit::Failed, error))?,
         }),
         Err(error @ LoadError::Io { .. }) => Err(unreadable(error)),
     }

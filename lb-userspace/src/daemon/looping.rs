@@ -36,20 +36,20 @@ const COUNT: Duration = Duration::from_secs(1);
 const BATCH: usize = 4096;
 
 /// Where inputs come from.
-pub struct Sources {
-    pub heads: AsyncFd<RingBuf<MapData>>,
-    pub reports: mpsc::Receiver<actor::Report>,
-    pub inputs: mpsc::Receiver<Input>,
-    pub asked: mpsc::Receiver<Request>,
+pub(super) struct Sources {
+    pub(super) heads: AsyncFd<RingBuf<MapData>>,
+    pub(super) reports: mpsc::Receiver<actor::Report>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) asked: mpsc::Receiver<Request>,
 }
 
-pub struct Loop {
+pub(super) struct Loop {
     engine: Engine,
     clock: Clock,
     dataplane: actor::Handle,
     prober: Prober,
     events: EventLog,
-    pub facts: Facts,
+    pub(super) facts: Facts,
     heads: Heads,
     /// Plans under way that a response head caused: when that head was seen.
     caused: BTreeMap<u64, u64>,
@@ -61,7 +61,7 @@ pub struct Loop {
 }
 
 impl Loop {
-    pub fn new(
+    pub(super) fn new(
         engine: Engine,
         clock: Clock,
         dataplane: actor::Handle,
@@ -94,7 +94,7 @@ impl Loop {
     }
 
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
-    pub async fn turn(&mut self, sources: &mut Sources) {
+    pub(super) async fn turn(&mut self, sources: &mut Sources) {
         let deadline = self.engine.next_deadline();
         let clock = self.clock;
         let sleep = async move {
@@ -125,7 +125,7 @@ impl Loop {
         }
     }
 
-    pub fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         self.handle_caused(input, None);
     }
 

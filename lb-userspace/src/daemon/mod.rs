@@ -189,13 +189,7 @@ fn open(file: &File) -> Result<bpf::Opened, bpf::OpenError> {
     })
 }
 
-fn announce(
-    file: &File,
-    attached: &[bpf::Attached],
-    shape: &bpf::Shape,
-    adopted: &[Adopted],
-    socket: &Path,
-) {
+fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted: &[Adopted], socket: &Path) {
     for attached in attached {
         info!(interface = attached.interface, mode = attached.mode.name(), "attached");
     }
@@ -215,12 +209,7 @@ fn announce(
 }
 
 /// What can change without a restart: services and everything below them.
-fn reload(
-    daemon: &mut Loop,
-    current: &mut File,
-    path: &Path,
-    addresses: &watch::Sender<Vec<IpAddr>>,
-) {
+fn reload(daemon: &mut Loop, current: &mut File, path: &Path, addresses: &watch::Sender<Vec<IpAddr>>) {
     let file = match config::load(path) {
         Ok(file) => file,
         Err(config::LoadError::Invalid(diagnostics)) => {

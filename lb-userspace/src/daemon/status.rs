@@ -21,7 +21,7 @@ use crate::{
 
 /// What the loop knows besides the engine's state.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(super) struct Facts {
     instance: String,
     config_path: String,
     interfaces: Vec<Interface>,
@@ -32,7 +32,12 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn new(file: &File, config_path: &Path, attached: &[bpf::Attached], shape: bpf::Shape) -> Self {
+    pub(super) fn new(
+        file: &File,
+        config_path: &Path,
+        attached: &[bpf::Attached],
+        shape: bpf::Shape,
+    ) -> Self {
         let interfaces = attached
             .iter()
             .map(|attached| Interface {
@@ -60,13 +65,13 @@ impl Facts {
         facts
     }
 
-    pub fn configured(&mut self, config: &Config) {
+    pub(super) fn configured(&mut self, config: &Config) {
         self.evidence =
             config.services.iter().map(|service| (service.name.clone(), service.evidence)).collect();
     }
 
     /// An ejection took this long, from the response that decided it.
-    pub fn reacted(&mut self, to_first_write_ns: u64, to_swap_ns: u64) {
+    pub(super) fn reacted(&mut self, to_first_write_ns: u64, to_swap_ns: u64) {
         let (first, swap) = (to_first_write_ns / 1000, to_swap_ns / 1000);
         let before = self.reactions.unwrap_or_default();
         self.reactions = Some(Reactions {
@@ -78,7 +83,13 @@ impl Facts {
         });
     }
 
-    pub fn status(&self, snapshot: Snapshot, counters: &Counters, clock: &Clock, events_seq: u64) -> Status {
+    pub(super) fn status(
+        &self,
+        snapshot: Snapshot,
+        counters: &Counters,
+        clock: &Clock,
+        events_seq: u64,
+    ) -> Status {
         let by_id: BTreeMap<BackendId, BackendCounters> = counters.backends.iter().copied().collect();
         let of = |id: &BackendId| by_id.get(id).copied().unwrap_or_default();
         let traffic = snapshot

@@ -162,7 +162,8 @@ impl OpenError {
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Running(_) => {
-                "stop it, or give this one a name of its own: `instance = \"…\"` in the configuration".to_owned()
+                "stop it, or give this one a name of its own: `instance = \"…\"` in the configuration"
+                    .to_owned()
             }
             Self::NoInterface(_) => "`ip link` lists the interfaces".to_owned(),
             Self::Busy { interface } => format!(
