@@ -25,6 +25,12 @@ use lb_ebpf::{
 
 use self::maps::{BACKEND_COUNTERS, CONFIG, DROPS, EMBRYOS, FLOWS, SERVICES};
 
+/// Set by the daemon when it loads the program: answer on the interface a frame came from by
+/// a redirect to it. A veth whose peer has no XDP program of its own leaves a frame of
+/// `XDP_TX` in the ring until something else wakes the peer (drivers/net/veth.c, `veth_xdp_flush`).
+#[unsafe(no_mangle)]
+static TX_BY_REDIRECT: u8 = 0;
+
 /// How a frame leaves other than by being forwarded.
 enum Leave {
     /// Not ours: the stack gets it as it came.
@@ -87,10 +93,11 @@ fn frame(ctx: &XdpContext) -> Frame {
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
-/// Length of the whole frame, in its linear part and in fragments.
 #[inline(always)]
 fn send(ctx: &XdpContext, ifindex: u32) -> u32 {
-    if ifindex == ctx.ingress_ifindex() as u32 {
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    let by_redirect = unsafe { (&raw const TX_BY_REDIRECT).read_volatile() } != 0;
+    if ifindex == ctx.ingress_ifindex() as u32 && !by_redirect {
         return XDP_TX;
     }
     // SAFETY: a plain helper call.
@@ -109,7 +116,7 @@ fn answer_with_reset(ctx: &XdpContext) -> Option<u32> {
     if excess > 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } != 0 {
         return None;
     }
-    Some(XDP_TX)
+    Some(send(ctx, ctx.ingress_ifindex() as u32))
 }
 
 /// Counts a refusal. The log gets the 1st, 2nd, 4th, 8th … of each kind and CPU, so
@@ -128,7 +135,7 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         Reason::NoBackend | Reason::NatPorts | Reason::Neighbour | Reason::TableFull | Reason::Martian
     );
     if worth_a_line && seen & (seen - 1) == 0 {
-        warn!(ctx, "service {}: refused for reason {} ({} on this cpu)", service, reason as u8, seen);
+        warn!(ctx, "service {}: refused: {} ({} on this cpu)", service, reason.name(), seen);
     }
 }
 

@@ -93,11 +93,15 @@ impl Error {
 
 /// Runs until SIGTERM or SIGINT. Forwarding goes on afterwards.
 pub async fn run(options: Options) -> Result<(), Error> {
+    fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
+        move |source| Error::Io { doing, source }
+    }
     let Options { file, config_path, socket } = options;
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
     // First of all: a second daemon must not touch the maps of the first.
     let bound = socket::bind(&path)?;
-    let opened = open(&file)?;
+    let veth = next_hop::any_is_veth(&file.interfaces).await.map_err(failed("read the interfaces"))?;
+    let opened = open(&file, veth)?;
     // Ours until the end of this function.
     let _lock = opened.lock;
     announce(&file, &opened.attached, &opened.shape, &opened.adopted, &path);
@@ -105,9 +109,6 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let clock = Clock::start();
     let seed = u64::from_ne_bytes(rand_bytes());
     let engine = Engine::new(Settings { seed, adopted: opened.adopted }, Instant(0));
-    fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
-        move |source| Error::Io { doing, source }
-    }
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let (addresses, watched) = watch::channel(backend_addresses(&file));
@@ -166,7 +167,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn open(file: &File) -> Result<bpf::Opened, bpf::OpenError> {
+fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
     let configured: BTreeSet<_> = file
         .core
         .services
@@ -185,6 +186,7 @@ fn open(file: &File) -> Result<bpf::Opened, bpf::OpenError> {
         nat_ports: file.nat_ports.clone(),
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
+        tx_by_redirect: veth,
         configured,
     })
 }

@@ -15,7 +15,7 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use lb_common::abi::Link;
 use netlink_packet_route::{
-    link::LinkAttribute,
+    link::{InfoKind, LinkAttribute, LinkInfo},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute},
 };
@@ -98,6 +98,25 @@ async fn look(
         }
     }
     Ok(())
+}
+
+/// Whether one of these interfaces is the end of a virtual Ethernet pair.
+pub async fn any_is_veth(interfaces: &[String]) -> io::Result<bool> {
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    let connection = tokio::spawn(connection);
+    let mut found = false;
+    for interface in interfaces {
+        let mut links = handle.link().get().match_name(interface.clone()).execute();
+        // One that is not there is somebody else's error to report.
+        while let Ok(Some(message)) = links.try_next().await {
+            found |= message.attributes.iter().any(|attribute| {
+                matches!(attribute, LinkAttribute::LinkInfo(infos)
+                    if infos.contains(&LinkInfo::Kind(InfoKind::Veth)))
+            });
+        }
+    }
+    connection.abort();
+    Ok(found)
 }
 
 struct Route {

@@ -83,6 +83,8 @@ pub struct Options<'a> {
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
     pub max_flows: u32,
+    /// Answer on the interface a frame came from by a redirect to it: needed for veth.
+    pub tx_by_redirect: bool,
     /// VIP and backend addresses that are still configured; others of an earlier run are cleared.
     pub configured: BTreeSet<(SocketAddr, SocketAddr)>,
 }
@@ -204,7 +206,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
     let entries = options.max_flows.saturating_mul(2);
     check_layouts(&dir)?;
-    let mut ebpf = load(Some(&dir), entries)?;
+    let mut ebpf = load(Some(&dir), entries, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
@@ -225,7 +227,7 @@ pub fn programs(
     nat_ports: RangeInclusive<u16>,
     max_flows: u32,
 ) -> Result<(Ebpf, Bpf, RingBuf<MapData>), OpenError> {
-    let mut ebpf = load(None, max_flows.saturating_mul(2))?;
+    let mut ebpf = load(None, max_flows.saturating_mul(2), false)?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.configure(&nat_ports)?;
     verify(&mut ebpf)?;
@@ -233,10 +235,15 @@ pub fn programs(
     Ok((ebpf, dataplane, maps.heads))
 }
 
-fn load(dir: Option<&Path>, entries: u32) -> Result<Ebpf, OpenError> {
+fn load(dir: Option<&Path>, entries: u32, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
+    let tx_by_redirect = u8::from(tx_by_redirect);
     let btf = Btf::from_sys_fs().ok();
     let mut loader = EbpfLoader::new();
-    loader.btf(btf.as_ref()).map_max_entries("FLOWS", entries);
+    loader.btf(btf.as_ref()).map_max_entries("FLOWS", entries).override_global(
+        "TX_BY_REDIRECT",
+        &tx_by_redirect,
+        true,
+    );
     if let Some(dir) = dir {
         for name in PINNED {
             loader.map_pin_path(name, dir.join(name));
@@ -344,7 +351,7 @@ fn adopt(
 /// A pinned map is reused as it is, so its layout has to be looked at first.
 fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
-        true => load(None, 2)?,
+        true => load(None, 2, false)?,
         false => return Ok(()),
     };
     for name in PINNED {

@@ -119,6 +119,17 @@ impl Bpf {
             value.link = hop.link;
             let configured = self.nat_addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
             value.nat_addr = configured.copied().unwrap_or(hop.source).into();
+        } else {
+            // Taken over from an earlier run: what it knew holds until we know better.
+            let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            if before.addr == value.addr {
+                value = Backend {
+                    ifindex: before.ifindex,
+                    link: before.link,
+                    nat_addr: before.nat_addr,
+                    ..value
+                };
+            }
         }
         self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))
     }
