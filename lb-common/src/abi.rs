@@ -70,6 +70,48 @@ pub fn socket_addr(addr: Addr, port: Port) -> SocketAddr {
     SocketAddr::new(addr.into(), port.host())
 }
 
+/// The addresses of an Ethernet header as they lie in a frame: destination, then source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link(pub [u32; 3]);
+
+impl Link {
+    pub const fn new(to: [u8; 6], from: [u8; 6]) -> Self {
+        Self([
+            u32::from_ne_bytes([to[0], to[1], to[2], to[3]]),
+            u32::from_ne_bytes([to[4], to[5], from[0], from[1]]),
+            u32::from_ne_bytes([from[2], from[3], from[4], from[5]]),
+        ])
+    }
+
+    /// The next hop's address.
+    pub const fn to(&self) -> [u8; 6] {
+        let [a, b] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes()];
+        [a[0], a[1], a[2], a[3], b[0], b[1]]
+    }
+
+    /// Our own address.
+    pub const fn from(&self) -> [u8; 6] {
+        let [b, c] = [self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];
+        [b[2], b[3], c[0], c[1], c[2], c[3]]
+    }
+
+    /// The way back: both addresses exchanged.
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self::new(self.from(), self.to())
+    }
+
+    /// False while the next hop is not resolved.
+    #[inline(always)]
+    pub const fn is_resolved(&self) -> bool {
+        self.0[0] != 0 || self.0[1] & Self::TO_PART != 0
+    }
+
+    /// The bytes of the second word that belong to the next hop's address.
+    const TO_PART: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
+}
+
 /// `CONFIG`, one entry: what holds for every service.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,10 +171,7 @@ pub struct Backend {
     /// the former owner never reaches the new one. 0: no backend.
     pub generation: u32,
     pub ifindex: u32,
-    /// Next hop. All zero: not resolved.
-    pub mac: [u8; 6],
-    /// Our own address on that link.
-    pub own_mac: [u8; 6],
+    pub link: Link,
     pub service: u16,
     pub zero: u16,
 }
@@ -181,17 +220,17 @@ pub struct Flow {
     pub generation: u32,
     /// `flow_state`
     pub state: u32,
-    /// Towards the client only: its interface, its next hop and our address there.
+    /// Towards the client only: the interface and link its packets came from.
     pub ifindex: u32,
-    pub mac: [u8; 6],
-    pub own_mac: [u8; 6],
+    pub link: Link,
     /// Towards the client only: sequence number at which the next response head
     /// starts, or at which the last one started when none is wanted.
     pub head_seq: u32,
     /// The acknowledgement number that ends the other direction: set by its FIN.
     /// In an embryo towards the backend: the one that answers its SYN-ACK.
     pub fin_ack: u32,
-    pub zero: u32,
+    /// Towards the client only: where the request that `head_seq` answers begins.
+    pub request_seq: u32,
     /// Towards the client only: when the request that `head_seq` answers was
     /// seen, `CLOCK_MONOTONIC` nanoseconds.
     pub request_ns: u64,
@@ -300,6 +339,7 @@ macro_rules! layout {
 
 layout! {
     Addr = 16,
+    Link = 12,
     Config = 4,
     ServiceKey = 20,
     Service = 24,
@@ -332,6 +372,17 @@ mod tests {
         }
         let ip: IpAddr = "192.0.2.7".parse().expect("literal");
         assert_eq!(Addr::from(ip), Addr::v4(u32::from_ne_bytes([192, 0, 2, 7])));
+    }
+
+    #[test]
+    fn links_keep_both_addresses() {
+        let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 9, 8, 7]);
+        let link = Link::new(a, b);
+        assert_eq!((link.to(), link.from()), (a, b));
+        assert_eq!(link.reversed(), Link::new(b, a));
+        assert!(link.is_resolved());
+        assert!(Link::new([0, 0, 0, 0, 0, 1], b).is_resolved());
+        assert!(!Link::new([0; 6], b).is_resolved());
     }
 
     #[test]

@@ -1,3 +1,6 @@
-//! Shunt as a library: what the binary, the demo and the labs are made of.
+//! Shunt's daemon and command line, as a library for `shunt` itself and for tests.
 
+pub mod config;
+pub mod control;
+pub mod dataplane;
 pub mod lab;

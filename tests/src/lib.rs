@@ -1,1 +1,4 @@
-//! Harness.
+//! What the suites share.
+
+pub mod frame;
+pub mod kernel;

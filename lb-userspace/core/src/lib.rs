@@ -17,5 +17,8 @@
 pub mod config;
 pub mod event;
 pub mod io;
+pub mod maglev;
 pub mod snapshot;
 pub mod time;
+
+mod random;

@@ -1,0 +1,132 @@
+//! Bounds-checked access to the bytes of a frame.
+
+/// A frame's bytes: `start` to `end`, exclusive.
+///
+/// Offsets given to [`Frame::load`] and [`Frame::store`] must be constants, or
+/// bounded by the caller in a way that the verifier can follow.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    start: usize,
+    end: usize,
+}
+
+impl Frame {
+    /// # Safety
+    /// The bytes from `start` to `end` must be readable and writable for as long
+    /// as the frame is used, and nothing else may refer to them.
+    #[inline(always)]
+    pub const unsafe fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    #[inline(always)]
+    pub const fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether the first `len` bytes are there.
+    #[inline(always)]
+    pub const fn holds(&self, len: usize) -> bool {
+        self.start + len <= self.end
+    }
+
+    /// The value at `offset`, in the byte order of the frame.
+    #[inline(always)]
+    pub fn load<T: Word>(&self, offset: usize) -> Option<T> {
+        if self.start + offset + size_of::<T>() > self.end {
+            return None;
+        }
+        let at = (self.start + offset) as *const T;
+        // SAFETY: the line above keeps it inside the frame, and any bits make a `Word`.
+        Some(unsafe { read(at) })
+    }
+
+    /// `N` bytes from `offset` on, behind one check.
+    #[inline(always)]
+    pub fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if self.start + offset + N > self.end {
+            return None;
+        }
+        let at = (self.start + offset) as *const [u8; N];
+        // SAFETY: the line above keeps it inside the frame; bytes need no alignment.
+        Some(unsafe { *at })
+    }
+
+    /// Overwrites the value at `offset`; false, and nothing written, beyond the end.
+    #[inline(always)]
+    pub fn store<T: Word>(&self, offset: usize, value: T) -> bool {
+        if self.start + offset + size_of::<T>() > self.end {
+            return false;
+        }
+        let at = (self.start + offset) as *mut T;
+        // SAFETY: the line above keeps it inside the frame.
+        unsafe { write(at, value) };
+        true
+    }
+}
+
+/// An integer that is read and written whole.
+pub trait Word: Copy {}
+impl Word for u8 {}
+impl Word for u16 {}
+impl Word for u32 {}
+
+/// # Safety
+/// `at` must be readable.
+#[inline(always)]
+unsafe fn read<T: Word>(at: *const T) -> T {
+    // An IPv4 header lies at offset 14, so its words are not aligned. The BPF
+    // verifier allows that in packets where the CPU does (and refuses the program
+    // where it does not), but the compiler splits an access that it is told is
+    // unaligned into bytes: four loads instead of one on every field.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's.
+    return unsafe { *at };
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's.
+    return unsafe { at.read_unaligned() };
+}
+
+/// # Safety
+/// `at` must be writable.
+#[inline(always)]
+unsafe fn write<T: Word>(at: *mut T, value: T) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's; see `read` for the alignment.
+    unsafe {
+        *at = value;
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's.
+    unsafe {
+        at.write_unaligned(value);
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn of(bytes: &mut [u8]) -> Frame {
+    let range = bytes.as_mut_ptr_range();
+    // SAFETY: the tests keep the slice alive and untouched while they use the frame.
+    unsafe { Frame::new(range.start as usize, range.end as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_beyond_the_end() {
+        let mut bytes = [1u8, 2, 3, 4, 5];
+        let frame = of(&mut bytes);
+        assert_eq!(frame.load::<u32>(1), Some(u32::from_ne_bytes([2, 3, 4, 5])));
+        assert_eq!(frame.load::<u32>(2), None);
+        assert!(!frame.store(4, 7u16));
+        assert!(frame.store(4, 7u8));
+        assert_eq!(bytes, [1, 2, 3, 4, 7]);
+    }
+}

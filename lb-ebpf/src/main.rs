@@ -1,0 +1,10 @@
+//! The XDP program. See ARCHITECTURE.md, "The packet path".
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod program;
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("this program runs in the kernel: build it for target bpfel-unknown-none");
+}

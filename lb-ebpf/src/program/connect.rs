@@ -1,0 +1,195 @@
+//! A new connection: which backend, which NAT port.
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::{
+    NO_BACKEND,
+    abi::{
+        Backend, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state, service_flags,
+    },
+    hash::{flow_hash, rehash, slot},
+    reason::Reason,
+};
+use lb_ebpf::{
+    frame::Frame,
+    segment::{Segment, Tuple},
+    translate::deltas,
+};
+
+use super::{
+    Leave, counters, forget,
+    maps::{BACKENDS, CONFIG, EMBRYOS, FLOWS, TABLES, TRIAL},
+    to_backend::forward,
+};
+
+const ANY: u64 = 0;
+const NO_EXIST: u64 = 1;
+
+/// How many slots are tried when the table still names a backend that has just been
+/// ejected. At most half of the backends being out (the default ceiling), all tries fail
+/// for one SYN in 65 536, until the new table is in a few milliseconds later.
+const SLOT_TRIES: u32 = 16;
+
+/// How many NAT ports are tried. With half of the range taken, one SYN in 65 536 finds none.
+const PORT_TRIES: u32 = 16;
+
+struct Choice {
+    id: u16,
+    backend: &'static Backend,
+    trial: bool,
+}
+
+#[inline(always)]
+pub(super) fn connect(
+    ctx: &XdpContext,
+    frame: &Frame,
+    tuple: &Tuple,
+    segment: &Segment,
+    service: &Service,
+) -> Result<u32, Leave> {
+    let hash = flow_hash(&tuple.key);
+    let choice = match choose(service, hash) {
+        Ok(choice) => choice,
+        Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
+            return Err(Leave::Reset(Reason::NoBackend));
+        }
+        Err(reason) => return Err(Leave::Drop(reason)),
+    };
+    let Choice { id, backend, trial } = choice;
+    if !backend.link.is_resolved() {
+        return Err(Leave::Drop(Reason::Neighbour));
+    }
+    let back = Flow {
+        to: tuple.key.reversed(),
+        service: service.id,
+        backend: id,
+        generation: backend.generation,
+        state: flow_state::TO_CLIENT | if trial { flow_state::TRIAL } else { 0 },
+        ifindex: ctx.ingress_ifindex() as u32,
+        link: link_back(frame).ok_or(Reason::Malformed)?,
+        ..Flow::default()
+    };
+    let reply = reserve(back, backend, hash)?;
+    let to = reply.reversed();
+    let (tcp_delta, ip_delta) = deltas(&tuple.key, &to);
+    let forth = Flow {
+        to,
+        tcp_delta,
+        ip_delta,
+        service: service.id,
+        backend: id,
+        generation: backend.generation,
+        ..Flow::default()
+    };
+    if EMBRYOS.insert(&tuple.key, &forth, ANY).is_err() {
+        forget(&tuple.key, &reply);
+        return Err(Leave::Drop(Reason::TableFull));
+    }
+    if let Some(counters) = counters(id) {
+        counters.connections += 1;
+        counters.trials += trial as u64;
+    }
+    forward(frame, segment, &forth, backend)
+}
+
+/// Half-open backends first, while their budget lasts; else the table.
+#[inline(always)]
+fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
+    for seat in 0..TRIAL_SEATS {
+        if seat >= service.trial_len as usize {
+            break;
+        }
+        let id = service.trials[seat];
+        let Some(backend) = BACKENDS.get(id as u32) else { continue };
+        if backend.flags & backend_flags::TRIAL != 0 && take_token(id) {
+            return Ok(Choice { id, backend, trial: true });
+        }
+    }
+    let table = TABLES.get_value(service.id as u32, &0).ok_or(Reason::NoBackend)?;
+    let mut hash = hash;
+    for _ in 0..SLOT_TRIES {
+        let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
+        if id == NO_BACKEND {
+            return Err(Reason::NoBackend);
+        }
+        let backend = BACKENDS.get(id as u32).ok_or(Reason::NoBackend)?;
+        if backend.flags & backend_flags::ADMIT != 0 {
+            return Ok(Choice { id, backend, trial: false });
+        }
+        hash = rehash(hash);
+    }
+    Err(Reason::Swapping)
+}
+
+/// The same number, of which the compiler knows nothing. It proves that a slot is inside
+/// the table and drops the check; the verifier cannot follow the proof and wants the check.
+#[inline(always)]
+fn opaque(slot: u32) -> u64 {
+    let mut slot = slot as u64;
+    // SAFETY: a move of a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) slot, options(nomem, nostack, preserves_flags)) };
+    slot
+}
+
+/// One connection out of a half-open backend's budget. Exact under any number of CPUs:
+/// whoever finds the count positive has taken one.
+#[inline(always)]
+fn take_token(id: u16) -> bool {
+    let Some(tokens) = TRIAL.get_ptr_mut(id as u32) else { return false };
+    // The look before keeps an exhausted count from running away.
+    // SAFETY: an aligned i64 of an array map, which stays where it is.
+    unsafe { tokens.read_volatile() > 0 && fetch_add(tokens, -1) > 0 }
+}
+
+/// Adds to `*at` in one step and returns what was there (BPF_ATOMIC | BPF_FETCH, Linux 5.12).
+///
+/// `core` has no such operation for this target, which it believes to lack compare-and-swap.
+///
+/// # Safety
+/// `at` must be an aligned and writable i64 of a map.
+#[inline(always)]
+unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
+    let mut value = value;
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "{value} = atomic_fetch_add((u64 *)({at} + 0), {value})",
+            at = in(reg) at,
+            value = inout(reg) value,
+            options(nostack),
+        );
+    }
+    value
+}
+
+/// Finds a NAT port and holds it by the entry for the replies.
+///
+/// The embryo goes in first and only if its key is free; then the flows are asked. In
+/// this order two CPUs cannot both get a port: of two embryos one is refused, and a
+/// connection that was promoted in between is already among the flows.
+#[inline(always)]
+fn reserve(mut back: Flow, backend: &Backend, hash: u64) -> Result<FlowKey, Reason> {
+    let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
+    let ports = config.nat_last as u64 - config.nat_first as u64 + 1;
+    let mut hash = hash;
+    for _ in 0..PORT_TRIES {
+        hash = rehash(hash);
+        let port = config.nat_first + (((hash & 0xffff_ffff) * ports) >> 32) as u16;
+        let reply =
+            FlowKey { src: backend.addr, dst: backend.nat_addr, sport: backend.port, dport: Port::new(port) };
+        (back.tcp_delta, back.ip_delta) = deltas(&reply, &back.to);
+        if EMBRYOS.insert(&reply, &back, NO_EXIST).is_err() {
+            continue;
+        }
+        if FLOWS.get_ptr(&reply).is_none() {
+            return Ok(reply);
+        }
+        let _ = EMBRYOS.remove(&reply);
+    }
+    Err(Reason::NatPorts)
+}
+
+/// The way back to whoever sent the frame.
+#[inline(always)]
+fn link_back(frame: &Frame) -> Option<Link> {
+    Some(Link([frame.load(0)?, frame.load(4)?, frame.load(8)?]).reversed())
+}

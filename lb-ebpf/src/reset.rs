@@ -1,0 +1,126 @@
+//! Answering a segment with a reset (RFC 9293 section 3.10.7.1).
+
+use lb_common::checksum::fold;
+use network_types::{eth::EthHdr, ip::Ipv4Hdr};
+
+use crate::{
+    frame::Frame,
+    segment::{Segment, flag},
+};
+
+const IP: usize = EthHdr::LEN;
+const TCP: usize = IP + Ipv4Hdr::LEN;
+/// Length of an Ethernet frame that needs no padding by the driver.
+pub const MIN_FRAME: usize = 60;
+
+/// Turns the frame into the reset that answers it: `RST` with `SEQ = SEG.ACK` for
+/// a segment with ACK, else `RST|ACK` with `ACK` = what the segment ends at.
+/// The caller cuts the frame to [`MIN_FRAME`]; the bytes up to there are zeroed.
+/// `None`: the segment is a reset itself, and a reset is never answered.
+#[inline(always)]
+pub fn reset(frame: &Frame, segment: &Segment) -> Option<()> {
+    if segment.has(flag::RST) || !frame.holds(TCP + 20) {
+        return None;
+    }
+    let (seq, ack, flags) = if segment.has(flag::ACK) {
+        (segment.ack, 0, flag::RST)
+    } else {
+        (0, segment.end(), flag::RST | flag::ACK)
+    };
+
+    let to = [frame.load::<u16>(0)?, frame.load::<u16>(2)?, frame.load::<u16>(4)?];
+    let from = [frame.load::<u16>(6)?, frame.load::<u16>(8)?, frame.load::<u16>(10)?];
+    for i in 0..3 {
+        frame.store(2 * i, from[i]);
+        frame.store(6 + 2 * i, to[i]);
+    }
+
+    let (src, dst) = (frame.load::<u32>(IP + 12)?, frame.load::<u32>(IP + 16)?);
+    let (sport, dport) = (frame.load::<u16>(TCP)?, frame.load::<u16>(TCP + 2)?);
+    let ip = [
+        u32::from_ne_bytes([0x45, 0, 0, 40]),
+        u32::from_ne_bytes([0, 0, 0x40, 0]),
+        u32::from_ne_bytes([64, 6, 0, 0]),
+        dst,
+        src,
+    ];
+    let tcp = [
+        u32::from_be(u32::from(u16::from_be(dport)) << 16 | u32::from(u16::from_be(sport))),
+        seq.to_be(),
+        ack.to_be(),
+        u32::from_ne_bytes([0x50, flags, 0, 0]),
+        0,
+    ];
+    let pseudo = u64::from(src) + u64::from(dst) + u64::from(u32::from_ne_bytes([0, 6, 0, 20]));
+    for (i, word) in ip.iter().enumerate() {
+        frame.store(IP + 4 * i, *word);
+    }
+    for (i, word) in tcp.iter().enumerate() {
+        frame.store(TCP + 4 * i, *word);
+    }
+    frame.store(IP + 10, !fold(sum(&ip)));
+    frame.store(TCP + 16, !fold(sum(&tcp) + pseudo));
+    // Padding must not leak what was there (RFC 894; CVE-2003-0001).
+    frame.store(TCP + 20, 0u32);
+    frame.store(TCP + 24, 0u16);
+    Some(())
+}
+
+#[inline(always)]
+fn sum(words: &[u32; 5]) -> u64 {
+    words.iter().map(|word| u64::from(*word)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        frame,
+        segment::{Tuple, tests::tcp},
+    };
+
+    fn answer(flags: u8, payload: &[u8]) -> Option<Vec<u8>> {
+        let mut bytes = tcp(flags, payload);
+        bytes.resize(bytes.len().max(MIN_FRAME), 0xee);
+        let frame = frame::of(&mut bytes);
+        let tuple = Tuple::read(&frame).expect("tcp");
+        let segment = Segment::read(&frame, &tuple).expect("well formed");
+        reset(&frame, &segment)?;
+        bytes.truncate(MIN_FRAME);
+        Some(bytes)
+    }
+
+    fn internet_sum(bytes: &[u8], start: u64) -> u16 {
+        fold(bytes.chunks(2).map(|c| u64::from(u16::from_ne_bytes([c[0], c[1]]))).sum::<u64>() + start)
+    }
+
+    #[test]
+    fn shapes() {
+        // flags in, payload, seq, ack, flags out
+        let cases: [(u8, &[u8], u32, u32, u8); 4] = [
+            (flag::SYN, b"", 0, 1001, flag::RST | flag::ACK),
+            (flag::SYN, b"fast", 0, 1005, flag::RST | flag::ACK),
+            (flag::ACK, b"hello", 2000, 0, flag::RST),
+            (flag::ACK | flag::FIN, b"", 2000, 0, flag::RST),
+        ];
+        for (flags, payload, seq, ack, out) in cases {
+            let bytes = answer(flags, payload).expect("answered");
+            assert_eq!(bytes[..12], [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
+            assert_eq!(bytes[26..34], [203, 0, 113, 10, 10, 0, 0, 1]);
+            assert_eq!(bytes[34..38], [0, 80, 0x9c, 0x40]);
+            assert_eq!(bytes[38..42], seq.to_be_bytes());
+            assert_eq!(bytes[42..46], ack.to_be_bytes());
+            assert_eq!(bytes[46..48], [0x50, out]);
+            assert_eq!(bytes[54..], [0; 6]);
+            assert_eq!(internet_sum(&bytes[14..34], 0), 0xffff);
+            let pseudo = internet_sum(&bytes[26..34], u64::from(u32::from_ne_bytes([0, 6, 0, 20])));
+            assert_eq!(internet_sum(&bytes[34..54], u64::from(pseudo)), 0xffff);
+        }
+    }
+
+    #[test]
+    fn a_reset_is_never_answered() {
+        assert!(answer(flag::RST, b"").is_none());
+        assert!(answer(flag::RST | flag::ACK, b"").is_none());
+    }
+}

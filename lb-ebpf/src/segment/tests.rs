@@ -1,0 +1,98 @@
+use super::*;
+use crate::frame;
+
+/// A frame 10.0.0.1:40000 → 203.0.113.10:80 with right checksums left out: nothing here reads them.
+pub(crate) fn tcp(flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00];
+    let ip_len = (40 + payload.len()) as u16;
+    bytes.extend([0x45, 0]);
+    bytes.extend(ip_len.to_be_bytes());
+    bytes.extend([0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 203, 0, 113, 10]);
+    bytes.extend(40_000u16.to_be_bytes());
+    bytes.extend(80u16.to_be_bytes());
+    bytes.extend(1000u32.to_be_bytes());
+    bytes.extend(2000u32.to_be_bytes());
+    bytes.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn read(bytes: &mut [u8]) -> Option<Result<Segment, Reason>> {
+    let frame = frame::of(bytes);
+    Tuple::read(&frame).map(|tuple| Segment::read(&frame, &tuple))
+}
+
+#[test]
+fn a_plain_segment() {
+    let mut bytes = tcp(flag::ACK, b"hello");
+    let frame = frame::of(&mut bytes);
+    let tuple = Tuple::read(&frame).expect("tcp");
+    assert_eq!(tuple.key.sport.host(), 40_000);
+    assert_eq!(tuple.key.dport.host(), 80);
+    let segment = Segment::read(&frame, &tuple).expect("well formed");
+    assert_eq!((segment.seq, segment.ack), (1000, 2000));
+    assert_eq!((segment.payload, segment.payload_len), (54, 5));
+    assert_eq!(segment.end(), 1005);
+}
+
+#[test]
+fn padding_is_not_payload() {
+    let mut bytes = tcp(flag::ACK, b"");
+    bytes.resize(60, 0xaa);
+    assert_eq!(read(&mut bytes).expect("tcp").expect("good").payload_len, 0);
+}
+
+#[test]
+fn every_truncation_is_passed_or_malformed() {
+    let whole = tcp(flag::ACK, b"hello");
+    for len in 0..whole.len() {
+        let mut bytes = whole[..len].to_vec();
+        match read(&mut bytes) {
+            None => assert!(len < 38, "{len}"),
+            Some(result) => assert_eq!(result, Err(Reason::Malformed), "{len}"),
+        }
+    }
+}
+
+#[test]
+fn refusals() {
+    let cases: [(&str, usize, u8, Reason); 6] = [
+        ("more fragments", 20, 0x20, Reason::Fragment),
+        ("ihl 6", 14, 0x46, Reason::IpOptions),
+        ("ttl 1", 22, 1, Reason::Ttl),
+        ("data offset 4", 46, 0x40, Reason::Malformed),
+        ("data offset beyond", 46, 0xf0, Reason::Malformed),
+        ("ip length beyond", 16, 0xff, Reason::Malformed),
+    ];
+    for (name, at, value, reason) in cases {
+        let mut bytes = tcp(flag::ACK, b"hello");
+        bytes[at] = value;
+        assert_eq!(read(&mut bytes), Some(Err(reason)), "{name}");
+    }
+    for flags in [0, flag::SYN | flag::FIN, flag::SYN | flag::RST, flag::FIN | flag::RST, 0x08] {
+        assert_eq!(read(&mut tcp(flags, b"")), Some(Err(Reason::Flags)), "{flags:#x}");
+    }
+}
+
+#[test]
+fn not_ours() {
+    for (name, at, value) in
+        [("arp", 13, 6), ("udp", 23, 17), ("ipv6", 14, 0x65), ("later fragment", 21, 1), ("ihl 4", 14, 0x44)]
+    {
+        let mut bytes = tcp(flag::ACK, b"hello");
+        bytes[at] = value;
+        assert_eq!(read(&mut bytes), None, "{name}");
+    }
+}
+
+#[test]
+fn clients_that_cannot_be() {
+    let mut bytes = tcp(flag::SYN, b"");
+    let key = Tuple::read(&frame::of(&mut bytes)).expect("tcp").key;
+    assert!(plausible_client(&key));
+    for src in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], [203, 0, 113, 10]] {
+        let key = FlowKey { src: Addr::v4(u32::from_ne_bytes(src)), ..key };
+        assert!(!plausible_client(&key), "{src:?}");
+    }
+    assert!(!plausible_client(&FlowKey { sport: Port::new(0), ..key }));
+}

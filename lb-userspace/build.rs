@@ -1,0 +1,86 @@
+//! Embeds the XDP program.
+//!
+//! `SHUNT_BPF_OBJECT` names an object built elsewhere (for packagers). Otherwise it is
+//! built here, for a target without a prebuilt `core`, by a toolchain that has the
+//! library's source; `cargo xtask setup` provides one.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=SHUNT_BPF_OBJECT");
+    let object = match env::var_os("SHUNT_BPF_OBJECT") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(path.is_file(), "SHUNT_BPF_OBJECT: {} is not a file", path.display());
+            println!("cargo:rerun-if-changed={}", path.display());
+            path
+        }
+        None => build(),
+    };
+    let size = std::fs::metadata(&object).map(|meta| meta.len()).unwrap_or(0);
+    assert!(size > 0, "{} is empty or missing", object.display());
+    println!("cargo:rustc-env=SHUNT_BPF_OBJECT={}", object.display());
+}
+
+fn build() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace root").to_path_buf();
+    for input in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={}", root.join(input).display());
+    }
+    let toolchain = toolchain().unwrap_or_else(|| {
+        panic!(
+            "no Rust toolchain here can build for BPF: it needs the source of the standard library.\n\
+             help: run `cargo xtask setup`, or name a built object in SHUNT_BPF_OBJECT"
+        )
+    });
+    let target_dir = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo")).join("bpf");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .arg(format!("+{toolchain}"))
+        .args(["build", "--package", "lb-ebpf", "--bin", "shunt-xdp", "--release", "--locked"])
+        .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none"])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .current_dir(&root);
+    // The outer cargo's settings are for the host.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO") && name != "CARGO_HOME"
+            || name.starts_with("RUST") && name != "RUSTUP_HOME"
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+        // Both toolchains are used for their library source, not for being nightlies.
+        .env("RUSTC_BOOTSTRAP", "1")
+        // v3: 32-bit registers and atomics with a result (Linux 5.12).
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Ctarget-cpu=v3");
+    let status = cargo.status().unwrap_or_else(|error| panic!("cannot run {cargo:?}: {error}"));
+    assert!(status.success(), "the XDP program did not build: {cargo:?}");
+    target_dir.join("bpfel-unknown-none/release/shunt-xdp")
+}
+
+/// `debian` (rustc-web and rust-web-src, linked by `cargo xtask setup`), or a nightly
+/// that has the component `rust-src`.
+fn toolchain() -> Option<String> {
+    let list = Command::new("rustup").args(["toolchain", "list"]).output().ok()?;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let names = || list.lines().filter_map(|line| line.split_whitespace().next());
+    names()
+        .find(|name| *name == "debian")
+        .or_else(|| names().find(|name| name.starts_with("nightly") && has_source(name)))
+        .map(str::to_owned)
+}
+
+fn has_source(toolchain: &str) -> bool {
+    let sysroot = Command::new("rustc").arg(format!("+{toolchain}")).args(["--print", "sysroot"]).output();
+    sysroot.is_ok_and(|output| {
+        let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()
+    })
+}

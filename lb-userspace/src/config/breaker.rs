@@ -1,0 +1,113 @@
+//! `[service.NAME.breaker]`.
+
+use lb_core::{
+    config::{BackoffDecay, Breaker, HalfOpenExit},
+    time::Millis,
+};
+
+use super::{
+    keys,
+    reader::{Node, Placed, Table},
+    value,
+};
+
+/// A sweep more often than this costs more than it tells.
+const LEAST_INTERVAL: Millis = Millis(10);
+const MOST: u32 = 1_000_000;
+const LEAST_MAX_EJECTION_TIME: Millis = Millis::secs(300);
+
+/// `backends`: how many the service names.
+pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
+    let table = node.table(&keys::BREAKER, "[service.web.breaker]")?;
+    let default = Breaker::default();
+
+    let enforce = table.or("enforce", default.enforce, Node::boolean);
+    let consecutive_5xx = table.or("consecutive_5xx", default.consecutive_5xx, |node| node.integer(0..=MOST));
+    let errors = table.or("errors", default.errors, |node| value::statuses(node, "errors = [\"500-599\"]"));
+    let interval = table.or("interval", default.interval, |node| value::duration(node, LEAST_INTERVAL));
+    let base = table.or("base_ejection_time", default.base_ejection_time, positive);
+    let max = read_max_ejection_time(&table, base.as_ref());
+    let jitter = table.or("max_ejection_time_jitter", default.max_ejection_time_jitter, |node| {
+        value::duration(node, Millis(0))
+    });
+    let percent = table
+        .or("max_ejection_percent", u32::from(default.max_ejection_percent), |node| node.integer(0..=100));
+    let always_eject_one = table.or("always_eject_one", default.always_eject_one, Node::boolean);
+    let min_serving = table.or("min_serving", default.min_serving, |node| min_serving(node, backends));
+    let trials = table.or("half_open_trials", default.half_open_trials, |node| node.integer(0..=MOST));
+    let successes = read_half_open_successes(&table, trials.as_ref());
+    let half_open_timeout = match table.node("half_open_timeout") {
+        Some(node) => value::duration(node, LEAST_INTERVAL),
+        None => interval.as_ref().map(|interval| interval.value),
+    };
+    let half_open_exit = table.or("half_open_exit", default.half_open_exit, |node| {
+        value::choice(node, &[("close", HalfOpenExit::Close), ("wait", HalfOpenExit::Wait)])
+    });
+    let probe_readmits = table.or("probe_readmits", default.probe_readmits, Node::boolean);
+    let backoff_decay = table.or("backoff_decay", default.backoff_decay, |node| {
+        value::choice(node, &[("evidence", BackoffDecay::Evidence), ("time", BackoffDecay::Time)])
+    });
+
+    Some(Breaker {
+        enforce: enforce?.value,
+        consecutive_5xx: consecutive_5xx?.value,
+        errors: errors?.value,
+        interval: interval?.value,
+        base_ejection_time: base?.value,
+        max_ejection_time: max?,
+        max_ejection_time_jitter: jitter?.value,
+        max_ejection_percent: u8::try_from(percent?.value).expect("read as at most 100"),
+        always_eject_one: always_eject_one?.value,
+        min_serving: min_serving?.value,
+        half_open_trials: trials?.value,
+        half_open_successes: successes?,
+        half_open_timeout: half_open_timeout?,
+        half_open_exit: half_open_exit?.value,
+        probe_readmits: probe_readmits?.value,
+        backoff_decay: backoff_decay?.value,
+    })
+}
+
+fn positive(node: &Node<'_>) -> Option<Millis> {
+    value::duration(node, Millis(1))
+}
+
+fn read_max_ejection_time(table: &Table<'_>, base: Option<&Placed<Millis>>) -> Option<Millis> {
+    let Some(node) = table.node("max_ejection_time") else {
+        return base.map(|base| LEAST_MAX_EJECTION_TIME.max(base.value));
+    };
+    let max = positive(node)?;
+    match base {
+        Some(base) if max < base.value => node.conflict(
+            format!("the longest ejection is below `base_ejection_time`, {}", value::shown(base.value)),
+            "raise `max_ejection_time` or lower `base_ejection_time`",
+            base.span.clone(),
+            "the base",
+        ),
+        Some(_) | None => Some(max),
+    }
+}
+
+fn min_serving(node: &Node<'_>, backends: usize) -> Option<u32> {
+    let least = node.integer(0..=MOST)?;
+    if usize::try_from(least).is_ok_and(|least| least <= backends) {
+        return Some(least);
+    }
+    let s = if backends == 1 { "" } else { "s" };
+    node.reject(
+        format!("{least} must serve, but the service has {backends} backend{s}"),
+        format!("write at most {backends}, or add backends"),
+    )
+}
+
+fn read_half_open_successes(table: &Table<'_>, trials: Option<&Placed<u32>>) -> Option<u32> {
+    let Some(node) = table.node("half_open_successes") else { return trials.map(|trials| trials.value) };
+    let successes = node.integer(0..=MOST)?;
+    match trials {
+        Some(trials) if trials.value > 0 && successes == 0 => node.reject(
+            "a half-open backend would come back without one success",
+            "write at least 1, or turn half-open off by `half_open_trials = 0`",
+        ),
+        Some(_) | None => Some(successes),
+    }
+}

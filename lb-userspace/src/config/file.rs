@@ -1,0 +1,122 @@
+//! The top level of the file.
+
+use std::{collections::HashMap, net::IpAddr, path::PathBuf};
+
+use lb_core::config::Config;
+
+use super::{
+    File, LogLevel, XdpMode, keys,
+    reader::{Node, Table, quoted},
+    service, value,
+};
+
+const DEFAULT_INSTANCE: &str = "default";
+const DEFAULT_MAX_FLOWS: u32 = 131_072;
+/// `sun_path` of a Unix socket address, less its final zero.
+const LONGEST_SOCKET_PATH: usize = 107;
+const LONGEST_PATH: usize = 1024;
+
+pub(super) fn read(root: &Node<'_>) -> Option<File> {
+    let table = root.table(&keys::ROOT, "interfaces = [\"eth0\"]")?;
+    let instance = table.or("instance", DEFAULT_INSTANCE.to_owned(), instance);
+    let interfaces = table.required("interfaces", "interfaces = [\"eth0\"]", interfaces);
+    let xdp_mode = table.or("xdp_mode", XdpMode::default(), |node| {
+        let choices = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+        value::choice(node, &choices)
+    });
+    let control_socket = match table.node("control_socket") {
+        Some(node) => {
+            let example = "control_socket = \"/run/shunt/control.sock\"";
+            value::absolute_path(node, example, LONGEST_SOCKET_PATH)
+        }
+        None => instance.as_ref().map(|instance| default_socket(&instance.value)),
+    };
+    let bpffs = table.or("bpffs", PathBuf::from("/sys/fs/bpf"), |node| {
+        value::absolute_path(node, "bpffs = \"/sys/fs/bpf\"", LONGEST_PATH)
+    });
+    let nat_addresses = table.or("nat_addresses", Vec::new(), nat_addresses);
+    let nat_ports = table.or("nat_ports", 1024..=32767, value::nat_ports);
+    // Below, the per-CPU lists of an LRU map have nothing to hold; above, it takes gigabytes.
+    let max_flows = table.or("max_flows", DEFAULT_MAX_FLOWS, |node| node.integer(1024..=16_777_216));
+    let log = table.or("log", LogLevel::default(), |node| {
+        let choices = [
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ];
+        value::choice(node, &choices)
+    });
+    let services = services(&table);
+    Some(File {
+        instance: instance?.value,
+        interfaces: interfaces?,
+        xdp_mode: xdp_mode?.value,
+        control_socket: control_socket?,
+        bpffs: bpffs?.value,
+        nat_addresses: nat_addresses?.value,
+        nat_ports: nat_ports?.value,
+        max_flows: max_flows?.value,
+        log: log?.value,
+        core: Config { services: services? },
+    })
+}
+
+fn instance(node: &Node<'_>) -> Option<String> {
+    let name = value::name(node)?;
+    if name == "control" {
+        return node.reject("`control` is the socket of the default instance", "choose another name");
+    }
+    Some(name)
+}
+
+fn default_socket(instance: &str) -> PathBuf {
+    let file = if instance == DEFAULT_INSTANCE { "control" } else { instance };
+    PathBuf::from(format!("/run/shunt/{file}.sock"))
+}
+
+fn interfaces(node: &Node<'_>) -> Option<Vec<String>> {
+    let example = "interfaces = [\"eth0\"]";
+    let items = node.items("an array of interfaces", example)?;
+    if items.is_empty() {
+        return node.reject("no interface is named", format!("write for example `{example}`"));
+    }
+    each_once(&items, value::interface, |interface| {
+        format!("the interface {} is named twice", quoted(interface))
+    })
+}
+
+fn nat_addresses(node: &Node<'_>) -> Option<Vec<IpAddr>> {
+    let items = node.items("an array of addresses", "nat_addresses = [\"10.0.0.2\"]")?;
+    each_once(&items, value::address, |address| format!("the address {address} is named twice"))
+}
+
+fn each_once<'a, T: Clone + Eq + std::hash::Hash>(
+    items: &[Node<'a>],
+    read: impl Fn(&Node<'a>) -> Option<T>,
+    twice: impl Fn(&T) -> String,
+) -> Option<Vec<T>> {
+    let mut seen: HashMap<T, &Node<'a>> = HashMap::new();
+    let values: Vec<_> = items
+        .iter()
+        .map(|node| {
+            let value = read(node)?;
+            if let Some(first) = seen.get(&value) {
+                let first = first.span.clone();
+                return node.conflict(twice(&value), "remove one of them", first, "first named here");
+            }
+            seen.insert(value.clone(), node);
+            Some(value)
+        })
+        .collect();
+    values.into_iter().collect()
+}
+
+fn services(table: &Table<'_>) -> Option<Vec<lb_core::config::Service>> {
+    match table.node("service") {
+        Some(node) => service::read_all(node),
+        None if table.is_misspelt("service") => None,
+        None => service::no_services(&table.node),
+    }
+}

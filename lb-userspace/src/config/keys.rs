@@ -1,0 +1,178 @@
+//! Which keys each table has, and what was probably meant by another.
+
+/// The keys of one kind of table.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) known: &'static [&'static str],
+    /// Planned: said to be so, instead of "unknown".
+    later: &'static [&'static str],
+    /// What others call it, in lower case without `_` and `-`.
+    aliases: &'static [(&'static str, &'static str)],
+}
+
+pub(super) const ROOT: Keys = Keys {
+    known: &[
+        "instance",
+        "interfaces",
+        "xdp_mode",
+        "control_socket",
+        "bpffs",
+        "nat_addresses",
+        "nat_ports",
+        "max_flows",
+        "log",
+        "service",
+    ],
+    later: &["metrics_listen", "mirror"],
+    aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+};
+
+pub(super) const SERVICE: Keys = Keys {
+    known: &["vip", "mode", "no_backend", "evidence", "backends", "probe", "breaker"],
+    later: &["allow", "deny", "on_eject", "drain_timeout", "redispatch", "mirror"],
+    aliases: &[
+        ("address", "vip"),
+        ("bind", "vip"),
+        ("listen", "vip"),
+        ("servers", "backends"),
+        ("endpoints", "backends"),
+        ("check", "probe"),
+        ("healthcheck", "probe"),
+        ("outlierdetection", "breaker"),
+        ("circuitbreaker", "breaker"),
+    ],
+};
+
+pub(super) const BACKEND: Keys =
+    Keys { known: &["address", "weight"], later: &[], aliases: &[("addr", "address"), ("host", "address")] };
+
+pub(super) const PROBE: Keys =
+    Keys { known: &["http", "tcp"], later: &["https", "grpc"], aliases: &[("tcpsocket", "tcp")] };
+
+pub(super) const PROBE_TCP: Keys =
+    Keys { known: &["interval", "timeout", "rise", "fall"], later: PROBE_LATER, aliases: PROBE_ALIASES };
+
+pub(super) const PROBE_HTTP: Keys = Keys {
+    known: &["method", "path", "host", "headers", "expect", "interval", "timeout", "rise", "fall"],
+    later: PROBE_LATER,
+    aliases: PROBE_ALIASES,
+};
+
+const PROBE_LATER: &[&str] = &["fast_interval", "down_interval", "jitter", "fail_fast", "body", "tls"];
+
+const PROBE_ALIASES: &[(&str, &str)] = &[
+    ("inter", "interval"),
+    ("periodseconds", "interval"),
+    ("timeoutseconds", "timeout"),
+    ("healthythreshold", "rise"),
+    ("successthreshold", "rise"),
+    ("unhealthythreshold", "fall"),
+    ("failurethreshold", "fall"),
+    ("uri", "path"),
+    ("url", "path"),
+    ("status", "expect"),
+    ("expectedstatuses", "expect"),
+];
+
+pub(super) const BREAKER: Keys = Keys {
+    known: &[
+        "enforce",
+        "consecutive_5xx",
+        "errors",
+        "interval",
+        "base_ejection_time",
+        "max_ejection_time",
+        "max_ejection_time_jitter",
+        "max_ejection_percent",
+        "always_eject_one",
+        "min_serving",
+        "half_open_trials",
+        "half_open_successes",
+        "half_open_timeout",
+        "half_open_exit",
+        "probe_readmits",
+        "backoff_decay",
+    ],
+    later: &[
+        "consecutive_gateway_failure",
+        "consecutive_l4_failure",
+        "split_l4_failures",
+        "response_timeout",
+        "success_rate_min_responses",
+        "success_rate_min_backends",
+        "success_rate_stdev_factor",
+        "failure_percentage_threshold",
+        "failure_percentage_min_responses",
+        "failure_percentage_min_backends",
+        "error_rate_threshold",
+        "error_rate_window",
+        "error_rate_min_responses",
+        "slow_threshold",
+        "shadow",
+        "panic_threshold",
+        "probe_uneject",
+        "slow_start",
+    ],
+    aliases: &[
+        ("consecutive5xxerrors", "consecutive_5xx"),
+        ("consecutiveerrors", "consecutive_5xx"),
+        ("consecutivegatewayerrors", "consecutive_gateway_failure"),
+        ("splitexternallocaloriginerrors", "split_l4_failures"),
+        ("consecutivelocaloriginfailures", "consecutive_l4_failure"),
+        ("alwaysejectonehost", "always_eject_one"),
+        ("minhealthpercent", "min_serving"),
+    ],
+};
+
+/// What a key that a table does not have is answered with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    Planned(&'static str),
+    Meant(&'static str),
+    /// It is a key of the file's top level.
+    Misplaced,
+    NoIdea,
+}
+
+impl Keys {
+    pub(super) fn unknown(&self, key: &str) -> Unknown {
+        let key = squeezed(key);
+        let same = |keys: &[&'static str]| keys.iter().copied().find(|&known| squeezed(known) == key);
+        if let Some(planned) = same(self.later) {
+            return Unknown::Planned(planned);
+        }
+        if let Some(meant) = same(self.known) {
+            return Unknown::Meant(meant);
+        }
+        if let Some(&(_, meant)) = self.aliases.iter().find(|(alias, _)| *alias == key) {
+            return if self.later.contains(&meant) { Unknown::Planned(meant) } else { Unknown::Meant(meant) };
+        }
+        if same(ROOT.known).is_some() {
+            return Unknown::Misplaced;
+        }
+        match nearest(&key, self.known) {
+            Some(meant) => Unknown::Meant(meant),
+            None => Unknown::NoIdea,
+        }
+    }
+}
+
+/// The candidate that is a few slips of the finger away from `word`.
+pub(super) fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
+    const LONGEST: usize = 64;
+    let word = squeezed(word);
+    if word.len() > LONGEST {
+        return None;
+    }
+    candidates
+        .iter()
+        .map(|&candidate| (strsim::damerau_levenshtein(&word, &squeezed(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 5)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Spelling without what styles differ in: `baseEjectionTime` and `base_ejection_time` are the same.
+fn squeezed(key: &str) -> String {
+    key.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+}

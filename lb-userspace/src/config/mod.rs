@@ -1,0 +1,206 @@
+//! The configuration file: TOML in, types that cannot be wrong out.
+//!
+//! [`parse`] reports every error of a file at once, each with its place and a
+//! remedy. What is checked here needs the text alone; whether an interface exists
+//! or a port range is free on this host is found out at start.
+//!
+//! Reads the file system in [`load`] only. Durations, sizes and defaults are
+//! described in `dist/shunt.toml`, which is [`EXAMPLE`].
+
+use std::{
+    fmt,
+    io::Read,
+    net::IpAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use lb_core::config::Config;
+use toml::de::DeTable;
+
+mod breaker;
+mod diagnostic;
+mod file;
+mod keys;
+mod probe;
+mod reader;
+mod service;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use diagnostic::{Class, Problem, Problems};
+pub use diagnostic::{Diagnostic, Diagnostics};
+
+/// A commented configuration with every key and its default.
+pub const EXAMPLE: &str = include_str!("../../../dist/shunt.toml");
+
+/// The largest file that is read. A thousand services with their backends take a fraction of it.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// A configuration file, checked and with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Names the pinned maps and the control socket. Default `default`.
+    pub instance: String,
+    /// At least one, each once.
+    pub interfaces: Vec<String>,
+    pub xdp_mode: XdpMode,
+    /// Default `/run/shunt/control.sock`; of another instance `/run/shunt/INSTANCE.sock`.
+    pub control_socket: PathBuf,
+    /// Where the BPF file system is mounted. Default `/sys/fs/bpf`.
+    pub bpffs: PathBuf,
+    /// Source addresses in `nat` mode. Empty: the preferred source of the route to each backend.
+    pub nat_addresses: Vec<IpAddr>,
+    /// Source ports in `nat` mode. Default 1024-32767.
+    pub nat_ports: RangeInclusive<u16>,
+    /// Connections that are remembered. Default 131072.
+    pub max_flows: u32,
+    pub log: LogLevel,
+    pub core: Config,
+}
+
+/// How the program is attached to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver, else generic.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// In the network stack, whatever the driver can do.
+    Generic,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// What the daemon's log shows. Displays as a filter directive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot read {path}")]
+    Io { path: String, source: std::io::Error },
+    #[error(transparent)]
+    Invalid(Diagnostics),
+}
+
+/// Reads and parses the file at `path`.
+pub fn load(path: &Path) -> Result<File, LoadError> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    // One byte more than is allowed shows that there is more, whatever the file is.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|source| LoadError::Io { path: name.clone(), source })?;
+    parse_bytes(&name, &bytes).map_err(LoadError::Invalid)
+}
+
+/// [`parse`] of what may not be text at all.
+pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse(name, text),
+        Err(_) if bytes.len() > MAX_BYTES => Err(too_large(name)),
+        Err(error) => {
+            let at = error.valid_up_to();
+            let problem = Problem {
+                // The replacement character in the text that is shown.
+                span: at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
+                path: String::new(),
+                message: "the file is not UTF-8".to_owned(),
+                help: "save it as UTF-8 text".to_owned(),
+                also: None,
+                class: Class::Syntax,
+            };
+            Err(Diagnostics::new(name, &String::from_utf8_lossy(bytes), vec![problem]))
+        }
+    }
+}
+
+/// Parses a configuration. `name` is what the errors call the file.
+pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
+    if text.len() > MAX_BYTES {
+        return Err(too_large(name));
+    }
+    // What some editors put first; it takes no column.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let problems = Problems::default();
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    for error in syntax {
+        problems.note(syntax_problem(text, &error));
+    }
+    let file = file::read(&reader::Node::root(root.get_ref(), &problems));
+    let problems = problems.into_inner();
+    match file {
+        Some(file) if problems.is_empty() => Ok(file),
+        Some(_) | None => Err(Diagnostics::new(name, text, problems)),
+    }
+}
+
+fn too_large(name: &str) -> Diagnostics {
+    let message = format!("the file is larger than {} KiB", MAX_BYTES >> 10);
+    Diagnostics::whole(name, message, "is this the right file? a configuration is a few KiB of TOML")
+}
+
+fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let said = error.message();
+    let text = text.get(span.clone()).unwrap_or_default();
+    let (message, help) = syntax_words(said, text);
+    Problem { span, path: String::new(), message, help: help.to_owned(), also: None, class: Class::Syntax }
+}
+
+/// What the TOML parser says about `text`, and the remedy for it.
+fn syntax_words(said: &str, text: &str) -> (String, &'static str) {
+    let says = |word: &str| said.contains(word);
+    let asis = said.to_owned();
+    if said == "duplicate key" {
+        (format!("{} is defined twice", reader::quoted(text)), "remove or rename one of them")
+    } else if says("must be quoted") && text.is_empty() {
+        ("the value is missing".to_owned(), "write a value after `=`")
+    } else if says("must be quoted") {
+        (format!("{} is not a value", reader::quoted(text)), "put a string in double quotes")
+    } else if says("key with no value") {
+        (asis, "write `key = value`")
+    } else if says("cannot extend value") {
+        (asis, "write the table in one place, in braces or under a header of its own")
+    } else if says(diagnostic::ARRAY_GOES_ON) || says("array") && !says("table") {
+        (asis, "separate values by commas and close the array with `]`")
+    } else if says("inline table") {
+        (asis, "separate entries by commas and close the table with `}`")
+    } else if says("unclosed") && says("table") {
+        (asis, "close the header with `]`")
+    } else if says("basic string") {
+        (asis, "close the string with `\"` on the same line; write `\\\\` for a backslash")
+    } else {
+        (asis, "the file is TOML: `key = \"value\"`, tables as `[service.web]`, comments after `#`")
+    }
+}

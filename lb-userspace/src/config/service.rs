@@ -1,0 +1,174 @@
+//! `[service.NAME]` with its backends, and what must hold between services.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use lb_core::config::{Backend, Breaker, Mode, NoBackend, Service};
+
+use super::{
+    breaker, keys, probe,
+    reader::{Entry, Node, Table},
+    value,
+};
+
+const EXAMPLE: &str = "[service.web]";
+const VIP: &str = "vip = \"203.0.113.10:80\"";
+const BACKENDS: &str = "backends = { web-1 = \"10.0.0.11:8080\" }";
+const DEFAULT_WEIGHT: u32 = 100;
+
+/// Addresses seen so far, also of services that are wrong in other ways.
+#[derive(Default)]
+struct Addresses<'a> {
+    vips: HashMap<SocketAddr, Node<'a>>,
+    backends: Vec<(SocketAddr, Node<'a>)>,
+}
+
+pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Service>> {
+    let entries = node.entries("tables of services", EXAMPLE)?;
+    if entries.is_empty() {
+        return no_services(node);
+    }
+    let most = lb_common::MAX_SERVICES as usize;
+    if let Some(entry) = entries.get(most) {
+        return entry.key.reject(
+            format!("there are {} services, at most {most} are possible", entries.len()),
+            "remove some, or run a second instance",
+        );
+    }
+    let mut addresses = Addresses::default();
+    let services: Vec<_> = entries.iter().map(|entry| read(entry, &mut addresses)).collect();
+    let apart = check_between(&addresses);
+    let services: Option<Vec<_>> = services.into_iter().collect();
+    apart.and(services)
+}
+
+pub(super) fn no_services<T>(node: &Node<'_>) -> Option<T> {
+    node.absent(
+        "no service is configured",
+        format!("add a table such as `{EXAMPLE}`, with `vip` and `backends`"),
+    )
+}
+
+fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service> {
+    let name = value::checked_name(&entry.key, entry.name);
+    let table = entry.value.table(&keys::SERVICE, EXAMPLE)?;
+    let vip = table.required("vip", VIP, |node| read_vip(node, addresses));
+    let mode = table.or("mode", Mode::default(), read_mode);
+    let no_backend = table.or("no_backend", NoBackend::default(), |node| {
+        let choices = [("reset", NoBackend::Reset), ("drop", NoBackend::Drop), ("any", NoBackend::Any)];
+        value::choice(node, &choices)
+    });
+    let evidence = table.or("evidence", true, Node::boolean);
+    let (backends, count) = read_backends(&table, addresses);
+    let probe = table.or("probe", None, |node| probe::read(node).map(Some));
+    let breaker = table.or("breaker", Breaker::default(), |node| breaker::read(node, count));
+    Some(Service {
+        name: name?,
+        vip: vip?,
+        mode: mode?.value,
+        no_backend: no_backend?.value,
+        evidence: evidence?.value,
+        backends: backends?,
+        probe: probe?.value,
+        breaker: breaker?.value,
+    })
+}
+
+fn read_vip<'a>(node: &Node<'a>, addresses: &mut Addresses<'a>) -> Option<SocketAddr> {
+    let vip = value::endpoint(node, VIP)?;
+    if let Some(first) = addresses.vips.get(&vip) {
+        return node.conflict(
+            format!("the VIP {vip} is used twice"),
+            "give each service a VIP address and port of its own",
+            first.span.clone(),
+            "first used here",
+        );
+    }
+    addresses.vips.insert(vip, node.clone());
+    Some(vip)
+}
+
+fn read_mode(node: &Node<'_>) -> Option<Mode> {
+    const LATER: [&str; 3] = ["dnat", "dsr-l2", "dsr-ipip"];
+    match node.as_str() {
+        Some(mode) if LATER.contains(&mode) => {
+            node.reject(format!("mode `{mode}` is not supported yet"), "write `mode = \"nat\"`")
+        }
+        Some(_) | None => value::choice(node, &[("nat", Mode::Nat)]),
+    }
+}
+
+/// The backends, and how many were named.
+fn read_backends<'a>(table: &Table<'a>, addresses: &mut Addresses<'a>) -> (Option<Vec<Backend>>, usize) {
+    let Some(node) = table.node("backends") else {
+        let missing = table.node.absent("`backends` is missing", format!("add for example `{BACKENDS}`"));
+        return (missing, usize::MAX);
+    };
+    let Some(entries) = node.entries("a table of backends", BACKENDS) else { return (None, usize::MAX) };
+    if entries.is_empty() {
+        let none =
+            node.absent("the service has no backend", "add one, for example `web-1 = \"10.0.0.11:8080\"`");
+        return (none, usize::MAX);
+    }
+    let mut own: HashMap<SocketAddr, Node<'_>> = HashMap::new();
+    let backends: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let name = value::checked_name(&entry.key, entry.name);
+            let (address, weight) = read_backend(&entry.value);
+            let address = address.and_then(|(address, node)| {
+                addresses.backends.push((address, node.clone()));
+                match own.get(&address) {
+                    Some(first) => node.conflict(
+                        format!("the address {address} is used twice in this service"),
+                        "remove one of them; `weight` gives a backend a larger share",
+                        first.span.clone(),
+                        "first used here",
+                    ),
+                    None => {
+                        own.insert(address, node);
+                        Some(address)
+                    }
+                }
+            });
+            Some(Backend { name: name?, address: address?, weight: weight? })
+        })
+        .collect();
+    (backends.into_iter().collect(), entries.len())
+}
+
+/// A backend is its address, or a table with the address and more.
+fn read_backend<'a>(node: &Node<'a>) -> (Option<(SocketAddr, Node<'a>)>, Option<u16>) {
+    const ADDRESS: &str = "web-1 = \"10.0.0.11:8080\"";
+    const TABLE: &str = "web-1 = { address = \"10.0.0.11:8080\", weight = 50 }";
+    let placed = |node: &Node<'a>| value::endpoint(node, ADDRESS).map(|address| (address, node.clone()));
+    if !node.is_table() {
+        return (placed(node), Some(DEFAULT_WEIGHT as u16));
+    }
+    let Some(table) = node.table(&keys::BACKEND, TABLE) else { return (None, None) };
+    let address = table.required("address", TABLE, placed);
+    let weight = table.or("weight", DEFAULT_WEIGHT, |node| node.integer(1..=u32::from(u16::MAX)));
+    (address, weight.and_then(|weight| u16::try_from(weight.value).ok()))
+}
+
+/// No backend is a VIP, and all backends fit into the maps.
+fn check_between(addresses: &Addresses<'_>) -> Option<()> {
+    let mut apart = Some(());
+    for (address, node) in &addresses.backends {
+        if let Some(vip) = addresses.vips.get(address) {
+            apart = node.conflict(
+                format!("the backend {address} is a VIP"),
+                "name the address of the server itself, not of the service",
+                vip.span.clone(),
+                "the VIP",
+            );
+        }
+    }
+    let most = lb_common::MAX_BACKENDS as usize;
+    if let Some((_, node)) = addresses.backends.get(most) {
+        apart = node.reject(
+            format!("there are {} backends, at most {most} are possible", addresses.backends.len()),
+            "remove some, or run a second instance",
+        );
+    }
+    apart
+}

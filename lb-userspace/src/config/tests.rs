@@ -1,0 +1,430 @@
+use std::io::Write;
+
+use lb_core::{
+    config::{BackoffDecay, Breaker, HalfOpenExit, Mode, NoBackend, ProbeKind},
+    time::Millis,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+mod wrong;
+
+/// The least that is right, with a probe and a breaker. Tests replace its lines.
+const SMALL: &str = r#"interfaces = ["eth0"]
+nat_ports = "1024-32767"
+[service.web]
+vip = "203.0.113.10:80"
+mode = "nat"
+[service.web.backends]
+web-1 = "10.0.0.11:8080"
+web-2 = "10.0.0.12:8080"
+[service.web.probe.http]
+path = "/healthz"
+[service.web.breaker]
+interval = "5s"
+"#;
+
+/// `SMALL` with line `number` replaced by `text`, which may be several lines.
+fn small_with(number: usize, text: &str) -> String {
+    let mut lines: Vec<_> = SMALL.lines().collect();
+    lines[number - 1] = text;
+    lines.join("\n") + "\n"
+}
+
+fn right(text: &str) -> File {
+    parse("shunt.toml", text).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"))
+}
+
+fn wrong(text: &str) -> Diagnostics {
+    match parse("shunt.toml", text) {
+        Ok(file) => panic!("accepted as {file:#?}"),
+        Err(diagnostics) => diagnostics,
+    }
+}
+
+fn lines(diagnostics: &Diagnostics) -> Vec<String> {
+    diagnostics
+        .iter()
+        .map(|d| format!("{}:{} [{}] {} | {}", d.line, d.column, d.path, d.message, d.help))
+        .collect()
+}
+
+#[test]
+fn each_error_has_its_place_and_remedy() {
+    for (line, text, expected) in wrong::WRONG {
+        assert_eq!(lines(&wrong(&small_with(*line, text))), *expected, "line {line}: {text}");
+    }
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let text = r#"interfaces = []
+xdp_mode = "fast"
+[service.web]
+vip = "203.0.113.10:0"
+moed = "nat"
+[service.web.backends]
+web-1 = "10.0.0.11"
+[service.web.breaker]
+interval = 5
+min_serving = 2
+[service.api]
+vip = "203.0.113.11:80"
+"#;
+    let places: Vec<_> = wrong(text).iter().map(|d| (d.line, d.column)).collect();
+    assert_eq!(places, [(1, 14), (2, 12), (4, 7), (5, 1), (7, 9), (9, 12), (10, 15), (11, 1)]);
+}
+
+#[test]
+fn what_is_misspelt_is_not_missing_too() {
+    let text = SMALL.replace("[service.", "[services.");
+    assert_eq!(lines(&wrong(&text)), ["3:2 [services] unknown key `services` | did you mean `service`?"]);
+    let rendered = wrong("").render(false);
+    assert!(rendered.contains("`interfaces` is missing") && rendered.contains("no service is configured"));
+}
+
+#[test]
+fn syntax_errors_do_not_hide_wrong_values() {
+    let text = small_with(1, "interfaces = [eth0]\nxdp_mode = \"fast\"\nlog = \"info");
+    let places: Vec<_> = wrong(&text).iter().map(|d| (d.line, d.column)).collect();
+    assert_eq!(places, [(1, 15), (2, 12), (3, 12)]);
+}
+
+#[test]
+fn a_report_shows_both_places_and_the_remedy() {
+    let text = small_with(4, "vip = \"10.0.0.12:8080\"\nmoed = \"nat\"");
+    assert_eq!(
+        wrong(&text).render(false),
+        r#"error: unknown key `moed`
+ --> shunt.toml:5:1
+  |
+5 | moed = "nat"
+  | ^^^^
+  |
+  = help: did you mean `mode`?
+
+error: the backend 10.0.0.12:8080 is a VIP
+ --> shunt.toml:9:9
+  |
+4 | vip = "10.0.0.12:8080"
+  |       ---------------- the VIP
+...
+9 | web-2 = "10.0.0.12:8080"
+  |         ^^^^^^^^^^^^^^^^
+  |
+  = help: name the address of the server itself, not of the service
+
+shunt.toml: 2 errors
+"#
+    );
+}
+
+#[test]
+fn colour_is_only_there_when_asked_for() {
+    let diagnostics = wrong("interfaces = [");
+    assert!(diagnostics.render(true).contains("\u{1b}["));
+    assert!(!diagnostics.render(false).contains('\u{1b}'));
+}
+
+#[test]
+fn json_has_place_path_message_and_help() {
+    let json = serde_json::to_value(wrong(&small_with(12, "interval = 5"))).expect("strings and numbers");
+    let expected = serde_json::json!([{
+        "line": 12,
+        "column": 12,
+        "path": "service.web.breaker.interval",
+        "message": "expected a duration, found an integer",
+        "help": "write for example `interval = \"5s\"`",
+    }]);
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let rendered = wrong(&small_with(1, "interfaces = [\"\\u001b[2J\"]\n\"\\u001b[2J\" = 1")).render(false);
+    assert!(!rendered.contains('\u{1b}'), "{rendered}");
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let file = right(&small_with(12, ""));
+    assert_eq!(file.instance, "default");
+    assert_eq!(file.interfaces, ["eth0"]);
+    assert_eq!(file.xdp_mode, XdpMode::Auto);
+    assert_eq!(file.control_socket, Path::new("/run/shunt/control.sock"));
+    assert_eq!(file.bpffs, Path::new("/sys/fs/bpf"));
+    assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
+    assert_eq!(file.nat_ports, 1024..=32767);
+    assert_eq!(file.max_flows, 131_072);
+    assert_eq!(file.log, LogLevel::Info);
+    let [service] = &file.core.services[..] else { panic!("one service") };
+    assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));
+    assert_eq!(service.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 100]);
+    assert_eq!(service.breaker, Breaker::default());
+    let probe = service.probe.as_ref().expect("configured");
+    assert_eq!((probe.interval, probe.timeout, probe.rise, probe.fall), (Millis(2000), Millis(1000), 2, 3));
+    let ProbeKind::Http(http) = &probe.kind else { panic!("an HTTP probe") };
+    assert_eq!((&*http.method, &*http.path, &http.host), ("GET", "/healthz", &None));
+    assert_eq!(http.expect, [200..=399]);
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = small_with(
+        12,
+        r#"enforce = false
+consecutive_5xx = 0x10
+errors = ["500", "502-504", 599]
+interval = "1m30s"
+base_ejection_time = "2h"
+max_ejection_time_jitter = "500ms"
+max_ejection_percent = 100
+always_eject_one = true
+min_serving = 0
+half_open_trials = 7
+half_open_exit = "wait"
+probe_readmits = false
+backoff_decay = "time"
+"#,
+    );
+    let breaker = &right(&text).core.services[0].breaker;
+    let expected = Breaker {
+        enforce: false,
+        consecutive_5xx: 16,
+        errors: vec![500..=500, 502..=504, 599..=599],
+        interval: Millis(90_000),
+        base_ejection_time: Millis(7_200_000),
+        max_ejection_time: Millis(7_200_000),
+        max_ejection_time_jitter: Millis(500),
+        max_ejection_percent: 100,
+        always_eject_one: true,
+        min_serving: 0,
+        half_open_trials: 7,
+        half_open_successes: 7,
+        half_open_timeout: Millis(90_000),
+        half_open_exit: HalfOpenExit::Wait,
+        probe_readmits: false,
+        backoff_decay: BackoffDecay::Time,
+    };
+    assert_eq!(*breaker, expected);
+}
+
+#[test]
+fn given_values_override_the_derived_ones() {
+    let text = small_with(
+        12,
+        "max_ejection_time = \"1m\"\nhalf_open_successes = 1\nhalf_open_timeout = \"50ms\"\nhalf_open_trials = 0",
+    );
+    let breaker = &right(&text).core.services[0].breaker;
+    assert_eq!(breaker.max_ejection_time, Millis::secs(60));
+    assert_eq!((breaker.half_open_trials, breaker.half_open_successes), (0, 1));
+    assert_eq!(breaker.half_open_timeout, Millis(50));
+}
+
+#[test]
+fn a_timeout_that_is_not_given_fits_into_the_interval() {
+    let probe = right(&small_with(10, "interval = \"300ms\"")).core.services[0].probe.clone();
+    assert_eq!(probe.expect("configured").timeout, Millis(300));
+}
+
+#[test]
+fn another_instance_has_another_socket() {
+    let file = right(&small_with(2, "instance = \"blue\""));
+    assert_eq!(file.control_socket, Path::new("/run/shunt/blue.sock"));
+    let file = right(&small_with(2, "instance = \"blue\"\ncontrol_socket = \"/tmp/x\""));
+    assert_eq!(file.control_socket, Path::new("/tmp/x"));
+}
+
+#[test]
+fn services_and_backends_keep_the_order_of_the_file() {
+    let text = r#"interfaces = ["eth0"]
+[service.zebra]
+vip = "203.0.113.10:80"
+backends = { z = "10.0.0.3:1", b = "10.0.0.1:1", a = { weight = 7, address = "10.0.0.2:1" } }
+[service.ant]
+vip = "203.0.113.10:81"
+backends.z = "10.0.0.3:1"
+"#;
+    let services = right(text).core.services;
+    assert_eq!(services.iter().map(|service| &*service.name).collect::<Vec<_>>(), ["zebra", "ant"]);
+    let backends: Vec<_> = services[0].backends.iter().map(|b| (&*b.name, b.weight)).collect();
+    assert_eq!(backends, [("z", 100), ("b", 100), ("a", 7)]);
+}
+
+#[test]
+fn the_example_is_right_and_its_comments_are_the_defaults() {
+    let file = right(EXAMPLE);
+    let uncommented: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{rest}\n"),
+            Some(_) | None => format!("{line}\n"),
+        })
+        .collect();
+    assert_ne!(uncommented, EXAMPLE);
+    assert_eq!(right(&uncommented), file);
+}
+
+#[test]
+fn the_example_shows_every_key() {
+    let tables =
+        [&keys::ROOT, &keys::SERVICE, &keys::BACKEND, &keys::PROBE_HTTP, &keys::PROBE_TCP, &keys::BREAKER];
+    for key in tables.into_iter().flat_map(|keys| keys.known) {
+        let shown = EXAMPLE.lines().any(|line| {
+            let line = line.trim_start_matches('#');
+            line.starts_with(&format!("{key} = "))
+                || line.contains(&format!(".{key}]"))
+                || line.contains(&format!(".{key}."))
+                || line.contains(&format!(" {key} = "))
+                || line.starts_with(&format!("[{key}."))
+        });
+        assert!(shown, "{key}");
+    }
+}
+
+#[test]
+fn too_many_services_or_backends_do_not_fit_into_the_maps() {
+    let services = |count: u32| {
+        (0..count).fold("interfaces = [\"eth0\"]\n".to_owned(), |text, n| {
+            let port = n + 1;
+            text + &format!("[service.s{n}]\nvip = \"192.0.2.1:{port}\"\nbackends.b = \"10.0.0.1:{port}\"\n")
+        })
+    };
+    right(&services(lb_common::MAX_SERVICES));
+    assert!(lines(&wrong(&services(lb_common::MAX_SERVICES + 1)))[0].contains("1025 services, at most 1024"));
+
+    let backends = |count: u32| {
+        let many = "[service.many]\nvip = \"192.0.2.1:1\"\n[service.many.backends]\n";
+        (0..count).fold(SMALL.to_owned() + many, |text, n| {
+            text + &format!("b{n} = \"10.1.{}.{}:1\"\n", n >> 8, n & 255)
+        })
+    };
+    right(&backends(lb_common::MAX_BACKENDS - 2));
+    assert!(
+        lines(&wrong(&backends(lb_common::MAX_BACKENDS - 1)))[0].contains("16385 backends, at most 16384")
+    );
+}
+
+#[test]
+fn a_large_file_is_refused_without_showing_it() {
+    let text = "#".repeat(MAX_BYTES + 1);
+    let rendered = wrong(&text).render(false);
+    assert!(rendered.contains("larger than 1024 KiB") && rendered.len() < 300, "{rendered}");
+    let error = parse_bytes("shunt.toml", &vec![0xff; MAX_BYTES + 1]).expect_err("too large");
+    assert!(error.to_string().contains("larger than"), "{error}");
+}
+
+#[test]
+fn bytes_that_are_not_text_have_a_place() {
+    let error =
+        parse_bytes("shunt.toml", b"interfaces = [\"eth0\"]\nlog = \"\xff\"\n").expect_err("not UTF-8");
+    assert_eq!(lines(&error), ["2:8 [] the file is not UTF-8 | save it as UTF-8 text"]);
+    assert!(error.render(false).contains("2 | log = "));
+}
+
+#[test]
+fn a_flood_of_errors_is_cut_and_counted() {
+    let text = small_with(1, &format!("interfaces = [\"eth0\"]\n{}", "x = =\n".repeat(5000)));
+    let diagnostics = wrong(&text);
+    assert_eq!((diagnostics.iter().count(), diagnostics.count()), (100, 5000));
+    assert!(diagnostics.render(false).ends_with("shunt.toml: 5000 errors, the first 100 are shown\n"));
+}
+
+#[test]
+fn load_tells_a_missing_file_from_a_wrong_one() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(SMALL.as_bytes()).expect("written");
+    assert_eq!(load(file.path()).expect("right"), right(SMALL));
+    file.write_all(b"?").expect("written");
+    let error = load(file.path()).expect_err("wrong");
+    assert!(matches!(&error, LoadError::Invalid(diagnostics) if diagnostics.count() == 1), "{error:?}");
+    assert!(error.to_string().starts_with(&format!("{}:13:2: ", file.path().display())), "{error}");
+    let error = load(Path::new("/nonexistent/shunt.toml")).expect_err("missing");
+    assert!(matches!(error, LoadError::Io { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "cannot read /nonexistent/shunt.toml");
+}
+
+/// Pieces of TOML in any order: closer to the parser's corners than arbitrary text.
+fn toml_like() -> impl Strategy<Value = String> {
+    let pieces: Vec<&'static str> = vec![
+        "interfaces",
+        "service",
+        "web",
+        "vip",
+        "backends",
+        "probe",
+        "http",
+        "tcp",
+        "breaker",
+        "interval",
+        ".",
+        "=",
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        ",",
+        "\"",
+        "'",
+        "\"\"\"",
+        "\n",
+        "\n",
+        "\r\n",
+        " ",
+        "#",
+        "\\",
+        "\\u0000",
+        "5s",
+        "\"5s\"",
+        "\"10.0.0.1:80\"",
+        "1",
+        "-0",
+        "0x",
+        "1.5",
+        "inf",
+        "1979-05-27",
+        "true",
+        "é",
+        "\u{feff}",
+        "\t",
+    ];
+    prop::collection::vec(prop::sample::select(pieces), 0..60).prop_map(|pieces| pieces.concat())
+}
+
+fn never_panics(text: &str) {
+    if let Err(diagnostics) = parse("shunt.toml", text) {
+        assert!(diagnostics.iter().all(|d| !d.message.is_empty() && !d.help.is_empty()));
+        assert!(diagnostics.render(false).contains("error"));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        never_panics(&text);
+    }
+
+    #[test]
+    fn arbitrary_toml_never_panics(text in toml_like()) {
+        never_panics(&text);
+    }
+
+    #[test]
+    fn a_damaged_file_never_panics(at in 0..SMALL.len(), len in 0..20usize, with in toml_like()) {
+        let mut text = SMALL.to_owned();
+        text.replace_range(at..(at + len).min(SMALL.len()), &with);
+        never_panics(&text);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Err(diagnostics) = parse_bytes("shunt.toml", &bytes) {
+            diagnostics.render(false);
+        }
+    }
+}

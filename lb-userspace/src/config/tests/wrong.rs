@@ -1,0 +1,560 @@
+//! Wrong inputs and what they are answered with.
+
+/// Line of the small file to replace, its text, and all errors: `line:column [path] message | help`.
+pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
+    (1, "", &[r#"1:1 [] `interfaces` is missing | add for example `interfaces = ["eth0"]`"#]),
+    (
+        1,
+        "interfaces = []",
+        &[r#"1:14 [interfaces] no interface is named | write for example `interfaces = ["eth0"]`"#],
+    ),
+    (
+        1,
+        r#"interfaces = "eth0""#,
+        &[
+            r#"1:14 [interfaces] expected an array of interfaces, found a string | write for example `interfaces = ["eth0"]`"#,
+        ],
+    ),
+    (
+        1,
+        r#"interfaces = ["eth0", "eth 1"]"#,
+        &[
+            "1:23 [interfaces[1]] `eth 1` cannot be the name of an interface | `ip link` lists the interfaces; a name has 1 to 15 characters, no blank, no `/`, no `:`",
+        ],
+    ),
+    (
+        1,
+        r#"interfaces = ["a-very-long-name"]"#,
+        &[
+            "1:15 [interfaces[0]] `a-very-long-name` cannot be the name of an interface | `ip link` lists the interfaces; a name has 1 to 15 characters, no blank, no `/`, no `:`",
+        ],
+    ),
+    (
+        1,
+        r#"interfaces = ["eth0", "eth0"]"#,
+        &["1:23 [interfaces[1]] the interface `eth0` is named twice | remove one of them"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nxdp_mode = \"nativ\"",
+        &[r#"2:12 [xdp_mode] `nativ` is not a value of `xdp_mode` | did you mean `"native"`?"#],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\ninstance = \"../etc\"",
+        &[
+            "2:12 [instance] `../etc` is not a name | use at most 64 letters, digits, `-`, `_` and `.`, a letter or digit first",
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\ninstance = \"a\\u0000b\"",
+        &[
+            "2:12 [instance] `a\\0b` is not a name | use at most 64 letters, digits, `-`, `_` and `.`, a letter or digit first",
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\ncontrol_socket = \"run/x.sock\"",
+        &[
+            r#"2:18 [control_socket] `run/x.sock` is not an absolute path | write for example `control_socket = "/run/shunt/control.sock"`"#,
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nmax_flows = 12",
+        &["2:13 [max_flows] 12 is out of range | write a number from 1024 to 16777216"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nmax_flows = 99999999999999999999",
+        &["2:13 [max_flows] 99999999999999999999 is out of range | write a number from 1024 to 16777216"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nmax_flows = -1",
+        &["2:13 [max_flows] -1 is out of range | write a number from 1024 to 16777216"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nnat_addresses = [\"224.0.0.1\", \"fe80::1\", \"x\"]",
+        &[
+            "2:18 [nat_addresses[0]] 224.0.0.1 is a multicast address | write the address of one host",
+            "2:31 [nat_addresses[1]] IPv6 is not supported yet | write an IPv4 address",
+            r#"2:42 [nat_addresses[2]] `x` is not an address | write an IPv4 address without a port, for example `"10.0.0.2"`"#,
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nlog = \"loud\"",
+        &[
+            r#"2:7 [log] `loud` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\ninterface = [\"eth0\"]",
+        &["2:1 [interface] unknown key `interface` | did you mean `interfaces`?"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nzzz = 1",
+        &[
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `service`",
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nmetrics_listen = \"127.0.0.1:9\"",
+        &["2:1 [metrics_listen] `metrics_listen` is not supported yet | remove it"],
+    ),
+    (
+        1,
+        r#"interfaces = ["eth0""#,
+        &[
+            "2:1 [] missing comma between array elements, expected `,` | separate values by commas and close the array with `]`",
+        ],
+    ),
+    (
+        1,
+        r#"interfaces = ["eth0]"#,
+        &[
+            "1:21 [] invalid basic string, expected `\"` | close the string with `\"` on the same line; write `\\\\` for a backslash",
+            "2:1 [] missing comma between array elements, expected `,` | separate values by commas and close the array with `]`",
+        ],
+    ),
+    (1, "interfaces = [eth0]", &["1:15 [] `eth0` is not a value | put a string in double quotes"]),
+    (1, r#"interfaces ["eth0"]"#, &["1:12 [] key with no value, expected `=` | write `key = value`"]),
+    (
+        1,
+        "interfaces = [\"eth0\"]\ninterfaces = [\"eth1\"]",
+        &["2:1 [] `interfaces` is defined twice | remove or rename one of them"],
+    ),
+    (1, "interfaces = [\"eth0\"]\nlog = ", &["2:7 [] the value is missing | write a value after `=`"]),
+    (
+        2,
+        r#"nat_ports = "32767-1024""#,
+        &[r#"2:13 [nat_ports] `32767-1024` runs backwards | did you mean `"1024-32767"`?"#],
+    ),
+    (
+        2,
+        r#"nat_ports = "80-90""#,
+        &[
+            "2:13 [nat_ports] `80-90` takes ports below 1024 | these belong to the host's own services; start at 1024 or above",
+        ],
+    ),
+    (
+        2,
+        r#"nat_ports = "1024-70000""#,
+        &[
+            r#"2:13 [nat_ports] `1024-70000` is not a range of ports | write the first and the last port, for example `nat_ports = "1024-32767"`"#,
+        ],
+    ),
+    (
+        2,
+        "nat_ports = 1024",
+        &[
+            r#"2:13 [nat_ports] expected a range of ports, found an integer | write for example `nat_ports = "1024-32767"`"#,
+        ],
+    ),
+    (
+        3,
+        "[service.\"a/b\"]\nvip=\"203.0.113.9:1\"\nbackends={a=\"10.0.0.1:1\"}\n[service.web]",
+        &[
+            r#"3:10 [service."a/b"] `a/b` is not a name | use at most 64 letters, digits, `-`, `_` and `.`, a letter or digit first"#,
+        ],
+    ),
+    (3, "[service.web", &["3:13 [] unclosed table, expected `]` | close the header with `]`"]),
+    (
+        3,
+        "service.web.backends.web-1 = \"10.0.0.1:1\"\n[service.web]",
+        &[
+            "4:10 [] `web` is defined twice | remove or rename one of them",
+            "7:14 [] `backends` is defined twice | remove or rename one of them",
+            "8:1 [] `web-1` is defined twice | remove or rename one of them",
+        ],
+    ),
+    (4, "", &[r#"3:1 [service.web] `vip` is missing | add for example `vip = "203.0.113.10:80"`"#]),
+    (
+        4,
+        r#"vip = "203.0.113.10""#,
+        &[
+            r#"4:7 [service.web.vip] `203.0.113.10` has no port | write an IPv4 address and a port, for example `vip = "203.0.113.10:80"`"#,
+        ],
+    ),
+    (
+        4,
+        r#"vip = "203.0.113.10:0""#,
+        &["4:7 [service.web.vip] port 0 cannot be used | write a port from 1 to 65535"],
+    ),
+    (
+        4,
+        r#"vip = "203.0.113.10:99999""#,
+        &[
+            r#"4:7 [service.web.vip] `99999` is not a port | write an IPv4 address and a port, for example `vip = "203.0.113.10:80"`"#,
+        ],
+    ),
+    (
+        4,
+        r#"vip = "example.com:80""#,
+        &[
+            r#"4:7 [service.web.vip] `example.com` is not an address; names are not resolved | write an IPv4 address and a port, for example `vip = "203.0.113.10:80"`"#,
+        ],
+    ),
+    (
+        4,
+        r#"vip = "[2001:db8::1]:80""#,
+        &["4:7 [service.web.vip] IPv6 is not supported yet | write an IPv4 address"],
+    ),
+    (
+        4,
+        r#"vip = "2001:db8::1""#,
+        &["4:7 [service.web.vip] IPv6 is not supported yet | write an IPv4 address"],
+    ),
+    (
+        4,
+        r#"vip = "0.0.0.0:80""#,
+        &["4:7 [service.web.vip] 0.0.0.0 is no host's address | write the address of one host"],
+    ),
+    (
+        4,
+        r#"vip = "239.1.2.3:80""#,
+        &["4:7 [service.web.vip] 239.1.2.3 is a multicast address | write the address of one host"],
+    ),
+    (
+        4,
+        r#"vip = "255.255.255.255:80""#,
+        &["4:7 [service.web.vip] 255.255.255.255 is the broadcast address | write the address of one host"],
+    ),
+    (
+        4,
+        "vip = 80",
+        &[
+            r#"4:7 [service.web.vip] expected an address with a port, found an integer | write for example `vip = "203.0.113.10:80"`"#,
+        ],
+    ),
+    (
+        4,
+        r#"vip = "10.0.0.12:8080""#,
+        &[
+            "8:9 [service.web.backends.web-2] the backend 10.0.0.12:8080 is a VIP | name the address of the server itself, not of the service",
+        ],
+    ),
+    (
+        4,
+        "vip = \"203.0.113.10:80\"\ninstance = \"a\"",
+        &[
+            "5:1 [service.web.instance] `instance` is a key of the top level | move it above the first `[service.NAME]`",
+        ],
+    ),
+    (
+        5,
+        r#"mode = "dsr-l2""#,
+        &[r#"5:8 [service.web.mode] mode `dsr-l2` is not supported yet | write `mode = "nat"`"#],
+    ),
+    (
+        5,
+        r#"mode = "snat""#,
+        &[r#"5:8 [service.web.mode] `snat` is not a value of `mode` | did you mean `"nat"`?"#],
+    ),
+    (
+        5,
+        r#"evidence = "yes""#,
+        &[
+            "5:12 [service.web.evidence] expected `true` or `false`, found a string | write for example `evidence = true`",
+        ],
+    ),
+    (
+        5,
+        r#"no_backend = "rest""#,
+        &[r#"5:14 [service.web.no_backend] `rest` is not a value of `no_backend` | did you mean `"reset"`?"#],
+    ),
+    (
+        7,
+        r#"web-1 = "10.0.0.12:8080""#,
+        &[
+            "8:9 [service.web.backends.web-2] the address 10.0.0.12:8080 is used twice in this service | remove one of them; `weight` gives a backend a larger share",
+        ],
+    ),
+    (7, r#"web-2 = "10.0.0.11:8080""#, &["8:1 [] `web-2` is defined twice | remove or rename one of them"]),
+    (
+        7,
+        r#"web-1 = { address = "10.0.0.11:8080", weight = 0 }"#,
+        &["7:48 [service.web.backends.web-1.weight] 0 is out of range | write a number from 1 to 65535"],
+    ),
+    (
+        7,
+        "web-1 = { weight = 7 }",
+        &[
+            r#"7:9 [service.web.backends.web-1] `address` is missing | add for example `web-1 = { address = "10.0.0.11:8080", weight = 50 }`"#,
+        ],
+    ),
+    (
+        7,
+        r#"web-1 = { adress = "10.0.0.11:8080" }"#,
+        &["7:11 [service.web.backends.web-1.adress] unknown key `adress` | did you mean `address`?"],
+    ),
+    (
+        7,
+        r#""web 1" = "10.0.0.11:8080""#,
+        &[
+            r#"7:1 [service.web.backends."web 1"] `web 1` is not a name | use at most 64 letters, digits, `-`, `_` and `.`, a letter or digit first"#,
+        ],
+    ),
+    (
+        7,
+        r#"web-1 = "[::1]:80""#,
+        &["7:9 [service.web.backends.web-1] IPv6 is not supported yet | write an IPv4 address"],
+    ),
+    (
+        9,
+        "[service.web.probe]\ntcp = {}\nhttp = {}\n[service.web.probe.http.headers]",
+        &[
+            "11:1 [service.web.probe.http] a service has one probe | remove one of `probe.http` and `probe.tcp`",
+            "12:20 [] cannot extend value of type inline table with a dotted key | write the table in one place, in braces or under a header of its own",
+        ],
+    ),
+    (
+        9,
+        "[service.web.probe.htp]",
+        &["9:20 [service.web.probe.htp] unknown key `htp` | did you mean `http`?"],
+    ),
+    (
+        9,
+        "[service.web.probe.grpc]",
+        &["9:20 [service.web.probe.grpc] `grpc` is not supported yet | remove it"],
+    ),
+    (
+        10,
+        r#"path = "healthz""#,
+        &[
+            r#"10:8 [service.web.probe.http.path] `healthz` does not begin with `/` | write only the path, for example `path = "/healthz"`"#,
+        ],
+    ),
+    (
+        10,
+        r#"path = "/a b""#,
+        &[
+            "10:8 [service.web.probe.http.path] a path cannot hold ` ` | write it percent-encoded, `%20` for a blank",
+        ],
+    ),
+    (
+        10,
+        "interval = \"1s\"\ntimeout = \"2s\"",
+        &[
+            "11:11 [service.web.probe.http.timeout] the timeout is above the interval, 1s | lower `timeout` or raise `interval`: a probe ends before the next begins",
+        ],
+    ),
+    (
+        10,
+        "interval = 5",
+        &[
+            r#"10:12 [service.web.probe.http.interval] expected a duration, found an integer | write for example `interval = "5s"`"#,
+        ],
+    ),
+    (
+        10,
+        r#"expect = ["200-399", "abc", "600", 99, "399-200"]"#,
+        &[
+            r#"10:22 [service.web.probe.http.expect[1]] `abc` is not a status | write a status from 100 to 599 or a range of them, `"204"` or `"200-399"`"#,
+            r#"10:29 [service.web.probe.http.expect[2]] `600` is not a status | write a status from 100 to 599 or a range of them, `"204"` or `"200-399"`"#,
+            "10:36 [service.web.probe.http.expect[3]] 99 is out of range | write a number from 100 to 599",
+            r#"10:40 [service.web.probe.http.expect[4]] `399-200` runs backwards | did you mean `"200-399"`?"#,
+        ],
+    ),
+    (
+        10,
+        r#"expect = "200""#,
+        &[
+            r#"10:10 [service.web.probe.http.expect] expected an array of statuses, found a string | write for example `expect = ["200-399"]`"#,
+        ],
+    ),
+    (
+        10,
+        "rise = 0",
+        &["10:8 [service.web.probe.http.rise] 0 is out of range | write a number from 1 to 1000"],
+    ),
+    (
+        10,
+        r#"method = "get""#,
+        &[
+            r#"10:10 [service.web.probe.http.method] `get` is not a value of `method` | did you mean `"GET"`?"#,
+        ],
+    ),
+    (
+        10,
+        r#"host = "a b""#,
+        &[
+            r#"10:8 [service.web.probe.http.host] `a b` is not a host | write for example `host = "shop.example"`"#,
+        ],
+    ),
+    (
+        10,
+        r#"headers = { Host = "x", "a b" = "y", ok = "\n", Connection = "close", OK = "x" }"#,
+        &[
+            r#"10:13 [service.web.probe.http.headers.Host] `host` is a key of its own | write `host = "…"` beside `path`"#,
+            r#"10:25 [service.web.probe.http.headers."a b"] `a b` is not the name of a header | use letters, digits and `-`"#,
+            r#"10:43 [service.web.probe.http.headers.ok] `\n` cannot be the value of a header | use visible ASCII characters, no blank at the ends"#,
+            "10:49 [service.web.probe.http.headers.Connection] the probe itself sets `Connection` | remove it",
+            "10:71 [service.web.probe.http.headers.OK] the header `OK` is set twice | remove one of them",
+        ],
+    ),
+    (
+        12,
+        r#"intervall = "5s""#,
+        &["12:1 [service.web.breaker.intervall] unknown key `intervall` | did you mean `interval`?"],
+    ),
+    (
+        12,
+        "consecutive5xxErrors = 3",
+        &[
+            "12:1 [service.web.breaker.consecutive5xxErrors] unknown key `consecutive5xxErrors` | did you mean `consecutive_5xx`?",
+        ],
+    ),
+    (
+        12,
+        r#"baseEjectionTime = "30s""#,
+        &[
+            "12:1 [service.web.breaker.baseEjectionTime] unknown key `baseEjectionTime` | did you mean `base_ejection_time`?",
+        ],
+    ),
+    (
+        12,
+        "consecutive_gateway_failure = 3",
+        &[
+            "12:1 [service.web.breaker.consecutive_gateway_failure] `consecutive_gateway_failure` is not supported yet | remove it",
+        ],
+    ),
+    (
+        12,
+        "max_ejection_percent = 101",
+        &[
+            "12:24 [service.web.breaker.max_ejection_percent] 101 is out of range | write a number from 0 to 100",
+        ],
+    ),
+    (
+        12,
+        "base_ejection_time = \"10m\"\nmax_ejection_time = \"5m\"",
+        &[
+            "13:21 [service.web.breaker.max_ejection_time] the longest ejection is below `base_ejection_time`, 10m | raise `max_ejection_time` or lower `base_ejection_time`",
+        ],
+    ),
+    (
+        12,
+        "min_serving = 3",
+        &[
+            "12:15 [service.web.breaker.min_serving] 3 must serve, but the service has 2 backends | write at most 2, or add backends",
+        ],
+    ),
+    (
+        12,
+        "half_open_successes = 0",
+        &[
+            "12:23 [service.web.breaker.half_open_successes] a half-open backend would come back without one success | write at least 1, or turn half-open off by `half_open_trials = 0`",
+        ],
+    ),
+    (
+        12,
+        "errors = []",
+        &[
+            r#"12:10 [service.web.breaker.errors] no status is named | write for example `errors = ["500-599"]`"#,
+        ],
+    ),
+    (
+        12,
+        r#"interval = "0s""#,
+        &[r#"12:12 [service.web.breaker.interval] `0s` is too short | write at least `"10ms"`"#],
+    ),
+    (
+        12,
+        r#"interval = "1.5s""#,
+        &[
+            r#"12:12 [service.web.breaker.interval] `1.5s` is not a duration | write whole numbers with `h`, `m`, `s` or `ms`, for example `"5s"`, `"1m30s"`, `"500ms"`"#,
+        ],
+    ),
+    (
+        12,
+        r#"interval = "5s1m""#,
+        &[
+            r#"12:12 [service.web.breaker.interval] `5s1m` is not a duration | write whole numbers with `h`, `m`, `s` or `ms`, for example `"5s"`, `"1m30s"`, `"500ms"`"#,
+        ],
+    ),
+    (
+        12,
+        r#"interval = "9000h""#,
+        &[r#"12:12 [service.web.breaker.interval] `9000h` is too long | write at most one year, `"8760h"`"#],
+    ),
+    (
+        12,
+        r#"interval = "99999999999999999999h""#,
+        &[
+            r#"12:12 [service.web.breaker.interval] `99999999999999999999h` is not a duration | write whole numbers with `h`, `m`, `s` or `ms`, for example `"5s"`, `"1m30s"`, `"500ms"`"#,
+        ],
+    ),
+    (
+        12,
+        "enforce = 1",
+        &[
+            "12:11 [service.web.breaker.enforce] expected `true` or `false`, found an integer | write for example `enforce = true`",
+        ],
+    ),
+    (
+        12,
+        r#"half_open_exit = "never""#,
+        &[
+            r#"12:18 [service.web.breaker.half_open_exit] `never` is not a value of `half_open_exit` | write one of `"close"`, `"wait"`"#,
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\ninstance = \"control\"",
+        &["2:12 [instance] `control` is the socket of the default instance | choose another name"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nlog = loud\nbpffs = \"/sys",
+        &[
+            "2:7 [] `loud` is not a value | put a string in double quotes",
+            "3:14 [] invalid basic string, expected `\"` | close the string with `\"` on the same line; write `\\\\` for a backslash",
+        ],
+    ),
+    (
+        3,
+        "[service.api]\nvip = \"203.0.113.10:80\"\nbackends.a = \"10.0.0.1:1\"\n[service.web]",
+        &[
+            "7:7 [service.web.vip] the VIP 203.0.113.10:80 is used twice | give each service a VIP address and port of its own",
+        ],
+    ),
+    (
+        3,
+        "[service.api]\nvip = \"203.0.113.11:80\"\nbackends = {}\n[service.web]",
+        &[
+            r#"5:12 [service.api.backends] the service has no backend | add one, for example `web-1 = "10.0.0.11:8080"`"#,
+        ],
+    ),
+    (
+        3,
+        "[service.api]\nvip = \"203.0.113.11:80\"\n[service.web]",
+        &[
+            r#"3:1 [service.api] `backends` is missing | add for example `backends = { web-1 = "10.0.0.11:8080" }`"#,
+        ],
+    ),
+    (
+        3,
+        "[service.api]\nbind = \"203.0.113.11:80\"\nbackends.a = \"10.0.0.1:1\"\n[service.web]",
+        &["4:1 [service.api.bind] unknown key `bind` | did you mean `vip`?"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nservices.web.vip = \"203.0.113.10:80\"",
+        &["2:1 [services] unknown key `services` | did you mean `service`?"],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
+        &[
+            r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `service`"#,
+        ],
+    ),
+];

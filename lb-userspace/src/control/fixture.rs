@@ -1,0 +1,181 @@
+//! A daemon's state as tests want it: two services, every kind of trouble.
+
+use std::collections::BTreeMap;
+
+use lb_common::abi::BackendCounters;
+use lb_core::{
+    event::{Event, EventKind, Run, Seen},
+    io::{BackendId, Generation, ServiceId},
+    snapshot::{
+        BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, Responses, ServiceSnapshot,
+        Snapshot,
+    },
+    time::Instant,
+};
+
+use super::model::{BackendTraffic, Evidence, Forwarding, Interface, Mode, ServiceDrops, Status, XdpMode};
+
+/// 2025-03-01 11:59:00 UTC.
+pub(crate) const STARTED: u64 = 1_740_830_340_000;
+
+/// `web` with a backend that serves, one ejected, one half-open and one down; `api`, alone and kept by the floor.
+pub(crate) fn status() -> Status {
+    let mut web_2 = backend(2, "web-2", "10.0.0.12:8080");
+    eject(&mut web_2);
+    let mut web_3 = backend(3, "web-3", "10.0.0.13:8080");
+    web_3.breaker = BreakerState::HalfOpen;
+    web_3.ejection = 1;
+    web_3.share = 0;
+    web_3.weight_percent = 0;
+    web_3.reason = Some("half-open: 1 of 3 good outcomes, 2 of 3 trials left".to_owned());
+    let mut web_4 = backend(4, "web-4", "10.0.0.14:8080");
+    web_4.probe = ProbeState::Down;
+    web_4.share = 0;
+    web_4.weight_percent = 0;
+    web_4.reason = Some("3 probes in a row failed, the last: connection refused".to_owned());
+    web_4.last_probe = Some("connection refused".to_owned());
+    let mut web_1 = backend(1, "web-1", "10.0.0.11:8080");
+    web_1.share = 10_000;
+    web_1.responses = Responses { s2xx: 12_345, s4xx: 7, ..Responses::default() };
+
+    let mut api_1 = backend(5, "api-1", "10.0.1.11:9000");
+    api_1.share = 10_000;
+    api_1.run_5xx = 1;
+    api_1.responses = Responses { s2xx: 80, s5xx: 84, lost: 2, ..Responses::default() };
+    api_1.reason = Some(
+        "kept by the floor: min_serving = 1, and an ejection would leave 0 (consecutive_5xx)".to_owned(),
+    );
+
+    with_effective(Status {
+        version: "0.1.0".to_owned(),
+        abi: 1,
+        instance: "default".to_owned(),
+        pid: 4711,
+        started_unix_ms: STARTED,
+        uptime_ms: 3_723_400,
+        config_path: "/etc/shunt/shunt.toml".to_owned(),
+        config_generation: 2,
+        interfaces: vec![Interface { name: "eth0".to_owned(), mode: XdpMode::Native }],
+        forwarding: vec![forwarding("web", Evidence::Inline), forwarding("api", Evidence::Inline)],
+        events_seq: 17,
+        snapshot: Snapshot {
+            t_ms: Instant(3_723_400),
+            config_generation: 2,
+            services: vec![
+                service(0, "web", "203.0.113.10:80", vec![web_1, web_2, web_3, web_4]),
+                service(1, "api", "203.0.113.11:80", vec![api_1]),
+            ],
+        },
+        traffic: vec![
+            traffic("web", "web-1", 12_352),
+            traffic("web", "web-2", 63),
+            traffic("web", "web-3", 41),
+            traffic("api", "api-1", 164),
+        ],
+        drops: vec![ServiceDrops {
+            service: "web".to_owned(),
+            reasons: BTreeMap::from([("no_flow".to_owned(), 4), ("neighbour".to_owned(), 1)]),
+        }],
+        mirror_lost: 2,
+    })
+}
+
+/// With the breaker open, 18.3 s before its time is over.
+pub(crate) fn eject(backend: &mut BackendSnapshot) {
+    backend.breaker = BreakerState::Open;
+    backend.ejection = 2;
+    backend.until_ms = Some(Instant(3_741_700));
+    backend.share = 0;
+    backend.weight_percent = 0;
+    backend.responses = Responses { s2xx: 58, s5xx: 5, ..Responses::default() };
+    backend.reason =
+        Some("3 failures in a row (consecutive_5xx), last 500 502 500, while the probe says up".to_owned());
+}
+
+fn service(id: u16, name: &str, vip: &str, backends: Vec<BackendSnapshot>) -> ServiceSnapshot {
+    ServiceSnapshot {
+        name: name.to_owned(),
+        id: ServiceId(id),
+        vip: vip.parse().expect("literal"),
+        panic: false,
+        pending: None,
+        backends,
+    }
+}
+
+fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
+    BackendSnapshot {
+        name: name.to_owned(),
+        id: BackendId(id),
+        generation: Generation(1),
+        address: address.parse().expect("literal"),
+        effective: Effective::Serving,
+        operator: OperatorState::Enabled,
+        probe: ProbeState::Up,
+        breaker: BreakerState::Closed,
+        reason: None,
+        since_ms: Instant(0),
+        ejection: 0,
+        until_ms: None,
+        weight: 100,
+        share: 0,
+        weight_percent: 100,
+        run_5xx: 0,
+        responses: Responses::default(),
+        last_probe: Some("pass".to_owned()),
+    }
+}
+
+fn with_effective(mut status: Status) -> Status {
+    for backend in status.snapshot.services.iter_mut().flat_map(|service| &mut service.backends) {
+        backend.effective = Effective::of(backend.operator, backend.probe, backend.breaker);
+    }
+    status
+}
+
+fn forwarding(service: &str, evidence: Evidence) -> Forwarding {
+    Forwarding { service: service.to_owned(), mode: Mode::Nat, evidence }
+}
+
+fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
+    let counters = BackendCounters {
+        connections,
+        established: connections,
+        packets_to: connections * 5,
+        bytes_to: connections * 400,
+        packets_from: connections * 4,
+        bytes_from: connections * 1000,
+        ..BackendCounters::default()
+    };
+    BackendTraffic { service: service.to_owned(), backend: backend.to_owned(), counters: counters.into() }
+}
+
+/// The ejection of `SERVICE`'s backend `web-2`, half a second after the `seq`th second.
+pub(crate) fn event(seq: u64, service: &str) -> Event {
+    let t_ms = Instant(seq * 1000 + 500);
+    Event {
+        seq,
+        t_ms,
+        kind: EventKind::Eject,
+        service: service.to_owned(),
+        backend: Some("web-2".to_owned()),
+        from: BreakerState::Closed.into(),
+        to: BreakerState::Open.into(),
+        reason: "consecutive_5xx".to_owned(),
+        enforced: true,
+        ejection: 1,
+        until_ms: Some(Instant(t_ms.0 + 30_000)),
+        actor: "breaker".to_owned(),
+        config_generation: 1,
+        evidence: lb_core::event::Evidence {
+            consecutive_5xx: Some(Run { count: 3, threshold: 3 }),
+            last: vec![Seen { t_ms, status: 500, client: None }],
+            backends: 4,
+            serving: 4,
+            max_ejection_percent: 50,
+            min_serving: 1,
+            probe: Some(ProbeState::Up),
+            ..lb_core::event::Evidence::default()
+        },
+    }
+}

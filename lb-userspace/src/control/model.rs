@@ -1,0 +1,314 @@
+//! The JSON of `/v1`, as types. `shunt … -o json` prints exactly this.
+
+use std::{collections::BTreeMap, fmt};
+
+use lb_common::{abi::BackendCounters, reason::Reason};
+use lb_core::{config, event::Event, snapshot::Snapshot};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon's binary.
+    pub version: String,
+    /// Of the map layout, `lb_common::ABI_VERSION`.
+    pub abi: u32,
+    pub instance: String,
+    pub pid: u32,
+    /// Unix time at which the engine's clock, the `t_ms` of snapshot and events, stood at 0.
+    pub started_unix_ms: u64,
+    pub uptime_ms: u64,
+    pub config_path: String,
+    pub config_generation: u64,
+    pub interfaces: Vec<Interface>,
+    /// One entry a service, in the order of `snapshot.services`.
+    pub forwarding: Vec<Forwarding>,
+    /// Sequence number of the last event; 0 before the first.
+    pub events_seq: u64,
+    pub snapshot: Snapshot,
+    /// One entry a backend.
+    pub traffic: Vec<BackendTraffic>,
+    /// Services that dropped something.
+    pub drops: Vec<ServiceDrops>,
+    /// Response heads of all backends that found the ring full.
+    pub mirror_lost: u64,
+}
+
+impl Status {
+    pub fn knows(&self, service: &str) -> bool {
+        self.snapshot.services.iter().any(|known| known.name == service)
+    }
+
+    /// Leaves nothing but what belongs to one service.
+    pub fn only(&mut self, service: &str) {
+        self.snapshot.services.retain(|known| known.name == service);
+        self.forwarding.retain(|forwarding| forwarding.service == service);
+        self.traffic.retain(|traffic| traffic.service == service);
+        self.drops.retain(|drops| drops.service == service);
+    }
+}
+
+/// An interface that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    pub mode: XdpMode,
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the stack, after the buffer was made: slower.
+    Generic,
+}
+
+/// How a service's frames travel, and what can be seen of its responses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarding {
+    pub service: String,
+    pub mode: Mode,
+    pub evidence: Evidence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Nat,
+}
+
+/// What the breaker can know of a service's responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// Heads are mirrored and readable, or none was seen yet.
+    Inline,
+    /// Heads are mirrored, and what comes cannot be read: TLS, HTTP/2, not HTTP at all.
+    Opaque,
+    /// Nothing is mirrored: only probes tell.
+    None,
+}
+
+/// What went through one backend, summed over the CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendTraffic {
+    pub service: String,
+    pub backend: String,
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// The fields of [`BackendCounters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub packets_to: u64,
+    pub bytes_to: u64,
+    pub packets_from: u64,
+    pub bytes_from: u64,
+    pub connections: u64,
+    pub trials: u64,
+    pub established: u64,
+    pub heads: u64,
+    pub heads_lost: u64,
+    pub opaque: u64,
+    pub pipelined: u64,
+}
+
+/// Frames of one service that were not forwarded, by [`Reason::name`]. Reasons that never occurred are absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDrops {
+    pub service: String,
+    pub reasons: BTreeMap<String, u64>,
+}
+
+impl ServiceDrops {
+    /// `counts` is indexed by [`Reason`].
+    pub fn new(service: impl Into<String>, counts: &[u64; Reason::COUNT]) -> Self {
+        let reasons = Reason::ALL
+            .into_iter()
+            .map(|reason| (reason.name().to_owned(), counts[reason as usize]))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        Self { service: service.into(), reasons }
+    }
+}
+
+/// One line of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventLine {
+    Event(Box<Event>),
+    Missed(Missed),
+}
+
+/// Stands where events are missing: first, when those asked for are no longer
+/// kept; last, when the reader was too slow and is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    #[serde(rename = "type")]
+    pub kind: MissedKind,
+    /// How many, of all services.
+    pub missed: u64,
+    /// The last sequence number before the gap: what to ask for again.
+    pub since: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissedKind {
+    Lagged,
+}
+
+/// `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    pub abi: u32,
+    pub pid: u32,
+}
+
+impl Version {
+    /// Of this process.
+    pub fn own() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: lb_common::ABI_VERSION,
+            pid: std::process::id(),
+        }
+    }
+}
+
+/// The body of every answer that is not 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub error: String,
+    /// What the caller can do about it.
+    pub remedy: String,
+}
+
+impl From<BackendCounters> for Counters {
+    fn from(counters: BackendCounters) -> Self {
+        // Taken apart whole, so that a new counter cannot be forgotten here.
+        let BackendCounters {
+            packets_to,
+            bytes_to,
+            packets_from,
+            bytes_from,
+            connections,
+            trials,
+            established,
+            heads,
+            heads_lost,
+            opaque,
+            pipelined,
+        } = counters;
+        Self {
+            packets_to,
+            bytes_to,
+            packets_from,
+            bytes_from,
+            connections,
+            trials,
+            established,
+            heads,
+            heads_lost,
+            opaque,
+            pipelined,
+        }
+    }
+}
+
+impl From<config::Mode> for Mode {
+    fn from(mode: config::Mode) -> Self {
+        match mode {
+            config::Mode::Nat => Self::Nat,
+        }
+    }
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nat => "nat",
+        })
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inline => "inline",
+            Self::Opaque => "opaque",
+            Self::None => "none",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fixture;
+
+    #[test]
+    fn status_survives_json() {
+        let status = fixture::status();
+        let json = serde_json::to_string(&status).expect("status is plain data");
+        assert_eq!(serde_json::from_str::<Status>(&json).expect("own JSON"), status);
+    }
+
+    #[test]
+    fn counters_lie_beside_the_names() {
+        let traffic = BackendTraffic {
+            service: "web".to_owned(),
+            backend: "web-1".to_owned(),
+            counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
+        };
+        let json = serde_json::to_value(&traffic).expect("plain data");
+        assert_eq!(json["backend"], "web-1");
+        assert_eq!(json["connections"], 7);
+    }
+
+    #[test]
+    fn drops_leave_out_what_never_occurred() {
+        let mut counts = [0; Reason::COUNT];
+        counts[Reason::NoBackend as usize] = 3;
+        let drops = ServiceDrops::new("web", &counts);
+        assert_eq!(drops.reasons, BTreeMap::from([("no_backend".to_owned(), 3)]));
+    }
+
+    #[test]
+    fn event_lines_are_told_apart() {
+        let event = fixture::event(4, "web");
+        let line = serde_json::to_string(&event).expect("plain data");
+        assert_eq!(
+            serde_json::from_str::<EventLine>(&line).expect("event"),
+            EventLine::Event(Box::new(event))
+        );
+        let line = r#"{"type":"lagged","missed":3,"since":9}"#;
+        let missed = Missed { kind: MissedKind::Lagged, missed: 3, since: 9 };
+        assert_eq!(serde_json::from_str::<EventLine>(line).expect("gap"), EventLine::Missed(missed));
+        assert_eq!(serde_json::to_string(&missed).expect("plain data"), line);
+    }
+
+    #[test]
+    fn only_keeps_one_service() {
+        let mut status = fixture::status();
+        assert!(status.knows("api") && status.knows("web"));
+        status.only("api");
+        assert!(status.knows("api") && !status.knows("web"));
+        assert!(status.traffic.iter().all(|traffic| traffic.service == "api"));
+        assert_eq!(status.forwarding.len(), 1);
+        assert!(status.drops.iter().all(|drops| drops.service == "api"));
+    }
+}

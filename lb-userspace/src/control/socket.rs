@@ -1,0 +1,209 @@
+//! The control socket's file, and the lock that keeps a second daemon off it.
+//!
+//! `<path>.lock` is locked (flock) for as long as the daemon lives and holds its
+//! pid. Whoever holds the lock owns the socket file, so a file left behind by a
+//! daemon that was killed may be removed without asking.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            net::{UnixListener as StdListener, UnixStream as StdStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, sockopt::PeerCredentials,
+};
+use tokio::net::UnixListener;
+
+/// Connections that wait to be accepted. The CLI and a few scrapers: more would mean that the daemon hangs.
+const BACKLOG: i32 = 64;
+
+/// How often a lock file may vanish under our hands before that is an error.
+const LOCK_TRIES: usize = 16;
+
+/// A listening socket with the right to its path.
+#[derive(Debug)]
+pub struct Bound {
+    pub listener: UnixListener,
+    /// Keep it as long as the listener. Dropped, it removes the socket and its lock.
+    pub guard: Guard,
+}
+
+#[derive(Debug)]
+pub struct Guard {
+    socket: PathBuf,
+    lock: LockFile,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{} is in use by {}", path.display(), holder(*pid))]
+    InUse {
+        path: PathBuf,
+        /// `None`: it has not said yet.
+        pid: Option<i32>,
+    },
+    #[error("{} exists and is not a socket", .0.display())]
+    NotASocket(PathBuf),
+    #[error("the path of the control socket is too long for the kernel: {}", .0.display())]
+    TooLong(PathBuf),
+    #[error("cannot {doing} {}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl BindError {
+    /// What the person who started the daemon can do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::InUse { .. } => {
+                "one daemon owns one socket: stop the other one, or give this one its own with `-s`"
+                    .to_owned()
+            }
+            Self::NotASocket(path) => {
+                format!("remove {} if it is not needed, or choose another socket with `-s`", path.display())
+            }
+            Self::TooLong(_) => "choose a path of at most 107 bytes with `-s`".to_owned(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run as root, or choose a socket in a directory that you may write to with `-s`".to_owned()
+            }
+            Self::Io { .. } => "choose another socket with `-s`".to_owned(),
+        }
+    }
+}
+
+/// Takes the path: directory (0755), lock, socket (0660). Needs a tokio runtime.
+pub fn bind(path: &Path) -> Result<Bound, BindError> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)
+            .map_err(|source| io_error("create the directory", parent, source))?;
+    }
+    let lock = LockFile::take(path)?;
+    remove_stale(path)?;
+    let guard = Guard { socket: path.to_owned(), lock };
+    let listener = listen(path)?;
+    Ok(Bound { listener, guard })
+}
+
+/// Bound, given its mode, and only then listening: nobody connects in between.
+fn listen(path: &Path) -> Result<UnixListener, BindError> {
+    let address = UnixAddr::new(path).map_err(|_| BindError::TooLong(path.to_owned()))?;
+    let attempt = || -> io::Result<UnixListener> {
+        let fd = socket::socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            None,
+        )?;
+        socket::bind(fd.as_raw_fd(), &address)?;
+        fs::set_permissions(path, Permissions::from_mode(0o660))?;
+        socket::listen(&fd, Backlog::new(BACKLOG)?)?;
+        UnixListener::from_std(StdListener::from(fd))
+    };
+    attempt().map_err(|source| io_error("listen on", path, source))
+}
+
+/// Removes what a daemon left that could not clean up. We hold the lock, but
+/// whoever answers on the socket without holding it is not ours to remove.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(BindError::NotASocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(io_error("look at", path, source)),
+    }
+    if let Ok(stream) = StdStream::connect(path) {
+        let pid = socket::getsockopt(&stream, PeerCredentials).ok().map(|peer| peer.pid());
+        return Err(BindError::InUse { path: path.to_owned(), pid });
+    }
+    fs::remove_file(path).map_err(|source| io_error("remove the stale socket", path, source))
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // If somebody removed the lock file, the path may be another daemon's by now.
+        if self.lock.is_current() {
+            let _ = fs::remove_file(&self.socket);
+            let _ = fs::remove_file(&self.lock.path);
+        }
+    }
+}
+
+/// Locked until dropped.
+#[derive(Debug)]
+struct LockFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl LockFile {
+    fn take(socket: &Path) -> Result<Self, BindError> {
+        let mut name = socket.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        for _ in 0..LOCK_TRIES {
+            let file = fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .open(&path)
+                .map_err(|source| io_error("open", &path, source))?;
+            let mut lock = Self { file, path: path.clone() };
+            match lock.file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(BindError::InUse { path: socket.to_owned(), pid: lock.read_pid() });
+                }
+                Err(fs::TryLockError::Error(source)) => return Err(io_error("lock", &path, source)),
+            }
+            // The last owner may have removed the file between our open and our lock.
+            if lock.is_current() {
+                lock.write_pid().map_err(|source| io_error("write to", &path, source))?;
+                return Ok(lock);
+            }
+        }
+        Err(io_error("lock", &path, io::Error::other("it is removed again and again")))
+    }
+
+    /// Whether the path still leads to the file that we hold.
+    fn is_current(&self) -> bool {
+        match (self.file.metadata(), fs::metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+            (Err(_), _) | (_, Err(_)) => false,
+        }
+    }
+
+    fn read_pid(&mut self) -> Option<i32> {
+        let mut text = String::new();
+        self.file.read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
+
+    fn write_pid(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        writeln!(self.file, "{}", std::process::id())
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path, source: io::Error) -> BindError {
+    BindError::Io { doing, path: path.to_owned(), source }
+}
+
+fn holder(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+#[cfg(test)]
+mod tests;

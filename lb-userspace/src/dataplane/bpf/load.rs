@@ -1,0 +1,500 @@
+//! Loading the program, adopting the maps of an earlier run, attaching to interfaces.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, Map, MapData, MapInfo, RingBuf},
+    programs::{
+        ProgramError, Xdp, XdpMode as AyaMode,
+        links::{FdLink, PinnedLink},
+        xdp::XdpLink,
+    },
+};
+use aya_log::EbpfLogger;
+use lb_common::{
+    MAX_BACKENDS,
+    abi::{self, Backend, Config, Service, ServiceKey},
+};
+use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
+use tracing::{info, warn};
+
+use super::{
+    super::chain,
+    Bpf, backend_address,
+    pins::{self, LINK_PREFIX},
+};
+
+/// The program, as `build.rs` embedded it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
+
+const PROGRAM: &str = "shunt";
+
+/// Maps that outlive the daemon.
+const PINNED: [&str; 10] = [
+    "CONFIG",
+    "SERVICES",
+    "TABLES",
+    "BACKENDS",
+    "FLOWS",
+    "EMBRYOS",
+    "TRIAL",
+    "BACKEND_COUNTERS",
+    "DROPS",
+    "EVENTS",
+];
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native, else generic with a warning.
+    Auto,
+    Native,
+    Generic,
+}
+
+/// What it came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Native,
+    Generic,
+}
+
+impl Mode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+pub struct Options<'a> {
+    pub interfaces: &'a [String],
+    pub xdp_mode: XdpMode,
+    pub bpffs: &'a Path,
+    pub instance: &'a str,
+    pub nat_ports: RangeInclusive<u16>,
+    pub nat_addresses: &'a [IpAddr],
+    pub max_flows: u32,
+    /// VIP and backend addresses that are still configured; others of an earlier run are cleared.
+    pub configured: BTreeSet<(SocketAddr, SocketAddr)>,
+}
+
+#[derive(Debug)]
+pub struct Attached {
+    pub interface: String,
+    pub mode: Mode,
+    _link: PinnedLink,
+}
+
+/// Reads the program's aya-log records into `tracing`.
+pub type Logger = EbpfLogger<&'static dyn log::Log>;
+
+/// Everything that the daemon needs of a loaded program.
+pub struct Opened {
+    pub dataplane: Bpf,
+    pub attached: Vec<Attached>,
+    pub heads: RingBuf<MapData>,
+    /// `None` when the program logs nothing.
+    pub logger: Option<Logger>,
+    /// Backends of an earlier run, whose flows go on.
+    pub adopted: Vec<Adopted>,
+    pub shape: Shape,
+}
+
+/// How large what was loaded is.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// Instructions that the verifier went through.
+    pub verified_instructions: Option<u32>,
+    /// Map name, entries, and bytes that the kernel holds for it.
+    pub maps: Vec<(String, u32, u64)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("interface {0} does not exist")]
+    NoInterface(String),
+    #[error("interface {interface} already has an XDP program")]
+    Busy { interface: String },
+    #[error("interface {interface} takes no {mode} XDP program")]
+    Attach {
+        interface: String,
+        mode: &'static str,
+        #[source]
+        source: ProgramError,
+    },
+    #[error("not permitted to load BPF programs")]
+    NotPermitted,
+    #[error("cannot prepare the BPF filesystem at {}", path.display())]
+    Bpffs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("map {name} pinned in {} has another layout", dir.display())]
+    Layout { name: &'static str, dir: PathBuf },
+    #[error("cannot load the XDP program")]
+    Load(#[source] EbpfError),
+    #[error("the kernel refused the XDP program")]
+    Verifier(#[source] ProgramError),
+    #[error("the BPF object lacks {0}")]
+    Object(&'static str),
+    #[error("cannot write the maps")]
+    Map(#[source] aya::maps::MapError),
+    #[error("nat_ports {}-{} overlaps the host's own ports {}-{}", nat.start(), nat.end(), host.start(), host.end())]
+    PortOverlap { nat: RangeInclusive<u16>, host: RangeInclusive<u16> },
+}
+
+impl OpenError {
+    /// What the operator can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::NoInterface(_) => "`ip link` lists the interfaces".to_owned(),
+            Self::Busy { interface } => format!(
+                "`ip link show {interface}` names it; remove it with `ip link set {interface} xdp off`, or with \
+                 `shunt detach` if it is another instance of shunt"
+            ),
+            Self::Attach { .. } => "set xdp_mode = \"generic\" if the driver has no XDP".to_owned(),
+            Self::NotPermitted => {
+                "run it as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN".to_owned()
+            }
+            Self::Bpffs { path, .. } => format!("mount it: `mount -t bpf bpf {}`", path.display()),
+            Self::Layout { .. } => {
+                "another build of shunt made it; `shunt detach` removes it and its connections".to_owned()
+            }
+            Self::PortOverlap { host, .. } => format!(
+                "choose nat_ports outside of it, or move it: `sysctl net.ipv4.ip_local_port_range` is now {} {}",
+                host.start(),
+                host.end()
+            ),
+            Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Map(_) => return None,
+        })
+    }
+}
+
+/// Loads the program around the maps of an earlier run if there are any, and attaches it.
+/// An interface that the earlier run is attached to is switched over without a gap.
+pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
+    let indexes = interface_indexes(options.interfaces)?;
+    check_ports(&options.nat_ports)?;
+    let dir = pins::prepare(options.bpffs, options.instance).map_err(|source| {
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            OpenError::NotPermitted
+        } else {
+            OpenError::Bpffs { path: options.bpffs.to_owned(), source }
+        }
+    })?;
+    let entries = options.max_flows.saturating_mul(2);
+    check_layouts(&dir)?;
+    let mut ebpf = load(Some(&dir), entries)?;
+    let logger = EbpfLogger::init(&mut ebpf)
+        .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
+        .ok();
+    let mut maps = Maps::take(&mut ebpf)?;
+    maps.configure(&options.nat_ports)?;
+    let mut dataplane = maps.dataplane(options.nat_addresses.to_vec());
+    let adopted = adopt(&mut dataplane, &options.configured).map_err(OpenError::Map)?;
+    let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
+    let mut attached = Vec::new();
+    for (interface, index) in indexes {
+        attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
+    }
+    Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape })
+}
+
+/// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
+pub fn programs(
+    nat_ports: RangeInclusive<u16>,
+    max_flows: u32,
+) -> Result<(Ebpf, Bpf, RingBuf<MapData>), OpenError> {
+    let mut ebpf = load(None, max_flows.saturating_mul(2))?;
+    let mut maps = Maps::take(&mut ebpf)?;
+    maps.configure(&nat_ports)?;
+    verify(&mut ebpf)?;
+    let dataplane = maps.dataplane(Vec::new());
+    Ok((ebpf, dataplane, maps.heads))
+}
+
+fn load(dir: Option<&Path>, entries: u32) -> Result<Ebpf, OpenError> {
+    let btf = Btf::from_sys_fs().ok();
+    let mut loader = EbpfLoader::new();
+    loader.btf(btf.as_ref()).map_max_entries("FLOWS", entries);
+    if let Some(dir) = dir {
+        for name in PINNED {
+            loader.map_pin_path(name, dir.join(name));
+        }
+    }
+    loader.load(OBJECT).map_err(|error| {
+        if is_os_error(&error, libc::EPERM) { OpenError::NotPermitted } else { OpenError::Load(error) }
+    })
+}
+
+fn verify(ebpf: &mut Ebpf) -> Result<Option<u32>, OpenError> {
+    let program = xdp(ebpf)?;
+    program.load().map_err(|error| {
+        if is_os_error(&error, libc::EPERM) { OpenError::NotPermitted } else { OpenError::Verifier(error) }
+    })?;
+    Ok(program.info().ok().and_then(|info| info.verified_instruction_count()))
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
+    let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
+    program.try_into().map_err(|_| OpenError::Object("XDP program shunt"))
+}
+
+/// The maps out of a loaded object, typed.
+struct Maps {
+    config: Array<MapData, Config>,
+    dataplane: Option<Bpf>,
+    heads: RingBuf<MapData>,
+}
+
+impl Maps {
+    fn take(ebpf: &mut Ebpf) -> Result<Self, OpenError> {
+        fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, OpenError> {
+            let map = ebpf.take_map(name).ok_or(OpenError::Object(name))?;
+            T::try_from(map).map_err(|_| OpenError::Object(name))
+        }
+        Ok(Self {
+            config: take(ebpf, "CONFIG")?,
+            heads: take(ebpf, "EVENTS")?,
+            dataplane: Some(Bpf {
+                services: take(ebpf, "SERVICES")?,
+                tables: take(ebpf, "TABLES")?,
+                backends: take(ebpf, "BACKENDS")?,
+                trial: take(ebpf, "TRIAL")?,
+                backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
+                drops: take(ebpf, "DROPS")?,
+                next_hops: BTreeMap::new(),
+                nat_addresses: Vec::new(),
+                used_services: BTreeSet::new(),
+                used_backends: BTreeSet::new(),
+            }),
+        })
+    }
+
+    fn configure(&mut self, nat_ports: &RangeInclusive<u16>) -> Result<(), OpenError> {
+        let config = Config { nat_first: *nat_ports.start(), nat_last: *nat_ports.end() };
+        self.config.set(0, config, 0).map_err(OpenError::Map)
+    }
+
+    fn dataplane(&mut self, nat_addresses: Vec<IpAddr>) -> Bpf {
+        let mut dataplane = self.dataplane.take().expect("taken once");
+        dataplane.nat_addresses = nat_addresses;
+        dataplane
+    }
+}
+
+/// Reads what an earlier run left in the maps. What is no longer configured is cleared: its
+/// VIP stops matching, and its flows end.
+fn adopt(
+    dataplane: &mut Bpf,
+    configured: &BTreeSet<(SocketAddr, SocketAddr)>,
+) -> Result<Vec<Adopted>, aya::maps::MapError> {
+    let services: Vec<(ServiceKey, Service)> = dataplane.services.iter().collect::<Result<_, _>>()?;
+    let vips: BTreeMap<u16, SocketAddr> =
+        services.iter().map(|(key, value)| (value.id, abi::socket_addr(key.addr, key.port))).collect();
+    for (key, value) in &services {
+        if !configured.iter().any(|(vip, _)| *vip == vips[&value.id]) {
+            dataplane.services.remove(key)?;
+        }
+    }
+    let mut adopted = Vec::new();
+    if services.is_empty() {
+        return Ok(adopted);
+    }
+    for id in 0..MAX_BACKENDS {
+        let value: Backend = dataplane.backends.get(&id, 0)?;
+        if value.generation == 0 {
+            continue;
+        }
+        let address = backend_address(&value);
+        match vips.get(&value.service) {
+            Some(vip) if configured.contains(&(*vip, address)) => adopted.push(Adopted {
+                service: ServiceId(value.service),
+                vip: *vip,
+                id: BackendId(id as u16),
+                generation: Generation(value.generation),
+                address,
+            }),
+            _ => dataplane.backends.set(id, Backend::default(), 0)?,
+        }
+    }
+    Ok(adopted)
+}
+
+/// A pinned map is reused as it is, so its layout has to be looked at first.
+fn check_layouts(dir: &Path) -> Result<(), OpenError> {
+    let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
+        true => load(None, 2)?,
+        false => return Ok(()),
+    };
+    for name in PINNED {
+        let path = dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let wanted = fresh.map(name).ok_or(OpenError::Object(name))?;
+        let wanted = map_info(wanted).map_err(OpenError::Map)?;
+        let pinned = MapInfo::from_pin(&path).map_err(OpenError::Map)?;
+        // The number of flows may differ: it is the earlier run's until a detach.
+        let same = pinned.map_type().ok() == wanted.map_type().ok()
+            && pinned.key_size() == wanted.key_size()
+            && pinned.value_size() == wanted.value_size()
+            && (name == "FLOWS" || pinned.max_entries() == wanted.max_entries());
+        if !same {
+            return Err(OpenError::Layout { name, dir: dir.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
+    match map {
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => data.info(),
+        // The program declares no other kinds.
+        _ => Err(aya::maps::MapError::InvalidMapType { map_type: 0 }),
+    }
+}
+
+fn sizes(dir: &Path) -> Vec<(String, u32, u64)> {
+    PINNED
+        .iter()
+        .filter_map(|name| {
+            let info = MapInfo::from_pin(dir.join(name)).ok()?;
+            let fd = info.fd().ok()?;
+            Some(((*name).to_owned(), info.max_entries(), memlock(&fd).unwrap_or(0)))
+        })
+        .collect()
+}
+
+/// The kernel's own account of a map's memory.
+fn memlock(fd: &aya::maps::MapFd) -> Option<u64> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+}
+
+fn interface_indexes(interfaces: &[String]) -> Result<Vec<(&str, u32)>, OpenError> {
+    interfaces
+        .iter()
+        .map(|name| {
+            let index = nix::net::if_::if_nametoindex(name.as_str())
+                .map_err(|_| OpenError::NoInterface(name.clone()))?;
+            Ok((name.as_str(), index))
+        })
+        .collect()
+}
+
+/// The NAT ports must not be ones that this host's own connections may get.
+fn check_ports(nat: &RangeInclusive<u16>) -> Result<(), OpenError> {
+    let Ok(text) = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range") else { return Ok(()) };
+    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
+    let (Some(first), Some(last)) = (numbers.next(), numbers.next()) else { return Ok(()) };
+    if *nat.start() <= last && first <= *nat.end() {
+        return Err(OpenError::PortOverlap { nat: nat.clone(), host: first..=last });
+    }
+    Ok(())
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    dir: &Path,
+    interface: &str,
+    index: u32,
+    wanted: XdpMode,
+) -> Result<Attached, OpenError> {
+    for mode in [Mode::Native, Mode::Generic] {
+        let pin = link_pin(dir, index, mode);
+        if !pin.exists() {
+            continue;
+        }
+        match take_over(ebpf, &pin) {
+            Ok(link) => {
+                info!(interface, "switched over from the earlier program");
+                return Ok(Attached { interface: interface.to_owned(), mode, _link: link });
+            }
+            Err(error) => {
+                info!(interface, %error, "the earlier link is of no use, attaching anew");
+                fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+            }
+        }
+    }
+    let (link, mode) = match wanted {
+        XdpMode::Native => (attach_as(ebpf, interface, index, Mode::Native)?, Mode::Native),
+        XdpMode::Generic => (attach_as(ebpf, interface, index, Mode::Generic)?, Mode::Generic),
+        XdpMode::Auto => match attach_as(ebpf, interface, index, Mode::Native) {
+            Ok(link) => (link, Mode::Native),
+            Err(error @ OpenError::Busy { .. }) => return Err(error),
+            Err(error) => {
+                warn!(
+                    interface,
+                    error = chain(&error),
+                    "no native XDP here: using generic XDP, which is slower"
+                );
+                (attach_as(ebpf, interface, index, Mode::Generic)?, Mode::Generic)
+            }
+        },
+    };
+    let pin = link_pin(dir, index, mode);
+    let link =
+        link.pin(&pin).map_err(|error| OpenError::Bpffs { path: pin, source: io::Error::other(error) })?;
+    Ok(Attached { interface: interface.to_owned(), mode, _link: link })
+}
+
+fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result<FdLink, OpenError> {
+    let aya_mode = match mode {
+        Mode::Native => AyaMode::Driver,
+        Mode::Generic => AyaMode::Skb,
+    };
+    let failed = |source: ProgramError| {
+        if is_os_error(&source, libc::EBUSY) {
+            OpenError::Busy { interface: interface.to_owned() }
+        } else {
+            OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }
+        }
+    };
+    let program = xdp(ebpf)?;
+    let id = program.attach_to_if_index(index, aya_mode).map_err(failed)?;
+    let link = program.take_link(id).map_err(failed)?;
+    FdLink::try_from(link).map_err(|_| OpenError::Object("a kernel with XDP links (Linux 5.9)"))
+}
+
+fn take_over(ebpf: &mut Ebpf, pin: &Path) -> Result<PinnedLink, Box<dyn std::error::Error>> {
+    let link: FdLink = PinnedLink::from_pin(pin)?.into();
+    let program = xdp(ebpf)?;
+    let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+    // The pin stays in place all the while; this is a second handle to the same link.
+    let _ = FdLink::try_from(program.take_link(id)?)?;
+    Ok(PinnedLink::from_pin(pin)?)
+}
+
+/// The name of a pin may not contain a dot, an interface's may: hence the number.
+fn link_pin(dir: &Path, index: u32, mode: Mode) -> PathBuf {
+    dir.join(format!("{LINK_PREFIX}{index}-{}", mode.name()))
+}
+
+/// Whether an OS error is anywhere among the causes.
+fn is_os_error(error: &(dyn std::error::Error + 'static), code: i32) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(code)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,187 @@
+//! The dataplane in the kernel: writing the maps of the XDP program.
+
+mod load;
+mod pins;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
+use lb_common::{
+    abi::{self, Backend, BackendCounters, Port, Service, ServiceKey, Table, backend_flags, service_flags},
+    reason::Reason,
+};
+use lb_core::{
+    config::NoBackend,
+    io::{Admit, BackendId, ServiceId, Step},
+    maglev,
+};
+
+pub use self::{
+    load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
+    pins::{DetachError, Detached, detach},
+};
+use super::{Counters, Dataplane, Error, NextHop};
+
+/// The maps, and what of their content is not in them: how addresses are reached.
+pub struct Bpf {
+    services: HashMap<MapData, ServiceKey, Service>,
+    tables: ArrayOfMaps<MapData, Array<MapData, Table>>,
+    backends: Array<MapData, Backend>,
+    trial: Array<MapData, i64>,
+    backend_counters: PerCpuArray<MapData, BackendCounters>,
+    drops: PerCpuArray<MapData, u64>,
+    next_hops: BTreeMap<IpAddr, NextHop>,
+    /// Configured source addresses, which go before the route's own.
+    nat_addresses: Vec<IpAddr>,
+    used_services: BTreeSet<ServiceId>,
+    used_backends: BTreeSet<BackendId>,
+}
+
+impl Dataplane for Bpf {
+    fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Service { id, vip, mode: _, no_backend, evidence, trials } => {
+                self.used_services.insert(*id);
+                let value = service_value(*id, *no_backend, *evidence, trials);
+                self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))
+            }
+            Step::RemoveService { id, vip } => {
+                self.used_services.remove(id);
+                absent_is_fine(self.services.remove(&service_key(*vip))).map_err(on("SERVICES"))
+            }
+            Step::Backend { id, service, address, generation, admit } => {
+                self.used_backends.insert(*id);
+                let value = Backend {
+                    addr: address.ip().into(),
+                    port: Port::new(address.port()),
+                    generation: generation.0,
+                    flags: admit_flags(*admit),
+                    service: service.0,
+                    ..Backend::default()
+                };
+                self.write_backend(*id, value, address.ip())
+            }
+            Step::RemoveBackend { id } => {
+                self.used_backends.remove(id);
+                self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))
+            }
+            Step::Budget { id, tokens } => {
+                self.trial.set(id.0.into(), i64::from(*tokens), 0).map_err(on("TRIAL"))
+            }
+            Step::Table { service, members } => {
+                let mut inner = Array::<MapData, Table>::create(1, 0).map_err(on("TABLES"))?;
+                inner.set(0, &*maglev::build(members), 0).map_err(on("TABLES"))?;
+                // Returns when no packet is still being steered by the old table.
+                self.tables.set(service.0.into(), &inner, 0).map_err(on("TABLES"))
+            }
+        }
+    }
+
+    fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error> {
+        self.next_hops.insert(address, hop);
+        for id in self.used_backends.clone() {
+            let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            if IpAddr::from(value.addr) == address {
+                self.write_backend(id, value, address)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Counters, Error> {
+        let mut counters = Counters::default();
+        for id in &self.used_backends {
+            let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
+            counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
+        }
+        for id in &self.used_services {
+            for reason in Reason::ALL {
+                let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
+                let cpus = self.drops.get(&index, 0).map_err(on("DROPS"))?;
+                let total = cpus.iter().sum();
+                if total > 0 {
+                    counters.drops.push((*id, reason, total));
+                }
+            }
+        }
+        Ok(counters)
+    }
+}
+
+impl Bpf {
+    /// Completes the value with what is known of the way there, and writes it.
+    fn write_backend(&mut self, id: BackendId, mut value: Backend, address: IpAddr) -> Result<(), Error> {
+        if let Some(hop) = self.next_hops.get(&address) {
+            value.ifindex = hop.ifindex;
+            value.link = hop.link;
+            let configured = self.nat_addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+            value.nat_addr = configured.copied().unwrap_or(hop.source).into();
+        }
+        self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))
+    }
+}
+
+fn service_key(vip: SocketAddr) -> ServiceKey {
+    ServiceKey { addr: vip.ip().into(), port: Port::new(vip.port()), proto: 6, zero: 0 }
+}
+
+fn service_value(id: ServiceId, no_backend: NoBackend, evidence: bool, trials: &[BackendId]) -> Service {
+    let mut flags = 0;
+    if evidence {
+        flags |= service_flags::EVIDENCE;
+    }
+    match no_backend {
+        NoBackend::Drop => flags |= service_flags::NO_BACKEND_DROP,
+        // With `any` the engine's tables are empty only when nobody may be used at all.
+        NoBackend::Reset | NoBackend::Any => {}
+    }
+    let mut value = Service { id: id.0, flags, ..Service::default() };
+    for (seat, trial) in value.trials.iter_mut().zip(trials) {
+        *seat = trial.0;
+        value.trial_len += 1;
+    }
+    value
+}
+
+fn admit_flags(admit: Admit) -> u16 {
+    match admit {
+        Admit::All => backend_flags::ADMIT,
+        Admit::Trials => backend_flags::TRIAL,
+        Admit::None => 0,
+    }
+}
+
+fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
+    BackendCounters {
+        packets_to: sum.packets_to + cpu.packets_to,
+        bytes_to: sum.bytes_to + cpu.bytes_to,
+        packets_from: sum.packets_from + cpu.packets_from,
+        bytes_from: sum.bytes_from + cpu.bytes_from,
+        connections: sum.connections + cpu.connections,
+        trials: sum.trials + cpu.trials,
+        established: sum.established + cpu.established,
+        heads: sum.heads + cpu.heads,
+        heads_lost: sum.heads_lost + cpu.heads_lost,
+        opaque: sum.opaque + cpu.opaque,
+        pipelined: sum.pipelined + cpu.pipelined,
+    }
+}
+
+fn on(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { map, source }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn backend_address(value: &Backend) -> SocketAddr {
+    abi::socket_addr(value.addr, value.port)
+}

@@ -1,0 +1,86 @@
+//! Where the maps and links outlive the daemon: `BPFFS/shunt/INSTANCE/vABI/`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use lb_common::ABI_VERSION;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::statfs,
+};
+use tracing::info;
+
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+pub(super) const LINK_PREFIX: &str = "link-";
+
+/// The directory of an instance, for all versions of the map layout.
+fn instance_dir(bpffs: &Path, instance: &str) -> PathBuf {
+    bpffs.join("shunt").join(instance)
+}
+
+/// Makes the directory of an instance, and mounts the BPF filesystem if nobody has.
+pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<PathBuf> {
+    if !is_bpffs(bpffs)? {
+        mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
+        info!(path = %bpffs.display(), "mounted the BPF filesystem");
+    }
+    let dir = instance_dir(bpffs, instance).join(format!("v{ABI_VERSION}"));
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let stat = statfs(path)?;
+    #[allow(clippy::unnecessary_cast, reason = "the type differs between C libraries")]
+    let kind = stat.filesystem_type().0 as i64;
+    Ok(kind & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
+/// What [`detach`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detached {
+    /// Links to interfaces: forwarding ended there.
+    pub links: usize,
+    pub maps: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove {}", path.display())]
+pub struct DetachError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Ends forwarding of an instance whose daemon has stopped, and forgets its connections.
+/// An instance that is not there has nothing to remove.
+pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
+    let mut detached = Detached::default();
+    let dir = instance_dir(bpffs, instance);
+    if dir.exists() {
+        remove(&dir, &mut detached)?;
+    }
+    Ok(detached)
+}
+
+fn remove(path: &Path, detached: &mut Detached) -> Result<(), DetachError> {
+    let failed = |source| DetachError { path: path.to_owned(), source };
+    if path.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            remove(&entry.map_err(failed)?.path(), detached)?;
+        }
+        return fs::remove_dir(path).map_err(failed);
+    }
+    fs::remove_file(path).map_err(failed)?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if name.starts_with(LINK_PREFIX) {
+        detached.links += 1;
+    } else {
+        detached.maps += 1;
+    }
+    Ok(())
+}

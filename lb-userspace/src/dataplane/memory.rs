@@ -1,0 +1,36 @@
+//! A dataplane without a kernel, which fails on script. For tests of the daemon.
+
+use std::{collections::VecDeque, net::IpAddr};
+
+use lb_core::io::Step;
+
+use super::{Counters, Dataplane, Error, NextHop};
+
+/// Remembers what it was told.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Steps that were carried out, oldest first.
+    pub done: Vec<Step>,
+    /// One entry a step: an error text makes that step fail. Empty: all succeed.
+    pub script: VecDeque<Option<String>>,
+    pub next_hops: Vec<(IpAddr, NextHop)>,
+}
+
+impl Dataplane for Memory {
+    fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        if let Some(detail) = self.script.pop_front().flatten() {
+            return Err(Error::Scripted { map: "BACKENDS", detail });
+        }
+        self.done.push(step.clone());
+        Ok(())
+    }
+
+    fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error> {
+        self.next_hops.push((address, hop));
+        Ok(())
+    }
+
+    fn counters(&mut self) -> Result<Counters, Error> {
+        Ok(Counters::default())
+    }
+}

@@ -1,0 +1,75 @@
+//! The packet path as the daemon sees it: map writes in, counters out.
+//!
+//! [`Dataplane`] is what a plan is carried out on. [`bpf::Bpf`] is the kernel's;
+//! [`memory::Memory`] is a stand-in that fails on script. [`actor`] runs either on a
+//! thread of its own, because swapping a table waits for the packets that still read
+//! the old one.
+
+pub mod actor;
+pub mod bpf;
+pub mod memory;
+pub mod next_hop;
+
+use std::net::IpAddr;
+
+use lb_common::{
+    abi::{BackendCounters, Link},
+    reason::Reason,
+};
+use lb_core::io::{BackendId, ServiceId, Step};
+
+/// Where plans are carried out.
+pub trait Dataplane: Send + 'static {
+    /// Carries out one step. Steps are absolute: one that failed may be repeated.
+    fn apply(&mut self, step: &Step) -> Result<(), Error>;
+
+    /// Backends at this address are reached this way from now on.
+    fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error>;
+
+    fn counters(&mut self) -> Result<Counters, Error>;
+}
+
+/// How an address is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    pub ifindex: u32,
+    /// Unresolved while the neighbour has not answered.
+    pub link: Link,
+    /// Our preferred address on the way there.
+    pub source: IpAddr,
+}
+
+/// What was counted since the maps were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub backends: Vec<(BackendId, BackendCounters)>,
+    /// Only those that are not zero.
+    pub drops: Vec<(ServiceId, Reason, u64)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("map {map}")]
+    Map {
+        map: &'static str,
+        #[source]
+        source: aya::maps::MapError,
+    },
+    #[error("map {map}: {detail}")]
+    Scripted { map: &'static str, detail: String },
+}
+
+/// An error and what caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // Some errors repeat their source in their own text.
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        source = cause.source();
+    }
+    line
+}

@@ -1,0 +1,187 @@
+//! How the backends are reached, asked of the kernel and kept fresh.
+//!
+//! One task, owned by the daemon and safe to abort at any point: it only reads the
+//! kernel's tables and asks it to resolve neighbours. It looks when something changes in
+//! the routes, neighbours or links, and every [`REFRESH`] at the latest, which also keeps
+//! the kernel's neighbour entries from going stale: frames that XDP forwards do not.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use lb_common::abi::Link;
+use netlink_packet_route::{
+    link::LinkAttribute,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute},
+};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use tokio::{sync::watch, time::timeout};
+use tracing::{debug, info, warn};
+
+use super::{NextHop, actor, chain};
+
+/// After this long the tables are read again although nothing was heard.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Changes come in bursts; this long they are gathered.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// Follows the next hops of `addresses` and tells the dataplane of each change. Ends when
+/// the sender of `addresses` is dropped.
+pub async fn follow(dataplane: actor::Handle, mut addresses: watch::Receiver<Vec<IpAddr>>) -> io::Result<()> {
+    let groups = [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route];
+    let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&groups)?;
+    let connection = tokio::spawn(connection);
+    let mut known = BTreeMap::new();
+    loop {
+        let wanted = addresses.borrow_and_update().clone();
+        if let Err(error) = look(&handle, &wanted, &mut known, &dataplane).await {
+            warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
+        }
+        tokio::select! {
+            changed = addresses.changed() => if changed.is_err() { break },
+            _ = timeout(REFRESH, changes.next()) => {}
+        }
+        while let Ok(Some(_)) = timeout(SETTLE, changes.next()).await {}
+    }
+    connection.abort();
+    Ok(())
+}
+
+async fn look(
+    handle: &Handle,
+    addresses: &[IpAddr],
+    known: &mut BTreeMap<IpAddr, NextHop>,
+    dataplane: &actor::Handle,
+) -> Result<(), rtnetlink::Error> {
+    known.retain(|address, _| addresses.contains(address));
+    let own = link_addresses(handle).await?;
+    let neighbours = neighbours(handle).await?;
+    for address in addresses {
+        let Some(route) = route(handle, *address).await else {
+            if !known.contains_key(address) {
+                debug!(%address, "no route");
+            }
+            continue;
+        };
+        let via = route.gateway.unwrap_or(*address);
+        let neighbour = neighbours.get(&(route.ifindex, via));
+        if neighbour.is_none_or(|entry| entry.tired) {
+            resolve(handle, route.ifindex, via).await;
+        }
+        let from = own.get(&route.ifindex).copied().unwrap_or_default();
+        let mut hop = NextHop {
+            ifindex: route.ifindex,
+            link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), from),
+            source: route.source,
+        };
+        if let Some(before) = known.get(address)
+            && !hop.link.is_resolved()
+            && before.ifindex == hop.ifindex
+        {
+            // The kernel is asking again; the old answer is better than none.
+            hop.link = before.link;
+        }
+        let before = known.insert(*address, hop);
+        if before != Some(hop) {
+            if hop.link.is_resolved() {
+                info!(%address, %via, ifindex = hop.ifindex, source = %hop.source, "next hop");
+            } else {
+                warn!(%address, %via, ifindex = hop.ifindex, "next hop does not answer yet");
+            }
+            dataplane.set_next_hop(*address, hop);
+        }
+    }
+    Ok(())
+}
+
+struct Route {
+    ifindex: u32,
+    gateway: Option<IpAddr>,
+    source: IpAddr,
+}
+
+/// The kernel's answer to "how would you send there".
+async fn route(handle: &Handle, to: IpAddr) -> Option<Route> {
+    let IpAddr::V4(v4) = to else { return None };
+    let request = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build();
+    let answer = handle.route().get(request).execute().boxed().try_next().await.ok().flatten()?;
+    let (mut ifindex, mut gateway, mut source) = (None, None, None);
+    for attribute in answer.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => ifindex = Some(index),
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(address)),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(IpAddr::V4(address)),
+            _ => {}
+        }
+    }
+    Some(Route { ifindex: ifindex?, gateway, source: source? })
+}
+
+struct Neighbour {
+    mac: [u8; 6],
+    /// Not confirmed lately: worth asking again.
+    tired: bool,
+}
+
+async fn neighbours(handle: &Handle) -> Result<BTreeMap<(u32, IpAddr), Neighbour>, rtnetlink::Error> {
+    let mut found = BTreeMap::new();
+    let mut dump = handle.neighbours().get().execute();
+    while let Some(message) = dump.try_next().await? {
+        if let Some((address, entry)) = neighbour(&message) {
+            found.insert((message.header.ifindex, address), entry);
+        }
+    }
+    Ok(found)
+}
+
+fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            _ => {}
+        }
+    }
+    let state = message.header.state;
+    if state == NeighbourState::Failed || state == NeighbourState::Incomplete {
+        return None;
+    }
+    let fresh = [NeighbourState::Reachable, NeighbourState::Permanent, NeighbourState::Noarp];
+    Some((address?, Neighbour { mac: mac?, tired: !fresh.contains(&state) }))
+}
+
+/// Our own address on each interface.
+async fn link_addresses(handle: &Handle) -> Result<BTreeMap<u32, [u8; 6]>, rtnetlink::Error> {
+    let mut found = BTreeMap::new();
+    let mut dump = handle.link().get().execute();
+    while let Some(message) = dump.try_next().await? {
+        for attribute in &message.attributes {
+            if let LinkAttribute::Address(bytes) = attribute
+                && let Ok(mac) = <[u8; 6]>::try_from(bytes.as_slice())
+            {
+                found.insert(message.header.index, mac);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Has the kernel resolve a neighbour as if a packet were to be sent (`NTF_USE`).
+async fn resolve(handle: &Handle, ifindex: u32, address: IpAddr) {
+    let request = handle
+        .neighbours()
+        .add(ifindex, address)
+        .state(NeighbourState::None)
+        .flags(NeighbourFlags::Use)
+        .replace();
+    if let Err(error) = request.execute().await {
+        debug!(%address, error = chain(&error), "cannot ask for the neighbour");
+    }
+}

@@ -1,0 +1,10 @@
+//! Packet fixtures: the program in the kernel, frame by frame. Needs root.
+
+#[path = "packet/connections.rs"]
+mod connections;
+#[path = "packet/evidence.rs"]
+mod evidence;
+#[path = "packet/refused.rs"]
+mod refused;
+#[path = "packet/steering.rs"]
+mod steering;

@@ -1,0 +1,214 @@
+//! The life of a connection, from handshake to the last acknowledgement.
+
+use std::net::SocketAddrV4;
+
+use lb_common::reason::Reason;
+use lb_core::io::{Admit, BackendId, Step};
+use lb_tests::{
+    frame::{ACK, FIN, RST, SYN, Tcp, checksums},
+    kernel::{Action, Kernel, backend_address, backend_mac, vip},
+};
+
+use crate::steering::{backend_of, client};
+
+pub(crate) const CLIENT_ISN: u32 = 0xffff_fff0; // Wraps soon.
+pub(crate) const BACKEND_ISN: u32 = 0xffff_ffe0;
+
+/// Both ends of one connection through the program.
+pub(crate) struct Connection {
+    pub(crate) client: SocketAddrV4,
+    /// Our side as the backend sees it.
+    pub(crate) nat: SocketAddrV4,
+    pub(crate) backend: u16,
+    pub(crate) client_next: u32,
+    pub(crate) backend_next: u32,
+}
+
+impl Connection {
+    /// SYN only.
+    pub(crate) fn begin(kernel: &mut Kernel, n: u16) -> Self {
+        let syn = Tcp::new(client(n), vip(), SYN).numbers(CLIENT_ISN, 0);
+        let (action, out) = kernel.run(&syn.bytes());
+        assert_eq!(action, Action::Redirect);
+        let nat = Tcp::read(&out).expect("tcp").src;
+        Self {
+            client: client(n),
+            nat,
+            backend: backend_of(&out),
+            client_next: CLIENT_ISN.wrapping_add(1),
+            backend_next: BACKEND_ISN.wrapping_add(1),
+        }
+    }
+
+    pub(crate) fn open(kernel: &mut Kernel, n: u16) -> Self {
+        let connection = Self::begin(kernel, n);
+        connection.answer(kernel);
+        assert_eq!(connection.send(kernel, ACK, b""), Action::Redirect);
+        connection
+    }
+
+    /// The backend's SYN-ACK, seen by the client as the VIP's.
+    fn answer(&self, kernel: &mut Kernel) {
+        let reply = Tcp::new(backend_address(self.backend), self.nat, SYN | ACK)
+            .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
+        let (action, out) = kernel.run(&reply.bytes());
+        // The client's SYN came in by the interface that test runs come from.
+        assert_eq!(action, Action::Tx);
+        let got = Tcp::read(&out).expect("tcp");
+        assert_eq!((got.src, got.dst), (vip(), self.client));
+        let syn = Tcp::new(self.client, vip(), SYN);
+        assert_eq!((got.to_mac, got.from_mac), (syn.from_mac, syn.to_mac), "back by the way it came");
+        assert_eq!((got.seq, got.ack, got.ttl), (reply.seq, reply.ack, reply.ttl - 1));
+        assert_eq!(checksums(&out), (true, true));
+    }
+
+    /// A segment of the client at its present numbers, which do not move.
+    pub(crate) fn send(&self, kernel: &mut Kernel, flags: u8, payload: &[u8]) -> Action {
+        let sent =
+            Tcp::new(self.client, vip(), flags).numbers(self.client_next, self.backend_next).payload(payload);
+        let (action, out) = kernel.run(&sent.bytes());
+        if action == Action::Redirect {
+            let got = Tcp::read(&out).expect("tcp");
+            let wanted = Tcp {
+                to_mac: backend_mac(self.backend),
+                from_mac: lb_tests::kernel::OWN_MAC,
+                src: self.nat,
+                dst: backend_address(self.backend),
+                ttl: sent.ttl - 1,
+                ..sent
+            };
+            assert_eq!(got, wanted);
+            assert_eq!(checksums(&out), (true, true));
+        }
+        action
+    }
+
+    /// The same for the backend.
+    pub(crate) fn reply(&self, kernel: &mut Kernel, flags: u8, payload: &[u8]) -> Action {
+        let sent = Tcp::new(backend_address(self.backend), self.nat, flags)
+            .numbers(self.backend_next, self.client_next)
+            .payload(payload);
+        let (action, out) = kernel.run(&sent.bytes());
+        if action == Action::Tx {
+            let got = Tcp::read(&out).expect("tcp");
+            assert_eq!((got.src, got.dst, got.payload.as_slice()), (vip(), self.client, payload));
+            assert_eq!((got.seq, got.ack), (sent.seq, sent.ack));
+            assert_eq!(checksums(&out), (true, true));
+        }
+        action
+    }
+}
+
+fn established(kernel: &mut Kernel) -> u64 {
+    kernel.counters().backends.iter().map(|(_, counters)| counters.established).sum()
+}
+
+#[test]
+fn opens_carries_and_closes() {
+    let mut kernel = Kernel::new(3);
+    let mut connection = Connection::open(&mut kernel, 1);
+    assert_eq!(established(&mut kernel), 1);
+    assert_eq!(connection.send(&mut kernel, ACK, b"hello"), Action::Redirect);
+    connection.client_next = connection.client_next.wrapping_add(5);
+    assert_eq!(connection.reply(&mut kernel, ACK, b"world"), Action::Tx);
+    connection.backend_next = connection.backend_next.wrapping_add(5);
+    // The client closes, the backend still sends, then closes too.
+    assert_eq!(connection.send(&mut kernel, ACK | FIN, b""), Action::Redirect);
+    connection.client_next = connection.client_next.wrapping_add(1);
+    assert_eq!(connection.reply(&mut kernel, ACK, b"half-closed"), Action::Tx);
+    connection.backend_next = connection.backend_next.wrapping_add(11);
+    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Tx);
+    // An acknowledgement that does not cover the FIN ends nothing.
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
+    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Tx, "retransmitted");
+    connection.backend_next = connection.backend_next.wrapping_add(1);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
+    // Now it is over, and forgotten.
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Tx, "answered by a reset");
+    assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Pass, "no business of ours");
+}
+
+#[test]
+fn a_reset_ends_it_from_either_side() {
+    let mut kernel = Kernel::new(1);
+    let connection = Connection::open(&mut kernel, 1);
+    assert_eq!(connection.send(&mut kernel, RST, b""), Action::Redirect);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Pass);
+
+    let connection = Connection::open(&mut kernel, 2);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Pass);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Tx);
+}
+
+#[test]
+fn a_refusal_reaches_the_client() {
+    let mut kernel = Kernel::new(1);
+    let connection = Connection::begin(&mut kernel, 1);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(established(&mut kernel), 0);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Pass, "forgotten");
+}
+
+#[test]
+fn only_the_right_acknowledgement_completes_a_handshake() {
+    let mut kernel = Kernel::new(1);
+    let mut connection = Connection::begin(&mut kernel, 1);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect, "before the SYN-ACK");
+    assert_eq!(established(&mut kernel), 0);
+    connection.answer(&mut kernel);
+    connection.backend_next = connection.backend_next.wrapping_add(77);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect, "a guess");
+    assert_eq!(established(&mut kernel), 0);
+    connection.backend_next = connection.backend_next.wrapping_sub(77);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
+    assert_eq!(established(&mut kernel), 1);
+}
+
+#[test]
+fn established_flows_outlive_an_ejection_but_not_a_removal() {
+    let mut kernel = Kernel::new(2);
+    let connection = Connection::open(&mut kernel, 1);
+    let (id, other) = (connection.backend, 1 - connection.backend);
+    kernel.admit(id, 1, Admit::None);
+    kernel.table(&[other]);
+    assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect, "to the same backend");
+
+    kernel.apply(&Step::RemoveBackend { id: BackendId(id) });
+    assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Tx, "answered by a reset");
+    assert_eq!(kernel.drops(Reason::NoFlow), 1);
+}
+
+#[test]
+fn whoever_gets_the_id_next_gets_none_of_the_former_flows() {
+    let mut kernel = Kernel::new(1);
+    let connection = Connection::open(&mut kernel, 1);
+    kernel.admit(0, 2, Admit::All);
+    assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Tx, "a reset");
+    let begun = Connection::begin(&mut kernel, 1);
+    assert_eq!(begun.client, connection.client, "the client may begin anew at once");
+}
+
+#[test]
+fn a_syn_on_a_closing_tuple_decides_afresh() {
+    let mut kernel = Kernel::new(2);
+    let mut connection = Connection::open(&mut kernel, 1);
+    assert_eq!(connection.send(&mut kernel, ACK | FIN, b""), Action::Redirect);
+    connection.client_next = connection.client_next.wrapping_add(1);
+    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Tx);
+    let id = connection.backend;
+    kernel.admit(id, 1, Admit::None);
+    kernel.table(&[1 - id]);
+    let again = Connection::begin(&mut kernel, 1);
+    assert_eq!(again.backend, 1 - id);
+}
+
+#[test]
+fn a_syn_on_a_living_connection_stays_with_it() {
+    let mut kernel = Kernel::new(2);
+    let connection = Connection::open(&mut kernel, 1);
+    let (_, out) = kernel.run(&Tcp::new(connection.client, vip(), SYN).bytes());
+    let got = Tcp::read(&out).expect("tcp");
+    assert_eq!((got.src, got.dst), (connection.nat, backend_address(connection.backend)));
+}

@@ -1,0 +1,282 @@
+//! Exactly one record a response, whatever the segments look like.
+
+use lb_common::abi::{HeadRecord, head_flags};
+use lb_tests::{
+    frame::{ACK, PSH},
+    kernel::{Action, Kernel},
+};
+
+use crate::connections::Connection;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const BAD: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+
+/// Client and backend take turns; each knows what the other has sent.
+struct Talk {
+    kernel: Kernel,
+    connection: Connection,
+}
+
+impl Talk {
+    fn new() -> Self {
+        let mut kernel = Kernel::new(1);
+        let connection = Connection::open(&mut kernel, 1);
+        Self { kernel, connection }
+    }
+
+    fn ask(&mut self, payload: &[u8]) {
+        assert_eq!(self.connection.send(&mut self.kernel, ACK | PSH, payload), Action::Redirect);
+        self.connection.client_next = self.connection.client_next.wrapping_add(payload.len() as u32);
+    }
+
+    fn tell(&mut self, payload: &[u8]) {
+        assert_eq!(self.connection.reply(&mut self.kernel, ACK | PSH, payload), Action::Tx);
+        self.connection.backend_next = self.connection.backend_next.wrapping_add(payload.len() as u32);
+    }
+
+    /// The same bytes again, as if the acknowledgement had been lost.
+    fn tell_again(&mut self, payload: &[u8]) {
+        self.connection.backend_next = self.connection.backend_next.wrapping_sub(payload.len() as u32);
+        self.tell(payload);
+    }
+
+    fn ask_again(&mut self, payload: &[u8]) {
+        self.connection.client_next = self.connection.client_next.wrapping_sub(payload.len() as u32);
+        self.ask(payload);
+    }
+
+    /// First bytes and flags of what was mirrored since.
+    fn heads(&mut self) -> Vec<(String, u32)> {
+        self.kernel.heads().iter().map(|head| (text(head, 12), head.flags)).collect()
+    }
+}
+
+fn text(head: &HeadRecord, most: usize) -> String {
+    String::from_utf8_lossy(&head.data[..usize::from(head.len).min(most)]).into_owned()
+}
+
+fn plain(statuses: &[&str]) -> Vec<(String, u32)> {
+    statuses.iter().map(|status| (format!("HTTP/1.1 {status}"), 0)).collect()
+}
+
+#[test]
+fn keep_alive() {
+    let mut talk = Talk::new();
+    for _ in 0..50 {
+        talk.ask(GET);
+        talk.tell(OK);
+        talk.ask(GET);
+        talk.tell(BAD);
+    }
+    let wanted: Vec<_> = (0..50).flat_map(|_| plain(&["200", "500"])).collect();
+    assert_eq!(talk.heads(), wanted);
+}
+
+#[test]
+fn a_record_says_who_and_when() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    talk.tell(BAD);
+    let heads = talk.kernel.heads();
+    let head = &heads[0];
+    assert_eq!(text(head, 256).as_bytes(), BAD);
+    assert_eq!((head.service, head.backend, head.generation), (3, 0, 1));
+    let client = lb_common::abi::socket_addr(head.client, head.client_port);
+    assert_eq!(client, std::net::SocketAddr::V4(talk.connection.client));
+    assert!(head.at_ns > 0 && head.since_request_ns > 0 && head.since_request_ns < 1_000_000_000);
+}
+
+#[test]
+fn a_body_that_looks_like_a_head() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    talk.tell(b"HTTP/1.1 200 OK\r\nContent-Length: 59\r\n\r\n");
+    talk.tell(BAD);
+    talk.ask(GET);
+    talk.tell(OK);
+    assert_eq!(talk.heads(), plain(&["200", "200"]));
+}
+
+#[test]
+fn a_large_body_in_many_segments() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    talk.tell(OK);
+    for _ in 0..100 {
+        talk.tell(BAD);
+        // The client acknowledges without payload.
+        assert_eq!(talk.connection.send(&mut talk.kernel, ACK, b""), Action::Redirect);
+    }
+    assert_eq!(talk.heads(), plain(&["200"]));
+}
+
+#[test]
+fn retransmissions_count_once() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    talk.ask_again(GET);
+    talk.tell(BAD);
+    talk.tell_again(BAD);
+    // The response was lost behind us: the client asks again with the same numbers.
+    talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(BAD.len() as u32);
+    talk.ask_again(GET);
+    talk.tell(BAD);
+    assert_eq!(talk.heads(), plain(&["500"]));
+    talk.ask(GET);
+    talk.tell(OK);
+    assert_eq!(talk.heads(), plain(&["200"]));
+}
+
+#[test]
+fn a_retransmission_that_carries_more() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    talk.tell(OK);
+    talk.ask(GET);
+    // The end of the first response again, and the second behind it, in one segment.
+    talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(OK.len() as u32);
+    let both = [OK, BAD].concat();
+    talk.tell(&both);
+    assert_eq!(talk.heads(), plain(&["200", "500"]));
+}
+
+#[test]
+fn a_status_line_in_two_segments() {
+    for cut in 1..BAD.len() {
+        let mut talk = Talk::new();
+        talk.ask(GET);
+        talk.tell(&BAD[..cut]);
+        talk.tell(&BAD[cut..]);
+        talk.ask(GET);
+        talk.tell(OK);
+        let heads = talk.kernel.heads();
+        let flags: Vec<u32> = heads.iter().map(|head| head.flags).collect();
+        if cut < 13 {
+            assert_eq!(flags, [head_flags::UNFINISHED, head_flags::CONTINUES, 0], "cut at {cut}");
+            assert_eq!(text(&heads[0], 256) + &text(&heads[1], 256), String::from_utf8_lossy(BAD));
+        } else {
+            assert_eq!(flags, [0, 0], "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn interim_responses() {
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let (unfinished, continues) = (head_flags::UNFINISHED, head_flags::CONTINUES);
+    let head = |status: &str, flags| (format!("HTTP/1.1 {status}"), flags);
+
+    let mut talk = Talk::new();
+    talk.ask(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
+    talk.tell(CONTINUE);
+    talk.ask(b"some body");
+    talk.tell(BAD);
+    talk.ask(GET);
+    talk.tell(OK);
+    assert_eq!(talk.heads(), [head("100", unfinished), head("500", continues), head("200", 0)]);
+
+    // Early hints, twice, then the response.
+    talk.ask(GET);
+    talk.tell(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n");
+    talk.tell(b"HTTP/1.1 103 Early Hints\r\nLink: b\r\n\r\n");
+    talk.tell(OK);
+    let wanted = [head("103", unfinished), head("103", unfinished | continues), head("200", continues)];
+    assert_eq!(talk.heads(), wanted);
+
+    // Both in one segment: the reader finds the second; the next exchange begins anew.
+    talk.ask(GET);
+    talk.tell(&[CONTINUE, BAD].concat());
+    talk.ask(GET);
+    talk.tell(OK);
+    assert_eq!(talk.heads(), [head("100", unfinished), head("200", 0)]);
+}
+
+#[test]
+fn switching_protocols_is_final() {
+    let mut talk = Talk::new();
+    talk.ask(b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
+    talk.tell(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    talk.ask(b"\x81\x05hello");
+    talk.tell(b"\x81\x05world");
+    assert_eq!(talk.heads(), plain(&["101"]));
+}
+
+#[test]
+fn responses_without_a_body() {
+    let mut talk = Talk::new();
+    for (request, response) in [
+        (
+            b"HEAD / HTTP/1.1\r\n\r\n".as_slice(),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n".as_slice(),
+        ),
+        (GET, b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (GET, b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n"),
+        (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nHTTP/\r\n0\r\n\r\n"),
+        (GET, BAD),
+    ] {
+        talk.ask(request);
+        talk.tell(response);
+    }
+    assert_eq!(talk.heads(), plain(&["200", "204", "304", "200", "500"]));
+}
+
+#[test]
+fn a_request_in_several_segments() {
+    let mut talk = Talk::new();
+    talk.ask(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n");
+    talk.ask(b"0123456789");
+    talk.ask(b"0123456789");
+    talk.tell(BAD);
+    assert_eq!(talk.heads(), plain(&["500"]));
+}
+
+#[test]
+fn an_early_response_while_the_body_still_comes() {
+    let mut talk = Talk::new();
+    talk.ask(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n");
+    talk.tell(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 59\r\n\r\n");
+    talk.ask(b"0123456789");
+    talk.tell(BAD);
+    talk.ask(GET);
+    talk.tell(OK);
+    assert_eq!(talk.heads(), plain(&["413", "200"]));
+}
+
+#[test]
+fn opaque_connections_tell_nothing() {
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for first in [hello.as_slice(), preface, b"\x00\x01\x02\x03"] {
+        let mut talk = Talk::new();
+        talk.ask(first);
+        talk.tell(BAD);
+        talk.ask(GET);
+        talk.tell(BAD);
+        assert_eq!(talk.heads(), []);
+        assert_eq!(talk.kernel.counters().backends[0].1.opaque, 1);
+    }
+}
+
+#[test]
+fn a_pipelining_client_is_recognised() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    talk.ask(GET);
+    talk.tell(OK);
+    assert_eq!(talk.heads(), [("HTTP/1.1 200".to_owned(), head_flags::PIPELINED)]);
+    assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
+}
+
+#[test]
+fn a_full_ring_loses_heads_not_packets() {
+    let mut talk = Talk::new();
+    for _ in 0..20_000 {
+        talk.ask(GET);
+        talk.tell(OK);
+    }
+    let counters = talk.kernel.counters().backends[0].1;
+    assert_eq!(counters.heads + counters.heads_lost, 20_000);
+    assert!(counters.heads_lost > 0, "the ring holds them all: raise the count");
+    assert_eq!(talk.kernel.heads().len() as u64, counters.heads);
+}
