@@ -1,6 +1,10 @@
 //! Shunt's daemon and command line, as a library for `shunt` itself and for tests.
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod dataplane;
 pub mod lab;
+pub mod mirror;
+pub mod probe;

@@ -1,6 +1,6 @@
 //! Events: one per change, with the evidence for it. Logs, `shunt events` and status are views of these.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,22 @@ pub enum EventKind {
     Membership,
     /// A map write failed, or holds again.
     Dataplane,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Eject => "eject",
+            Self::Trial => "trial",
+            Self::Readmit => "readmit",
+            Self::Refused => "refused",
+            Self::Probe => "probe",
+            Self::Operator => "operator",
+            Self::Weight => "weight",
+            Self::Membership => "membership",
+            Self::Dataplane => "dataplane",
+        })
+    }
 }
 
 /// The numbers that a decision was made from.

@@ -14,11 +14,17 @@
 //! tests with virtual time. The same inputs at the same times give the same
 //! outputs, bit for bit.
 
+pub mod breaker;
 pub mod config;
+pub mod engine;
 pub mod event;
 pub mod io;
 pub mod maglev;
+pub mod plan;
+pub mod probe;
 pub mod snapshot;
 pub mod time;
 
 mod random;
+
+pub use engine::{Engine, Settings};

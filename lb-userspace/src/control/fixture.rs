@@ -7,13 +7,15 @@ use lb_core::{
     event::{Event, EventKind, Run, Seen},
     io::{BackendId, Generation, ServiceId},
     snapshot::{
-        BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, Responses, ServiceSnapshot,
-        Snapshot,
+        BackendSnapshot, BreakerState, Effective, OperatorState, PendingWrite, ProbeState, Responses,
+        ServiceSnapshot, Snapshot,
     },
     time::Instant,
 };
 
-use super::model::{BackendTraffic, Evidence, Forwarding, Interface, Mode, ServiceDrops, Status, XdpMode};
+use super::model::{
+    BackendTraffic, Evidence, Forwarding, Interface, Mode, Program, ServiceDrops, Status, XdpMode,
+};
 
 /// 2025-03-01 11:59:00 UTC.
 pub(crate) const STARTED: u64 = 1_740_830_340_000;
@@ -76,6 +78,8 @@ pub(crate) fn status() -> Status {
             service: "web".to_owned(),
             reasons: BTreeMap::from([("no_flow".to_owned(), 4), ("neighbour".to_owned(), 1)]),
         }],
+        program: Program::default(),
+        reactions: None,
         mirror_lost: 2,
     })
 }
@@ -90,6 +94,14 @@ pub(crate) fn eject(backend: &mut BackendSnapshot) {
     backend.responses = Responses { s2xx: 58, s5xx: 5, ..Responses::default() };
     backend.reason =
         Some("3 failures in a row (consecutive_5xx), last 500 502 500, while the probe says up".to_owned());
+}
+
+pub(crate) fn pending() -> PendingWrite {
+    PendingWrite {
+        error: "TABLES[0]: no space left on device".to_owned(),
+        attempts: 3,
+        next_try_ms: Instant(3_724_150),
+    }
 }
 
 fn service(id: u16, name: &str, vip: &str, backends: Vec<BackendSnapshot>) -> ServiceSnapshot {

@@ -21,6 +21,9 @@ pub struct Status {
     pub config_path: String,
     pub config_generation: u64,
     pub interfaces: Vec<Interface>,
+    pub program: Program,
+    /// How fast ejections came into force; absent before the first.
+    pub reactions: Option<Reactions>,
     /// One entry a service, in the order of `snapshot.services`.
     pub forwarding: Vec<Forwarding>,
     /// Sequence number of the last event; 0 before the first.
@@ -63,6 +66,34 @@ pub enum XdpMode {
     Native,
     /// In the stack, after the buffer was made: slower.
     Generic,
+}
+
+/// What was loaded into the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Instructions that the verifier went through; absent where the kernel does not say.
+    pub verified_instructions: Option<u32>,
+    pub maps: Vec<ProgramMap>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramMap {
+    pub name: String,
+    pub entries: u32,
+    /// Memory that the kernel accounts for it.
+    pub bytes: u64,
+}
+
+/// Ejections that a response decided: microseconds from the moment the XDP program saw that response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reactions {
+    pub count: u64,
+    /// To the first map write: from then on no new connection reaches the backend.
+    pub last_first_write_us: u64,
+    /// To the return of the table swap: from then on its share belongs to the others.
+    pub last_swap_us: u64,
+    pub worst_first_write_us: u64,
+    pub worst_swap_us: u64,
 }
 
 /// How a service's frames travel, and what can be seen of its responses.

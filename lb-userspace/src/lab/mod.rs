@@ -17,7 +17,9 @@ pub mod clock;
 mod host;
 mod namespace;
 mod process;
+mod shunt;
 pub mod signals;
+mod stale;
 mod topology;
 mod wait;
 
@@ -25,7 +27,8 @@ mod wait;
 mod tests;
 
 use std::{
-    io,
+    env, fs, io,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -33,6 +36,7 @@ use std::{
 pub use self::{
     host::Host,
     process::Process,
+    shunt::{Events, Heard, Shunt},
     topology::Topology,
     wait::{until, until_ok},
 };
@@ -68,6 +72,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Lab {
     /// `shunt-PREFIX-PID-SERIAL`: what the names of its namespaces begin with.
     name: String,
+    folder: PathBuf,
     hosts: Vec<Host>,
     links: Vec<[End; 2]>,
 }
@@ -87,10 +92,12 @@ impl Lab {
     pub fn new(prefix: &str) -> Result<Self> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         assert!(prefix.chars().all(|c| c.is_ascii_alphanumeric()), "a lab's prefix is one plain word");
-        namespace::remove_stale()?;
+        stale::remove()?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}{prefix}-{}-{serial}", namespace::PREFIX, std::process::id());
-        Ok(Self { name, hosts: Vec::new(), links: Vec::new() })
+        let name = format!("{}{prefix}-{}-{serial}", stale::PREFIX, std::process::id());
+        let folder = env::temp_dir().join(&name);
+        fs::create_dir(&folder).map_err(Error::io(folder.display().to_string()))?;
+        Ok(Self { name, folder, hosts: Vec::new(), links: Vec::new() })
     }
 
     /// A new host: loopback up, no other device, forwards nothing, accepts every source address.
@@ -155,6 +162,11 @@ impl Lab {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// For sockets, configurations and logs. Removed with the lab.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
 }
 
 impl Drop for Lab {
@@ -163,6 +175,9 @@ impl Drop for Lab {
             if let Err(error) = namespace::remove(host.namespace()) {
                 tracing::warn!(namespace = host.namespace(), %error, "namespace not removed");
             }
+        }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "folder not removed");
         }
     }
 }

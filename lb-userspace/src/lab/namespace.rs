@@ -1,6 +1,6 @@
 //! Named network namespaces, as `ip netns` keeps them.
 
-use std::{fs, io, path::Path, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,8 +9,6 @@ use nix::{
 
 use super::{Error, Result, wait::settled};
 
-/// Every namespace of a lab is called `shunt-PREFIX-PID-SERIAL-HOST`.
-pub(super) const PREFIX: &str = "shunt-";
 /// Where `ip netns` keeps them.
 pub(super) const FOLDER: &str = "/run/netns";
 
@@ -38,31 +36,6 @@ pub(super) fn remove(name: &str) -> Result<()> {
             settled("processes end", Duration::from_secs(2), || inside().is_ok_and(|pids| pids.is_empty()));
     }
     ip(&["netns", "delete", name]).map(drop)
-}
-
-/// Removes namespaces whose makers no longer live.
-pub(super) fn remove_stale() -> Result<()> {
-    let entries = match fs::read_dir(FOLDER) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io(FOLDER)(error)),
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if maker(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            // Another program may be removing the same; what matters is that it goes.
-            if let Err(error) = remove(&name) {
-                tracing::debug!(namespace = name, %error, "stale namespace not removed");
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The process that made this namespace, if it is one of a lab.
-pub(super) fn maker(name: &str) -> Option<u32> {
-    let mut parts = name.strip_prefix(PREFIX)?.split('-').skip(1);
-    parts.next()?.parse().ok()
 }
 
 pub(super) fn ip(args: &[&str]) -> Result<String> {

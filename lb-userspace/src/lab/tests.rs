@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use super::{Error, namespace, until, until_ok};
+use super::{Error, stale, until, until_ok};
 
 #[test]
 fn names_tell_their_maker() {
@@ -13,8 +13,9 @@ fn names_tell_their_maker() {
         ("shunt-demo-x-0-client", None),
         ("other-demo-4711-0-client", None),
         ("shunt", None),
+        ("demo-4711-0", None),
     ] {
-        assert_eq!(namespace::maker(name), expected, "{name}");
+        assert_eq!(stale::maker(name), expected, "{name}");
     }
 }
 

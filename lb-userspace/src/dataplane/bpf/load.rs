@@ -107,6 +107,8 @@ pub struct Opened {
     /// Backends of an earlier run, whose flows go on.
     pub adopted: Vec<Adopted>,
     pub shape: Shape,
+    /// Keep it as long as the dataplane is used.
+    pub lock: pins::Lock,
 }
 
 /// How large what was loaded is.
@@ -120,6 +122,8 @@ pub struct Shape {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    #[error("another daemon of instance {0} is running")]
+    Running(String),
     #[error("interface {0} does not exist")]
     NoInterface(String),
     #[error("interface {interface} already has an XDP program")]
@@ -157,6 +161,10 @@ impl OpenError {
     /// What the operator can do about it.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
+            Self::Running(_) => {
+                "stop it, or give this one a name of its own: `instance = \"…\"` in the configuration"
+                    .to_owned()
+            }
             Self::NoInterface(_) => "`ip link` lists the interfaces".to_owned(),
             Self::Busy { interface } => format!(
                 "`ip link show {interface}` names it; remove it with `ip link set {interface} xdp off`, or with \
@@ -185,13 +193,15 @@ impl OpenError {
 pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let indexes = interface_indexes(options.interfaces)?;
     check_ports(&options.nat_ports)?;
-    let dir = pins::prepare(options.bpffs, options.instance).map_err(|source| {
-        if source.kind() == io::ErrorKind::PermissionDenied {
-            OpenError::NotPermitted
-        } else {
-            OpenError::Bpffs { path: options.bpffs.to_owned(), source }
-        }
-    })?;
+    let (dir, lock) = pins::prepare(options.bpffs, options.instance)
+        .map_err(|source| {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                OpenError::NotPermitted
+            } else {
+                OpenError::Bpffs { path: options.bpffs.to_owned(), source }
+            }
+        })?
+        .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
     let entries = options.max_flows.saturating_mul(2);
     check_layouts(&dir)?;
     let mut ebpf = load(Some(&dir), entries)?;
@@ -207,7 +217,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     for (interface, index) in indexes {
         attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
     }
-    Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape })
+    Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape, lock })
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.

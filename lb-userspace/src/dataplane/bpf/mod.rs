@@ -21,7 +21,7 @@ use lb_core::{
 
 pub use self::{
     load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
-    pins::{DetachError, Detached, detach},
+    pins::{DetachError, Detached, Lock, detach},
 };
 use super::{Counters, Dataplane, Error, NextHop};
 

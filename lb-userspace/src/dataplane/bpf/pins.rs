@@ -7,6 +7,8 @@ use std::{
 
 use lb_common::ABI_VERSION;
 use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::statfs,
 };
@@ -22,15 +24,28 @@ fn instance_dir(bpffs: &Path, instance: &str) -> PathBuf {
     bpffs.join("shunt").join(instance)
 }
 
-/// Makes the directory of an instance, and mounts the BPF filesystem if nobody has.
-pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<PathBuf> {
+/// The right to an instance's pins. Whoever holds it is the only one to write the maps.
+pub type Lock = Flock<fs::File>;
+
+/// `None`: another process holds it.
+fn lock(dir: &Path) -> io::Result<Option<Lock>> {
+    match Flock::lock(fs::File::open(dir)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// Makes the directory of an instance and takes it, and mounts the BPF filesystem if nobody
+/// has. `None`: another process has taken it.
+pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<Option<(PathBuf, Lock)>> {
     if !is_bpffs(bpffs)? {
         mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
         info!(path = %bpffs.display(), "mounted the BPF filesystem");
     }
     let dir = instance_dir(bpffs, instance).join(format!("v{ABI_VERSION}"));
     fs::create_dir_all(&dir)?;
-    Ok(dir)
+    Ok(lock(&instance_dir(bpffs, instance))?.map(|lock| (dir, lock)))
 }
 
 fn is_bpffs(path: &Path) -> io::Result<bool> {
@@ -49,11 +64,15 @@ pub struct Detached {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot remove {}", path.display())]
-pub struct DetachError {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum DetachError {
+    #[error("a daemon of instance {0} is running")]
+    Running(String),
+    #[error("cannot remove {}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Ends forwarding of an instance whose daemon has stopped, and forgets its connections.
@@ -61,14 +80,19 @@ pub struct DetachError {
 pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
     let mut detached = Detached::default();
     let dir = instance_dir(bpffs, instance);
-    if dir.exists() {
-        remove(&dir, &mut detached)?;
+    if !dir.exists() {
+        return Ok(detached);
     }
+    let lock = lock(&dir).map_err(|source| DetachError::Io { path: dir.clone(), source })?;
+    let Some(_lock) = lock else { return Err(DetachError::Running(instance.to_owned())) };
+    remove(&dir, &mut detached)?;
+    // The last instance takes the common directory with it; others keep it.
+    let _ = fs::remove_dir(bpffs.join("shunt"));
     Ok(detached)
 }
 
 fn remove(path: &Path, detached: &mut Detached) -> Result<(), DetachError> {
-    let failed = |source| DetachError { path: path.to_owned(), source };
+    let failed = |source| DetachError::Io { path: path.to_owned(), source };
     if path.is_dir() {
         for entry in fs::read_dir(path).map_err(failed)? {
             remove(&entry.map_err(failed)?.path(), detached)?;

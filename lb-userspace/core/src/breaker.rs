@@ -1,0 +1,290 @@
+//! The breaker of one backend.
+//!
+//! ```text
+//!                  Detected
+//!   ┌────────┐ ────────────────────────────────────▶ ┌──────┐ ◀┐ Sweep: time not over,
+//!   │ closed │                                       │ open │ ─┘ or the probe is not up
+//!   └────────┘ ◀── Sweep: time over, no trials ───── └──────┘
+//!       ▲                                              │  ▲
+//!       │                            Sweep: time over  │  │ Bad
+//!       │                                              ▼  │ (next ejection number)
+//!       │  Good: enough in a row                  ┌───────────┐ ◀┐ Good: not yet enough
+//!       └─ Sweep: three without an outcome ────── │ half-open │ ─┘ BadRefused
+//!                                                 └───────────┘    Sweep
+//! ```
+//!
+//! Whether a detection may act is the service's matter ([`limits`]), and what
+//! detects is the detectors' ([`detector`]): a [`Signal::Detected`] has passed
+//! both. Nothing here can fail.
+
+pub mod detector;
+pub mod limits;
+
+use crate::{
+    config::{BackoffDecay, Breaker as Policy, HalfOpenExit},
+    event::EventKind,
+    random,
+    snapshot::BreakerState,
+    time::{Instant, Millis},
+};
+
+/// Sweeps without an outcome after which a half-open backend is closed.
+const EMPTY_SWEEPS: u32 = 3;
+
+/// What can happen to a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// A detector fired, and evidence, ceiling and floor let it act.
+    Detected(&'static str),
+    /// A response that is no failure. `readmits`: the probe does not object to a return.
+    Good { readmits: bool },
+    /// A failure.
+    Bad,
+    /// A failure that may not eject: too much evidence was lost, or nothing is enforced.
+    BadRefused,
+    /// The end of an interval. `offered`: new connections were on offer to it as half-open.
+    Sweep { readmits: bool, offered: bool },
+}
+
+/// A transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub kind: EventKind,
+    pub from: BreakerState,
+    pub to: BreakerState,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    Open { until: Instant },
+    HalfOpen(Trial),
+}
+
+/// The progress of a half-open backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// Good outcomes in a row.
+    pub good: u32,
+    /// Sweeps in a row without an outcome although it was on offer.
+    empty: u32,
+    /// When the present budget was given. `None`: not yet.
+    granted: Option<Instant>,
+    /// An outcome was seen since.
+    learnt: bool,
+}
+
+/// What was seen since the last sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Outcomes of any kind.
+    pub heads: u64,
+    /// Heads that the mirror lost.
+    pub lost: u64,
+    /// Statuses in the present state.
+    pub statuses: u64,
+    /// Of these, failures.
+    pub failures: u64,
+    /// Detections in the present state, carried out or not.
+    pub detections: u64,
+}
+
+impl Window {
+    /// More than 1 % of the heads are missing: what the others show may be chance.
+    pub const fn distrusted(&self) -> bool {
+        100 * self.lost > self.heads + self.lost
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    state: State,
+    since: Instant,
+    ejection: u32,
+    /// All ejections ever: what jitter is drawn for.
+    ejections: u64,
+    key: u64,
+    pub window: Window,
+}
+
+impl Breaker {
+    /// `key` is what its random numbers are made from.
+    pub fn new(key: u64, now: Instant) -> Self {
+        let window = Window::default();
+        Self { state: State::Closed, since: now, ejection: 0, ejections: 0, key, window }
+    }
+
+    pub fn state(&self) -> BreakerState {
+        match self.state {
+            State::Closed => BreakerState::Closed,
+            State::Open { .. } => BreakerState::Open,
+            State::HalfOpen(_) => BreakerState::HalfOpen,
+        }
+    }
+
+    /// When the present state began.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The ejection number.
+    pub fn ejection(&self) -> u32 {
+        self.ejection
+    }
+
+    /// The end of the present ejection.
+    pub fn until(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { until } => Some(until),
+            State::Closed | State::HalfOpen(_) => None,
+        }
+    }
+
+    pub fn trial(&self) -> Option<&Trial> {
+        match &self.state {
+            State::HalfOpen(trial) => Some(trial),
+            State::Closed | State::Open { .. } => None,
+        }
+    }
+
+    /// The machine. Every pair of state and signal is here.
+    pub fn on(&mut self, signal: Signal, policy: &Policy, now: Instant) -> Option<Change> {
+        match (self.state, signal) {
+            (State::Closed, Signal::Detected(detector)) => Some(self.open(detector, policy, now)),
+            // What a closed backend answers is the detectors' matter.
+            (State::Closed, Signal::Good { .. } | Signal::Bad | Signal::BadRefused) => None,
+            (State::Closed, Signal::Sweep { .. }) => {
+                self.decay(policy, now);
+                None
+            }
+
+            // What a backend that is out answers prolongs nothing.
+            (
+                State::Open { .. },
+                Signal::Detected(_) | Signal::Good { .. } | Signal::Bad | Signal::BadRefused,
+            ) => None,
+            (State::Open { until }, Signal::Sweep { readmits, offered: _ }) => {
+                match (now >= until && readmits, trials(policy)) {
+                    (false, _) => None,
+                    (true, 0) => Some(self.close("ejection_time_over", now)),
+                    (true, _) => Some(self.half_open(now)),
+                }
+            }
+
+            // Detectors do not watch a half-open backend: any outcome decides.
+            (State::HalfOpen(_), Signal::Detected(_)) => None,
+            (State::HalfOpen(mut trial), Signal::Good { readmits }) => {
+                trial.good = trial.good.saturating_add(1);
+                trial.learnt = true;
+                self.state = State::HalfOpen(trial);
+                let enough = readmits && trial.good >= policy.half_open_successes;
+                enough.then(|| self.close("half_open_successes", now))
+            }
+            (State::HalfOpen(_), Signal::Bad) => Some(self.open("half_open_failure", policy, now)),
+            (State::HalfOpen(trial), Signal::BadRefused) => {
+                self.state = State::HalfOpen(Trial { good: 0, learnt: true, ..trial });
+                None
+            }
+            (State::HalfOpen(trial), Signal::Sweep { readmits, offered }) => {
+                let trial = Trial { empty: self.empty_sweeps(&trial, offered), ..trial };
+                self.state = State::HalfOpen(trial);
+                let closes = match policy.half_open_exit {
+                    HalfOpenExit::Close => trial.empty >= EMPTY_SWEEPS,
+                    HalfOpenExit::Wait => false,
+                };
+                if !readmits {
+                    None
+                } else if trials(policy) == 0 {
+                    // A reload abolished them.
+                    Some(self.close("ejection_time_over", now))
+                } else if trial.good >= policy.half_open_successes {
+                    // The probe objected when the last of them came.
+                    Some(self.close("half_open_successes", now))
+                } else {
+                    closes.then(|| self.close("no_traffic", now))
+                }
+            }
+        }
+    }
+
+    /// Whether a half-open backend is due a fresh budget at this sweep: it had none, the last one has
+    /// told something, or it has told nothing for too long although the probe is content.
+    pub fn wants_budget(&self, readmits: bool, policy: &Policy, now: Instant) -> bool {
+        let Some(trial) = self.trial() else { return false };
+        match trial.granted {
+            None => true,
+            Some(at) => trial.learnt || (readmits && now - at >= policy.half_open_timeout),
+        }
+    }
+
+    pub fn budget_granted(&mut self, now: Instant) {
+        match &mut self.state {
+            State::HalfOpen(trial) => {
+                trial.granted = Some(now);
+                trial.learnt = false;
+            }
+            State::Closed | State::Open { .. } => {}
+        }
+    }
+
+    fn open(&mut self, reason: &'static str, policy: &Policy, now: Instant) -> Change {
+        let (base, max) = (policy.base_ejection_time.0, policy.max_ejection_time.0);
+        // Past this the time is at its maximum anyway; a larger number would only take longer to decay.
+        if u64::from(self.ejection).saturating_mul(base) < max.saturating_add(base) {
+            self.ejection = self.ejection.saturating_add(1);
+        }
+        let time = u64::from(self.ejection).saturating_mul(base).min(max);
+        let drawn = random::draw(self.key, self.ejections);
+        let jitter = random::up_to(drawn, policy.max_ejection_time_jitter.0);
+        self.ejections += 1;
+        let until = now + Millis(time.saturating_add(jitter));
+        self.turn(EventKind::Eject, State::Open { until }, reason, now)
+    }
+
+    fn half_open(&mut self, now: Instant) -> Change {
+        self.turn(EventKind::Trial, State::HalfOpen(Trial::default()), "ejection_time_over", now)
+    }
+
+    fn close(&mut self, reason: &'static str, now: Instant) -> Change {
+        self.turn(EventKind::Readmit, State::Closed, reason, now)
+    }
+
+    fn turn(&mut self, kind: EventKind, state: State, reason: &'static str, now: Instant) -> Change {
+        let from = self.state();
+        self.state = state;
+        self.since = now;
+        self.window = Window { statuses: 0, failures: 0, detections: 0, ..self.window };
+        Change { kind, from, to: self.state(), reason }
+    }
+
+    fn decay(&mut self, policy: &Policy, now: Instant) {
+        // A return is not aligned with the sweeps. Half an interval in service makes an interval.
+        let interval = policy.interval.0;
+        let in_service = now - self.since >= Millis(interval - interval / 2);
+        let earned = match policy.backoff_decay {
+            BackoffDecay::Evidence => self.window.statuses > 0 && self.window.detections == 0,
+            BackoffDecay::Time => true,
+        };
+        if in_service && earned {
+            self.ejection = self.ejection.saturating_sub(1);
+        }
+    }
+
+    fn empty_sweeps(&self, trial: &Trial, offered: bool) -> u32 {
+        match (self.window.statuses, offered) {
+            (0, true) => trial.empty + 1,
+            // Without an offer there could be no traffic: that says nothing about the backend.
+            (0, false) => trial.empty,
+            (_, true | false) => 0,
+        }
+    }
+}
+
+/// What is not enforced needs no trials either: what a reload found out returns when its time is over.
+const fn trials(policy: &Policy) -> u32 {
+    if policy.enforce { policy.half_open_trials } else { 0 }
+}
+
+#[cfg(test)]
+mod tests;

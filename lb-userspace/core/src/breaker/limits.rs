@@ -1,0 +1,77 @@
+//! Whether a service can do without one more backend.
+
+use std::fmt;
+
+use super::Window;
+use crate::config::Breaker as Policy;
+
+/// A service at the moment of a detection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    pub backends: u32,
+    /// Those whose breaker is not closed.
+    pub out: u32,
+    /// Those that the table gives new connections to.
+    pub serving: u32,
+    /// Of these, how many are left without the one in question.
+    pub left: u32,
+}
+
+/// Why a detection does not act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    EvidenceLost { lost: u64, heads: u64 },
+    Ceiling { out: u32, backends: u32, percent: u8 },
+    Floor { serving: u32, backends: u32, min: u32 },
+}
+
+/// Evidence first, then the ceiling, then the floor.
+pub fn allow(policy: &Policy, window: &Window, census: &Census) -> Result<(), Refusal> {
+    let Census { backends, out, serving, left } = *census;
+    if window.distrusted() {
+        return Err(Refusal::EvidenceLost { lost: window.lost, heads: window.heads });
+    }
+    let percent = policy.max_ejection_percent;
+    let within = 100 * (u64::from(out) + 1) <= u64::from(percent) * u64::from(backends);
+    let the_one = out == 0 && policy.always_eject_one;
+    if !within && !the_one {
+        return Err(Refusal::Ceiling { out, backends, percent });
+    }
+    if left < policy.min_serving {
+        return Err(Refusal::Floor { serving, backends, min: policy.min_serving });
+    }
+    Ok(())
+}
+
+impl Refusal {
+    /// Its name in events.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::EvidenceLost { .. } => "evidence_lost",
+            Self::Ceiling { .. } => "ceiling",
+            Self::Floor { .. } => "floor",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EvidenceLost { lost, heads } => {
+                write!(f, "kept for lack of evidence: {lost} of {} heads were lost", heads + lost)
+            }
+            Self::Ceiling { out, backends, percent } => {
+                write!(
+                    f,
+                    "kept by the ceiling: {out} of {backends} are out and max_ejection_percent is {percent}"
+                )
+            }
+            Self::Floor { serving, backends, min } => {
+                write!(
+                    f,
+                    "kept by the floor: {serving} of {backends} backends serve and min_serving is {min}"
+                )
+            }
+        }
+    }
+}

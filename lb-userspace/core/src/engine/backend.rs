@@ -1,0 +1,111 @@
+//! One backend: its three axes and what was seen of it.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use crate::{
+    breaker::{Breaker, detector::Tally, limits::Refusal},
+    config::{self, Service as Policy},
+    event::Seen,
+    io::{BackendId, Generation},
+    plan::Grant,
+    probe::Health,
+    random,
+    snapshot::{BreakerState, Effective, OperatorState, ProbeState, Responses},
+    time::Instant,
+};
+
+/// Outcomes that are remembered for evidence.
+const REMEMBERED: usize = 16;
+
+pub(super) struct Backend {
+    pub(super) id: BackendId,
+    pub(super) generation: Generation,
+    pub(super) config: config::Backend,
+    pub(super) operator: OperatorState,
+    pub(super) health: Health,
+    pub(super) breaker: Breaker,
+    pub(super) tally: Tally,
+    pub(super) responses: Responses,
+    pub(super) last: VecDeque<Seen>,
+    /// The last trial budget it was given.
+    pub(super) grant: Option<Grant>,
+    /// The sweep that gave it a seat last.
+    pub(super) seated: u64,
+    pub(super) note: Option<Note>,
+}
+
+/// What status says about the last decision.
+pub(super) enum Note {
+    /// Ejected, and for what.
+    Ejected { what: String },
+    /// Would have been, but for a limit.
+    Refused { refusal: Refusal, what: String, at: Instant },
+    /// Would have been, if anything were enforced.
+    Unenforced { what: String, at: Instant },
+}
+
+impl Backend {
+    pub(super) fn new(
+        (id, generation): (BackendId, Generation),
+        config: config::Backend,
+        policy: &Policy,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let key = random::of_address(random::of_name(seed, &policy.name), config.address);
+        let (breaker_key, probe_key) = (random::draw(key, 1), random::draw(key, 2));
+        Self {
+            id,
+            generation,
+            config,
+            operator: OperatorState::Enabled,
+            health: Health::new(policy.probe.as_ref(), probe_key, now),
+            breaker: Breaker::new(breaker_key, now),
+            tally: Tally::default(),
+            responses: Responses::default(),
+            last: VecDeque::with_capacity(REMEMBERED),
+            grant: None,
+            seated: 0,
+            note: None,
+        }
+    }
+
+    pub(super) fn effective(&self) -> Effective {
+        Effective::of(self.operator, self.health.state(), self.breaker.state())
+    }
+
+    /// Whether it is out in the sense of the ceiling.
+    pub(super) fn out(&self) -> bool {
+        self.breaker.state() != BreakerState::Closed
+    }
+
+    /// Whether its probe lets it return.
+    pub(super) fn readmits(&self, policy: &config::Breaker) -> bool {
+        match self.health.state() {
+            ProbeState::None | ProbeState::Up => true,
+            ProbeState::Unknown | ProbeState::Down => !policy.probe_readmits,
+        }
+    }
+
+    /// Counts a response, whatever becomes of it.
+    pub(super) fn count(&mut self, status: u16, failure: bool, client: Option<SocketAddr>, now: Instant) {
+        let class = match status / 100 {
+            1 => Some(&mut self.responses.s1xx),
+            2 => Some(&mut self.responses.s2xx),
+            3 => Some(&mut self.responses.s3xx),
+            4 => Some(&mut self.responses.s4xx),
+            5 => Some(&mut self.responses.s5xx),
+            // Not HTTP's; `errors` may still name it.
+            _ => None,
+        };
+        if let Some(count) = class {
+            *count += 1;
+        }
+        if self.last.len() == REMEMBERED {
+            self.last.pop_front();
+        }
+        self.last.push_back(Seen { t_ms: now, status, client });
+        self.breaker.window.statuses += 1;
+        self.breaker.window.failures += u64::from(failure);
+    }
+}

@@ -1,0 +1,266 @@
+//! A new configuration: what stays, what comes, what goes.
+//!
+//! A service is known by its name, a backend by service, name and address. What
+//! is still there keeps all its state under the new policy; what went and came
+//! back in a later reload starts clean. A configuration that does not fit changes
+//! nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use super::{
+    Engine,
+    backend::Backend,
+    ids::{Exhausted, Ids},
+    service::Service,
+    writer::Writer,
+};
+use crate::{
+    config::{self, Config},
+    event::EventKind,
+    io::{Admit, Adopted, ServiceId},
+    plan::{Entry, Forwarding, Target},
+    time::Instant,
+};
+
+/// What a membership event calls the two states.
+const ABSENT: &str = "absent";
+const PRESENT: &str = "present";
+
+impl Engine {
+    /// Whether there is room for what a reload would add, beside what is leaving.
+    pub fn fits(&self, config: &Config) -> Result<(), Exhausted> {
+        let (mut services, mut backends) = (0, 0);
+        for wanted in &config.services {
+            let Some(present) = self.active().find(|present| present.config.name == wanted.name) else {
+                let adopted = self.adopted.iter().filter(|adopted| adopted.vip == wanted.vip);
+                let known: BTreeSet<_> = adopted.map(|adopted| adopted.address).collect();
+                services += usize::from(known.is_empty());
+                backends += wanted.backends.iter().filter(|new| !known.contains(&new.address)).count();
+                continue;
+            };
+            let known: BTreeSet<_> = present.backends.iter().map(|backend| key(&backend.config)).collect();
+            backends += wanted.backends.iter().filter(|new| !known.contains(&key(new))).count();
+        }
+        self.ids.room(services, backends)
+    }
+
+    pub(super) fn configure(&mut self, config: &Config, now: Instant) {
+        if let Err(exhausted) = self.fits(config) {
+            self.refuse_config(&exhausted, now);
+            return;
+        }
+        self.config_generation += 1;
+        let present: BTreeMap<String, ServiceId> =
+            self.active().map(|service| (service.config.name.clone(), service.id)).collect();
+        let wanted: BTreeSet<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+        for (_, id) in present.iter().filter(|(name, _)| !wanted.contains(name.as_str())) {
+            let service = self.services.get_mut(id).expect("it is active");
+            service.retire(self.config_generation, now);
+        }
+
+        let mut adopted = mem::take(&mut self.adopted);
+        self.order.clear();
+        for wanted in &config.services {
+            let id = match present.get(&wanted.name) {
+                Some(id) => *id,
+                None => self.add_service(wanted, &mut adopted, now),
+            };
+            let service = self.services.get_mut(&id).expect("it is present or was just added");
+            service.reconfigure(wanted, self.config_generation, &mut self.ids, self.seed, now);
+            self.order.push(id);
+        }
+        self.let_go(adopted, now);
+        self.reindex();
+        self.dirty.extend(self.services.keys());
+    }
+
+    /// A service without backends yet.
+    fn add_service(
+        &mut self,
+        wanted: &config::Service,
+        adopted: &mut Vec<Adopted>,
+        now: Instant,
+    ) -> ServiceId {
+        let known: Vec<Adopted> = adopted.extract_if(.., |adopted| adopted.vip == wanted.vip).collect();
+        let id = known.first().map_or_else(|| self.ids.service(), |adopted| adopted.service);
+        let mut service = Service::new(id, wanted, now);
+        for adopted in known {
+            let is_its = |backend: &&config::Backend| backend.address == adopted.address;
+            // Two of one address cannot both go on.
+            let free = service.backends.iter().all(|backend| backend.config.address != adopted.address);
+            match wanted.backends.iter().find(is_its).filter(|_| free) {
+                Some(config) => {
+                    let id = (adopted.id, adopted.generation);
+                    service.backends.push(Backend::new(id, config.clone(), wanted, self.seed, now));
+                }
+                None => service.leaves(&adopted),
+            }
+        }
+        service.config_generation = self.config_generation;
+        let event = service.event(EventKind::Membership, None, now);
+        service.turned(event, ABSENT, PRESENT, "added", "config");
+        for index in 0..service.backends.len() {
+            let event = service.event(EventKind::Membership, Some(index), now);
+            service.turned(event, ABSENT, PRESENT, "adopted", "config");
+        }
+        self.services.insert(id, service);
+        id
+    }
+
+    /// Takes out of the maps what an earlier run left there and nobody wants. It has no name any more,
+    /// so nothing is said about it.
+    fn let_go(&mut self, adopted: Vec<Adopted>, now: Instant) {
+        let mut by_service: BTreeMap<ServiceId, Vec<Adopted>> = BTreeMap::new();
+        for adopted in adopted {
+            by_service.entry(adopted.service).or_default().push(adopted);
+        }
+        for (id, backends) in by_service {
+            let vip = backends[0].vip;
+            let config = config::Service {
+                name: vip.to_string(),
+                vip,
+                mode: config::Mode::default(),
+                no_backend: config::NoBackend::default(),
+                evidence: false,
+                backends: Vec::new(),
+                probe: None,
+                breaker: config::Breaker::default(),
+            };
+            let mut service = Service::new(id, &config, now);
+            let config::Service { mode, no_backend, evidence, .. } = config;
+            let entry = Entry { vip, mode, no_backend, evidence, trials: Vec::new() };
+            service.writer = Writer::adopting(Forwarding { service: Some(entry), ..Forwarding::default() });
+            for adopted in &backends {
+                service.leaves(adopted);
+            }
+            service.retired = true;
+            self.services.insert(id, service);
+        }
+    }
+}
+
+impl Service {
+    fn new(id: ServiceId, config: &config::Service, now: Instant) -> Self {
+        Self {
+            id,
+            config: config::Service { backends: Vec::new(), ..config.clone() },
+            config_generation: 0,
+            probe_kind: config.probe.as_ref().map(|probe| Arc::new(probe.kind.clone())),
+            backends: Vec::new(),
+            leaving: BTreeSet::new(),
+            retired: false,
+            next_sweep: now + config.breaker.interval,
+            sweeps: 0,
+            seats: Vec::new(),
+            writer: Writer::default(),
+            decided: Vec::new(),
+        }
+    }
+
+    /// The maps hold a backend that is no longer wanted.
+    fn leaves(&mut self, adopted: &Adopted) {
+        let Adopted { id, address, generation, .. } = *adopted;
+        let held = Target { address, generation, admit: Admit::All, budget: None };
+        self.writer.applied.backends.insert(id, held);
+        self.leaving.insert(id);
+    }
+
+    fn retire(&mut self, config_generation: u64, now: Instant) {
+        self.config_generation = config_generation;
+        for index in 0..self.backends.len() {
+            self.remove_event(index, now);
+        }
+        let event = self.event(EventKind::Membership, None, now);
+        self.turned(event, PRESENT, ABSENT, "removed", "config");
+        self.leaving.extend(self.backends.drain(..).map(|backend| backend.id));
+        self.retired = true;
+    }
+
+    fn reconfigure(
+        &mut self,
+        wanted: &config::Service,
+        config_generation: u64,
+        ids: &mut Ids,
+        seed: u64,
+        now: Instant,
+    ) {
+        self.config_generation = config_generation;
+        let policy = config::Service { backends: Vec::new(), ..wanted.clone() };
+        let old = mem::replace(&mut self.config, policy);
+        if old.breaker.interval != wanted.breaker.interval {
+            self.next_sweep = now + wanted.breaker.interval;
+        }
+        self.reconfigure_probes(&old, now);
+
+        let stays: BTreeSet<_> = wanted.backends.iter().map(key).collect();
+        for index in 0..self.backends.len() {
+            if !stays.contains(&key(&self.backends[index].config)) {
+                self.remove_event(index, now);
+            }
+        }
+        let mut present: BTreeMap<_, Backend> =
+            self.backends.drain(..).map(|backend| (owned_key(&backend.config), backend)).collect();
+        let mut added = Vec::new();
+        let mut reweighted = Vec::new();
+        for (index, config) in wanted.backends.iter().enumerate() {
+            let backend = match present.remove(&owned_key(config)) {
+                Some(mut backend) => {
+                    if backend.config.weight != config.weight {
+                        reweighted.push((index, backend.config.weight));
+                    }
+                    backend.config = config.clone();
+                    backend
+                }
+                None => {
+                    added.push(index);
+                    Backend::new(ids.backend(), config.clone(), wanted, seed, now)
+                }
+            };
+            self.backends.push(backend);
+        }
+        self.leaving.extend(present.into_values().map(|backend| backend.id));
+
+        for index in added {
+            let event = self.event(EventKind::Membership, Some(index), now);
+            self.turned(event, ABSENT, PRESENT, "added", "config");
+        }
+        for (index, from) in reweighted {
+            let event = self.event(EventKind::Weight, Some(index), now);
+            let to = self.backends[index].config.weight;
+            self.turned(event, from.to_string(), to.to_string(), "config", "config");
+        }
+    }
+
+    fn reconfigure_probes(&mut self, old: &config::Service, now: Instant) {
+        if old.probe == self.config.probe {
+            return;
+        }
+        self.probe_kind = self.config.probe.as_ref().map(|probe| Arc::new(probe.kind.clone()));
+        for index in 0..self.backends.len() {
+            let health = &mut self.backends[index].health;
+            let change = health.reconfigure(old.probe.as_ref(), self.config.probe.as_ref(), now);
+            if let Some(change) = change {
+                let event = self.event(EventKind::Probe, Some(index), now);
+                self.turned(event, change.from, change.to, change.reason, "config");
+            }
+        }
+    }
+
+    fn remove_event(&mut self, index: usize, now: Instant) {
+        let event = self.event(EventKind::Membership, Some(index), now);
+        self.turned(event, PRESENT, ABSENT, "removed", "config");
+    }
+}
+
+/// What a backend is known by within its service.
+fn key(config: &config::Backend) -> (&str, std::net::SocketAddr) {
+    (&config.name, config.address)
+}
+
+fn owned_key(config: &config::Backend) -> (String, std::net::SocketAddr) {
+    (config.name.clone(), config.address)
+}

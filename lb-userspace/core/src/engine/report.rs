@@ -1,0 +1,161 @@
+//! The engine's state in words and numbers, for people.
+
+use super::{
+    Engine,
+    backend::{Backend, Note},
+    service::Service,
+};
+use crate::{
+    io::ProbeResult,
+    snapshot::{BackendSnapshot, Effective, ProbeState, ServiceSnapshot, Snapshot},
+    time::{Instant, Millis},
+};
+
+impl Engine {
+    /// Everything at `now`.
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        // What left is worth a word only while the maps refuse to let it go.
+        let stuck =
+            self.services.values().filter(|service| service.retired && service.writer.failing.is_some());
+        Snapshot {
+            t_ms: now,
+            config_generation: self.config_generation,
+            services: self.active().chain(stuck).map(|service| service.snapshot(now)).collect(),
+        }
+    }
+}
+
+impl Service {
+    fn snapshot(&self, now: Instant) -> ServiceSnapshot {
+        ServiceSnapshot {
+            name: self.config.name.clone(),
+            id: self.id,
+            vip: self.config.vip,
+            panic: self.panics(),
+            pending: self.writer.failing.clone(),
+            backends: (0..self.backends.len()).map(|index| self.backend_snapshot(index, now)).collect(),
+        }
+    }
+
+    fn backend_snapshot(&self, index: usize, now: Instant) -> BackendSnapshot {
+        let backend = &self.backends[index];
+        let members = || self.writer.applied.table.iter().flatten();
+        let weight =
+            members().find(|member| member.id == backend.id).map_or(0, |member| u64::from(member.weight));
+        let all: u64 = members().map(|member| u64::from(member.weight)).sum();
+        BackendSnapshot {
+            name: backend.config.name.clone(),
+            id: backend.id,
+            generation: backend.generation,
+            address: backend.config.address,
+            effective: backend.effective(),
+            operator: backend.operator,
+            probe: backend.health.state(),
+            breaker: backend.breaker.state(),
+            reason: self.reason(index, now),
+            since_ms: backend.breaker.since(),
+            ejection: backend.breaker.ejection(),
+            until_ms: backend.breaker.until(),
+            weight: backend.config.weight,
+            share: (weight * 10_000).checked_div(all).unwrap_or(0) as u32,
+            weight_percent: (weight * 100).checked_div(u64::from(backend.config.weight)).unwrap_or(0) as u32,
+            run_5xx: backend.tally.run_5xx,
+            responses: backend.responses,
+            last_probe: backend.health.last().map(|result| match result {
+                ProbeResult::Pass => "pass".to_owned(),
+                ProbeResult::Fail(what) => what.clone(),
+            }),
+        }
+    }
+
+    fn reason(&self, index: usize, now: Instant) -> Option<String> {
+        let backend = &self.backends[index];
+        let reason = match backend.effective() {
+            Effective::Serving => self.why_serving(index, now),
+            Effective::Trial => Some(self.why_trial(backend)),
+            Effective::Ejected => Some(self.why_ejected(backend, now)),
+            Effective::Down => Some(match backend.health.last() {
+                Some(ProbeResult::Fail(what)) => format!("its probe fails: {what}"),
+                Some(ProbeResult::Pass) | None => "its probe has not yet passed often enough".to_owned(),
+            }),
+            Effective::Draining => Some("draining: no new connections, by the operator".to_owned()),
+            Effective::Disabled => Some("disabled by the operator".to_owned()),
+        };
+        let in_panic =
+            self.panics() && self.writer.applied.table.iter().flatten().any(|member| member.id == backend.id);
+        match (reason, &self.writer.failing) {
+            (Some(reason), _) if in_panic => {
+                Some(format!("used all the same, because nobody serves and no_backend is any; {reason}"))
+            }
+            (Some(reason), Some(pending)) => {
+                Some(format!("{reason}; the maps are behind: {}", pending.error))
+            }
+            (None, Some(pending)) => Some(format!("the maps are behind: {}", pending.error)),
+            (reason, None) => reason,
+        }
+    }
+
+    fn why_serving(&self, index: usize, now: Instant) -> Option<String> {
+        let backend = &self.backends[index];
+        let waits = backend.health.state() == ProbeState::Unknown && !self.serving().contains(&index);
+        match &backend.note {
+            Some(Note::Refused { refusal, what, at }) => {
+                Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))
+            }
+            Some(Note::Unenforced { what, at }) => {
+                Some(format!("kept because nothing is enforced; {what} {} ago", span(now - *at)))
+            }
+            Some(Note::Ejected { .. }) | None => match (backend.health.state(), waits) {
+                (ProbeState::Unknown, true) => {
+                    Some("not probed yet: gets nothing while others are known to be up".to_owned())
+                }
+                (ProbeState::Unknown, false) => {
+                    Some("not probed yet: used because nobody is known to be up".to_owned())
+                }
+                (ProbeState::None | ProbeState::Up | ProbeState::Down, true | false) => None,
+            },
+        }
+    }
+
+    fn why_trial(&self, backend: &Backend) -> String {
+        let policy = &self.config.breaker;
+        let good = backend.breaker.trial().map_or(0, |trial| trial.good);
+        let seated = self.seats.contains(&backend.id);
+        let mut reason =
+            format!("half-open: {good} of {} good outcomes in a row", policy.half_open_successes);
+        if seated {
+            reason += &format!(", at most {} new connections a sweep", policy.half_open_trials);
+        } else {
+            reason += ", waiting for a seat";
+        }
+        if let Some(Note::Refused { refusal, .. }) = &backend.note {
+            reason += &format!("; {refusal}");
+        }
+        reason
+    }
+
+    fn why_ejected(&self, backend: &Backend, now: Instant) -> String {
+        let what = match &backend.note {
+            Some(Note::Ejected { what }) => what.as_str(),
+            Some(Note::Refused { .. } | Note::Unenforced { .. }) | None => "an earlier detection",
+        };
+        let number = backend.breaker.ejection();
+        let mut reason =
+            format!("ejected {} ago for {what}, ejection {number}", span(now - backend.breaker.since()));
+        match backend.breaker.until() {
+            Some(until) if now < until => reason += &format!(", {} left", span(until - now)),
+            Some(_) if !backend.readmits(&self.config.breaker) => reason += ", over but for its probe",
+            Some(_) | None => reason += ", over at the next sweep",
+        }
+        reason
+    }
+}
+
+/// A span as people say it: whole seconds once there is one.
+fn span(span: Millis) -> String {
+    match span.0 {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..120_000 => format!("{} s", ms / 1000),
+        ms => format!("{} min", ms / 60_000),
+    }
+}

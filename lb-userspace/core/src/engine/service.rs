@@ -1,0 +1,315 @@
+//! One service: takes what was seen of its backends to their breakers and
+//! probes, and says what changed.
+
+use std::{collections::BTreeSet, mem, net::SocketAddr, sync::Arc};
+
+use super::{
+    backend::{Backend, Note},
+    writer::Writer,
+};
+use crate::{
+    breaker::{
+        Change, Signal, Window,
+        detector::Detection,
+        limits::{self, Census, Refusal},
+    },
+    config::{self, ProbeKind},
+    event::{Event, EventKind, Evidence},
+    io::{BackendId, Outcome, ProbeRequest, ProbeResult, ServiceId},
+    plan::Grant,
+    snapshot::{BreakerState, Effective, ProbeState},
+    time::{Instant, Millis},
+};
+
+pub(super) struct Service {
+    pub(super) id: ServiceId,
+    /// Its policy. The backends are in `backends`.
+    pub(super) config: config::Service,
+    pub(super) config_generation: u64,
+    pub(super) probe_kind: Option<Arc<ProbeKind>>,
+    pub(super) backends: Vec<Backend>,
+    /// Backends that left and that the maps may still name.
+    pub(super) leaving: BTreeSet<BackendId>,
+    /// It left itself and stays until the maps have let go of it.
+    pub(super) retired: bool,
+    pub(super) next_sweep: Instant,
+    pub(super) sweeps: u64,
+    /// Half-open backends that are on offer until the next sweep.
+    pub(super) seats: Vec<BackendId>,
+    pub(super) writer: Writer,
+    /// Decided, but not yet given to the writer.
+    pub(super) decided: Vec<Event>,
+}
+
+impl Service {
+    /// One exchange with a backend. `true`: something changed.
+    pub(super) fn outcome(
+        &mut self,
+        index: usize,
+        outcome: Outcome,
+        client: Option<SocketAddr>,
+        now: Instant,
+    ) -> bool {
+        let policy = &self.config.breaker;
+        let backend = &mut self.backends[index];
+        backend.breaker.window.heads += 1;
+        let status = match outcome {
+            Outcome::Status(status) => status,
+            Outcome::Opaque => {
+                backend.responses.opaque += 1;
+                return false;
+            }
+        };
+        let failure = policy.errors.iter().any(|range| range.contains(&status));
+        backend.count(status, failure, client, now);
+        match backend.breaker.state() {
+            BreakerState::Closed => {
+                for detection in backend.tally.observe(policy, failure) {
+                    self.detected(index, &detection, now);
+                }
+            }
+            BreakerState::Open => {}
+            BreakerState::HalfOpen => self.tried(index, failure, now),
+        }
+        !self.decided.is_empty()
+    }
+
+    pub(super) fn evidence_lost(&mut self, index: usize, lost: u64) {
+        let backend = &mut self.backends[index];
+        backend.responses.lost += lost;
+        backend.breaker.window.lost += lost;
+    }
+
+    /// The answer to a probe. `true`: something changed.
+    pub(super) fn probed(&mut self, index: usize, result: ProbeResult, now: Instant) -> bool {
+        let Some(policy) = &self.config.probe else { return false };
+        let detail = match &result {
+            ProbeResult::Pass => None,
+            ProbeResult::Fail(what) => Some(what.clone()),
+        };
+        let Some(change) = self.backends[index].health.result(policy, result) else { return false };
+        let mut event = self.event(EventKind::Probe, Some(index), now);
+        event.evidence.detail = detail;
+        self.turned(event, change.from, change.to, change.reason, "probe");
+        true
+    }
+
+    /// The request for the probe that is due.
+    pub(super) fn probe(&mut self, index: usize, now: Instant) -> Option<ProbeRequest> {
+        let (policy, kind) = (self.config.probe.as_ref()?, self.probe_kind.as_ref()?);
+        let backend = &mut self.backends[index];
+        backend.health.begin(policy, now);
+        Some(ProbeRequest {
+            backend: backend.id,
+            generation: backend.generation,
+            address: backend.config.address,
+            kind: kind.clone(),
+            timeout: policy.timeout,
+        })
+    }
+
+    /// The end of an interval.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.sweeps += 1;
+        self.next_sweep = now + self.config.breaker.interval.max(Millis(1));
+        for index in 0..self.backends.len() {
+            let event = self.out(index).then(|| self.event(EventKind::Trial, Some(index), now));
+            let policy = &self.config.breaker;
+            let offered = self.offered(index);
+            let backend = &mut self.backends[index];
+            let signal = Signal::Sweep { readmits: backend.readmits(policy), offered };
+            let change = backend.breaker.on(signal, policy, now);
+            let window = mem::take(&mut backend.breaker.window);
+            if backend.breaker.state() == BreakerState::Closed && window.statuses > 0 && window.failures == 0
+            {
+                backend.note = None;
+            }
+            if let Some((event, change)) = event.zip(change) {
+                self.changed(index, change, event);
+            }
+        }
+        self.take_seats();
+        self.grant_budgets(now);
+    }
+
+    /// A detector fired on a closed backend.
+    fn detected(&mut self, index: usize, detection: &Detection, now: Instant) {
+        if self.out(index) {
+            // An earlier detector of the same outcome has acted.
+            return;
+        }
+        self.backends[index].breaker.window.detections += 1;
+        let mut event = self.event(EventKind::Eject, Some(index), now);
+        detection.record(&mut event.evidence);
+
+        let policy = &self.config.breaker;
+        let window = self.backends[index].breaker.window;
+        if let Err(refusal) = limits::allow(policy, &window, &self.census(index)) {
+            self.refused(index, refusal, detection.sentence(), event);
+        } else if !policy.enforce {
+            self.unenforced(index, detection.name(), detection.sentence(), event);
+        } else if let Some(change) =
+            self.backends[index].breaker.on(Signal::Detected(detection.name()), policy, now)
+        {
+            self.backends[index].note = Some(Note::Ejected { what: detection.sentence() });
+            self.changed(index, change, event);
+        }
+    }
+
+    /// A half-open backend answered.
+    fn tried(&mut self, index: usize, failure: bool, now: Instant) {
+        let policy = &self.config.breaker;
+        let event = self.event(EventKind::Eject, Some(index), now);
+        let Window { lost, heads, .. } = self.backends[index].breaker.window;
+        let distrusted = self.backends[index].breaker.window.distrusted();
+        let what = || "a failure while half-open".to_owned();
+        let signal = if !failure {
+            Signal::Good { readmits: self.backends[index].readmits(policy) }
+        } else if distrusted {
+            Signal::BadRefused
+        } else if policy.enforce {
+            Signal::Bad
+        } else {
+            Signal::BadRefused
+        };
+        match self.backends[index].breaker.on(signal, policy, now) {
+            Some(change) => {
+                if failure {
+                    self.backends[index].note = Some(Note::Ejected { what: what() });
+                }
+                self.changed(index, change, event);
+            }
+            None if !failure => {}
+            None if distrusted => self.refused(index, Refusal::EvidenceLost { lost, heads }, what(), event),
+            None => self.unenforced(index, "half_open_failure", what(), event),
+        }
+    }
+
+    /// Reports a transition; `event` was begun before it.
+    fn changed(&mut self, index: usize, change: Change, mut event: Event) {
+        let backend = &mut self.backends[index];
+        match change.to {
+            BreakerState::Closed => {
+                backend.tally.reset();
+                backend.note = None;
+            }
+            BreakerState::Open => event.until_ms = backend.breaker.until(),
+            BreakerState::HalfOpen => {}
+        }
+        event.kind = change.kind;
+        event.ejection = backend.breaker.ejection();
+        self.turned(event, change.from, change.to, change.reason, "breaker");
+    }
+
+    fn refused(&mut self, index: usize, refusal: Refusal, what: String, mut event: Event) {
+        let state = self.backends[index].breaker.state();
+        event.kind = EventKind::Refused;
+        event.enforced = self.config.breaker.enforce;
+        event.evidence.detail = Some(refusal.to_string());
+        self.backends[index].note = Some(Note::Refused { refusal, what, at: event.t_ms });
+        self.turned(event, state, state, refusal.name(), "breaker");
+    }
+
+    fn unenforced(&mut self, index: usize, reason: &str, what: String, mut event: Event) {
+        let state = self.backends[index].breaker.state();
+        event.enforced = false;
+        self.backends[index].note = Some(Note::Unenforced { what, at: event.t_ms });
+        self.turned(event, state, BreakerState::Open, reason, "breaker");
+    }
+
+    /// Completes an event and lets it out.
+    pub(super) fn turned(
+        &mut self,
+        mut event: Event,
+        from: impl Into<String>,
+        to: impl Into<String>,
+        reason: &str,
+        actor: &str,
+    ) {
+        event.from = from.into();
+        event.to = to.into();
+        event.reason = reason.to_owned();
+        event.actor = actor.to_owned();
+        self.decided.push(event);
+    }
+
+    /// An event with the facts of this moment. What is still to be said of it is empty.
+    pub(super) fn event(&self, kind: EventKind, index: Option<usize>, now: Instant) -> Event {
+        let backend = index.map(|index| &self.backends[index]);
+        let evidence = Evidence {
+            consecutive_5xx: None,
+            last: backend.map(|backend| backend.last.iter().copied().collect()).unwrap_or_default(),
+            out: self.backends.iter().filter(|backend| backend.out()).count() as u32,
+            backends: self.backends.len() as u32,
+            serving: self.serving().len() as u32,
+            max_ejection_percent: self.config.breaker.max_ejection_percent,
+            min_serving: self.config.breaker.min_serving,
+            probe: backend.map(|backend| backend.health.state()).filter(|state| *state != ProbeState::None),
+            detail: None,
+        };
+        Event {
+            seq: 0,
+            t_ms: now,
+            kind,
+            service: self.config.name.clone(),
+            backend: backend.map(|backend| backend.config.name.clone()),
+            from: String::new(),
+            to: String::new(),
+            reason: String::new(),
+            enforced: true,
+            ejection: backend.map_or(0, |backend| backend.breaker.ejection()),
+            until_ms: None,
+            actor: String::new(),
+            config_generation: self.config_generation,
+            evidence,
+        }
+    }
+
+    pub(super) fn census(&self, index: usize) -> Census {
+        let serving = self.serving();
+        Census {
+            backends: self.backends.len() as u32,
+            out: self.backends.iter().filter(|backend| backend.out()).count() as u32,
+            serving: serving.len() as u32,
+            left: serving.iter().filter(|serving| **serving != index).count() as u32,
+        }
+    }
+
+    fn out(&self, index: usize) -> bool {
+        self.backends[index].out()
+    }
+
+    /// Whether the maps gave new connections to a backend in the interval that ends.
+    fn offered(&self, index: usize) -> bool {
+        let id = self.backends[index].id;
+        let applied = &self.writer.applied;
+        let seated = applied.service.as_ref().is_some_and(|entry| entry.trials.contains(&id));
+        let in_table = applied.table.iter().flatten().any(|member| member.id == id);
+        seated || in_table
+    }
+
+    /// Seats for the half-open backends that have waited longest.
+    fn take_seats(&mut self) {
+        let mut waiting: Vec<&mut Backend> =
+            self.backends.iter_mut().filter(|backend| backend.effective() == Effective::Trial).collect();
+        waiting.sort_by_key(|backend| (backend.seated, backend.id));
+        waiting.truncate(lb_common::abi::TRIAL_SEATS);
+        for backend in &mut waiting {
+            backend.seated = self.sweeps;
+        }
+        self.seats = waiting.iter().map(|backend| backend.id).collect();
+        self.seats.sort_unstable();
+    }
+
+    fn grant_budgets(&mut self, now: Instant) {
+        let policy = &self.config.breaker;
+        for backend in self.backends.iter_mut().filter(|backend| self.seats.contains(&backend.id)) {
+            let wants = backend.breaker.wants_budget(backend.readmits(policy), policy, now);
+            if wants && !self.writer.budget_in_flight(backend.id) {
+                let number = backend.grant.map_or(0, |grant| grant.number) + 1;
+                backend.grant = Some(Grant { number, tokens: policy.half_open_trials });
+                backend.breaker.budget_granted(now);
+            }
+        }
+    }
+}

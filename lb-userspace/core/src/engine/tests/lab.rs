@@ -1,0 +1,301 @@
+//! An engine on a virtual clock with maps in memory, which check every write and
+//! fail on script.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use lb_common::abi::TRIAL_SEATS;
+
+use crate::{
+    Engine, Settings,
+    config::{self, Breaker, Config, Mode, NoBackend, Probe, ProbeKind},
+    event::{Event, EventKind},
+    io::{
+        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult, ServiceId,
+        Step, StepFailure,
+    },
+    snapshot::{BackendSnapshot, ServiceSnapshot},
+    time::{Instant, Millis},
+};
+
+pub(super) struct Lab {
+    pub(super) engine: Engine,
+    pub(super) now: Instant,
+    pub(super) maps: Maps,
+    /// All events so far, and those since the last [`Lab::news`].
+    pub(super) events: Vec<Event>,
+    seen: usize,
+    pub(super) probes: Vec<(Instant, ProbeRequest)>,
+    /// Every write that held, and when.
+    pub(super) written: Vec<(Instant, Step)>,
+    /// The fate of the next writes: `true` fails. Beyond the end all hold.
+    pub(super) script: VecDeque<bool>,
+    /// Plans are kept until [`Lab::answer`].
+    pub(super) slow: bool,
+    pub(super) waiting: VecDeque<Plan>,
+}
+
+impl Lab {
+    pub(super) fn new(services: Vec<config::Service>) -> Self {
+        let mut lab = Self::empty(Settings { seed: 7, adopted: Vec::new() });
+        lab.reload(services);
+        lab
+    }
+
+    pub(super) fn empty(settings: Settings) -> Self {
+        Self {
+            engine: Engine::new(settings, Instant(0)),
+            now: Instant(0),
+            maps: Maps::default(),
+            events: Vec::new(),
+            seen: 0,
+            probes: Vec::new(),
+            written: Vec::new(),
+            script: VecDeque::new(),
+            slow: false,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn reload(&mut self, services: Vec<config::Service>) {
+        self.send(Input::Config(Arc::new(Config { services })));
+    }
+
+    pub(super) fn send(&mut self, input: Input) {
+        self.engine.handle(input, self.now);
+        self.drain();
+    }
+
+    /// Lets time pass up to `t`, waking the engine exactly when it asks for it.
+    pub(super) fn until(&mut self, t: u64) {
+        while let Some(due) = self.engine.next_deadline().filter(|due| due.0 <= t) {
+            self.now = self.now.max(due);
+            self.send(Input::Tick);
+        }
+        assert!(t >= self.now.0, "time runs forward");
+        self.now = Instant(t);
+        self.send(Input::Tick);
+    }
+
+    pub(super) fn wait(&mut self, ms: u64) {
+        self.until(self.now.0 + ms);
+    }
+
+    pub(super) fn status(&mut self, name: &str, status: u16) {
+        self.outcome(name, Outcome::Status(status));
+    }
+
+    pub(super) fn statuses(&mut self, name: &str, statuses: &[u16]) {
+        for status in statuses {
+            self.status(name, *status);
+        }
+    }
+
+    pub(super) fn outcome(&mut self, name: &str, outcome: Outcome) {
+        let BackendSnapshot { id, generation, .. } = self.backend(name);
+        self.send(Input::Outcome { backend: id, generation, outcome, client: None });
+    }
+
+    pub(super) fn lose(&mut self, name: &str, lost: u64) {
+        let backend = self.backend(name).id;
+        self.send(Input::EvidenceLost { backend, lost });
+    }
+
+    pub(super) fn probe(&mut self, name: &str, passes: bool) {
+        let BackendSnapshot { id, generation, .. } = self.backend(name);
+        let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("status 503".to_owned()) };
+        self.send(Input::Probe { backend: id, generation, result });
+    }
+
+    /// A backend of any service, by its name.
+    pub(super) fn backend(&self, name: &str) -> BackendSnapshot {
+        let services = self.engine.snapshot(self.now).services;
+        let mut all = services.into_iter().flat_map(|service| service.backends);
+        all.find(|backend| backend.name == name).unwrap_or_else(|| panic!("no backend {name}"))
+    }
+
+    pub(super) fn service(&self) -> ServiceSnapshot {
+        self.engine.snapshot(self.now).services.swap_remove(0)
+    }
+
+    /// What happened since the last call: kind, backend and reason.
+    pub(super) fn news(&mut self) -> Vec<(EventKind, String, String)> {
+        let news = &self.events[self.seen..];
+        self.seen = self.events.len();
+        let said = |event: &Event| {
+            (event.kind, event.backend.clone().unwrap_or(event.service.clone()), event.reason.clone())
+        };
+        news.iter().map(said).collect()
+    }
+
+    pub(super) fn admit(&self, name: &str) -> Option<Admit> {
+        self.maps.backends.get(&self.backend(name).id).map(|held| held.admit)
+    }
+
+    /// Names of the backends in the only table.
+    pub(super) fn table(&self) -> BTreeSet<String> {
+        let service = self.service();
+        let named = |id| service.backends.iter().find(|backend| backend.id == id).expect("known").name.clone();
+        self.maps.tables[&service.id].iter().map(|member| named(member.id)).collect()
+    }
+
+    /// Carries out the oldest plan that waits.
+    pub(super) fn answer(&mut self) {
+        let plan = self.waiting.pop_front().expect("a plan waits");
+        let result = self.carry_out(&plan);
+        self.send(Input::Applied { plan: plan.id, result });
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Event(event) => {
+                    self.maps.check_announcement(&event, &self.engine, self.now);
+                    self.events.push(*event);
+                }
+                Output::Probe(request) => self.probes.push((self.now, request)),
+                Output::Dataplane(plan) if self.slow => self.waiting.push_back(plan),
+                Output::Dataplane(plan) => {
+                    let result = self.carry_out(&plan);
+                    self.engine.handle(Input::Applied { plan: plan.id, result }, self.now);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, plan: &Plan) -> Result<(), StepFailure> {
+        for (index, step) in plan.steps.iter().enumerate() {
+            if self.script.pop_front().unwrap_or(false) {
+                return Err(StepFailure { index, error: "no memory".to_owned() });
+            }
+            self.maps.write(step);
+            self.written.push((self.now, step.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// What the maps hold.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Maps {
+    pub(super) services: BTreeMap<SocketAddr, (ServiceId, Vec<BackendId>)>,
+    pub(super) tables: BTreeMap<ServiceId, Vec<Member>>,
+    pub(super) backends: BTreeMap<BackendId, Held>,
+    generations: BTreeMap<BackendId, Generation>,
+    pub(super) budgets: BTreeMap<BackendId, u32>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Held {
+    pub(super) service: ServiceId,
+    pub(super) admit: Admit,
+}
+
+impl Maps {
+    /// Every write finds what it refers to.
+    fn write(&mut self, step: &Step) {
+        match step {
+            Step::Service { id, vip, trials, .. } => {
+                assert!(self.tables.contains_key(id), "a VIP without a table");
+                assert!(trials.len() <= TRIAL_SEATS);
+                for trial in trials {
+                    assert_eq!(self.backends[trial].admit, Admit::Trials, "a seat for one that is not half-open");
+                    assert!(self.budgets.contains_key(trial), "a seat without a budget");
+                }
+                let other = self.services.insert(*vip, (*id, trials.clone()));
+                assert!(other.is_none_or(|(other, _)| other == *id), "a VIP taken from another service");
+                let vips = self.services.values().filter(|(of, _)| of == id).count();
+                assert_eq!(vips, 1, "a service under two VIPs");
+            }
+            Step::RemoveService { id, vip } => {
+                let (of, _) = self.services.remove(vip).expect("the VIP is there");
+                assert_eq!(of, *id, "another service's VIP");
+                self.tables.remove(id);
+            }
+            Step::Backend { id, service, generation, admit, .. } => {
+                let former = self.generations.insert(*id, *generation);
+                match self.backends.insert(*id, Held { service: *service, admit: *admit }) {
+                    Some(held) => {
+                        assert_eq!(held.service, *service);
+                        assert_eq!(former, Some(*generation), "an id changed hands while it was in use");
+                    }
+                    None => assert!(former.is_none_or(|former| former < *generation), "an old generation"),
+                }
+            }
+            Step::RemoveBackend { id } => {
+                assert!(self.backends.remove(id).is_some(), "it is there");
+                let named = |members: &Vec<Member>| members.iter().any(|member| member.id == *id);
+                assert!(!self.tables.values().any(named), "a table still names it");
+                assert!(!self.services.values().any(|(_, trials)| trials.contains(id)), "a seat is still its");
+            }
+            Step::Budget { id, tokens } => {
+                assert!(self.backends.contains_key(id));
+                self.budgets.insert(*id, *tokens);
+            }
+            Step::Table { service, members } => {
+                for member in members {
+                    let held = &self.backends[&member.id];
+                    assert_eq!(held.service, *service);
+                    assert_eq!(held.admit, Admit::All, "a table names one that takes nothing");
+                }
+                self.tables.insert(*service, members.clone());
+            }
+        }
+    }
+
+    /// Once an ejection is announced, no new connection reaches the backend, unless something else was
+    /// decided since.
+    fn check_announcement(&self, event: &Event, engine: &Engine, now: Instant) {
+        if event.kind != EventKind::Eject || !event.enforced {
+            return;
+        }
+        let services = engine.snapshot(now).services;
+        let Some(service) = services.iter().find(|service| service.name == event.service) else { return };
+        let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
+        let Some(backend) = its.filter(|backend| backend.until_ms == event.until_ms) else { return };
+        if !service.panic
+            && let Some(held) = self.backends.get(&backend.id)
+        {
+            assert_eq!(held.admit, Admit::None, "{event:?}");
+        }
+    }
+}
+
+/// A service called `web` with backends of these names, without a probe. It ejects on three failures, up
+/// to all but one backend, sweeps every 5 s and ejects for 30 s.
+pub(super) fn web(names: &[&str]) -> config::Service {
+    let backend = |(index, name): (usize, &&str)| config::Backend {
+        name: (*name).to_owned(),
+        address: SocketAddr::from(([10, 0, 0, index as u8 + 1], 8080)),
+        weight: 100,
+    };
+    config::Service {
+        name: "web".to_owned(),
+        vip: "203.0.113.10:80".parse().expect("literal"),
+        mode: Mode::Nat,
+        no_backend: NoBackend::Reset,
+        evidence: true,
+        backends: names.iter().enumerate().map(backend).collect(),
+        probe: None,
+        breaker: Breaker {
+            consecutive_5xx: 3,
+            interval: Millis::secs(5),
+            base_ejection_time: Millis::secs(30),
+            max_ejection_percent: 100,
+            half_open_timeout: Millis::secs(5),
+            ..Breaker::default()
+        },
+    }
+}
+
+pub(super) fn probe() -> Probe {
+    Probe { kind: ProbeKind::Tcp, interval: Millis::secs(2), timeout: Millis::secs(1), rise: 2, fall: 3 }
+}
+
+/// The same event, said shortly.
+pub(super) fn said(kind: EventKind, backend: &str, reason: &str) -> (EventKind, String, String) {
+    (kind, backend.to_owned(), reason.to_owned())
+}

@@ -1,0 +1,187 @@
+//! What of a service is in the maps, what is on its way there, and the events
+//! that wait for it.
+//!
+//! An event that announces a change of forwarding becomes known only when the
+//! maps hold the change: whoever reads of an ejection can rely on it. Each change
+//! of what is wanted is a new revision; a plan carries one, and when nothing is
+//! left to write all events up to the present revision are let go, in order.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use crate::{
+    event::{Event, EventKind},
+    io::{BackendId, ServiceId, Step, StepFailure},
+    plan::Forwarding,
+    snapshot::PendingWrite,
+    time::{Instant, Millis},
+};
+
+const FIRST_RETRY: Millis = Millis(100);
+const LAST_RETRY: Millis = Millis(5000);
+
+#[derive(Default)]
+pub(super) struct Writer {
+    pub(super) applied: Forwarding,
+    wanted: Forwarding,
+    revision: u64,
+    held: VecDeque<(u64, Event)>,
+    flight: Option<Flight>,
+    pub(super) failing: Option<PendingWrite>,
+}
+
+/// A plan that was handed out and not yet answered.
+struct Flight {
+    plan: u64,
+    steps: Vec<Step>,
+    target: Forwarding,
+    revision: u64,
+}
+
+/// What is to be done now.
+pub(super) enum Next {
+    /// A plan is under way.
+    Wait,
+    /// A failed write is tried again then.
+    Retry(Instant),
+    Write(Vec<Step>),
+    /// The maps hold what is wanted.
+    Done,
+    /// Nothing can be written until another service has let go of the VIP.
+    Blocked,
+}
+
+/// How a plan ended.
+pub(super) enum Answer {
+    /// The maps hold this revision.
+    Held { revision: u64 },
+    /// `first`: the writes before this one held.
+    Failed { first: bool },
+}
+
+impl Writer {
+    /// Takes the maps to hold this already.
+    pub(super) fn adopting(applied: Forwarding) -> Self {
+        Self { applied, ..Self::default() }
+    }
+
+    /// Says what the maps should hold. `true`: that is new.
+    pub(super) fn want(&mut self, wanted: Forwarding) -> bool {
+        let new = self.wanted != wanted;
+        if new {
+            self.wanted = wanted;
+            self.revision += 1;
+        }
+        new
+    }
+
+    /// Keeps an event until the maps agree with it. Returned: it may be known at once.
+    pub(super) fn hold(&mut self, event: Event, changed: bool) -> Option<Event> {
+        if announces(&event) && (changed || !self.held.is_empty()) {
+            self.held.push_back((self.revision, event));
+            return None;
+        }
+        Some(event)
+    }
+
+    /// What may be known by now, in order.
+    pub(super) fn release(&mut self, revision: u64) -> impl Iterator<Item = Event> + use<> {
+        let count = self.held.partition_point(|(of, _)| *of <= revision);
+        self.held.drain(..count).map(|(_, event)| event).collect::<Vec<_>>().into_iter()
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(super) fn next(&self, id: ServiceId, vip_is_free: bool, now: Instant) -> Next {
+        if self.flight.is_some() {
+            return Next::Wait;
+        }
+        let steps = self.applied.steps_to(&self.target(vip_is_free), id);
+        if steps.is_empty() {
+            return if vip_is_free { Next::Done } else { Next::Blocked };
+        }
+        match &self.failing {
+            Some(pending) if now < pending.next_try_ms => Next::Retry(pending.next_try_ms),
+            Some(_) | None => Next::Write(steps),
+        }
+    }
+
+    /// Notes that a plan was handed out.
+    pub(super) fn sent(&mut self, plan: u64, steps: Vec<Step>, vip_is_free: bool) {
+        let revision = if vip_is_free { self.revision } else { 0 };
+        self.flight = Some(Flight { plan, steps, target: self.target(vip_is_free), revision });
+    }
+
+    pub(super) fn awaits(&self, plan: u64) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.plan == plan)
+    }
+
+    /// Takes the answer to the plan under way.
+    pub(super) fn answered(&mut self, result: Result<(), StepFailure>, now: Instant) -> Answer {
+        let flight = self.flight.take().expect("only a plan under way is answered");
+        let held = match &result {
+            Ok(()) => flight.steps.len(),
+            Err(failure) => failure.index.min(flight.steps.len()),
+        };
+        for step in &flight.steps[..held] {
+            self.applied.apply(step, &flight.target);
+        }
+        let Err(failure) = result else { return Answer::Held { revision: flight.revision } };
+        let former = self.failing.take();
+        let attempts = former.as_ref().map_or(0, |pending| pending.attempts) + 1;
+        let next_try_ms = now + back_off(attempts);
+        self.failing = Some(PendingWrite { error: failure.error, attempts, next_try_ms });
+        Answer::Failed { first: former.is_none() }
+    }
+
+    /// Whether a backend is in the maps, or may be any moment.
+    pub(super) fn names_backend(&self, id: BackendId) -> bool {
+        let on_its_way = self.flight.as_ref().is_some_and(|flight| flight.target.backends.contains_key(&id));
+        self.applied.backends.contains_key(&id) || on_its_way
+    }
+
+    /// The same of a VIP.
+    pub(super) fn names_vip(&self, vip: SocketAddr) -> bool {
+        let flight = self.flight.as_ref().map(|flight| &flight.target);
+        [Some(&self.applied), flight]
+            .into_iter()
+            .flatten()
+            .filter_map(|forwarding| forwarding.service.as_ref())
+            .any(|entry| entry.vip == vip)
+    }
+
+    /// Whether a budget of this backend may be written any moment. It then belongs to the interval that
+    /// has just begun.
+    pub(super) fn budget_in_flight(&self, id: BackendId) -> bool {
+        let is_its = |step: &Step| matches!(step, Step::Budget { id: of, .. } if *of == id);
+        self.flight.as_ref().is_some_and(|flight| flight.steps.iter().any(is_its))
+    }
+
+    fn target(&self, vip_is_free: bool) -> Forwarding {
+        let mut target = self.wanted.clone();
+        if !vip_is_free {
+            target.service = None;
+        }
+        target
+    }
+}
+
+/// Whether an event tells of a change that the maps may have to carry out.
+fn announces(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Eject => event.enforced,
+        EventKind::Trial
+        | EventKind::Readmit
+        | EventKind::Probe
+        | EventKind::Operator
+        | EventKind::Weight
+        | EventKind::Membership => true,
+        EventKind::Refused | EventKind::Dataplane => false,
+    }
+}
+
+fn back_off(attempts: u32) -> Millis {
+    let doublings = (attempts - 1).min(16);
+    Millis((FIRST_RETRY.0 << doublings).min(LAST_RETRY.0))
+}

@@ -1,0 +1,141 @@
+//! From what the maps hold to what they should hold, in an order in which every
+//! moment between two writes is safe.
+//!
+//! 1. A VIP that is to go goes first: nothing may match what is being taken apart.
+//! 2. Ejections: the backend's own entry takes effect on the next SYN.
+//! 3. Backends that come or come back.
+//! 4. Trial budgets, before the seats that spend them.
+//! 5. The table, which names only backends that are written by now.
+//! 6. The service: its VIP never matches before its table is there.
+//! 7. Backends that left, which nothing names any more.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use crate::{
+    config::{Mode, NoBackend},
+    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+};
+
+/// What the maps say about one service, or should say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    pub service: Option<Entry>,
+    /// `None`: no table was ever written. Members are in the order of their ids.
+    pub table: Option<Vec<Member>>,
+    pub backends: BTreeMap<BackendId, Target>,
+}
+
+/// The entry of a VIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub vip: SocketAddr,
+    pub mode: Mode,
+    pub no_backend: NoBackend,
+    pub evidence: bool,
+    pub trials: Vec<BackendId>,
+}
+
+/// The entry of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub generation: Generation,
+    pub admit: Admit,
+    /// As wanted: `None` leaves what is left of it alone. As applied: the last one written.
+    pub budget: Option<Grant>,
+}
+
+/// One budget. Two of them differ by their number, however many tokens they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub number: u64,
+    pub tokens: u32,
+}
+
+impl Forwarding {
+    /// The writes that lead from here to `target`.
+    pub fn steps_to(&self, target: &Self, id: ServiceId) -> Vec<Step> {
+        let mut steps = Vec::new();
+
+        let vip_goes = |held: &&Entry| target.service.as_ref().is_none_or(|wanted| wanted.vip != held.vip);
+        let going = self.service.as_ref().filter(vip_goes);
+        steps.extend(going.map(|held| Step::RemoveService { id, vip: held.vip }));
+
+        let changed = || target.backends.iter().filter(|(id, wanted)| self.differs(**id, wanted));
+        steps.extend(changed().filter(|(id, to)| self.restricts(**id, to.admit)).map(|to| backend(id, to)));
+        steps.extend(changed().filter(|(id, to)| !self.restricts(**id, to.admit)).map(|to| backend(id, to)));
+
+        for (id, wanted) in &target.backends {
+            let held = self.backends.get(id).and_then(|held| held.budget);
+            let Some(grant) = wanted.budget else { continue };
+            if held.is_none_or(|held| held.number != grant.number) {
+                steps.push(Step::Budget { id: *id, tokens: grant.tokens });
+            }
+        }
+
+        // Taking the VIP out may take the table with it.
+        let held = self.table.as_ref().filter(|_| going.is_none());
+        if let Some(members) = target.table.as_ref().filter(|wanted| held != Some(*wanted)) {
+            steps.push(Step::Table { service: id, members: members.clone() });
+        }
+
+        if let Some(entry) = target.service.as_ref().filter(|wanted| self.service.as_ref() != Some(*wanted)) {
+            let Entry { vip, mode, no_backend, evidence, trials } = entry.clone();
+            steps.push(Step::Service { id, vip, mode, no_backend, evidence, trials });
+        }
+
+        let left = self.backends.keys().filter(|id| !target.backends.contains_key(id));
+        steps.extend(left.map(|id| Step::RemoveBackend { id: *id }));
+        steps
+    }
+
+    /// Notes that a step of a plan for `target` holds.
+    pub fn apply(&mut self, step: &Step, target: &Self) {
+        match step {
+            Step::RemoveService { .. } => {
+                self.service = None;
+                self.table = None;
+            }
+            Step::Service { .. } => self.service.clone_from(&target.service),
+            Step::Backend { id, address, generation, admit, .. } => {
+                let budget = self.backends.get(id).and_then(|held| held.budget);
+                let held = Target { address: *address, generation: *generation, admit: *admit, budget };
+                self.backends.insert(*id, held);
+            }
+            Step::RemoveBackend { id } => {
+                self.backends.remove(id);
+            }
+            Step::Budget { id, .. } => {
+                if let Some(held) = self.backends.get_mut(id) {
+                    held.budget = target.backends.get(id).and_then(|wanted| wanted.budget);
+                }
+            }
+            Step::Table { members, .. } => self.table = Some(members.clone()),
+        }
+    }
+
+    fn differs(&self, id: BackendId, wanted: &Target) -> bool {
+        self.backends.get(&id).is_none_or(|held| {
+            (held.address, held.generation, held.admit) != (wanted.address, wanted.generation, wanted.admit)
+        })
+    }
+
+    /// Whether a backend that is in the maps is to get less than it gets.
+    fn restricts(&self, id: BackendId, to: Admit) -> bool {
+        let Some(held) = self.backends.get(&id) else { return false };
+        match (held.admit, to) {
+            (Admit::All, Admit::Trials | Admit::None) | (Admit::Trials, Admit::None) => true,
+            (Admit::All | Admit::Trials | Admit::None, Admit::All)
+            | (Admit::Trials | Admit::None, Admit::Trials)
+            | (Admit::None, Admit::None) => false,
+        }
+    }
+}
+
+fn backend(service: ServiceId, (id, target): (&BackendId, &Target)) -> Step {
+    let Target { address, generation, admit, budget: _ } = *target;
+    Step::Backend { id: *id, service, address, generation, admit }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The command line, as clap derives it. Every command shows examples under `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub const DEFAULT_CONFIG: &str = "/etc/shunt/shunt.toml";
+pub const DEFAULT_SOCKET: &str = "/run/shunt/control.sock";
+
+/// A TCP load balancer in XDP whose circuit breaker sees HTTP 5xx.
+#[derive(Debug, Parser)]
+#[command(name = "shunt", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "\
+Examples:
+  shunt demo                          watch a breaker at work, in network namespaces
+  shunt config example > shunt.toml   a configuration to start from
+  shunt check -c shunt.toml           is it right?
+  sudo shunt run -c shunt.toml        the daemon
+  shunt status                        what it does now
+
+Exit codes:
+  0 done                      1 run-time failure        2 usage
+  3 configuration invalid     4 daemon not reachable    5 refused to protect traffic
+  6 host not able             7 accepted, not reached   8 degraded, 9 below floor (status --check)")]
+pub struct Cli {
+    /// The daemon's control socket [default: /run/shunt/control.sock, or what the configuration says for `run`]
+    #[arg(short, long, global = true, env = "SHUNT_SOCKET", value_name = "SOCKET")]
+    pub socket: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Run),
+    Check(Check),
+    Status(Status),
+    Events(Events),
+    Detach(Detach),
+    Demo(Demo),
+    #[command(subcommand)]
+    Config(Config),
+    Version(Version),
+}
+
+/// Run the daemon in the foreground
+///
+/// SIGTERM and Ctrl-C stop it and leave forwarding in place; `shunt detach` removes that.
+/// SHUNT_LOG sets what is logged (on stderr), as in `info` or `lb_userspace=debug`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo shunt run
+  sudo shunt run -c shunt.toml -s /tmp/shunt.sock
+  sudo SHUNT_LOG=debug shunt run")]
+pub struct Run {
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// Check a configuration without touching anything
+///
+/// Says all that is wrong with it at once, and exits with 3 if anything is.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shunt check
+  shunt check -c shunt.toml
+  shunt check -c shunt.toml -o json | jq '.problems[].line'")]
+pub struct Check {
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Plain,
+}
+
+/// Show services, backends and why each is in the state it is in
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Columns:
+  STATE is what follows from three things that are never mixed: OPERATOR (what
+  a person asked for), PROBE (what active checks say) and BREAKER (what real
+  traffic says). SHARE is the part of new connections that a backend is given.
+
+Examples:
+  shunt status
+  shunt status web -o wide
+  shunt status --watch
+  shunt status -o json | jq '.snapshot.services[].backends[] | {name, effective, reason}'
+  shunt status --check || page-somebody     8: some backend does not serve, 9: a service has none left")]
+pub struct Status {
+    /// Only this service
+    pub service: Option<String>,
+
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: StatusFormat,
+
+    /// Tell it by the exit code: 0 all serve, 8 some backend does not, 9 a service has none that does
+    #[arg(long)]
+    pub check: bool,
+
+    /// Draw again every second, until Ctrl-C
+    #[arg(short, long, conflicts_with = "check")]
+    pub watch: bool,
+}
+
+/// Show what happened: ejections, trials, readmissions, probe changes
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --since, it begins with the oldest event that is kept (the last 1024).
+Times are UTC.
+
+Examples:
+  shunt events
+  shunt events -f --service web
+  shunt events -f -o jsonl | jq 'select(.type == \"eject\")'
+  shunt events --since 812")]
+pub struct Events {
+    /// Go on with what happens, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Only events after this sequence number
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+
+    /// Only events of this service
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: EventsFormat,
+}
+
+/// Remove the programs and maps that the daemon left in the kernel
+///
+/// Forwarding ends with it, and so do the connections through it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo shunt detach
+  sudo shunt detach --instance blue
+  sudo shunt detach -c shunt.toml")]
+pub struct Detach {
+    /// The instance to remove [default: default]
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub instance: Option<String>,
+
+    /// Take the instance and the BPF file system from this configuration
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where the BPF file system is mounted [default: /sys/fs/bpf]
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub bpffs: Option<PathBuf>,
+}
+
+/// Watch a failing backend be ejected and come back
+///
+/// Needs root, and touches nothing but network namespaces of its own, which it removes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo shunt demo             live, with keys to break and heal a backend
+  sudo shunt demo --script    by itself, ends with a summary; exits 0 if every step was seen")]
+pub struct Demo {
+    /// Run by itself [default without a terminal]
+    #[arg(long)]
+    pub script: bool,
+}
+
+/// Help with the configuration file
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  shunt config example > shunt.toml")]
+pub enum Config {
+    /// Print a commented configuration to start from
+    #[command(after_help = "\
+Examples:
+  shunt config example > shunt.toml && shunt check -c shunt.toml")]
+    Example,
+}
+
+/// Show the version of this program, and of the daemon if one answers
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  shunt version
+  shunt version -o json | jq .abi")]
+pub struct Version {
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Plain,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plain {
+    /// For people
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// For people, in 100 columns
+    Table,
+    /// Everything, with exact numbers
+    Wide,
+    /// What the control API answers
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EventsFormat {
+    /// A line an event, for people
+    Table,
+    /// The events themselves, one JSON object a line
+    Jsonl,
+}
+
+#[cfg(test)]
+mod tests;

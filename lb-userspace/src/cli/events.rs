@@ -1,0 +1,94 @@
+//! `shunt events`.
+
+use super::{
+    args::{self, EventsFormat},
+    exit::{Exit, Failure},
+    out::{self, Reader},
+    palette::Palette,
+    render::EventLines,
+};
+use crate::control::{
+    client::{Client, EventsQuery},
+    model::{EventLine, Missed},
+};
+
+pub(super) async fn run(client: &Client, args: args::Events) -> Result<Exit, Failure> {
+    let asked = EventsQuery { since: args.since, follow: args.follow, service: args.service };
+    let mut view = match args.output {
+        EventsFormat::Table => {
+            let started = client.status(None).await?.started_unix_ms;
+            View::Table(EventLines::new(started, Palette::of_stdout()))
+        }
+        EventsFormat::Jsonl => View::Jsonl,
+    };
+    let mut lines = client.events(&asked).await?;
+    let mut gap = None;
+    while let Some(line) = lines.next().await? {
+        let parsed = serde_json::from_str(&line).ok();
+        gap = match parsed {
+            Some(EventLine::Missed(missed)) => Some(missed),
+            Some(EventLine::Event(_)) | None => None,
+        };
+        if let Some(text) = view.show(&line, parsed.as_ref())
+            && out::print(&text)? == Reader::Gone
+        {
+            return Ok(Exit::Done);
+        }
+    }
+    if asked.follow { Err(ended(gap)) } else { Ok(Exit::Done) }
+}
+
+/// Nobody stops to follow by himself: Ctrl-C does not come here.
+fn ended(gap: Option<Missed>) -> Failure {
+    match gap {
+        Some(Missed { missed, since, .. }) => {
+            Failure::message(Exit::Failed, format!("the events were read too slowly: {missed} are missing"))
+                .remedy(format!("go on where it broke off with `--since {since}`"))
+        }
+        None => Failure::message(Exit::Unreachable, "the daemon has stopped")
+            .remedy("forwarding goes on without it; its log says why it stopped"),
+    }
+}
+
+enum View {
+    Table(EventLines),
+    Jsonl,
+}
+
+impl View {
+    /// What to print of a line. In the table, a gap is a remark on stderr instead.
+    fn show(&mut self, line: &str, parsed: Option<&EventLine>) -> Option<String> {
+        match (self, parsed) {
+            (Self::Table(table), Some(EventLine::Event(event))) => Some(table.show(event)),
+            (Self::Table(_), Some(EventLine::Missed(Missed { missed, since, .. }))) => {
+                out::remark(format!("warning: {missed} events after number {since} are missing here"));
+                None
+            }
+            // A newer daemon's line is shown as it is.
+            (Self::Table(_), None) | (Self::Jsonl, _) => Some(format!("{line}\n")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{fixture, model::MissedKind};
+
+    #[test]
+    fn json_lines_are_passed_on_untouched() {
+        let event = EventLine::Event(Box::new(fixture::event(1, "web")));
+        for parsed in [Some(&event), None] {
+            assert_eq!(View::Jsonl.show("{\"x\": 1}", parsed).as_deref(), Some("{\"x\": 1}\n"));
+        }
+    }
+
+    #[test]
+    fn the_end_of_following_says_why() {
+        let gap = Missed { kind: MissedKind::Lagged, missed: 12, since: 40 };
+        let slow = ended(Some(gap));
+        assert_eq!(slow.exit, Exit::Failed);
+        assert!(slow.to_string().contains("--since 40"), "{slow}");
+        assert_eq!(ended(None).exit, Exit::Unreachable);
+    }
+}

@@ -1,0 +1,199 @@
+//! How the program ends: the exit codes, all of them, and the last words.
+
+use std::{
+    fmt,
+    process::{ExitCode, Termination},
+};
+
+use crate::control::{client::ClientError, socket::BindError};
+
+/// The exit codes. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    /// Something failed at run time.
+    Failed = 1,
+    /// The command line asks for what there is not.
+    Usage = 2,
+    /// The configuration is invalid.
+    Config = 3,
+    /// No daemon answers.
+    Unreachable = 4,
+    /// Refused, because traffic would suffer.
+    Refused = 5,
+    /// The host lacks something: a privilege, a kernel feature, an interface.
+    HostNotAble = 6,
+    /// Accepted, but not reached within the time given.
+    NotReached = 7,
+    /// `status --check`: some backend does not serve.
+    Degraded = 8,
+    /// `status --check`: a service has no backend that serves.
+    BelowFloor = 9,
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// Why a command did not do what it was asked for, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub error: anyhow::Error,
+    pub remedy: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into(), remedy: None }
+    }
+
+    /// With a message of its own.
+    pub fn message(exit: Exit, error: impl fmt::Display) -> Self {
+        Self::new(exit, anyhow::Error::msg(error.to_string()))
+    }
+
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// The lines for stderr, without the last line's end.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", chain(&self.error))?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "\nhelp: {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error and its causes. A cause that its effect already quotes is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    let mut last = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line.clone_from(&part);
+        } else if !last.contains(&part) {
+            line = format!("{line}: {part}");
+        }
+        last = part;
+    }
+    line
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Unreachable { .. } | ClientError::Silent(_) => Exit::Unreachable,
+            // The daemon found fault with what it was asked.
+            ClientError::Refused { status: 400..=499, .. } => Exit::Usage,
+            ClientError::Refused { .. }
+            | ClientError::Broken(_)
+            | ClientError::Garbled(_)
+            | ClientError::LongLine => Exit::Failed,
+        };
+        let remedy = error.remedy();
+        Self::new(exit, error).remedy(remedy)
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        let exit = match &error {
+            // A second daemon would work against the first.
+            BindError::InUse { .. } => Exit::Refused,
+            BindError::NotASocket(_) | BindError::TooLong(_) => Exit::Usage,
+            BindError::Io { .. } => Exit::HostNotAble,
+        };
+        let remedy = error.remedy();
+        Self::new(exit, error).remedy(remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+
+    use super::*;
+    use crate::control::model::Problem;
+
+    #[test]
+    fn the_numbers_are_promised() {
+        let promised = [
+            (Exit::Done, 0),
+            (Exit::Failed, 1),
+            (Exit::Usage, 2),
+            (Exit::Config, 3),
+            (Exit::Unreachable, 4),
+            (Exit::Refused, 5),
+            (Exit::HostNotAble, 6),
+            (Exit::NotReached, 7),
+            (Exit::Degraded, 8),
+            (Exit::BelowFloor, 9),
+        ];
+        for (exit, number) in promised {
+            assert_eq!(exit as u8, number, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn client_errors_have_their_codes() {
+        let refused = |status| ClientError::Refused {
+            status,
+            problem: Problem { error: "no".to_owned(), remedy: "ask well".to_owned() },
+        };
+        let unreachable = ClientError::Unreachable {
+            socket: "/run/none.sock".into(),
+            source: io::ErrorKind::ConnectionRefused.into(),
+        };
+        for (error, exit) in [
+            (unreachable, Exit::Unreachable),
+            (ClientError::Silent("/run/s".into()), Exit::Unreachable),
+            (refused(404), Exit::Usage),
+            (refused(503), Exit::Failed),
+            (ClientError::LongLine, Exit::Failed),
+        ] {
+            let text = error.to_string();
+            let failure = Failure::from(error);
+            assert_eq!(failure.exit, exit, "{text}");
+            assert!(failure.remedy.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn socket_errors_have_their_codes() {
+        let in_use = BindError::InUse { path: "/run/s".into(), pid: Some(7) };
+        let failure = Failure::from(in_use);
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.to_string().starts_with("error: /run/s is in use by process 7\nhelp: "), "{failure}");
+    }
+
+    #[test]
+    fn last_words_hold_the_chain_once() {
+        let error =
+            Err::<(), _>(io::Error::other("disk on fire")).context("cannot read it").expect_err("made");
+        let failure = Failure::from(error.context("cannot start"));
+        assert_eq!(failure.to_string(), "error: cannot start: cannot read it: disk on fire");
+        let failure = failure.remedy("use water");
+        assert_eq!(failure.to_string(), "error: cannot start: cannot read it: disk on fire\nhelp: use water");
+
+        let quoted = anyhow::Error::msg("disk on fire").context("cannot read: disk on fire");
+        assert_eq!(Failure::from(quoted).to_string(), "error: cannot read: disk on fire");
+    }
+}

@@ -1,0 +1,52 @@
+//! The daemon's log: lines on stderr, for the journal or a terminal.
+
+use std::{env, io};
+
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+use super::{
+    exit::{Exit, Failure},
+    palette::Palette,
+};
+
+pub const FILTER: &str = "SHUNT_LOG";
+
+/// Sets the log up for this process, once. `configured` is a filter such as
+/// `info`; the environment has the last word.
+pub fn init(configured: &str) -> Result<(), Failure> {
+    let filter = filter(env::var(FILTER).ok().as_deref(), configured)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(Palette::of_stderr().is_coloured())
+        .finish()
+        .try_init()
+        .map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+fn filter(asked: Option<&str>, configured: &str) -> Result<EnvFilter, Failure> {
+    let asked = asked.filter(|asked| !asked.is_empty()).unwrap_or(configured);
+    EnvFilter::try_new(asked).map_err(|error| {
+        Failure::message(Exit::Usage, format!("{FILTER}={asked}: {error}"))
+            .remedy("examples: SHUNT_LOG=debug, SHUNT_LOG=info,lb_userspace::probe=trace")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_has_the_last_word() {
+        for (asked, expected) in [(None, "warn"), (Some(""), "warn"), (Some("debug"), "debug")] {
+            assert_eq!(filter(asked, "warn").expect("valid").to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_wrong_filter_is_usage() {
+        let failure = filter(Some("shunt=loud"), "info").expect_err("no such level");
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.to_string().contains("SHUNT_LOG=shunt=loud"), "{failure}");
+    }
+}

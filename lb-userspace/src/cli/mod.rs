@@ -1,0 +1,74 @@
+//! The command line: parses, asks, prints, and answers with an exit code.
+//!
+//! What is asked for goes to stdout, everything else to stderr. A reader of
+//! stdout that goes away ends the program without complaint. Commands about a
+//! running daemon go through its control socket, as anybody else's questions do.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::runtime;
+
+use crate::control::client::Client;
+
+pub mod args;
+mod check;
+mod events;
+pub mod exit;
+pub mod logging;
+pub mod out;
+pub mod palette;
+pub mod render;
+mod status;
+mod version;
+pub mod wiring;
+
+use args::{Cli, Command};
+use exit::{Exit, Failure};
+use palette::Palette;
+
+/// The whole program.
+pub fn main() -> Exit {
+    let cli = Cli::parse();
+    dispatch(cli).unwrap_or_else(|failure| {
+        out::remark(&failure);
+        failure.exit
+    })
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let socket = cli.socket;
+    match cli.command {
+        Command::Run(run) => {
+            let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+            let runtime = runtime.context("cannot start the runtime")?;
+            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref()))
+        }
+        Command::Check(args) => check::run(&args),
+        Command::Status(args) => ask(async || status::run(&client(socket), &args).await),
+        Command::Events(args) => ask(async || events::run(&client(socket), args).await),
+        Command::Detach(args) => {
+            for removed in wiring::detach(&args)? {
+                out::print(&format!("removed {removed}\n"))?;
+            }
+            Ok(Exit::Done)
+        }
+        Command::Demo(args) => wiring::demo(args.script, Palette::of_stdout()),
+        Command::Config(args::Config::Example) => {
+            out::print(wiring::example())?;
+            Ok(Exit::Done)
+        }
+        Command::Version(args) => ask(async || version::run(&client(socket), &args).await),
+    }
+}
+
+/// Questions to a daemon need one thread.
+fn ask(question: impl AsyncFnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(question())
+}
+
+fn client(socket: Option<PathBuf>) -> Client {
+    Client::new(socket.unwrap_or_else(|| args::DEFAULT_SOCKET.into()))
+}

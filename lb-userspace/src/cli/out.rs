@@ -1,0 +1,58 @@
+//! Standard output. A reader that has gone away is no failure: it had what it wanted.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+
+use super::exit::Failure;
+
+/// Whether anybody still reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    Reading,
+    Gone,
+}
+
+/// Writes and flushes, so that whoever follows sees each line when it is made.
+pub fn print(text: &str) -> Result<Reader, Failure> {
+    Ok(write(&mut io::stdout().lock(), text.as_bytes()).context("cannot write to standard output")?)
+}
+
+fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
+    match to.write_all(bytes).and_then(|()| to.flush()) {
+        Ok(()) => Ok(Reader::Reading),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+/// A remark for the person, on stderr. There is nothing to do when it cannot be written.
+pub fn remark(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_from_a_failure() {
+        let mut whole = Vec::new();
+        assert_eq!(write(&mut whole, b"text\n").expect("memory"), Reader::Reading);
+        assert_eq!(whole, b"text\n");
+        assert_eq!(write(&mut Broken(io::ErrorKind::BrokenPipe), b"x").expect("gone"), Reader::Gone);
+        write(&mut Broken(io::ErrorKind::StorageFull), b"x").expect_err("a full disk is a failure");
+    }
+}

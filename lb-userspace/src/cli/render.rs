@@ -1,0 +1,166 @@
+//! What people see of the API's answers. One renderer serves `shunt status`, its
+//! live view and the demo, so that they never disagree.
+
+use lb_common::ABI_VERSION;
+use lb_core::{
+    snapshot::{BackendSnapshot, BreakerState, Effective, PendingWrite, ServiceSnapshot},
+    time::Instant,
+};
+
+use super::palette::{Paint, Palette};
+use crate::control::model::{Evidence, Status, XdpMode};
+
+mod columns;
+mod events;
+mod table;
+mod text;
+
+pub use events::EventLines;
+use text::{printable, span, wrap};
+
+/// The table stays within it while names and addresses are of common length.
+const WIDTH: usize = 100;
+
+/// Everything, with exact numbers, however wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wide(pub bool);
+
+/// Services, backends, and why each is in the state it is in.
+pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
+    let palette = *palette;
+    let mut lines = vec![daemon(status, palette), interfaces(status, palette)];
+    if status.snapshot.services.is_empty() {
+        lines.extend([String::new(), "no service is configured".to_owned()]);
+    }
+    for service in &status.snapshot.services {
+        lines.push(String::new());
+        lines.push(heading(status, service, wide, palette));
+        lines.extend(columns::table(status, service, wide, WIDTH, palette));
+        if wide.0 {
+            lines.extend(drops(status, &service.name));
+        }
+        for why in whys(status, service) {
+            lines.extend(wrap(&printable(&why), "  why ", WIDTH));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn daemon(status: &Status, palette: Palette) -> String {
+    let Status { version, abi, instance, pid, config_path, config_generation, .. } = status;
+    let mut rest = format!("  instance {instance}  pid {pid}  up {}", span(status.uptime_ms));
+    rest += &format!("  {config_path} (generation {config_generation})");
+    if *abi != ABI_VERSION {
+        rest += &format!("  map layout {abi}, this program's is {ABI_VERSION}");
+    }
+    palette.paint(Paint::Heading, &printable(&format!("shunt {version}"))) + &printable(&rest)
+}
+
+fn interfaces(status: &Status, palette: Palette) -> String {
+    let names: Vec<String> = status
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let paint = match interface.mode {
+                XdpMode::Native => Paint::Plain,
+                XdpMode::Generic => Paint::Warning,
+            };
+            palette.paint(paint, &printable(&format!("{} ({})", interface.name, interface.mode)))
+        })
+        .collect();
+    let names = if names.is_empty() { "no interface".to_owned() } else { names.join(", ") };
+    let mut line = format!("on {names}  events {}", status.events_seq);
+    if status.mirror_lost > 0 {
+        let lost = format!("response heads lost {}", status.mirror_lost);
+        line = format!("{line}  {}", palette.paint(Paint::Warning, &lost));
+    }
+    line
+}
+
+fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Palette) -> String {
+    let mut line = palette.paint(Paint::Heading, &printable(&service.name));
+    line += &format!("  {}", service.vip);
+    if wide.0 {
+        line += &format!("  id {}", service.id);
+    }
+    if let Some(forwarding) = status.forwarding.iter().find(|forwarding| forwarding.service == service.name) {
+        line += &format!("  {}  evidence {}", forwarding.mode, forwarding.evidence);
+    }
+    let all = service.backends.len();
+    let serving = service.backends.iter().filter(|backend| backend.effective == Effective::Serving).count();
+    let paint = match serving {
+        0 => Paint::Bad,
+        _ if serving < all => Paint::Warning,
+        _ => Paint::Good,
+    };
+    line += "  ";
+    line += &palette.paint(paint, &format!("{serving} of {all} serving"));
+    if service.panic {
+        line += "  ";
+        line += &palette.paint(Paint::Bad, "PANIC");
+    }
+    line
+}
+
+fn drops(status: &Status, service: &str) -> Option<String> {
+    let drops = status.drops.iter().find(|drops| drops.service == service)?;
+    let reasons: Vec<String> =
+        drops.reasons.iter().map(|(reason, count)| printable(&format!("{reason} {count}"))).collect();
+    (!reasons.is_empty()).then(|| format!("  dropped  {}", reasons.join("  ")))
+}
+
+/// What a person would ask about next, answered: first of the service, then backend by backend.
+fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
+    let now = status.snapshot.t_ms;
+    let mut about = Vec::new();
+    if service.panic {
+        about.push("no backend serves, so all that are not disabled or down are used".to_owned());
+    }
+    if let Some(pending) = &service.pending {
+        about.push(unwritten(pending, now));
+    }
+    let forwarding = status.forwarding.iter().find(|forwarding| forwarding.service == service.name);
+    match forwarding.map(|forwarding| forwarding.evidence) {
+        Some(Evidence::Opaque) => about.push(
+            "its responses cannot be read (TLS, HTTP/2 or no HTTP): errors in them go unseen".to_owned(),
+        ),
+        Some(Evidence::None) => {
+            about.push("its responses are not looked at (evidence is off): only probes decide".to_owned());
+        }
+        Some(Evidence::Inline) | None => {}
+    }
+    let of_service = about.into_iter().map(|what| format!("{}: {what}", service.name));
+    let of_backends = service.backends.iter().filter_map(|backend| why(backend, now));
+    of_service.chain(of_backends).collect()
+}
+
+fn unwritten(pending: &PendingWrite, now: Instant) -> String {
+    let times = if pending.attempts == 1 { "once".to_owned() } else { format!("{} times", pending.attempts) };
+    format!(
+        "its map writes failed {times} and are not in force, next try in {}: {}",
+        span((pending.next_try_ms - now).0),
+        pending.error
+    )
+}
+
+fn why(backend: &BackendSnapshot, now: Instant) -> Option<String> {
+    let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
+    if let (BreakerState::Open, Some(until)) = (backend.breaker, backend.until_ms) {
+        let left = (until - now).0;
+        parts.push(if left == 0 {
+            format!("ejection {} is over, it waits for the next sweep", backend.ejection)
+        } else {
+            format!("ejection {}, {} left", backend.ejection, span(left))
+        });
+    }
+    if backend.responses.lost > 0 {
+        parts.push(format!(
+            "{} of its response heads were lost and count for nothing",
+            backend.responses.lost
+        ));
+    }
+    (!parts.is_empty()).then(|| format!("{}: {}", backend.name, parts.join("; ")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! The columns of the status table: what stands in each, and in which colour.
+
+use lb_core::snapshot::{
+    BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot,
+};
+
+use super::{
+    Wide,
+    table::{
+        self, Cell,
+        Side::{self, Left, Right},
+    },
+    text::{exact_share, share, short},
+};
+use crate::{
+    cli::palette::{Paint, Palette},
+    control::model::{Counters, Status},
+};
+
+pub(super) fn table(
+    status: &Status,
+    service: &ServiceSnapshot,
+    wide: Wide,
+    width: usize,
+    palette: Palette,
+) -> Vec<String> {
+    let (columns, limit) = if wide.0 { (WIDE, None) } else { (NARROW, Some(width)) };
+    let rows = service.backends.iter().map(|backend| {
+        let row = Row::new(status, service, backend);
+        columns.iter().map(|column| (column.cell)(&row)).collect()
+    });
+    let heads: Vec<_> = columns.iter().map(|column| (column.title, column.side)).collect();
+    table::lines(&heads, &rows.collect::<Vec<_>>(), limit, palette)
+}
+
+struct Row<'a> {
+    backend: &'a BackendSnapshot,
+    /// `None`: the dataplane did not say.
+    counters: Option<&'a Counters>,
+}
+
+impl<'a> Row<'a> {
+    fn new(status: &'a Status, service: &ServiceSnapshot, backend: &'a BackendSnapshot) -> Self {
+        let counters = status
+            .traffic
+            .iter()
+            .find(|traffic| traffic.service == service.name && traffic.backend == backend.name)
+            .map(|traffic| &traffic.counters);
+        Self { backend, counters }
+    }
+
+    fn count(&self, number: fn(&Counters) -> u64, text: fn(u64) -> String) -> Cell {
+        self.counters.map_or_else(|| Cell::plain("-"), |counters| Cell::plain(text(number(counters))))
+    }
+}
+
+struct Column {
+    title: &'static str,
+    side: Side,
+    cell: fn(&Row<'_>) -> Cell,
+}
+
+const fn left(title: &'static str, cell: fn(&Row<'_>) -> Cell) -> Column {
+    Column { title, side: Left, cell }
+}
+
+const fn right(title: &'static str, cell: fn(&Row<'_>) -> Cell) -> Column {
+    Column { title, side: Right, cell }
+}
+
+const NARROW: &[Column] = &[
+    left("NAME", |row| Cell::plain(&row.backend.name)),
+    left("ADDRESS", |row| Cell::plain(row.backend.address.to_string())),
+    left("STATE", state),
+    left("OPERATOR", operator),
+    left("PROBE", probe),
+    left("BREAKER", breaker),
+    right("SHARE", |row| Cell::plain(share(row.backend.share))),
+    right("CONNS", |row| row.count(|counters| counters.connections, short)),
+    right("2xx", |row| Cell::plain(short(row.backend.responses.s2xx))),
+    right("3xx", |row| Cell::plain(short(row.backend.responses.s3xx))),
+    right("4xx", |row| Cell::plain(short(row.backend.responses.s4xx))),
+    right("5xx", |row| alarming(row.backend.responses.s5xx, short)),
+    left("LAST-PROBE", last_probe),
+];
+
+const WIDE: &[Column] = &[
+    left("NAME", |row| Cell::plain(&row.backend.name)),
+    right("ID", |row| exact(row.backend.id.0.into())),
+    right("GEN", |row| exact(row.backend.generation.0.into())),
+    left("ADDRESS", |row| Cell::plain(row.backend.address.to_string())),
+    right("WEIGHT", |row| exact(row.backend.weight.into())),
+    left("STATE", state),
+    left("OPERATOR", operator),
+    left("PROBE", probe),
+    left("BREAKER", breaker),
+    right("EJECTION", |row| exact(row.backend.ejection.into())),
+    right("RUN-5xx", |row| exact(row.backend.run_5xx.into())),
+    right("SHARE", |row| Cell::plain(exact_share(row.backend.share))),
+    right("CONNS", |row| row.count(|counters| counters.connections, as_is)),
+    right("TRIALS", |row| row.count(|counters| counters.trials, as_is)),
+    right("ESTABLISHED", |row| row.count(|counters| counters.established, as_is)),
+    right("1xx", |row| exact(row.backend.responses.s1xx)),
+    right("2xx", |row| exact(row.backend.responses.s2xx)),
+    right("3xx", |row| exact(row.backend.responses.s3xx)),
+    right("4xx", |row| exact(row.backend.responses.s4xx)),
+    right("5xx", |row| alarming(row.backend.responses.s5xx, as_is)),
+    right("OPAQUE", |row| row.count(|counters| counters.opaque, as_is)),
+    right("PIPELINED", |row| row.count(|counters| counters.pipelined, as_is)),
+    right("HEADS", |row| row.count(|counters| counters.heads, as_is)),
+    right("LOST", |row| alarming(row.backend.responses.lost, as_is)),
+    right("PKTS-TO", |row| row.count(|counters| counters.packets_to, as_is)),
+    right("BYTES-TO", |row| row.count(|counters| counters.bytes_to, as_is)),
+    right("PKTS-FROM", |row| row.count(|counters| counters.packets_from, as_is)),
+    right("BYTES-FROM", |row| row.count(|counters| counters.bytes_from, as_is)),
+    left("LAST-PROBE", last_probe),
+];
+
+fn exact(number: u64) -> Cell {
+    Cell::plain(as_is(number))
+}
+
+fn as_is(number: u64) -> String {
+    number.to_string()
+}
+
+/// A number that should be 0.
+fn alarming(number: u64, text: fn(u64) -> String) -> Cell {
+    Cell::painted(text(number), if number == 0 { Paint::Plain } else { Paint::Warning })
+}
+
+fn state(row: &Row<'_>) -> Cell {
+    let state = row.backend.effective;
+    let paint = match state {
+        Effective::Serving => Paint::Good,
+        Effective::Trial | Effective::Draining => Paint::Warning,
+        Effective::Ejected | Effective::Down => Paint::Bad,
+        Effective::Disabled => Paint::Faint,
+    };
+    Cell::painted(state.to_string(), paint)
+}
+
+fn operator(row: &Row<'_>) -> Cell {
+    let operator = row.backend.operator;
+    let paint = match operator {
+        OperatorState::Enabled => Paint::Plain,
+        OperatorState::Draining => Paint::Warning,
+        OperatorState::Disabled => Paint::Faint,
+    };
+    Cell::painted(operator.to_string(), paint)
+}
+
+fn probe(row: &Row<'_>) -> Cell {
+    let probe = row.backend.probe;
+    let paint = match probe {
+        ProbeState::None | ProbeState::Up => Paint::Plain,
+        ProbeState::Unknown => Paint::Warning,
+        ProbeState::Down => Paint::Bad,
+    };
+    Cell::painted(probe.to_string(), paint)
+}
+
+fn breaker(row: &Row<'_>) -> Cell {
+    let breaker = row.backend.breaker;
+    let paint = match breaker {
+        BreakerState::Closed => Paint::Plain,
+        BreakerState::HalfOpen => Paint::Warning,
+        BreakerState::Open => Paint::Bad,
+    };
+    Cell::painted(breaker.to_string(), paint)
+}
+
+fn last_probe(row: &Row<'_>) -> Cell {
+    Cell::plain(row.backend.last_probe.as_deref().unwrap_or("-"))
+}

@@ -1,0 +1,172 @@
+use lb_core::snapshot::ProbeState;
+
+use super::*;
+use crate::control::fixture;
+
+fn plain(state: &Status, wide: bool) -> String {
+    status(state, Wide(wide), &Palette::PLAIN)
+}
+
+/// The lines of one service, without its heading and the table's head.
+fn service(state: &Status, name: &str) -> String {
+    let text = plain(state, false);
+    let block = text.split("\n\n").find(|block| block.starts_with(name)).expect("the service is shown");
+    block.lines().skip(2).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn every_state_at_a_glance() {
+    assert_eq!(
+        plain(&fixture::status(), false),
+        "\
+shunt 0.1.0  instance default  pid 4711  up 1 h 02 m  /etc/shunt/shunt.toml (generation 2)
+on eth0 (native)  events 17  response heads lost 2
+
+web  203.0.113.10:80  nat  evidence inline  1 of 4 serving
+  NAME  ADDRESS        STATE   OPERATOR PROBE BREAKER   SHARE CONNS   2xx 3xx 4xx 5xx LAST-PROBE
+  web-1 10.0.0.11:8080 serving enabled  up    closed     100% 12.3k 12.3k   0   7   0 pass
+  web-2 10.0.0.12:8080 ejected enabled  up    open         0%    63    58   0   0   5 pass
+  web-3 10.0.0.13:8080 trial   enabled  up    half-open    0%    41     0   0   0   0 pass
+  web-4 10.0.0.14:8080 down    enabled  down  closed       0%     -     0   0   0   0 connection re…
+  why web-2: 3 failures in a row (consecutive_5xx), last 500 502 500, while the probe says up;
+      ejection 2, 18.3 s left
+  why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left
+  why web-4: 3 probes in a row failed, the last: connection refused
+
+api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
+  NAME   ADDRESS         STATE    OPERATOR  PROBE  BREAKER SHARE CONNS 2xx 3xx 4xx 5xx  LAST-PROBE
+  api-1  10.0.1.11:9000  serving  enabled   up     closed   100%   164  80   0   0  84  pass
+  why api-1: kept by the floor: min_serving = 1, and an ejection would leave 0 (consecutive_5xx); 2
+      of its response heads were lost and count for nothing
+"
+    );
+}
+
+#[test]
+fn wide_leaves_nothing_out() {
+    let text = plain(&fixture::status(), true);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[3], "web  203.0.113.10:80  id 0  nat  evidence inline  1 of 4 serving");
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        words(lines[4]),
+        "NAME ID GEN ADDRESS WEIGHT STATE OPERATOR PROBE BREAKER EJECTION RUN-5xx SHARE CONNS TRIALS \
+         ESTABLISHED 1xx 2xx 3xx 4xx 5xx OPAQUE PIPELINED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM \
+         LAST-PROBE"
+    );
+    assert_eq!(
+        words(lines[5]),
+        "web-1 1 1 10.0.0.11:8080 100 serving enabled up closed 0 0 100.00% 12352 0 12352 0 12345 0 7 0 0 0 \
+         0 0 61760 4940800 49408 12352000 pass"
+    );
+    assert_eq!(lines[9], "  dropped  neighbour 1  no_flow 4");
+}
+
+#[test]
+fn a_write_that_failed_is_told() {
+    let mut state = fixture::status();
+    state.snapshot.services[1].pending = Some(fixture::pending());
+    assert!(
+        service(&state, "api").contains(
+            "\
+  why api: its map writes failed 3 times and are not in force, next try in 0.7 s: TABLES[0]: no
+      space left on device
+"
+        ),
+        "{}",
+        service(&state, "api")
+    );
+}
+
+#[test]
+fn an_ejection_whose_time_is_over_waits_for_the_sweep() {
+    let mut state = fixture::status();
+    state.snapshot.t_ms = Instant(3_741_700);
+    let text = service(&state, "web");
+    assert!(text.contains("      ejection 2 is over, it waits for the next sweep\n"), "{text}");
+}
+
+#[test]
+fn a_service_with_nobody_left_says_what_it_does() {
+    let mut state = fixture::status();
+    state.only("api");
+    let api = &mut state.snapshot.services[0];
+    api.panic = true;
+    fixture::eject(&mut api.backends[0]);
+    api.backends[0].effective = Effective::Ejected;
+    let text = plain(&state, false);
+    assert!(text.contains("evidence inline  0 of 1 serving  PANIC\n"), "{text}");
+    assert!(text.contains("  why api: no backend serves, so all that are not disabled or down are used\n"));
+}
+
+#[test]
+fn evidence_that_is_missing_is_told() {
+    for (evidence, sentence) in [
+        (Evidence::Opaque, "  why api: its responses cannot be read (TLS, HTTP/2 or no HTTP)"),
+        (Evidence::None, "  why api: its responses are not looked at (evidence is off)"),
+    ] {
+        let mut state = fixture::status();
+        state.forwarding[1].evidence = evidence;
+        let text = service(&state, "api");
+        assert!(text.contains(sentence), "{text}");
+    }
+}
+
+#[test]
+fn nothing_to_say_is_said_in_no_lines() {
+    let mut state = fixture::status();
+    state.only("api");
+    let api_1 = &mut state.snapshot.services[0].backends[0];
+    (api_1.reason, api_1.probe, api_1.last_probe) = (None, ProbeState::None, None);
+    api_1.responses.lost = 0;
+    state.mirror_lost = 0;
+    state.interfaces.clear();
+    assert_eq!(
+        plain(&state, false),
+        "\
+shunt 0.1.0  instance default  pid 4711  up 1 h 02 m  /etc/shunt/shunt.toml (generation 2)
+on no interface  events 17
+
+api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
+  NAME   ADDRESS         STATE    OPERATOR  PROBE  BREAKER SHARE CONNS 2xx 3xx 4xx 5xx  LAST-PROBE
+  api-1  10.0.1.11:9000  serving  enabled   none   closed   100%   164  80   0   0  84  -
+"
+    );
+    state.only("nothing");
+    assert!(plain(&state, false).ends_with("\n\nno service is configured\n"));
+}
+
+#[test]
+fn colours_change_no_letter() {
+    let state = fixture::status();
+    for wide in [false, true] {
+        let coloured = status(&state, Wide(wide), &Palette::COLOURED);
+        assert!(coloured.contains("\x1b[31mejected\x1b[0m"), "{coloured}");
+        let mut stripped = String::new();
+        let mut pieces = coloured.split("\x1b[");
+        stripped += pieces.next().expect("split yields one piece at least");
+        for piece in pieces {
+            stripped += piece.split_once('m').expect("only colours are set").1;
+        }
+        assert_eq!(stripped, plain(&state, wide));
+    }
+}
+
+#[test]
+fn a_backend_cannot_steer_the_terminal() {
+    let mut state = fixture::status();
+    let web_1 = &mut state.snapshot.services[0].backends[0];
+    web_1.last_probe = Some("\x1b[2J".to_owned());
+    web_1.reason = Some("a\nb\x07".to_owned());
+    let text = plain(&state, true);
+    assert!(!text.contains(['\x1b', '\x07']), "{text}");
+    assert!(text.contains("why web-1: a\\nb\\u{7}\n"), "{text}");
+}
+
+#[test]
+fn a_hundred_columns_are_enough() {
+    let text = plain(&fixture::status(), false);
+    for line in text.lines() {
+        assert!(text::width(line) <= WIDTH, "{line}");
+    }
+}

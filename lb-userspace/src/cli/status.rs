@@ -1,0 +1,153 @@
+//! `shunt status`.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use anyhow::Context;
+use lb_core::snapshot::Effective;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
+
+use super::{
+    args::{self, StatusFormat},
+    exit::{Exit, Failure},
+    out::{self, Reader},
+    palette::{Paint, Palette},
+    render::{self, Wide},
+};
+use crate::control::{
+    client::{Client, ClientError},
+    model::Status,
+};
+
+const REDRAW: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(client: &Client, args: &args::Status) -> Result<Exit, Failure> {
+    let palette = Palette::of_stdout();
+    if args.watch {
+        return watch(client, args, palette).await;
+    }
+    let json = client.status_json(args.service.as_deref()).await?;
+    let parsed = || serde_json::from_slice(&json).map_err(ClientError::Garbled);
+    let text = match wide(args.output) {
+        Some(wide) => render::status(&parsed()?, wide, &palette),
+        None => format!("{}\n", String::from_utf8_lossy(&json)),
+    };
+    let exit = if args.check { health(&parsed()?) } else { Exit::Done };
+    out::print(&text)?;
+    Ok(exit)
+}
+
+/// `None`: not for people.
+fn wide(format: StatusFormat) -> Option<Wide> {
+    match format {
+        StatusFormat::Table => Some(Wide(false)),
+        StatusFormat::Wide => Some(Wide(true)),
+        StatusFormat::Json => None,
+    }
+}
+
+/// What `--check` exits with: the worst of all services.
+fn health(status: &Status) -> Exit {
+    let mut worst = Exit::Done;
+    for service in &status.snapshot.services {
+        let serving =
+            service.backends.iter().filter(|backend| backend.effective == Effective::Serving).count();
+        if serving == 0 {
+            return Exit::BelowFloor;
+        }
+        if serving < service.backends.len() {
+            worst = Exit::Degraded;
+        }
+    }
+    worst
+}
+
+/// Goes on when the daemon is away: that is worth watching too.
+async fn watch(client: &Client, args: &args::Status, palette: Palette) -> Result<Exit, Failure> {
+    let Some(wide) = wide(args.output).filter(|_| io::stdout().is_terminal()) else {
+        return Err(Failure::message(Exit::Usage, "--watch draws on a terminal, for people")
+            .remedy("without a terminal, or for JSON, follow `shunt events -f -o jsonl`"));
+    };
+    // A wrong name of a service or a missing daemon is told at once, before the screen is taken.
+    let mut text = render::status(&client.status(args.service.as_deref()).await?, wide, &palette);
+    // One listener all along: a Ctrl-C while the daemon is slow to answer counts too.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let screen = Screen::take()?;
+    loop {
+        if out::print(&frame(&text))? == Reader::Gone {
+            return Ok(Exit::Done);
+        }
+        let next = async {
+            time::sleep(REDRAW).await;
+            client.status(args.service.as_deref()).await
+        };
+        text = tokio::select! {
+            answer = next => match answer {
+                Ok(status) => render::status(&status, wide, &palette),
+                Err(error) => palette.paint(Paint::Bad, &Failure::from(error).to_string()) + "\n",
+            },
+            _ = interrupt.recv() => break,
+        };
+    }
+    // The last state stays on the screen that the person came from.
+    drop(screen);
+    out::print(&text)?;
+    Ok(Exit::Done)
+}
+
+/// Over the last frame, without a flicker: each line clears what stood behind it, the end clears the rest.
+fn frame(text: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("\x1b[H{lines}\x1b[J")
+}
+
+/// The terminal's other screen, without a cursor; given back when dropped.
+struct Screen;
+
+impl Screen {
+    fn take() -> Result<Self, Failure> {
+        out::print("\x1b[?1049h\x1b[?25l")?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A terminal that takes nothing any more needs nothing given back.
+        let _ = out::print("\x1b[?25h\x1b[?1049l");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::fixture;
+
+    #[test]
+    fn health_is_that_of_the_worst_service() {
+        let mut status = fixture::status();
+        assert_eq!(health(&status), Exit::Degraded);
+
+        status.snapshot.services[1].backends[0].effective = Effective::Ejected;
+        assert_eq!(health(&status), Exit::BelowFloor);
+
+        for backend in status.snapshot.services.iter_mut().flat_map(|service| &mut service.backends) {
+            backend.effective = Effective::Serving;
+        }
+        assert_eq!(health(&status), Exit::Done);
+
+        // A trial is not yet service.
+        status.snapshot.services[0].backends[2].effective = Effective::Trial;
+        assert_eq!(health(&status), Exit::Degraded);
+    }
+
+    #[test]
+    fn frames_clear_what_was_longer_before() {
+        assert_eq!(frame("a\nb\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    }
+}

@@ -1,0 +1,108 @@
+//! Where the command line meets the rest of the program.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    args,
+    check::Checked,
+    exit::{Exit, Failure},
+    logging,
+    palette::Palette,
+};
+use crate::{
+    config::{self, LoadError},
+    daemon,
+    dataplane::bpf::{self, DetachError},
+};
+
+const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+const DEFAULT_INSTANCE: &str = "default";
+
+/// Runs until a signal. `socket` overrides the one of the configuration.
+pub async fn run_daemon(config: &Path, socket: Option<&Path>) -> Result<Exit, Failure> {
+    let file = load(config, Palette::of_stderr())?;
+    logging::init(&file.log.to_string())?;
+    let options =
+        daemon::Options { file, config_path: config.to_owned(), socket: socket.map(Path::to_owned) };
+    daemon::run(options).await.map_err(|error| {
+        let exit = if error.is_the_hosts() { Exit::HostNotAble } else { Exit::Failed };
+        let remedy = error.remedy();
+        let failure = Failure::new(exit, error);
+        match remedy {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
+        }
+    })?;
+    Ok(Exit::Done)
+}
+
+fn load(config: &Path, palette: Palette) -> Result<config::File, Failure> {
+    config::load(config).map_err(|error| match error {
+        LoadError::Invalid(diagnostics) => Failure::message(
+            Exit::Config,
+            format!("{} is invalid\n\n{}", config.display(), diagnostics.render(palette.is_coloured())),
+        ),
+        LoadError::Io { .. } => unreadable(error),
+    })
+}
+
+fn unreadable(error: LoadError) -> Failure {
+    Failure::new(Exit::Config, error).remedy("name another file with `-c`; `shunt config example` prints one")
+}
+
+/// Reads and checks a configuration. An error: it could not be read.
+pub fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
+    match config::load(config) {
+        Ok(file) => {
+            let services = &file.core.services;
+            Ok(Checked::Valid {
+                services: services.len(),
+                backends: services.iter().map(|service| service.backends.len()).sum(),
+            })
+        }
+        Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid {
+            rendered: diagnostics.render(palette.is_coloured()),
+            problems: serde_json::to_value(&diagnostics)
+                .map_err(|error| Failure::new(Exit::Failed, error))?,
+        }),
+        Err(error @ LoadError::Io { .. }) => Err(unreadable(error)),
+    }
+}
+
+/// Removes what is pinned; says what that was.
+pub fn detach(args: &args::Detach) -> Result<Vec<String>, Failure> {
+    let (bpffs, instance) = match &args.config {
+        Some(path) => {
+            let file = load(path, Palette::of_stderr())?;
+            (file.bpffs, file.instance)
+        }
+        None => (
+            args.bpffs.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_BPFFS)),
+            args.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
+        ),
+    };
+    let detached = bpf::detach(&bpffs, &instance).map_err(|error| match error {
+        DetachError::Running(_) => {
+            Failure::new(Exit::Refused, error).remedy("stop it first; it leaves forwarding in place")
+        }
+        DetachError::Io { .. } => Failure::new(Exit::Failed, error),
+    })?;
+    if detached == bpf::Detached::default() {
+        return Ok(vec![format!("instance {instance}: nothing is attached")]);
+    }
+    Ok(vec![format!(
+        "instance {instance}: detached from {} interface(s), removed {} maps",
+        detached.links, detached.maps
+    )])
+}
+
+/// The demo. Prints for itself. `script`: without a person.
+pub fn demo(script: bool, palette: Palette) -> Result<Exit, Failure> {
+    let _ = (script, palette);
+    Err(Failure::message(Exit::Failed, "demo: not wired"))
+}
+
+/// The commented configuration.
+pub fn example() -> &'static str {
+    config::EXAMPLE
+}

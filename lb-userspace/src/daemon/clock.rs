@@ -1,0 +1,34 @@
+//! The engine's clock: milliseconds since the daemon's start. The only place that reads one.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lb_core::time::Instant;
+use tokio::time;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    origin: time::Instant,
+    started_unix_ms: u64,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub(super) fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { origin: time::Instant::now(), started_unix_ms: since_epoch.as_millis() as u64 }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        Instant(self.origin.elapsed().as_millis() as u64)
+    }
+
+    /// Wakes at a moment of the engine.
+    pub(super) async fn sleep_until(&self, at: Instant) {
+        time::sleep_until(self.origin + Duration::from_millis(at.0)).await;
+    }
+
+    /// Unix time of moment 0.
+    pub(super) fn started_unix_ms(&self) -> u64 {
+        self.started_unix_ms
+    }
+}

@@ -1,0 +1,168 @@
+//! Putting together what `status` tells.
+
+use std::{collections::BTreeMap, path::Path};
+
+use lb_common::{ABI_VERSION, abi::BackendCounters, reason::Reason};
+use lb_core::{
+    config::Config,
+    io::{BackendId, ServiceId},
+    snapshot::{ServiceSnapshot, Snapshot},
+};
+
+use super::clock::Clock;
+use crate::{
+    config::File,
+    control::model::{
+        BackendTraffic, Evidence, Forwarding, Interface, Mode, Program, ProgramMap, Reactions, ServiceDrops,
+        Status, XdpMode,
+    },
+    dataplane::{Counters, bpf},
+};
+
+/// What the loop knows besides the engine's state.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    instance: String,
+    config_path: String,
+    interfaces: Vec<Interface>,
+    program: Program,
+    /// Services that mirror response heads.
+    evidence: BTreeMap<String, bool>,
+    reactions: Option<Reactions>,
+}
+
+impl Facts {
+    pub(super) fn new(
+        file: &File,
+        config_path: &Path,
+        attached: &[bpf::Attached],
+        shape: bpf::Shape,
+    ) -> Self {
+        let interfaces = attached
+            .iter()
+            .map(|attached| Interface {
+                name: attached.interface.clone(),
+                mode: match attached.mode {
+                    bpf::Mode::Native => XdpMode::Native,
+                    bpf::Mode::Generic => XdpMode::Generic,
+                },
+            })
+            .collect();
+        let maps = shape
+            .maps
+            .into_iter()
+            .map(|(name, entries, bytes)| ProgramMap { name, entries, bytes })
+            .collect();
+        let mut facts = Self {
+            instance: file.instance.clone(),
+            config_path: config_path.display().to_string(),
+            interfaces,
+            program: Program { verified_instructions: shape.verified_instructions, maps },
+            evidence: BTreeMap::new(),
+            reactions: None,
+        };
+        facts.configured(&file.core);
+        facts
+    }
+
+    pub(super) fn configured(&mut self, config: &Config) {
+        self.evidence =
+            config.services.iter().map(|service| (service.name.clone(), service.evidence)).collect();
+    }
+
+    /// An ejection took this long, from the response that decided it.
+    pub(super) fn reacted(&mut self, to_first_write_ns: u64, to_swap_ns: u64) {
+        let (first, swap) = (to_first_write_ns / 1000, to_swap_ns / 1000);
+        let before = self.reactions.unwrap_or_default();
+        self.reactions = Some(Reactions {
+            count: before.count + 1,
+            last_first_write_us: first,
+            last_swap_us: swap,
+            worst_first_write_us: before.worst_first_write_us.max(first),
+            worst_swap_us: before.worst_swap_us.max(swap),
+        });
+    }
+
+    pub(super) fn status(
+        &self,
+        snapshot: Snapshot,
+        counters: &Counters,
+        clock: &Clock,
+        events_seq: u64,
+    ) -> Status {
+        let by_id: BTreeMap<BackendId, BackendCounters> = counters.backends.iter().copied().collect();
+        let of = |id: &BackendId| by_id.get(id).copied().unwrap_or_default();
+        let traffic = snapshot
+            .services
+            .iter()
+            .flat_map(|service| {
+                service.backends.iter().map(|backend| BackendTraffic {
+                    service: service.name.clone(),
+                    backend: backend.name.clone(),
+                    counters: of(&backend.id).into(),
+                })
+            })
+            .collect();
+        let forwarding = snapshot
+            .services
+            .iter()
+            .map(|service| Forwarding {
+                service: service.name.clone(),
+                mode: Mode::Nat,
+                evidence: self.evidence_of(service, of),
+            })
+            .collect();
+        let drops = snapshot
+            .services
+            .iter()
+            .filter_map(|service| drops(service.id, &service.name, counters))
+            .collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            instance: self.instance.clone(),
+            pid: std::process::id(),
+            started_unix_ms: clock.started_unix_ms(),
+            uptime_ms: clock.now().0,
+            config_path: self.config_path.clone(),
+            config_generation: snapshot.config_generation,
+            interfaces: self.interfaces.clone(),
+            program: self.program.clone(),
+            reactions: self.reactions,
+            forwarding,
+            events_seq,
+            traffic,
+            drops,
+            mirror_lost: counters.backends.iter().map(|(_, counters)| counters.heads_lost).sum(),
+            snapshot,
+        }
+    }
+
+    /// What can be seen of a service's responses.
+    fn evidence_of(
+        &self,
+        service: &ServiceSnapshot,
+        counters: impl Fn(&BackendId) -> BackendCounters,
+    ) -> Evidence {
+        if !self.evidence.get(&service.name).copied().unwrap_or(false) {
+            return Evidence::None;
+        }
+        let mut total = BackendCounters::default();
+        for backend in &service.backends {
+            let counters = counters(&backend.id);
+            total.heads += counters.heads;
+            total.opaque += counters.opaque;
+        }
+        if total.heads == 0 && total.opaque > 0 { Evidence::Opaque } else { Evidence::Inline }
+    }
+}
+
+fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops> {
+    let mut counts = [0; Reason::COUNT];
+    for (service, reason, count) in &counters.drops {
+        if *service == id {
+            counts[*reason as usize] = *count;
+        }
+    }
+    counts.iter().any(|count| *count > 0).then(|| ServiceDrops::new(name, &counts))
+}

@@ -1,0 +1,52 @@
+//! Many probes at a time.
+
+use std::sync::Arc;
+
+use lb_core::io::{Input, ProbeRequest};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+
+/// Runs probes in tasks of its own and sends each result as [`Input::Probe`].
+///
+/// At most [`Prober::LIMIT`] are under way. The rest wait, and their timeouts
+/// begin only when they are sent: being late for lack of descriptors is our
+/// overload, not a backend's failure.
+#[derive(Debug)]
+pub struct Prober {
+    permits: Arc<Semaphore>,
+    results: mpsc::Sender<Input>,
+    tasks: JoinSet<()>,
+}
+
+impl Prober {
+    /// A quarter of the descriptors that a process commonly may open (1024), which leaves
+    /// the others to the control socket, the maps and the links. When every backend
+    /// hangs until a timeout of 1 s, these are still 256 probes per second.
+    pub const LIMIT: usize = 256;
+
+    /// `results` may be of any depth: a full channel holds back results, not probes.
+    pub fn new(results: mpsc::Sender<Input>) -> Self {
+        Self::with_limit(results, Self::LIMIT)
+    }
+
+    pub fn with_limit(results: mpsc::Sender<Input>, limit: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(limit)), results, tasks: JoinSet::new() }
+    }
+
+    /// Begins a probe. Answered by one [`Input::Probe`], unless the receiver is gone.
+    /// Must be called within a tokio runtime.
+    pub fn start(&mut self, request: ProbeRequest) {
+        while self.tasks.try_join_next().is_some() {}
+        let (permits, results) = (Arc::clone(&self.permits), self.results.clone());
+        self.tasks.spawn(async move {
+            let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+            let result = super::run(&request).await;
+            drop(permit);
+            let input = Input::Probe { backend: request.backend, generation: request.generation, result };
+            // Nobody listens any more: the daemon is stopping.
+            let _ = results.send(input).await;
+        });
+    }
+}
