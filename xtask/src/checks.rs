@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Packages whose tests need nothing but a CPU.
-const PURE: &[&str] = &["lb-common", "lb-core", "lb-userspace", "xtask"];
+const PURE: &[&str] = &["lb-common", "lb-core", "lb-ebpf", "lb-userspace", "xtask"];
 /// The file that skipped tests are written to.
 const SKIPS: &str = "SHUNT_SKIPS";
 
