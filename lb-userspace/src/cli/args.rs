@@ -39,6 +39,9 @@ pub enum Command {
     Events(Events),
     Detach(Detach),
     Demo(Demo),
+    /// A backend of the demo, in a namespace of its own
+    #[command(hide = true)]
+    DemoBackend(crate::lab::backend::Args),
     #[command(subcommand)]
     Config(Config),
     Version(Version),

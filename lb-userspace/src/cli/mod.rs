@@ -24,6 +24,7 @@ mod status;
 mod version;
 pub mod wiring;
 
+use crate::lab;
 use args::{Cli, Command};
 use exit::{Exit, Failure};
 use palette::Palette;
@@ -49,12 +50,14 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => ask(async || status::run(&client(socket), &args).await),
         Command::Events(args) => ask(async || events::run(&client(socket), args).await),
         Command::Detach(args) => {
-            for removed in wiring::detach(&args)? {
-                out::print(&format!("removed {removed}\n"))?;
-            }
+            out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)
         }
         Command::Demo(args) => wiring::demo(args.script, Palette::of_stdout()),
+        Command::DemoBackend(args) => ask(async || {
+            lab::backend::main(args).await?;
+            Ok(Exit::Done)
+        }),
         Command::Config(args::Config::Example) => {
             out::print(wiring::example())?;
             Ok(Exit::Done)

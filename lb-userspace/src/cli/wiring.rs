@@ -70,7 +70,7 @@ pub fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
 }
 
 /// Removes what is pinned; says what that was.
-pub fn detach(args: &args::Detach) -> Result<Vec<String>, Failure> {
+pub fn detach(args: &args::Detach) -> Result<String, Failure> {
     let (bpffs, instance) = match &args.config {
         Some(path) => {
             let file = load(path, Palette::of_stderr())?;
@@ -88,12 +88,14 @@ pub fn detach(args: &args::Detach) -> Result<Vec<String>, Failure> {
         DetachError::Io { .. } => Failure::new(Exit::Failed, error),
     })?;
     if detached == bpf::Detached::default() {
-        return Ok(vec![format!("instance {instance}: nothing is attached")]);
+        return Ok(format!("instance {instance}: nothing is attached"));
     }
-    Ok(vec![format!(
-        "instance {instance}: detached from {} interface(s), removed {} maps",
-        detached.links, detached.maps
-    )])
+    Ok(format!(
+        "instance {instance}: detached from {} interface{}, {} maps removed",
+        detached.links,
+        if detached.links == 1 { "" } else { "s" },
+        detached.maps
+    ))
 }
 
 /// The demo. Prints for itself. `script`: without a person.
