@@ -14,8 +14,8 @@ use crate::{
     config::{self, Breaker, Config, Mode, NoBackend, Probe, ProbeKind},
     event::{Event, EventKind},
     io::{
-        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult, ServiceId,
-        Step, StepFailure,
+        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult,
+        ServiceId, Step, StepFailure,
     },
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
@@ -138,7 +138,8 @@ impl Lab {
     /// Names of the backends in the only table.
     pub(super) fn table(&self) -> BTreeSet<String> {
         let service = self.service();
-        let named = |id| service.backends.iter().find(|backend| backend.id == id).expect("known").name.clone();
+        let named =
+            |id| service.backends.iter().find(|backend| backend.id == id).expect("known").name.clone();
         self.maps.tables[&service.id].iter().map(|member| named(member.id)).collect()
     }
 
@@ -202,7 +203,11 @@ impl Maps {
                 assert!(self.tables.contains_key(id), "a VIP without a table");
                 assert!(trials.len() <= TRIAL_SEATS);
                 for trial in trials {
-                    assert_eq!(self.backends[trial].admit, Admit::Trials, "a seat for one that is not half-open");
+                    assert_eq!(
+                        self.backends[trial].admit,
+                        Admit::Trials,
+                        "a seat for one that is not half-open"
+                    );
                     assert!(self.budgets.contains_key(trial), "a seat without a budget");
                 }
                 let other = self.services.insert(*vip, (*id, trials.clone()));
@@ -229,7 +234,10 @@ impl Maps {
                 assert!(self.backends.remove(id).is_some(), "it is there");
                 let named = |members: &Vec<Member>| members.iter().any(|member| member.id == *id);
                 assert!(!self.tables.values().any(named), "a table still names it");
-                assert!(!self.services.values().any(|(_, trials)| trials.contains(id)), "a seat is still its");
+                assert!(
+                    !self.services.values().any(|(_, trials)| trials.contains(id)),
+                    "a seat is still its"
+                );
             }
             Step::Budget { id, tokens } => {
                 assert!(self.backends.contains_key(id));
@@ -244,6 +252,19 @@ impl Maps {
                 self.tables.insert(*service, members.clone());
             }
         }
+    }
+
+    /// What an earlier run left.
+    pub(super) fn adopt(
+        &mut self,
+        service: ServiceId,
+        vip: SocketAddr,
+        id: BackendId,
+        generation: Generation,
+    ) {
+        self.services.insert(vip, (service, Vec::new()));
+        self.backends.insert(id, Held { service, admit: Admit::All });
+        self.generations.insert(id, generation);
     }
 
     /// Once an ejection is announced, no new connection reaches the backend, unless something else was
