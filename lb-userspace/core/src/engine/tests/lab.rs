@@ -187,6 +187,8 @@ pub(super) struct Maps {
     pub(super) backends: BTreeMap<BackendId, Held>,
     generations: BTreeMap<BackendId, Generation>,
     pub(super) budgets: BTreeMap<BackendId, u32>,
+    /// Some service uses whom it can when nobody serves: then an ejection promises nothing.
+    may_panic: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -199,7 +201,8 @@ impl Maps {
     /// Every write finds what it refers to.
     fn write(&mut self, step: &Step) {
         match step {
-            Step::Service { id, vip, trials, .. } => {
+            Step::Service { id, vip, trials, no_backend, .. } => {
+                self.may_panic |= *no_backend == NoBackend::Any;
                 assert!(self.tables.contains_key(id), "a VIP without a table");
                 assert!(trials.len() <= TRIAL_SEATS);
                 for trial in trials {
@@ -277,7 +280,7 @@ impl Maps {
         let Some(service) = services.iter().find(|service| service.name == event.service) else { return };
         let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
         let Some(backend) = its.filter(|backend| backend.until_ms == event.until_ms) else { return };
-        if !service.panic
+        if !self.may_panic
             && let Some(held) = self.backends.get(&backend.id)
         {
             assert_eq!(held.admit, Admit::None, "{event:?}");
