@@ -1,1 +1,153 @@
+use super::{
+    detector::{Detection, Tally},
+    limits::{Census, Refusal, allow},
+    *,
+};
+use crate::event::Run;
 
+fn policy() -> Policy {
+    Policy { max_ejection_time_jitter: Millis(0), ..Policy::default() }
+}
+
+const GOOD: Signal = Signal::Good { readmits: true };
+const SWEEP: Signal = Signal::Sweep { readmits: true, offered: true };
+
+fn closed() -> Breaker {
+    Breaker::new(1, Instant(0))
+}
+
+/// Until 30 s.
+fn open() -> Breaker {
+    let mut breaker = closed();
+    breaker.on(Signal::Detected("consecutive_5xx"), &policy(), Instant(0));
+    breaker
+}
+
+/// Since 30 s.
+fn half_open() -> Breaker {
+    let mut breaker = open();
+    breaker.on(SWEEP, &policy(), Instant(30_000));
+    breaker
+}
+
+/// The whole table: from each state, what each signal leads to.
+#[test]
+fn every_pair_of_state_and_signal() {
+    use BreakerState::{Closed, HalfOpen, Open};
+    let detected = Signal::Detected("consecutive_5xx");
+    let refused_sweep = Signal::Sweep { readmits: false, offered: true };
+    let table = [
+        (closed as fn() -> Breaker, detected, Open, Some("consecutive_5xx")),
+        (closed, GOOD, Closed, None),
+        (closed, Signal::Bad, Closed, None),
+        (closed, Signal::BadRefused, Closed, None),
+        (closed, SWEEP, Closed, None),
+        (open, detected, Open, None),
+        (open, GOOD, Open, None),
+        (open, Signal::Bad, Open, None),
+        (open, Signal::BadRefused, Open, None),
+        (open, SWEEP, HalfOpen, Some("ejection_time_over")),
+        (open, refused_sweep, Open, None),
+        (half_open, detected, HalfOpen, None),
+        (half_open, GOOD, HalfOpen, None),
+        (half_open, Signal::Bad, Open, Some("half_open_failure")),
+        (half_open, Signal::BadRefused, HalfOpen, None),
+        (half_open, SWEEP, HalfOpen, None),
+        (half_open, refused_sweep, HalfOpen, None),
+    ];
+    for (state, signal, to, reason) in table {
+        let mut breaker = state();
+        let from = breaker.state();
+        let change = breaker.on(signal, &policy(), Instant(30_000));
+        assert_eq!(breaker.state(), to, "{from} on {signal:?}");
+        assert_eq!(
+            change.map(|change| (change.from, change.to, change.reason)),
+            reason.map(|r| (from, to, r))
+        );
+    }
+}
+
+#[test]
+fn an_open_one_waits_for_its_time_to_the_millisecond() {
+    let mut breaker = open();
+    assert_eq!(breaker.on(SWEEP, &policy(), Instant(29_999)), None);
+    assert!(breaker.on(SWEEP, &policy(), Instant(30_000)).is_some());
+}
+
+#[test]
+fn good_outcomes_count_in_a_row() {
+    let mut breaker = half_open();
+    for signal in [GOOD, GOOD, Signal::BadRefused, GOOD, GOOD] {
+        assert_eq!(breaker.on(signal, &policy(), Instant(31_000)), None);
+    }
+    let change = breaker.on(GOOD, &policy(), Instant(31_000)).expect("three in a row");
+    assert_eq!((change.kind, change.reason), (EventKind::Readmit, "half_open_successes"));
+}
+
+#[test]
+fn a_sweep_without_an_offer_is_not_empty() {
+    let mut breaker = half_open();
+    let unseated = Signal::Sweep { readmits: true, offered: false };
+    for signal in [SWEEP, unseated, unseated, SWEEP, unseated] {
+        assert_eq!(breaker.on(signal, &policy(), Instant(31_000)), None);
+    }
+    assert_eq!(breaker.on(SWEEP, &policy(), Instant(31_000)).map(|change| change.reason), Some("no_traffic"));
+}
+
+#[test]
+fn the_time_saturates() {
+    let policy = Policy {
+        base_ejection_time: Millis(u64::MAX),
+        max_ejection_time: Millis(u64::MAX),
+        max_ejection_time_jitter: Millis(u64::MAX),
+        ..policy()
+    };
+    let mut breaker = closed();
+    breaker.on(Signal::Detected("consecutive_5xx"), &policy, Instant(5));
+    assert_eq!(breaker.until(), Some(Instant(u64::MAX)));
+}
+
+#[test]
+fn one_percent_of_loss_is_not_more_than_one_percent() {
+    let window = |heads, lost| Window { heads, lost, ..Window::default() };
+    assert!(!window(0, 0).distrusted());
+    assert!(!window(99, 1).distrusted());
+    assert!(window(98, 1).distrusted());
+    assert!(window(0, 1).distrusted());
+}
+
+#[test]
+fn limits_are_asked_in_order() {
+    let policy = Policy { max_ejection_percent: 50, min_serving: 1, ..policy() };
+    let census = |out, left| Census { backends: 4, out, serving: left + 1, left };
+    let whole = Window { heads: 10, ..Window::default() };
+    let torn = Window { heads: 10, lost: 10, ..Window::default() };
+    assert_eq!(allow(&policy, &whole, &census(1, 1)), Ok(()));
+    assert_eq!(
+        allow(&policy, &whole, &census(1, 0)),
+        Err(Refusal::Floor { serving: 1, backends: 4, min: 1 })
+    );
+    assert_eq!(
+        allow(&policy, &whole, &census(2, 0)),
+        Err(Refusal::Ceiling { out: 2, backends: 4, percent: 50 })
+    );
+    assert_eq!(allow(&policy, &torn, &census(2, 0)), Err(Refusal::EvidenceLost { lost: 10, heads: 10 }));
+}
+
+#[test]
+fn a_run_restarts_when_it_detects() {
+    let policy = Policy { consecutive_5xx: 2, ..policy() };
+    let mut tally = Tally::default();
+    let mut seen = |failure| tally.observe(&policy, failure);
+    let detection = vec![Detection::Consecutive5xx(Run { count: 2, threshold: 2 })];
+    for (failure, expected) in [
+        (true, vec![]),
+        (true, detection.clone()),
+        (true, vec![]),
+        (false, vec![]),
+        (true, vec![]),
+        (true, detection),
+    ] {
+        assert_eq!(seen(failure), expected);
+    }
+}

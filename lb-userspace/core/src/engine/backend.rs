@@ -29,7 +29,7 @@ pub(super) struct Backend {
     pub(super) last: VecDeque<Seen>,
     /// The last trial budget it was given.
     pub(super) grant: Option<Grant>,
-    /// The sweep that gave it a seat last.
+    /// Its number among all that took a seat, when it did so last.
     pub(super) seated: u64,
     pub(super) note: Option<Note>,
 }

@@ -154,8 +154,8 @@ impl Service {
             leaving: BTreeSet::new(),
             retired: false,
             next_sweep: now + config.breaker.interval,
-            sweeps: 0,
             seats: Vec::new(),
+            seatings: 0,
             writer: Writer::default(),
             decided: Vec::new(),
         }

@@ -33,9 +33,10 @@ pub(super) struct Service {
     /// It left itself and stays until the maps have let go of it.
     pub(super) retired: bool,
     pub(super) next_sweep: Instant,
-    pub(super) sweeps: u64,
     /// Half-open backends that are on offer until the next sweep.
     pub(super) seats: Vec<BackendId>,
+    /// How often a seat was taken.
+    pub(super) seatings: u64,
     pub(super) writer: Writer,
     /// Decided, but not yet given to the writer.
     pub(super) decided: Vec<Event>,
@@ -110,7 +111,6 @@ impl Service {
 
     /// The end of an interval.
     pub(super) fn sweep(&mut self, now: Instant) {
-        self.sweeps += 1;
         self.next_sweep = now + self.config.breaker.interval.max(Millis(1));
         for index in 0..self.backends.len() {
             let event = self.out(index).then(|| self.event(EventKind::Trial, Some(index), now));
@@ -295,7 +295,8 @@ impl Service {
         waiting.sort_by_key(|backend| (backend.seated, backend.id));
         waiting.truncate(lb_common::abi::TRIAL_SEATS);
         for backend in &mut waiting {
-            backend.seated = self.sweeps;
+            self.seatings += 1;
+            backend.seated = self.seatings;
         }
         self.seats = waiting.iter().map(|backend| backend.id).collect();
         self.seats.sort_unstable();

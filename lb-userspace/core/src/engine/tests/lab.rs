@@ -14,8 +14,8 @@ use crate::{
     config::{self, Breaker, Config, Mode, NoBackend, Probe, ProbeKind},
     event::{Event, EventKind},
     io::{
-        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult, ServiceId,
-        Step, StepFailure,
+        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult,
+        ServiceId, Step, StepFailure,
     },
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
@@ -138,7 +138,8 @@ impl Lab {
     /// Names of the backends in the only table.
     pub(super) fn table(&self) -> BTreeSet<String> {
         let service = self.service();
-        let named = |id| service.backends.iter().find(|backend| backend.id == id).expect("known").name.clone();
+        let named =
+            |id| service.backends.iter().find(|backend| backend.id == id).expect("known").name.clone();
         self.maps.tables[&service.id].iter().map(|member| named(member.id)).collect()
     }
 
@@ -186,6 +187,8 @@ pub(super) struct Maps {
     pub(super) backends: BTreeMap<BackendId, Held>,
     generations: BTreeMap<BackendId, Generation>,
     pub(super) budgets: BTreeMap<BackendId, u32>,
+    /// Some service uses whom it can when nobody serves: then an ejection promises nothing.
+    may_panic: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -198,11 +201,16 @@ impl Maps {
     /// Every write finds what it refers to.
     fn write(&mut self, step: &Step) {
         match step {
-            Step::Service { id, vip, trials, .. } => {
+            Step::Service { id, vip, trials, no_backend, .. } => {
+                self.may_panic |= *no_backend == NoBackend::Any;
                 assert!(self.tables.contains_key(id), "a VIP without a table");
                 assert!(trials.len() <= TRIAL_SEATS);
                 for trial in trials {
-                    assert_eq!(self.backends[trial].admit, Admit::Trials, "a seat for one that is not half-open");
+                    assert_eq!(
+                        self.backends[trial].admit,
+                        Admit::Trials,
+                        "a seat for one that is not half-open"
+                    );
                     assert!(self.budgets.contains_key(trial), "a seat without a budget");
                 }
                 let other = self.services.insert(*vip, (*id, trials.clone()));
@@ -229,7 +237,10 @@ impl Maps {
                 assert!(self.backends.remove(id).is_some(), "it is there");
                 let named = |members: &Vec<Member>| members.iter().any(|member| member.id == *id);
                 assert!(!self.tables.values().any(named), "a table still names it");
-                assert!(!self.services.values().any(|(_, trials)| trials.contains(id)), "a seat is still its");
+                assert!(
+                    !self.services.values().any(|(_, trials)| trials.contains(id)),
+                    "a seat is still its"
+                );
             }
             Step::Budget { id, tokens } => {
                 assert!(self.backends.contains_key(id));
@@ -246,6 +257,19 @@ impl Maps {
         }
     }
 
+    /// What an earlier run left.
+    pub(super) fn adopt(
+        &mut self,
+        service: ServiceId,
+        vip: SocketAddr,
+        id: BackendId,
+        generation: Generation,
+    ) {
+        self.services.insert(vip, (service, Vec::new()));
+        self.backends.insert(id, Held { service, admit: Admit::All });
+        self.generations.insert(id, generation);
+    }
+
     /// Once an ejection is announced, no new connection reaches the backend, unless something else was
     /// decided since.
     fn check_announcement(&self, event: &Event, engine: &Engine, now: Instant) {
@@ -256,7 +280,7 @@ impl Maps {
         let Some(service) = services.iter().find(|service| service.name == event.service) else { return };
         let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
         let Some(backend) = its.filter(|backend| backend.until_ms == event.until_ms) else { return };
-        if !service.panic
+        if !self.may_panic
             && let Some(held) = self.backends.get(&backend.id)
         {
             assert_eq!(held.admit, Admit::None, "{event:?}");

@@ -1,0 +1,323 @@
+//! Reloads, ids and what an earlier run left behind.
+
+use std::sync::Arc;
+
+use lb_common::{MAX_BACKENDS, MAX_SERVICES};
+
+use super::lab::{Lab, probe, said, web};
+use crate::{
+    Settings,
+    config::{self, Config},
+    engine::{Exhausted, fits},
+    event::EventKind,
+    io::{Admit, Adopted, BackendId, Generation, Input, ServiceId, Step},
+    snapshot::{BreakerState, ProbeState},
+    time::{Instant, Millis},
+};
+
+fn named(name: &str, vip: &str, backends: &[&str]) -> config::Service {
+    config::Service { name: name.to_owned(), vip: vip.parse().expect("literal"), ..web(backends) }
+}
+
+#[test]
+fn the_vip_comes_last_and_the_events_after_it() {
+    let mut lab = Lab::empty(Settings::default());
+    lab.slow = true;
+    lab.reload(vec![web(&["a", "b"])]);
+    assert_eq!(lab.events, []);
+    let steps = &lab.waiting[0].steps;
+    assert!(matches!(
+        steps[..],
+        [Step::Backend { .. }, Step::Backend { .. }, Step::Table { .. }, Step::Service { .. }]
+    ));
+    lab.answer();
+    let added = |name| said(EventKind::Membership, name, "added");
+    assert_eq!(lab.news(), [added("web"), added("a"), added("b")]);
+    let seqs: Vec<u64> = lab.events.iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, [1, 2, 3]);
+}
+
+#[test]
+fn what_stays_keeps_its_state_under_the_new_policy() {
+    let mut lab = Lab::new(vec![web(&["a", "b", "c"])]);
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    lab.statuses("b", &[500; 2]);
+    let a = lab.backend("a");
+    lab.news();
+
+    let mut service = web(&["a", "b", "c", "d"]);
+    service.breaker.base_ejection_time = Millis::secs(1);
+    service.breaker.consecutive_5xx = 4;
+    service.backends.reverse();
+    lab.reload(vec![service]);
+    assert_eq!(lab.news(), [said(EventKind::Membership, "d", "added")]);
+    let after = lab.backend("a");
+    assert_eq!(
+        (after.until_ms, after.ejection, after.id, after.generation),
+        (a.until_ms, 1, a.id, a.generation)
+    );
+    assert_eq!((after.breaker, lab.backend("b").run_5xx), (BreakerState::Open, 2));
+    lab.status("b", 500);
+    assert_eq!(lab.backend("b").breaker, BreakerState::Closed);
+    lab.status("b", 500);
+    assert_eq!(lab.backend("b").until_ms, Some(Instant(2000)));
+    assert_eq!(lab.events.last().expect("ejected").config_generation, 2);
+    // The sweeps go on as they were.
+    lab.until(4999);
+    assert_eq!(lab.backend("b").breaker, BreakerState::Open);
+    lab.until(5000);
+    assert_eq!(lab.backend("b").breaker, BreakerState::HalfOpen);
+}
+
+#[test]
+fn a_lowered_threshold_detects_at_the_next_failure() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.statuses("a", &[500; 2]);
+    let mut service = web(&["a", "b"]);
+    service.breaker.consecutive_5xx = 1;
+    lab.reload(vec![service]);
+    assert_eq!(lab.backend("a").breaker, BreakerState::Closed);
+    lab.status("a", 500);
+    assert_eq!(lab.backend("a").breaker, BreakerState::Open);
+}
+
+#[test]
+fn another_interval_starts_the_sweeps_anew() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    lab.until(33_000);
+    let mut service = web(&["a", "b"]);
+    service.breaker.interval = Millis::secs(7);
+    lab.reload(vec![service]);
+    lab.until(39_999);
+    assert_eq!(lab.backend("a").breaker, BreakerState::Open);
+    lab.until(40_000);
+    assert_eq!(lab.backend("a").breaker, BreakerState::HalfOpen);
+}
+
+#[test]
+fn what_left_and_came_back_starts_clean() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.statuses("a", &[500; 3]);
+    lab.statuses("b", &[500; 3]);
+    let before = lab.backend("a");
+    lab.news();
+    let mut service = web(&["a", "b"]);
+    let a = service.backends.remove(0);
+    lab.reload(vec![service.clone()]);
+    assert_eq!(lab.news(), [said(EventKind::Membership, "a", "removed")]);
+    assert!(!lab.maps.backends.contains_key(&before.id));
+    service.backends.push(a);
+    lab.reload(vec![service]);
+    let after = lab.backend("a");
+    assert_eq!((after.breaker, after.ejection, after.responses.s5xx), (BreakerState::Closed, 0, 0));
+    assert_ne!((after.id, after.generation), (before.id, before.generation));
+}
+
+#[test]
+fn another_address_is_another_backend() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.statuses("a", &[500; 3]);
+    lab.news();
+    let mut service = web(&["a", "b"]);
+    service.backends[0].address = "10.9.9.9:8080".parse().expect("literal");
+    lab.reload(vec![service]);
+    assert_eq!(
+        lab.news(),
+        [said(EventKind::Membership, "a", "removed"), said(EventKind::Membership, "a", "added")]
+    );
+    assert_eq!(lab.backend("a").breaker, BreakerState::Closed);
+}
+
+#[test]
+fn a_new_weight_changes_the_shares() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.news();
+    let mut service = web(&["a", "b"]);
+    service.backends[1].weight = 300;
+    lab.reload(vec![service]);
+    assert_eq!(lab.news(), [said(EventKind::Weight, "b", "config")]);
+    let event = lab.events.last().expect("just seen");
+    assert_eq!((event.from.as_str(), event.to.as_str()), ("100", "300"));
+    assert_eq!((lab.backend("a").share, lab.backend("b").share), (2500, 7500));
+    assert_eq!(lab.backend("b").weight_percent, 100);
+}
+
+#[test]
+fn the_same_again_writes_nothing() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.news();
+    let written = lab.written.len();
+    lab.reload(vec![web(&["a", "b"])]);
+    assert_eq!((lab.written.len(), lab.news()), (written, vec![]));
+    assert_eq!(lab.engine.snapshot(lab.now).config_generation, 2);
+}
+
+#[test]
+fn a_service_goes_vip_first() {
+    let other = || named("api", "203.0.113.11:80", &["x"]);
+    let mut lab = Lab::new(vec![web(&["a"]), other()]);
+    lab.news();
+    lab.written.clear();
+    lab.reload(vec![other()]);
+    let steps: Vec<&Step> = lab.written.iter().map(|(_, step)| step).collect();
+    assert!(matches!(steps[..], [Step::RemoveService { .. }, Step::RemoveBackend { .. }]), "{steps:?}");
+    assert_eq!(
+        lab.news(),
+        [said(EventKind::Membership, "a", "removed"), said(EventKind::Membership, "web", "removed")]
+    );
+    assert_eq!(lab.engine.snapshot(lab.now).services.len(), 1);
+    // Nothing of it goes on.
+    lab.until(100_000);
+    assert_eq!(lab.news(), []);
+}
+
+#[test]
+fn services_may_swap_or_inherit_a_vip() {
+    let (one, two) = ("203.0.113.10:80", "203.0.113.11:80");
+    let mut lab = Lab::new(vec![named("a", one, &["x"]), named("b", two, &["y"])]);
+    lab.statuses("x", &[500; 2]);
+    for slow in [false, true] {
+        lab.slow = slow;
+        let (first, second) = if slow { (one, two) } else { (two, one) };
+        lab.reload(vec![named("a", first, &["x"]), named("b", second, &["y"])]);
+        while !lab.waiting.is_empty() {
+            lab.answer();
+        }
+        let held = |vip: &str| lab.maps.services[&vip.parse().expect("literal")].0;
+        let services = lab.engine.snapshot(lab.now).services;
+        assert_eq!((held(first), held(second)), (services[0].id, services[1].id));
+        assert_eq!(lab.backend("x").run_5xx, 2);
+    }
+    // One that is renamed is another one, with the VIP of the first.
+    lab.reload(vec![named("c", one, &["x"])]);
+    while !lab.waiting.is_empty() {
+        lab.answer();
+    }
+    assert_eq!(lab.maps.services.len(), 1);
+    assert_eq!(lab.maps.backends.len(), 1);
+    assert_eq!(lab.backend("x").run_5xx, 0);
+}
+
+#[test]
+fn a_vip_is_inherited_even_if_letting_go_of_it_fails() {
+    let vip = "203.0.113.10:80";
+    let mut lab = Lab::new(vec![named("a", vip, &["x"])]);
+    lab.script.extend([true, true]);
+    lab.reload(vec![named("b", vip, &["x"])]);
+    let services = lab.engine.snapshot(lab.now).services;
+    let shown: Vec<_> =
+        services.iter().map(|service| (service.name.as_str(), service.pending.is_some())).collect();
+    assert_eq!(shown[1], ("a", true), "what does not go away is shown");
+    lab.wait(1000);
+    let services = lab.engine.snapshot(lab.now).services;
+    assert_eq!((services.len(), services[0].name.as_str(), services[0].pending.is_some()), (1, "b", false));
+    assert_eq!(lab.maps.services[&vip.parse().expect("literal")].0, services[0].id);
+}
+
+#[test]
+fn a_probe_that_comes_or_goes_is_told() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.news();
+    let probed = config::Service { probe: Some(probe()), ..web(&["a", "b"]) };
+    lab.reload(vec![probed]);
+    assert_eq!(lab.news(), [said(EventKind::Probe, "a", "config"), said(EventKind::Probe, "b", "config")]);
+    lab.wait(200);
+    assert_eq!(lab.probes.len(), 2);
+    lab.probe("a", false);
+    assert_eq!(lab.table(), ["b".to_owned()].into());
+    lab.reload(vec![web(&["a", "b"])]);
+    assert_eq!((lab.table().len(), lab.backend("a").probe), (2, ProbeState::None));
+    lab.until(60_000);
+    assert_eq!(lab.probes.len(), 2);
+}
+
+#[test]
+fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
+    let web_vip = "203.0.113.10:80".parse().expect("literal");
+    let old_vip = "203.0.113.99:80".parse().expect("literal");
+    let left = |service, vip, id, generation, address: &str| Adopted {
+        service: ServiceId(service),
+        vip,
+        id: BackendId(id),
+        generation: Generation(generation),
+        address: address.parse().expect("literal"),
+    };
+    let adopted = vec![
+        left(4, web_vip, 7, 9, "10.0.0.2:8080"),
+        left(4, web_vip, 8, 3, "10.0.0.77:8080"),
+        left(0, old_vip, 0, 5, "10.0.0.78:8080"),
+    ];
+    let mut lab = Lab::empty(Settings { seed: 1, adopted: adopted.clone() });
+    for Adopted { service, vip, id, generation, .. } in adopted {
+        lab.maps.adopt(service, vip, id, generation);
+    }
+    lab.reload(vec![web(&["a", "b"])]);
+    let b = lab.backend("b");
+    assert_eq!((lab.service().id, b.id, b.generation), (ServiceId(4), BackendId(7), Generation(9)));
+    let a = lab.backend("a");
+    assert!(![0, 7, 8].contains(&a.id.0), "an id that the maps still name");
+    assert!(a.generation > Generation(9));
+    assert_eq!(lab.maps.services.keys().copied().collect::<Vec<_>>(), [web_vip]);
+    assert_eq!(
+        lab.maps.backends.keys().copied().collect::<Vec<_>>(),
+        [a.id, b.id].into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    );
+    assert_eq!(lab.admit("b"), Some(Admit::All));
+}
+
+#[test]
+fn an_id_that_changes_hands_has_a_new_generation() {
+    let mut lab = Lab::new(vec![web(&["a"])]);
+    let first = lab.backend("a");
+    // As many owners as there are ids, until the first id comes again.
+    for round in 1..=MAX_BACKENDS {
+        let mut service = web(&["a"]);
+        service.backends[0].address = (std::net::Ipv4Addr::from(0x0b00_0000 + round), 8080).into();
+        lab.reload(vec![service]);
+        lab.written.clear();
+        if lab.backend("a").id == first.id {
+            assert_eq!(lab.backend("a").generation, Generation(first.generation.0 + 1));
+            return;
+        }
+    }
+    panic!("the id rested for ever");
+}
+
+fn crowd(services: usize, backends: usize) -> Config {
+    let service = |index: usize| {
+        let name = format!("s{index}");
+        let backend = |i: usize| config::Backend {
+            name: format!("b{i}"),
+            address: (std::net::Ipv4Addr::from(0x0a00_0000 + (index * backends + i) as u32), 80).into(),
+            weight: 1,
+        };
+        let vip = (std::net::Ipv4Addr::from(0xcb00_0000 + index as u32), 80).into();
+        config::Service { name, vip, backends: (0..backends).map(backend).collect(), ..web(&[]) }
+    };
+    Config { services: (0..services).map(service).collect() }
+}
+
+#[test]
+fn what_the_maps_have_no_room_for_is_refused() {
+    assert_eq!(fits(&crowd(MAX_SERVICES as usize, 16)), Ok(()));
+    let (wanted, room) = (MAX_SERVICES as usize + 1, MAX_SERVICES as usize);
+    assert_eq!(fits(&crowd(wanted, 1)), Err(Exhausted::Services { wanted, room }));
+    let (wanted, room) = (MAX_BACKENDS as usize + 1, MAX_BACKENDS as usize);
+    assert_eq!(fits(&crowd(1, wanted)), Err(Exhausted::Backends { wanted, room }));
+
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.news();
+    let before = lab.engine.snapshot(lab.now);
+    let config = crowd(1, MAX_BACKENDS as usize);
+    assert!(fits(&config).is_ok() && lab.engine.fits(&config).is_err());
+    lab.send(Input::Config(Arc::new(config)));
+    assert_eq!(lab.engine.snapshot(lab.now), before);
+    let event = lab.events.last().expect("refused");
+    assert_eq!(
+        (event.kind, event.reason.as_str(), event.to.as_str()),
+        (EventKind::Membership, "exhausted", "refused")
+    );
+}

@@ -1,0 +1,187 @@
+//! Probes: what they change, and when they are sent.
+
+use super::lab::{Lab, probe, said, web};
+use crate::{
+    config::NoBackend,
+    event::EventKind,
+    io::Admit,
+    snapshot::{BreakerState, Effective, ProbeState},
+    time::{Instant, Millis},
+};
+
+fn probed(names: &[&str]) -> crate::config::Service {
+    crate::config::Service { probe: Some(probe()), ..web(names) }
+}
+
+#[test]
+fn an_unknown_backend_serves_only_while_nothing_better_is_there() {
+    let mut lab = Lab::new(vec![probed(&["a", "b", "c"])]);
+    assert_eq!(lab.table().len(), 3);
+    assert_eq!(
+        lab.backend("a").reason.as_deref(),
+        Some("not probed yet: used because nobody is known to be up")
+    );
+    lab.probe("a", true);
+    assert_eq!(lab.table(), ["a".to_owned()].into());
+    assert_eq!(lab.backend("b").share, 0);
+    assert_eq!(
+        lab.backend("b").reason.as_deref(),
+        Some("not probed yet: gets nothing while others are known to be up")
+    );
+    lab.probe("b", false);
+    lab.probe("c", true);
+    assert_eq!(lab.table(), ["a".to_owned(), "c".to_owned()].into());
+    let b = lab.backend("b");
+    assert_eq!((b.effective, b.reason.as_deref()), (Effective::Down, Some("its probe fails: status 503")));
+    assert_eq!(b.last_probe.as_deref(), Some("status 503"));
+}
+
+#[test]
+fn the_first_result_settles_then_rise_and_fall_count() {
+    let mut lab = Lab::new(vec![probed(&["a", "b"])]);
+    lab.news();
+    lab.probe("a", false);
+    lab.probe("b", true);
+    assert_eq!(
+        lab.news(),
+        [said(EventKind::Probe, "a", "first_result"), said(EventKind::Probe, "b", "first_result")]
+    );
+    for passes in [true, false, true] {
+        lab.probe("a", passes);
+    }
+    assert_eq!(lab.backend("a").probe, ProbeState::Down);
+    lab.probe("a", true);
+    assert_eq!(lab.news(), [said(EventKind::Probe, "a", "rise")]);
+    for passes in [false, false, true, false, false] {
+        lab.probe("a", passes);
+    }
+    assert_eq!((lab.backend("a").probe, lab.news()), (ProbeState::Up, vec![]));
+    lab.probe("a", false);
+    assert_eq!(lab.news(), [said(EventKind::Probe, "a", "fall")]);
+    let event = lab.events.last().expect("just seen");
+    assert_eq!((event.from.as_str(), event.to.as_str(), event.actor.as_str()), ("up", "down", "probe"));
+    assert_eq!(event.evidence.detail.as_deref(), Some("status 503"));
+    assert_eq!(lab.admit("a"), Some(Admit::None));
+}
+
+#[test]
+fn the_floor_counts_those_that_can_serve() {
+    let mut lab = Lab::new(vec![probed(&["a", "b", "c"])]);
+    lab.probe("a", true);
+    lab.probe("b", false);
+    lab.news();
+    // `b` is down and `c` unproven: `a` is the only one that serves.
+    lab.statuses("a", &[500; 3]);
+    assert_eq!(lab.news(), [said(EventKind::Refused, "a", "floor")]);
+    lab.probe("c", true);
+    lab.news();
+    lab.statuses("a", &[500; 3]);
+    assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
+}
+
+#[test]
+fn a_down_backend_is_not_out_for_the_ceiling() {
+    let mut service = probed(&["a", "b", "c"]);
+    service.breaker.max_ejection_percent = 34;
+    let mut lab = Lab::new(vec![service]);
+    lab.probe("a", false);
+    lab.probe("b", true);
+    lab.probe("c", true);
+    lab.statuses("b", &[500; 3]);
+    assert_eq!(lab.backend("b").breaker, BreakerState::Open);
+}
+
+#[test]
+fn panic_uses_all_but_those_known_to_be_down() {
+    let mut service = probed(&["a", "b", "c"]);
+    service.no_backend = NoBackend::Any;
+    let mut lab = Lab::new(vec![service]);
+    for name in ["a", "b", "c"] {
+        lab.probe(name, true);
+    }
+    lab.statuses("a", &[500; 3]);
+    assert!(!lab.service().panic);
+    for name in ["b", "c"] {
+        for _ in 0..3 {
+            lab.probe(name, false);
+        }
+    }
+    assert!(lab.service().panic);
+    assert_eq!((lab.table(), lab.admit("a")), (["a".to_owned()].into(), Some(Admit::All)));
+    let a = lab.backend("a");
+    assert_eq!((a.effective, a.share), (Effective::Ejected, 10_000));
+    assert!(a.reason.expect("said").starts_with("used all the same"));
+    lab.probe("b", true);
+    lab.probe("b", true);
+    assert!(!lab.service().panic);
+    assert_eq!((lab.table(), lab.admit("a")), (["b".to_owned()].into(), Some(Admit::None)));
+    for _ in 0..3 {
+        lab.probe("b", false);
+        lab.probe("a", false);
+    }
+    assert!(!lab.service().panic, "nobody is left to use");
+    assert_eq!(lab.table(), [].into());
+}
+
+#[test]
+fn without_panic_an_empty_table_is_an_empty_table() {
+    let mut lab = Lab::new(vec![probed(&["a"])]);
+    lab.probe("a", false);
+    assert_eq!(lab.table(), [].into());
+    assert_eq!(lab.admit("a"), Some(Admit::None));
+}
+
+#[test]
+fn the_first_probes_are_spread_and_soon() {
+    let names: Vec<String> = (0..40).map(|i| format!("b{i}")).collect();
+    let mut lab = Lab::new(vec![probed(&names.iter().map(String::as_str).collect::<Vec<_>>())]);
+    lab.until(200);
+    assert_eq!(lab.probes.len(), 40);
+    let moments: std::collections::BTreeSet<_> = lab.probes.iter().map(|(at, _)| *at).collect();
+    assert!(moments.len() > 25, "{moments:?}");
+}
+
+#[test]
+fn one_probe_at_a_time_an_interval_apart() {
+    let mut lab = Lab::new(vec![probed(&["a"])]);
+    let mut starts = Vec::new();
+    for _ in 0..50 {
+        while lab.probes.is_empty() {
+            let next = lab.engine.next_deadline().expect("a probe is due");
+            lab.until(next.0);
+        }
+        assert_eq!(lab.probes.len(), 1, "one in flight");
+        let (at, request) = lab.probes.remove(0);
+        assert_eq!((request.timeout, request.address), (Millis::secs(1), lab.backend("a").address));
+        starts.push(at.0);
+        lab.wait(300);
+        lab.probe("a", true);
+    }
+    let gaps: Vec<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (1800..=2200).contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().min() < gaps.iter().max());
+    let mean = gaps.iter().sum::<u64>() / gaps.len() as u64;
+    assert!((1900..=2100).contains(&mean), "{mean}");
+}
+
+#[test]
+fn a_late_answer_is_followed_by_the_next_probe_at_once() {
+    let mut lab = Lab::new(vec![probed(&["a"])]);
+    lab.until(10_000);
+    assert_eq!(lab.probes.len(), 1);
+    lab.probe("a", true);
+    assert_eq!(lab.probes.len(), 2);
+    assert_eq!(lab.probes[1].0, Instant(10_000));
+}
+
+#[test]
+fn without_a_probe_results_mean_nothing() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    lab.news();
+    for _ in 0..5 {
+        lab.probe("a", false);
+    }
+    assert_eq!((lab.backend("a").probe, lab.news()), (ProbeState::None, vec![]));
+    lab.until(20_000);
+    assert!(lab.probes.is_empty());
+}
