@@ -71,6 +71,8 @@ fn status(states: &[Effective]) -> Status {
         config_path: "shunt.toml".to_owned(),
         config_generation: 1,
         interfaces: Vec::new(),
+        program: lb_userspace::control::model::Program::default(),
+        reactions: None,
         forwarding: Vec::new(),
         events_seq: 0,
         snapshot: Snapshot { t_ms: Instant(0), config_generation: 1, services: vec![web] },

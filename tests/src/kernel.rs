@@ -2,11 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
-use aya::{
-    Ebpf, TestRun as _, TestRunOptions,
-    maps::{MapData, RingBuf},
-    programs::Xdp,
-};
+use aya::{Ebpf, TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{HeadRecord, Link};
 use lb_core::{
     config::{Mode, NoBackend},
@@ -39,7 +35,7 @@ pub const SERVICE: ServiceId = ServiceId(3);
 pub struct Kernel {
     ebpf: Ebpf,
     pub maps: bpf::Bpf,
-    heads: RingBuf<MapData>,
+    heads: bpf::HeadRing,
 }
 
 /// The MAC that the next hop of a backend is given.
@@ -142,13 +138,7 @@ impl Kernel {
 
     /// The heads mirrored since the last call.
     pub fn heads(&mut self) -> Vec<HeadRecord> {
-        let mut heads = Vec::new();
-        while let Some(item) = self.heads.next() {
-            assert_eq!(item.len(), size_of::<HeadRecord>());
-            // SAFETY: the length is right, and any bits make a `HeadRecord`.
-            heads.push(unsafe { item.as_ptr().cast::<HeadRecord>().read_unaligned() });
-        }
-        heads
+        std::iter::from_fn(|| self.heads.pop()).collect()
     }
 
     pub fn counters(&mut self) -> Counters {

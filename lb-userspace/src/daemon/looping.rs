@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aya::maps::{MapData, RingBuf};
-use lb_common::abi::HeadRecord;
 use lb_core::{
     engine::Engine,
     event::{Event, EventKind},
@@ -21,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use super::{clock::Clock, status::Facts};
 use crate::{
     control::{EventLog, Request},
-    dataplane::{actor, chain},
+    dataplane::{actor, bpf::HeadRing, chain},
     mirror::Heads,
     probe::Prober,
 };
@@ -37,7 +35,7 @@ const BATCH: usize = 4096;
 
 /// Where inputs come from.
 pub(super) struct Sources {
-    pub(super) heads: AsyncFd<RingBuf<MapData>>,
+    pub(super) heads: AsyncFd<HeadRing>,
     pub(super) reports: mpsc::Receiver<actor::Report>,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) asked: mpsc::Receiver<Request>,
@@ -181,16 +179,9 @@ impl Loop {
     }
 
     /// Reads what the ring holds. False: there is more.
-    fn read_heads(&mut self, ring: &mut RingBuf<MapData>) -> bool {
+    fn read_heads(&mut self, ring: &mut HeadRing) -> bool {
         for _ in 0..BATCH {
-            let Some(item) = ring.next() else { return true };
-            if item.len() != size_of::<HeadRecord>() {
-                error!(len = item.len(), "a record of unknown shape");
-                continue;
-            }
-            // SAFETY: the length is right, any bits make a `HeadRecord`, and the copy needs no alignment.
-            let record = unsafe { item.as_ptr().cast::<HeadRecord>().read_unaligned() };
-            drop(item);
+            let Some(record) = ring.pop() else { return true };
             let Some(reading) = self.heads.read(&record) else { continue };
             let input = Input::Outcome {
                 backend: reading.backend,

@@ -66,6 +66,7 @@ pub async fn run(request: &ProbeRequest) -> ProbeResult {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a probe's deadline runs on the clock of its sockets")]
 async fn exchange(request: &ProbeRequest) -> Result<(), Failure> {
     let deadline =
         Deadline { at: Instant::now() + Duration::from_millis(request.timeout.0), after: request.timeout };

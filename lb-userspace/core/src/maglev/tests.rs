@@ -106,19 +106,6 @@ fn ids_do_not_move_anything() {
     assert!(a.0.iter().zip(&b.0).all(|(a, b)| *b == 900 - a * 7));
 }
 
-#[test]
-#[ignore = "prints a measured figure; run with --release"]
-fn time_to_build() {
-    for count in [1, 10, 100, 1000] {
-        let members = equal(count);
-        let started = std::time::Instant::now();
-        for _ in 0..20 {
-            std::hint::black_box(build(std::hint::black_box(&members)));
-        }
-        println!("{count} members: {:?}", started.elapsed() / 20);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapInfo, RingBuf},
+    maps::{Array, Map, MapData, MapInfo},
     programs::{
         ProgramError, Xdp, XdpMode as AyaMode,
         links::{FdLink, PinnedLink},
@@ -29,6 +29,7 @@ use super::{
     super::chain,
     Bpf, backend_address,
     pins::{self, LINK_PREFIX},
+    ring::HeadRing,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -103,7 +104,7 @@ pub type Logger = EbpfLogger<&'static dyn log::Log>;
 pub struct Opened {
     pub dataplane: Bpf,
     pub attached: Vec<Attached>,
-    pub heads: RingBuf<MapData>,
+    pub heads: HeadRing,
     /// `None` when the program logs nothing.
     pub logger: Option<Logger>,
     /// Backends of an earlier run, whose flows go on.
@@ -223,10 +224,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
-pub fn programs(
-    nat_ports: RangeInclusive<u16>,
-    max_flows: u32,
-) -> Result<(Ebpf, Bpf, RingBuf<MapData>), OpenError> {
+pub fn programs(nat_ports: RangeInclusive<u16>, max_flows: u32) -> Result<(Ebpf, Bpf, HeadRing), OpenError> {
     let mut ebpf = load(None, max_flows.saturating_mul(2), false)?;
     let mut maps = Maps::take(&mut ebpf)?;
     maps.configure(&nat_ports)?;
@@ -271,7 +269,7 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
 struct Maps {
     config: Array<MapData, Config>,
     dataplane: Option<Bpf>,
-    heads: RingBuf<MapData>,
+    heads: HeadRing,
 }
 
 impl Maps {
@@ -282,7 +280,7 @@ impl Maps {
         }
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
-            heads: take(ebpf, "EVENTS")?,
+            heads: HeadRing::new(take(ebpf, "EVENTS")?),
             dataplane: Some(Bpf {
                 services: take(ebpf, "SERVICES")?,
                 tables: take(ebpf, "TABLES")?,

@@ -2,6 +2,7 @@
 
 mod load;
 mod pins;
+mod ring;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,7 @@ use lb_core::{
 pub use self::{
     load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
     pins::{DetachError, Detached, Lock, detach},
+    ring::HeadRing,
 };
 use super::{Counters, Dataplane, Error, NextHop};
 
@@ -73,7 +75,9 @@ impl Dataplane for Bpf {
             }
             Step::Table { service, members } => {
                 let mut inner = Array::<MapData, Table>::create(1, 0).map_err(on("TABLES"))?;
-                inner.set(0, &*maglev::build(members), 0).map_err(on("TABLES"))?;
+                // By reference: it would not fit on the stack.
+                let table: &Table = &maglev::build(members);
+                inner.set(0, table, 0).map_err(on("TABLES"))?;
                 // Returns when no packet is still being steered by the old table.
                 self.tables.set(service.0.into(), &inner, 0).map_err(on("TABLES"))
             }
