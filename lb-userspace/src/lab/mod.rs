@@ -136,8 +136,12 @@ impl Lab {
             far.mac,
             far.host.namespace(),
         ))?;
+        // Both ends before either is up: a veth that comes up looks once whether its peer's NAPI lets
+        // it be the target of a redirect.
         for end in &ends {
             end.host.run(&["ethtool", "-K", &end.device, "tx", "off", "gro", "on"])?;
+        }
+        for end in &ends {
             end.host.ip(&format!("address add {} dev {}", end.address, end.device))?;
             end.host.ip(&format!("link set {} up", end.device))?;
         }
