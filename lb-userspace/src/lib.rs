@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dataplane;
+pub mod demo;
 pub mod lab;
 pub mod mirror;
 pub mod probe;

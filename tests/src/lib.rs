@@ -3,3 +3,4 @@
 pub mod frame;
 pub mod kernel;
 pub mod lab;
+pub mod load;

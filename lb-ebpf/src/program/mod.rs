@@ -130,12 +130,29 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         *counter += 1;
         *counter
     };
-    let worth_a_line = matches!(
-        reason,
-        Reason::NoBackend | Reason::NatPorts | Reason::Neighbour | Reason::TableFull | Reason::Martian
-    );
-    if worth_a_line && seen & (seen - 1) == 0 {
-        warn!(ctx, "service {}: refused: {} ({} on this cpu)", service, reason.name(), seen);
+    if seen & (seen - 1) != 0 {
+        return;
+    }
+    match reason {
+        Reason::NoBackend => {
+            warn!(ctx, "service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
+        }
+        Reason::NatPorts => {
+            warn!(ctx, "service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
+        }
+        Reason::Neighbour => {
+            warn!(ctx, "service {}: next hop unknown ({} frames on this cpu)", service, seen)
+        }
+        Reason::TableFull => warn!(ctx, "service {}: the flow table is full ({} on this cpu)", service, seen),
+        Reason::Martian => warn!(ctx, "service {}: impossible source ({} frames on this cpu)", service, seen),
+        // The daily noise of a network, and the moment of a swap: counted, no more.
+        Reason::Malformed
+        | Reason::Fragment
+        | Reason::IpOptions
+        | Reason::Ttl
+        | Reason::Flags
+        | Reason::NoFlow
+        | Reason::Swapping => {}
     }
 }
 

@@ -27,7 +27,6 @@ pub mod wiring;
 use crate::lab;
 use args::{Cli, Command};
 use exit::{Exit, Failure};
-use palette::Palette;
 
 /// The whole program.
 pub fn main() -> Exit {
@@ -53,7 +52,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)
         }
-        Command::Demo(args) => wiring::demo(args.script, Palette::of_stdout()),
+        Command::Demo(args) => wiring::demo(args.script),
         Command::DemoBackend(args) => ask(async || {
             lab::backend::main(args).await?;
             Ok(Exit::Done)

@@ -13,6 +13,7 @@ use crate::{
     config::{self, LoadError},
     daemon,
     dataplane::bpf::{self, DetachError},
+    demo,
 };
 
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -99,9 +100,9 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
 }
 
 /// The demo. Prints for itself. `script`: without a person.
-pub fn demo(script: bool, palette: Palette) -> Result<Exit, Failure> {
-    let _ = (script, palette);
-    Err(Failure::message(Exit::Failed, "demo: not wired"))
+pub fn demo(script: bool) -> Result<Exit, Failure> {
+    let seen = demo::run(demo::Args { script })?;
+    Ok(if seen { Exit::Done } else { Exit::Failed })
 }
 
 /// The commented configuration.

@@ -137,9 +137,14 @@ impl Lab {
             far.host.namespace(),
         ))?;
         for end in &ends {
-            end.host.run(&["ethtool", "-K", &end.device, "tx", "off", "gro", "on"])?;
+            end.host.run(&["ethtool", "-K", &end.device, "tx", "off"])?;
             end.host.ip(&format!("address add {} dev {}", end.address, end.device))?;
             end.host.ip(&format!("link set {} up", end.device))?;
+        }
+        for end in &ends {
+            // Only now: switched on before the device is up, it does not tell the kernel that the other end may
+            // be redirected to (drivers/net/veth.c, `veth_set_features`; seen on Linux 6.18).
+            end.host.run(&["ethtool", "-K", &end.device, "gro", "on"])?;
         }
         self.links.push(ends.clone());
         Ok(ends)

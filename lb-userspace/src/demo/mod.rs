@@ -1,0 +1,57 @@
+//! The founding case, on this machine, before your eyes.
+//!
+//! ```text
+//!   client ── node (shunt run) ── app-v200   always 200
+//!                            └─── app-v5xx   500 for half of its requests; its probe path says 200
+//! ```
+//!
+//! Everything runs in network namespaces of its own, with the real daemon and its command line. The
+//! [`story`] lists what must be seen; the demo succeeds only if all of it was. It leaves nothing behind, however it ends:
+//! the scene owns all and takes it down when dropped.
+
+mod load;
+mod scene;
+mod stage;
+mod story;
+mod summary;
+mod terminal;
+mod view;
+
+use anyhow::{Result, bail};
+
+use self::{scene::Scene, stage::Stage, story::End, terminal::Terminal, view::View};
+use crate::lab::signals;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Args {
+    /// By itself, as lines; also without a terminal.
+    pub script: bool,
+}
+
+/// Plays it. Whether every step was seen.
+pub fn run(args: Args) -> Result<bool> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the demo needs root, to make network namespaces and load an XDP program; try it with sudo");
+    }
+    // Taken off last: until everything is down, a signal must not end the program.
+    let signals = signals::Guard::install()?;
+    let interactive = !args.script && Terminal::is_there();
+    let view = if interactive { View::live()? } else { View::lines() };
+    view.opening();
+    let scene = Scene::set()?;
+    let name = scene.lab_name().to_owned();
+    let mut stage = Stage::new(scene, view)?;
+    let end = story::play(&mut stage);
+    let end = match end {
+        Ok(End::Seen) if interactive => story::linger(&mut stage).map(|()| End::Seen),
+        end => end,
+    };
+    let report = stage.strike();
+    summary::print(&report, &name);
+    drop(signals);
+    match end {
+        Ok(End::Seen) => Ok(true),
+        Ok(End::Missed | End::Quit) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,225 @@
+//! The main job on real traffic: the real binary, the real program, real sockets.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use lb_core::event::EventKind;
+use lb_tests::{
+    lab::{at, shunt, skipped},
+    load::{Connections, Load, Sample},
+};
+use lb_userspace::{
+    control::model::{BackendTraffic, Status},
+    lab::{
+        Shunt, Topology,
+        backend::{Args, Mode, Remote},
+        clock, until,
+    },
+};
+
+const VIP: &str = "10.99.0.10:80";
+const PATIENCE: Duration = Duration::from_secs(10);
+const NAMES: [&str; 4] = ["web-0", "web-1", "web-2", "web-3"];
+
+struct Site {
+    backends: Vec<Remote>,
+    shunt: Shunt,
+    topology: Topology,
+}
+
+impl Site {
+    /// As many backends as asked for, all good, probed; waits until all serve.
+    fn new(prefix: &str, backends: usize, breaker: &str) -> Result<Self> {
+        let topology = Topology::new(prefix, &NAMES[..backends])?;
+        let mut remotes = Vec::new();
+        let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
+        toml += "[service.web.backends]\n";
+        for (number, host) in topology.backends.iter().enumerate() {
+            let listen = at(Topology::address(number), 8080);
+            let args = Args {
+                listen,
+                name: NAMES[number].to_owned(),
+                mode: Mode::Ok,
+                broken: 1.0,
+                seed: 1,
+                probe_path: "/healthz".to_owned(),
+            };
+            remotes.push(Remote::start(host, shunt(), &args)?);
+            toml += &format!("{} = \"{listen}\"\n", NAMES[number]);
+        }
+        toml += "[service.web.probe.http]\npath = \"/healthz\"\ninterval = \"500ms\"\n";
+        toml += &format!("[service.web.breaker]\n{breaker}\n");
+        let shunt = Shunt::start(&topology.lab, &topology.node, shunt(), &toml)?;
+        let site = Self { backends: remotes, shunt, topology };
+        site.all_serve()?;
+        Ok(site)
+    }
+
+    fn all_serve(&self) -> Result<()> {
+        until("all backends are up", PATIENCE, || {
+            self.shunt.status().is_ok_and(|status| {
+                let probe = lb_core::snapshot::ProbeState::Up;
+                status.snapshot.services[0].backends.iter().all(|backend| backend.probe == probe)
+            })
+        })?;
+        Ok(())
+    }
+
+    fn load(&self, rate: u64, workers: usize, connections: Connections) -> Load {
+        let vip: SocketAddr = VIP.parse().expect("a literal");
+        Load::start(&self.topology.client, vip, rate, workers, connections)
+    }
+
+    fn traffic(&self, name: &str) -> Result<BackendTraffic> {
+        let status = self.shunt.status()?;
+        of(&status, name)
+    }
+}
+
+fn of(status: &Status, name: &str) -> Result<BackendTraffic> {
+    let found = status.traffic.iter().find(|traffic| traffic.backend == name);
+    found.cloned().with_context(|| format!("no traffic of {name}"))
+}
+
+fn failed(samples: &[Sample]) -> Vec<&Sample> {
+    samples.iter().filter(|sample| sample.answer.is_err()).collect()
+}
+
+#[test]
+fn after_an_announced_ejection_no_new_connection_arrives() -> Result<()> {
+    if skipped("after_an_announced_ejection_no_new_connection_arrives", &[]) {
+        return Ok(());
+    }
+    let breaker = "consecutive_5xx = 3\nbase_ejection_time = \"60s\"";
+    let mut site = Site::new("eject", 4, breaker)?;
+    let events = site.shunt.events()?;
+    let load = site.load(200, 8, Connections::Each);
+    until("traffic flows", PATIENCE, || load.samples().len() > 100)?;
+    let begun = clock::now();
+    site.backends[2].fail()?;
+    let (heard, _) = events.wait("web-2 is ejected", 0, PATIENCE, |event| {
+        event.kind == EventKind::Eject && event.backend.as_deref() == Some("web-2")
+    })?;
+    let before = load.samples().len();
+    until("the load goes on", PATIENCE, || load.samples().len() > before + 400)?;
+    let samples = load.stop();
+
+    assert_eq!(heard.event.reason, "consecutive_5xx");
+    let last: Vec<u16> = heard.event.evidence.last.iter().rev().take(3).map(|seen| seen.status).collect();
+    assert_eq!(last, [500; 3], "the evidence is in the event");
+    assert_eq!(
+        heard.event.evidence.probe,
+        Some(lb_core::snapshot::ProbeState::Up),
+        "although the probe passes"
+    );
+
+    let report = site.backends[2].report(begun)?;
+    let late: Vec<_> =
+        report.clients().filter(|arrived| Duration::from_nanos(arrived.at_ns) > heard.at).collect();
+    assert!(late.is_empty(), "{} connections after the announcement: {late:?}", late.len());
+    let errors = samples.iter().filter(|sample| sample.answer == Ok(500)).count();
+    // Three decide; a few more were on their way when the third was seen.
+    assert!((3..=8).contains(&errors), "{errors} bad answers");
+    assert!(failed(&samples).is_empty(), "{:?}", failed(&samples));
+    Ok(())
+}
+
+#[test]
+fn half_open_admits_its_budget_under_a_thousand_connections_a_second() -> Result<()> {
+    const TRIALS: usize = 3;
+    if skipped("half_open_admits_its_budget_under_a_thousand_connections_a_second", &[]) {
+        return Ok(());
+    }
+    let breaker = "consecutive_5xx = 3\ninterval = \"500ms\"\nbase_ejection_time = \"500ms\"\n\
+                   max_ejection_time = \"500ms\"\nhalf_open_trials = 3";
+    let mut site = Site::new("trial", 2, breaker)?;
+    let events = site.shunt.events()?;
+    let load = site.load(1000, 16, Connections::Each);
+    site.backends[1].fail()?;
+    let bad = |kind: EventKind| {
+        move |event: &lb_core::event::Event| event.kind == kind && event.backend.as_deref() == Some("web-1")
+    };
+    let (_, mut place) = events.wait("it is ejected", 0, PATIENCE, bad(EventKind::Eject))?;
+    // It stays bad: each time it is tried, it is ejected again.
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        let (trial, after) = events.wait("it is tried", place, PATIENCE, bad(EventKind::Trial))?;
+        let (eject, after) = events.wait("it is ejected again", after, PATIENCE, bad(EventKind::Eject))?;
+        assert_eq!(eject.event.reason, "half_open_failure");
+        rounds.push((trial, eject));
+        place = after;
+    }
+    let samples = load.stop();
+    assert!(failed(&samples).is_empty(), "{:?}", failed(&samples));
+
+    let report = site.backends[1].report(Duration::ZERO)?;
+    let mut tried = 0;
+    for pair in rounds.windows(2) {
+        // From one announced ejection to the next lies exactly one trial.
+        let (from, to) = (pair[0].1.at, pair[1].1.at);
+        let arrived =
+            report.clients().filter(|one| (from..to).contains(&Duration::from_nanos(one.at_ns))).count();
+        assert!((1..=TRIALS).contains(&arrived), "{arrived} connections in one trial");
+        tried += arrived;
+    }
+    let traffic = site.traffic("web-1")?;
+    let budgets = events.since(0).iter().filter(|heard| bad(EventKind::Trial)(&heard.event)).count();
+    assert!(traffic.counters.trials as usize <= TRIALS * budgets, "{traffic:?} of {budgets} budgets");
+    assert!(traffic.counters.trials as usize >= tried);
+
+    // Healed, it comes back.
+    site.backends[1].heal()?;
+    let load = site.load(200, 4, Connections::Each);
+    events.wait("it is readmitted", place, PATIENCE, bad(EventKind::Readmit))?;
+    let before = site.traffic("web-1")?.counters.connections;
+    until("it has its share again", PATIENCE, || {
+        site.traffic("web-1").is_ok_and(|traffic| traffic.counters.connections > before + 50)
+    })?;
+    assert!(failed(&load.stop()).is_empty());
+    Ok(())
+}
+
+#[test]
+fn killing_the_daemon_changes_nothing_that_flows() -> Result<()> {
+    if skipped("killing_the_daemon_changes_nothing_that_flows", &[]) {
+        return Ok(());
+    }
+    let mut site = Site::new("kill", 2, "consecutive_5xx = 3")?;
+    let each = site.load(200, 8, Connections::Each);
+    let kept = site.load(200, 8, Connections::Kept);
+    let flows = |each: &Load, kept: &Load, more: usize| -> Result<()> {
+        let (a, b) = (each.samples().len(), kept.samples().len());
+        until("both loads go on", PATIENCE, || {
+            each.samples().len() > a + more && kept.samples().len() > b + more
+        })?;
+        Ok(())
+    };
+    flows(&each, &kept, 100)?;
+    site.shunt.process().signal(nix::sys::signal::Signal::SIGKILL)?;
+    site.shunt.process().wait(PATIENCE)?;
+    let killed = clock::now();
+    flows(&each, &kept, 400)?;
+    for backend in &mut site.backends {
+        let since = backend.report(killed)?;
+        assert!(since.clients().count() > 50, "both backends get new connections without a daemon");
+    }
+
+    // A new daemon takes over, and ends in order: still nothing breaks.
+    site.shunt.start_again()?;
+    site.all_serve()?;
+    flows(&each, &kept, 200)?;
+    site.shunt.process().stop(PATIENCE)?;
+    flows(&each, &kept, 200)?;
+    let (each, kept) = (each.stop(), kept.stop());
+    for samples in [&each, &kept] {
+        let bad: Vec<_> = samples.iter().filter(|sample| sample.answer != Ok(200)).collect();
+        assert!(bad.is_empty(), "{} of {}: {:?}", bad.len(), samples.len(), bad.first());
+    }
+    // Not one of the kept connections was opened anew.
+    let mut accepted = 0;
+    for backend in &mut site.backends {
+        accepted += backend.report(Duration::ZERO)?.clients().filter(|one| one.requests > 1).count();
+    }
+    assert_eq!(accepted, 8);
+    Ok(())
+}
