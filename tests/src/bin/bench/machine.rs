@@ -57,10 +57,11 @@ impl Busy {
         Ok(Self { begun: clock::now(), idle, cpus })
     }
 
-    pub(crate) fn end(self) -> Result<Duration> {
-        let elapsed = clock::now() - self.begun;
-        let (idle, _) = idle()?;
-        Ok((elapsed * self.cpus).saturating_sub(idle.saturating_sub(self.idle)))
+    /// The time they were busy, and the part of their time that was left, 0 to 1.
+    pub(crate) fn end(self) -> Result<(Duration, f64)> {
+        let all = (clock::now() - self.begun) * self.cpus;
+        let idle = idle()?.0.saturating_sub(self.idle);
+        Ok((all.saturating_sub(idle), idle.as_secs_f64() / all.as_secs_f64()))
     }
 }
 

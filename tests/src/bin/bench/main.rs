@@ -9,7 +9,6 @@
 
 mod binary;
 mod http;
-mod load;
 mod machine;
 mod packet;
 mod statistics;

@@ -9,7 +9,10 @@ use std::{fmt::Write as _, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_core::event::{Event, EventKind};
-use lb_tests::lab::at;
+use lb_tests::{
+    lab::{at, connects},
+    load::{Connections, Load, Sample},
+};
 use lb_userspace::lab::{
     Events, Heard, Shunt, Topology,
     backend::{self, Remote},
@@ -17,16 +20,13 @@ use lb_userspace::lab::{
 };
 use serde::Serialize;
 
-use crate::{
-    load::{Connections, Exchange, Offer, Running},
-    statistics::Spread,
-};
+use crate::statistics::Spread;
 
 const BACKENDS: [&str; 4] = ["app0", "app1", "app2", "app3"];
 const VIP: &str = "203.0.113.10:80";
 const PORT: u16 = 8080;
-const RATE: u32 = 200;
-const WORKERS: u32 = 4;
+const RATE: u64 = 200;
+const WORKERS: usize = 4;
 /// So many bad responses in a row eject.
 const THRESHOLD: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -46,7 +46,7 @@ impl Plan {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) ejections: u32,
-    pub(crate) new_connections_per_second: u32,
+    pub(crate) new_connections_per_second: u64,
     pub(crate) backends: usize,
     /// From the third bad response, as the program saw it, to the first map write in force, in microseconds: from
     /// then on no new connection begins there.
@@ -81,7 +81,7 @@ pub(crate) struct Ejection {
     pub(crate) answered_after: u64,
     /// Connections that the ejected backend accepted after the announcement.
     pub(crate) accepted_after: u64,
-    /// Of these, those that may have begun before it: answered by that backend, begun before and done after.
+    /// Of these, those that may have begun before it: answered by that backend, begun before and ended after.
     pub(crate) under_way: u64,
 }
 
@@ -94,7 +94,7 @@ impl Ejection {
 
 struct Bench {
     // Dropped in this order; the lab is the last to go.
-    clients: Running,
+    clients: Load,
     events: Events,
     remotes: Vec<Remote>,
     shunt: Shunt,
@@ -121,7 +121,10 @@ fn report(runs: Vec<Ejection>) -> Option<Report> {
         seen_to_first_write_us: of(|run| run.seen_to_first_write_us)?,
         seen_to_swap_us: of(|run| run.seen_to_swap_us)?,
         left_to_first_write_us: of(|run| run.left_to_client_us + run.seen_to_first_write_us)?,
-        left_to_swap_us: of(|run| run.left_to_client_us + run.seen_to_swap_us)?,
+        left_to_swap_us: of(|run| {
+            // Nothing is announced before the swap.
+            (run.left_to_client_us + run.seen_to_swap_us).min(run.left_to_announced_us)
+        })?,
         left_to_announced_us: of(|run| run.left_to_announced_us)?,
         client_errors: of(|run| run.client_errors)?,
         offered_after: runs.iter().map(|run| run.offered_after).sum(),
@@ -149,9 +152,8 @@ impl Bench {
         let shunt = Shunt::start(&topology.lab, &topology.node, binary, &config(&topology))?;
         let events = shunt.events()?;
         let target = VIP.parse().context("the VIP")?;
-        until_ok("the VIP answers", PATIENCE, || lb_tests::lab::connects(&topology.client, target))?;
-        let offer = Offer { target, rate: RATE, workers: WORKERS, connections: Connections::Each };
-        let clients = Running::start(&topology.client, offer);
+        until_ok("the VIP answers", PATIENCE, || connects(&topology.client, target))?;
+        let clients = Load::start(&topology.client, target, RATE, WORKERS, Connections::Each);
         Ok(Self { clients, events, remotes, shunt, _topology: topology })
     }
 
@@ -180,16 +182,17 @@ impl Bench {
             bail!("interrupted");
         }
         let book = self.remotes[number].report(broken)?;
-        let exchanges = self.clients.since(broken);
+        let mut samples = self.clients.samples();
+        samples.retain(|sample| sample.ended >= broken);
         self.remotes[number].heal()?;
         self.events.wait("it is readmitted", place, PATIENCE, |event| is(event, EventKind::Readmit))?;
 
         let mut run = Ejection {
             seen_to_first_write_us: reactions.last_first_write_us,
             seen_to_swap_us: reactions.last_swap_us,
-            ..outside(name, &announced, &book, &exchanges)?
+            ..outside(name, &announced, &book, &samples)?
         };
-        run.offered_after = exchanges.iter().filter(|exchange| exchange.begun >= announced.at).count() as u64;
+        run.offered_after = samples.iter().filter(|sample| sample.begun >= announced.at).count() as u64;
         Ok(run)
     }
 }
@@ -199,25 +202,22 @@ fn outside(
     name: &'static str,
     announced: &Heard,
     book: &backend::Report,
-    exchanges: &[Exchange],
+    samples: &[Sample],
 ) -> Result<Ejection> {
     let mut bad: Vec<_> = book.failures.iter().map(|failure| Duration::from_nanos(failure.at_ns)).collect();
     bad.sort();
     let left = *bad.get(THRESHOLD - 1).context("the backend sent fewer bad responses than it takes")?;
     let deciding = announced.event.evidence.last.last().and_then(|seen| seen.client);
     let deciding = deciding.context("the event does not say whose response decided")?;
-    let got = exchanges
+    let got = samples
         .iter()
-        .filter(|exchange| exchange.client == Some(deciding))
-        .find_map(|exchange| exchange.answer.as_ref().ok().filter(|answer| answer.status == 500))
-        .context("the client knows nothing of the response that decided")?
-        .at;
-    let answered_by = |exchange: &&Exchange| {
-        exchange.answer.as_ref().is_ok_and(|answer| answer.backend.as_deref() == Some(name))
-    };
-    let (after, before): (Vec<_>, Vec<_>) =
-        exchanges.iter().filter(answered_by).partition(|exchange| exchange.begun >= announced.at);
-    let status_500 = |exchange: &&Exchange| exchange.answer.as_ref().is_ok_and(|answer| answer.status == 500);
+        .find(|sample| sample.client == Some(deciding) && sample.answer == Ok(500))
+        .and_then(|sample| sample.head_at)
+        .context("the client knows nothing of the response that decided")?;
+    let (after, before): (Vec<_>, Vec<_>) = samples
+        .iter()
+        .filter(|sample| sample.backend.as_deref() == Some(name))
+        .partition(|sample| sample.begun >= announced.at);
     let accepted = book.clients().filter(|seen| Duration::from_nanos(seen.at_ns) > announced.at);
     Ok(Ejection {
         backend: name,
@@ -225,11 +225,11 @@ fn outside(
         seen_to_swap_us: 0,
         left_to_client_us: microseconds(got.saturating_sub(left)),
         left_to_announced_us: microseconds(announced.at.saturating_sub(left)),
-        client_errors: exchanges.iter().filter(status_500).count() as u64,
+        client_errors: samples.iter().filter(|sample| sample.answer == Ok(500)).count() as u64,
         offered_after: 0,
         answered_after: after.len() as u64,
         accepted_after: accepted.count() as u64,
-        under_way: before.iter().filter(|exchange| exchange.done > announced.at).count() as u64,
+        under_way: before.iter().filter(|sample| sample.ended > announced.at).count() as u64,
     })
 }
 

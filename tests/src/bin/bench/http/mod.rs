@@ -11,15 +11,12 @@ mod wrk;
 use std::{fmt::Write as _, net::SocketAddr, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_userspace::lab::signals;
+use lb_tests::load::{Connections, Load};
+use lb_userspace::lab::{Host, signals};
 use serde::Serialize;
 
 use self::peers::{PEERS, Peer, VIP};
-use crate::{
-    load::{Connections, Offer, Running},
-    machine::Busy,
-    statistics::Spread,
-};
+use crate::{machine::Busy, statistics::Spread};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -41,7 +38,7 @@ struct Mode {
     /// Of the closed loop.
     at_a_time: u32,
     /// Of the open loop, requests a second.
-    offered: u32,
+    offered: u64,
 }
 
 const MODES: &[Mode] = &[
@@ -61,8 +58,11 @@ const MODES: &[Mode] = &[
     },
 ];
 
+/// With less of the CPUs' time left, requests wait for each other and their cost is not what is measured.
+const IDLE_ENOUGH: f64 = 0.1;
+
 /// Clients of the open loop.
-const WORKERS: u32 = 4;
+const WORKERS: usize = 4;
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -88,7 +88,9 @@ pub(crate) struct Row {
     pub(crate) cpu_us: Spread,
     /// The same without what the direct path takes in the same repetition.
     pub(crate) cpu_us_over_direct: Spread,
-    pub(crate) offered_per_second: u32,
+    pub(crate) offered_per_second: u64,
+    /// The least part of the CPUs' time that was idle meanwhile, 0 to 1. Near 0 the two numbers above mean nothing.
+    pub(crate) idle: f64,
     /// Requests that failed, of both loops.
     pub(crate) errors: u64,
 }
@@ -99,6 +101,7 @@ struct Sample {
     rate: f64,
     p99_ms: f64,
     cpu_us: f64,
+    idle: f64,
     errors: u64,
 }
 
@@ -138,7 +141,7 @@ fn measure(peer: &Peer, mode: &Mode, plan: Plan, shunt: &Path, facts: &mut Facts
     if signals::interrupted() {
         bail!("interrupted");
     }
-    let (cpu_us, failed) = {
+    let Cost { cpu_us, idle, failed } = {
         let rig = (peer.build)(shunt)?;
         facts.offloads = rig.offloads()?;
         facts.xdp = rig.attached()?.or(facts.xdp.take());
@@ -152,22 +155,30 @@ fn measure(peer: &Peer, mode: &Mode, plan: Plan, shunt: &Path, facts: &mut Facts
         rate: outcome.requests_per_second,
         p99_ms: outcome.p99_ms,
         cpu_us,
+        idle,
         errors: outcome.errors + failed,
     })
 }
 
-/// Microseconds of CPU for a request, and how many requests failed.
-fn cost(client: &lb_userspace::lab::Host, mode: &Mode, seconds: u32) -> Result<(f64, u64)> {
+/// What requests at a fixed rate came to.
+struct Cost {
+    /// For each of them.
+    cpu_us: f64,
+    idle: f64,
+    failed: u64,
+}
+
+fn cost(client: &Host, mode: &Mode, seconds: u32) -> Result<Cost> {
     let target: SocketAddr = format!("{VIP}:80").parse().context("the VIP")?;
-    let offer = Offer { target, rate: mode.offered, workers: WORKERS, connections: mode.connections };
     let busy = Busy::begin()?;
-    let running = Running::start(client, offer);
+    let load = Load::start(client, target, mode.offered, WORKERS, mode.connections);
     thread::sleep(Duration::from_secs(seconds.into()));
-    let exchanges = running.finish()?;
-    let busy = busy.end()?;
-    ensure!(!exchanges.is_empty(), "no request was made");
-    let failed = exchanges.iter().filter(|exchange| exchange.answer.is_err()).count();
-    Ok((busy.as_secs_f64() * 1e6 / exchanges.len() as f64, failed as u64))
+    let samples = load.stop();
+    let (busy, idle) = busy.end()?;
+    ensure!(!samples.is_empty(), "no request was made");
+    let failed = samples.iter().filter(|sample| sample.answer != Ok(200)).count();
+    let cpu_us = busy.as_secs_f64() * 1e6 / samples.len() as f64;
+    Ok(Cost { cpu_us, idle, failed: failed as u64 })
 }
 
 fn row(mode: &Mode, peer: &Peer, samples: &[Sample], direct: &[Sample]) -> Option<Row> {
@@ -185,6 +196,7 @@ fn row(mode: &Mode, peer: &Peer, samples: &[Sample], direct: &[Sample]) -> Optio
         cpu_us: of(|sample| sample.cpu_us)?,
         cpu_us_over_direct: Spread::of(pairs().map(|(own, direct)| own.cpu_us - direct.cpu_us))?,
         offered_per_second: mode.offered,
+        idle: samples.iter().map(|sample| sample.idle).fold(1.0, f64::min),
         errors: samples.iter().map(|sample| sample.errors).sum(),
     })
 }
@@ -234,6 +246,12 @@ impl Report {
                     row.errors,
                 ));
             }
+        }
+        if self.rows.iter().any(|row| row.idle < IDLE_ENOUGH) {
+            line(
+                "\n  The machine was busy with other things: CPU µs/req and `over direct` mean nothing here."
+                    .to_owned(),
+            );
         }
         text
     }
