@@ -108,6 +108,11 @@ impl Program {
         self.push(0x63 | width as u8, at, from, offset, 0);
     }
 
+    /// Adds to memory in one step. On x86 everything stored before it is then in the cache.
+    pub(crate) fn atomic_add(&mut self, at: Register, offset: i16, from: Register) {
+        self.push(0xdb, at, from, offset, 0);
+    }
+
     /// The address of a map, for helpers.
     pub(crate) fn map(&mut self, to: Register, fd: i32) {
         self.wide(to, Register(1), fd);

@@ -10,7 +10,10 @@ mod shape;
 mod syscall;
 mod wrapper;
 
-use std::{fmt::Write as _, os::fd::AsFd};
+use std::{
+    fmt::Write as _,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_tests::kernel::{Action, Kernel, NAT_PORTS};
@@ -27,8 +30,8 @@ use self::{
 };
 use crate::statistics::{Spread, middle_mean};
 
-/// Passes of one test run. Half of them at most mirror a head, and the ring holds 13 000.
-const CHUNK: u32 = 8_192;
+/// Passes of one test run of the empty program.
+const EMPTY_PASSES: u32 = 65_536;
 /// As many connections as the daemon provides for by default.
 const MAX_FLOWS: u32 = 131_072;
 
@@ -41,8 +44,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) const FULL: Self = Self { repetitions: 5, chunks: 48, most_flows: u32::MAX };
-    pub(crate) const SMOKE: Self = Self { repetitions: 1, chunks: 8, most_flows: 1_024 };
+    pub(crate) const FULL: Self = Self { repetitions: 5, chunks: 10, most_flows: u32::MAX };
+    pub(crate) const SMOKE: Self = Self { repetitions: 1, chunks: 4, most_flows: 1_024 };
+
+    /// Every case is measured in some way.
+    fn includes(&self, case: &Case, flows: u32) -> bool {
+        flows <= self.most_flows || case.flows == [flows]
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -72,9 +80,7 @@ pub(crate) fn run(plan: Plan) -> Result<Report> {
     let empty_ns = bench.empty(plan)?;
     let mut rows: Vec<Row> = Vec::new();
     for case in CASES {
-        for flows in
-            case.flows.iter().copied().filter(|flows| *flows <= plan.most_flows || case.flows.len() == 1)
-        {
+        for flows in case.flows.iter().copied().filter(|flows| plan.includes(case, *flows)) {
             eprintln!("packet: {} × {flows}", case.name);
             let beside = case.beside.map(|name| {
                 let row = rows.iter().find(|row| row.case == name && row.flows == flows);
@@ -91,7 +97,7 @@ struct Bench {
     kernel: Kernel,
     around_program: Wrapper,
     around_empty: Wrapper,
-    empty: std::os::fd::OwnedFd,
+    empty: OwnedFd,
 }
 
 impl Bench {
@@ -106,7 +112,7 @@ impl Bench {
     fn empty(&self, plan: Plan) -> Result<Spread> {
         let mut values = Vec::new();
         for _ in 0..plan.repetitions {
-            let chunks = (0..plan.chunks).map(|_| wrapper::bare(&self.empty, CHUNK));
+            let chunks = (0..plan.chunks).map(|_| wrapper::bare(&self.empty, EMPTY_PASSES));
             values.extend(middle_mean(chunks.collect::<Result<Vec<_>>>()?));
         }
         Spread::of(values).context("no repetitions")
@@ -118,11 +124,11 @@ impl Bench {
         self.around_program.play(&script.records, &script.frame)?;
         self.around_empty.play(&script.records, &script.frame)?;
         let before = Counts::read(&mut self.kernel);
-        let mut passes = 0;
+        let mut passes = 0u64;
         // Once through everything, so that caches and tables are as they will be.
-        for _ in 0..=(script.records.len() as u32 / CHUNK) {
+        for _ in 0..=(script.records.len() as u32 / case.passes) {
             self.pair(case, &script)?;
-            passes += CHUNK;
+            passes += u64::from(case.passes);
         }
         let (mut values, mut wrapper) = (Vec::new(), Vec::new());
         for _ in 0..plan.repetitions {
@@ -132,7 +138,7 @@ impl Bench {
             let mut pairs = Vec::new();
             for _ in 0..plan.chunks {
                 pairs.push(self.pair(case, &script)?);
-                passes += CHUNK;
+                passes += u64::from(case.passes);
             }
             let of = |side: fn(&(f64, f64)) -> f64| middle_mean(pairs.iter().map(side)).context("no chunks");
             let (program_ns, empty_ns) = (of(|pair| pair.0)?, of(|pair| pair.1)?);
@@ -140,7 +146,7 @@ impl Bench {
             wrapper.push(empty_ns);
         }
         let counted = Counts::read(&mut self.kernel).since(before);
-        let expected = script.counts.times(u64::from(passes / script.each));
+        let expected = script.counts.times(passes / u64::from(script.each));
         ensure!(
             counted == expected,
             "another path was measured: the program counted {counted:?}, not {expected:?}"
@@ -156,9 +162,9 @@ impl Bench {
 
     /// One chunk around each program: nanoseconds a pass.
     fn pair(&mut self, case: &Case, script: &Script) -> Result<(f64, f64)> {
-        let (empty_ns, action) = self.around_empty.run(CHUNK)?;
+        let (empty_ns, action) = self.around_empty.run(case.passes)?;
         ensure!(action == Action::Pass, "the empty program came to {action:?}");
-        let (program_ns, action) = self.around_program.run(CHUNK)?;
+        let (program_ns, action) = self.around_program.run(case.passes)?;
         ensure!(action == script.action, "the last frame came to {action:?}, not {:?}", script.action);
         if script.counts.heads > 0 {
             self.kernel.forget_heads();

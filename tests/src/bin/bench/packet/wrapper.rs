@@ -143,9 +143,6 @@ fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd) -> Vec<Instruction> 
     // R8: which record. R9: which round.
     program.map_value(R7, state.as_raw_fd());
     program.load(Width::Double, R8, R7, 0);
-    program.copy(R1, R8);
-    program.add_constant(R1, 1);
-    program.store(Width::Double, R7, 0, R1);
     program.copy(R9, R8);
     program.load(Width::Double, R1, R7, 16);
     program.shift_right(R9, R1);
@@ -188,6 +185,11 @@ fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd) -> Vec<Instruction> 
         program.network_order(R5);
         program.store(Width::Word, R1, field, R5);
     }
+
+    // Counts the pass, and waits for the stores above: a frame that arrives lies in the cache or in memory, and the
+    // program's loads would otherwise wait for stores that the wrapper has still under way.
+    program.set(R1, 1);
+    program.atomic_add(R7, 0, R1);
 
     program.copy(R1, R6);
     program.map(R2, next.as_raw_fd());
