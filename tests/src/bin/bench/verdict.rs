@@ -313,3 +313,41 @@ impl Report {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three connections were accepted late, of which so many had begun before the announcement.
+    fn late(answered_after: u64, under_way: u64) -> Ejection {
+        Ejection {
+            backend: BACKENDS[0],
+            seen_to_first_write_us: 100,
+            seen_to_swap_us: 200,
+            left_to_client_us: 50,
+            left_to_announced_us: 300,
+            client_errors: 3,
+            offered_after: 300,
+            answered_after,
+            accepted_after: 3,
+            under_way,
+        }
+    }
+
+    #[test]
+    fn a_connection_after_the_announcement_breaks_the_promise() {
+        for (run, reached) in [(late(0, 3), 0), (late(0, 2), 1), (late(1, 3), 1), (late(0, 9), 0)] {
+            let report = report(vec![run]).expect("one run");
+            assert_eq!(report.reached_after, reached, "{run:?}");
+            assert_eq!(report.broken_promise().is_some(), reached > 0, "{run:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_takes_longer_than_the_announcement() {
+        let run = Ejection { left_to_client_us: 150, ..late(0, 3) };
+        let report = report(vec![run]).expect("one run");
+        assert_eq!(report.left_to_first_write_us.median, 250.0);
+        assert_eq!(report.left_to_swap_us.median, 300.0);
+    }
+}
