@@ -42,7 +42,9 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
         command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
     let packages = PURE.iter().flat_map(|package| ["--package", package]);
-    tally.tests(cargo().args(["test", "--no-fail-fast"]).args(packages))?;
+    // Ignored tests are run too: this machine can.
+    let run_all = ["--", "--include-ignored"];
+    tally.tests(cargo().args(["test", "--no-fail-fast"]).args(packages).args(run_all))?;
     if !quick {
         run_labs(&mut tally)?;
     }
@@ -55,7 +57,15 @@ fn run_labs(tally: &mut Tally) -> Result<()> {
     let file = env::temp_dir().join(format!("shunt-skips-{}", std::process::id()));
     fs::write(&file, "").with_context(|| format!("writing {}", file.display()))?;
     let mut labs = cargo();
-    labs.args(["test", "--no-fail-fast", "--package", "lb-tests", "--", "--test-threads=1"]);
+    labs.args([
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "lb-tests",
+        "--",
+        "--include-ignored",
+        "--test-threads=1",
+    ]);
     let outcome = tally.tests(labs.env(SKIPS, &file));
     let skips = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()));
     fs::remove_file(&file)?;

@@ -13,7 +13,7 @@ use super::{
     scene::{APP, BAD, GOOD, INTERVAL, LONE, TRIALS},
     stage::{Stage, Step, backend_of, trials_of},
 };
-use crate::lab::Heard;
+use crate::lab::{Heard, clock};
 
 pub(super) const STEPS: [&str; 9] = [
     "both backends are up for their probes and share new connections",
@@ -46,7 +46,7 @@ const LONE_VISIT: Duration = Duration::from_secs(8);
 type Shown = std::result::Result<String, String>;
 
 pub(super) fn play(stage: &mut Stage) -> Result<End> {
-    let mut act = Act { stage, next: 0, ejected: None, resolved: 0 };
+    let mut act = Act { stage, next: 0, ejected: None };
     for (number, step) in ACTS.iter().enumerate() {
         let shown = step(&mut act)?;
         if act.stage.has_quit() {
@@ -86,8 +86,6 @@ struct Act<'a> {
     /// Events before this place were seen.
     next: usize,
     ejected: Option<Ejected>,
-    /// Place of the event that ended the first trial.
-    resolved: usize,
 }
 
 struct Ejected {
@@ -152,7 +150,8 @@ impl Act<'_> {
         if !event.enforced || event.evidence.probe != Some(ProbeState::Up) {
             return Ok(Err(event.sentence()));
         }
-        Ok(Ok(event.sentence()))
+        let out_of = event.evidence.backends;
+        Ok(Ok(format!("ejection {}, 1 of {out_of} backends out, probe up at that moment", event.ejection)))
     }
 
     fn share_is_nothing(&mut self) -> Result<Shown> {
@@ -195,22 +194,30 @@ impl Act<'_> {
             return Ok(Err("the trial was not decided within 10 s".to_owned()));
         };
         self.next = next;
-        self.resolved = next;
         let from = self.ejected().heard.at + HANDSHAKE;
-        let until = self.stage.when(heard.event.t_ms);
+        // After another ejection nothing new may come, so all there is counts; a readmission opens the door.
+        let readmitted = heard.event.kind == EventKind::Readmit;
+        let until = if readmitted {
+            self.stage.when(heard.event.t_ms).saturating_sub(CLOCKS)
+        } else {
+            self.stage.wait(HANDSHAKE, |_| Ok(None::<()>))?;
+            clock::now()
+        };
         let book = self.stage.scene.bad.report(from)?;
         let accepted: Vec<_> =
             book.clients().filter(|client| Duration::from_nanos(client.at_ns) <= until).collect();
         // A budget is given at the beginning and renewed at a sweep that saw nothing decided.
         let first = accepted.first().map_or(until, |client| Duration::from_nanos(client.at_ns));
-        let sweeps = 1 + until.saturating_sub(first).as_millis() / INTERVAL.as_millis();
+        let decided = self.stage.when(heard.event.t_ms);
+        let sweeps = 1 + decided.saturating_sub(first).as_millis() / INTERVAL.as_millis();
         let budget = u128::from(TRIALS) * sweeps;
         let given = trials_of(&self.stage.scene.shunt.status()?, APP) - self.ejected().trials_before;
-        let verdict = match heard.event.kind {
-            EventKind::Readmit => "by luck all were good: readmitted",
-            _ => "one failed: ejected again, for longer",
+        let verdict = if readmitted {
+            "by luck all were good: readmitted"
+        } else {
+            "one failed: ejected again, for longer"
         };
-        if heard.event.kind == EventKind::Readmit {
+        if readmitted {
             // Half of its answers are still bad, so it does not last.
             let eject = |event: &Event| of(event, APP, EventKind::Eject);
             let Some((_, next)) = self.stage.event(self.next, Duration::from_secs(15), eject)? else {
@@ -272,7 +279,7 @@ impl Act<'_> {
             return Ok(Err("status does not say that the floor keeps it".to_owned()));
         };
         let end = heard.at + LONE_VISIT;
-        self.stage.wait(LONE_VISIT, |_| Ok((crate::lab::clock::now() >= end).then_some(())))?;
+        self.stage.wait(LONE_VISIT, |_| Ok((clock::now() >= end).then_some(())))?;
         let samples = self.stage.samples();
         let answered =
             samples.iter().filter(|sample| matches!(sample.outcome, Outcome::Answer { .. })).count();

@@ -45,6 +45,9 @@ pub(super) fn print(report: &Report, lab: &str) {
     ));
     line("Envoy: outlier detection with the same rule in the same case. It keeps 99.5 % with a good backend");
     line("beside the bad one, and ejects the lone one: 0.8 % good, where doing nothing gives 50 %.");
+    line(
+        "This run is short, so the failures before the first ejection weigh more than they would in an hour.",
+    );
     let left = left_behind(lab);
     let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
     line(&format!("Left behind: {left}."));
