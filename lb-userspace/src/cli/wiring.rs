@@ -12,7 +12,7 @@ use super::{
 use crate::{
     config::{self, LoadError},
     daemon,
-    dataplane::bpf::{self, DetachError},
+    dataplane::bpf::{self, DetachError, OpenError},
     demo,
 };
 
@@ -25,16 +25,38 @@ pub async fn run_daemon(config: &Path, socket: Option<&Path>) -> Result<Exit, Fa
     logging::init(&file.log.to_string())?;
     let options =
         daemon::Options { file, config_path: config.to_owned(), socket: socket.map(Path::to_owned) };
-    daemon::run(options).await.map_err(|error| {
-        let exit = if error.is_the_hosts() { Exit::HostNotAble } else { Exit::Failed };
-        let remedy = error.remedy();
-        let failure = Failure::new(exit, error);
-        match remedy {
-            Some(remedy) => failure.remedy(remedy),
-            None => failure,
-        }
-    })?;
+    daemon::run(options).await.map_err(not_started)?;
     Ok(Exit::Done)
+}
+
+fn not_started(error: daemon::Error) -> Failure {
+    match error {
+        daemon::Error::Socket(error) => error.into(),
+        daemon::Error::Open(error) => not_opened(error),
+        error @ daemon::Error::Io { .. } => Failure::new(Exit::Failed, error),
+    }
+}
+
+fn not_opened(error: OpenError) -> Failure {
+    let exit = match &error {
+        // Somebody's traffic is there already, and would suffer.
+        OpenError::Running(_)
+        | OpenError::Busy { .. }
+        | OpenError::PortOverlap { .. }
+        | OpenError::Layout { .. } => Exit::Refused,
+        OpenError::NoInterface(_)
+        | OpenError::NotPermitted
+        | OpenError::Attach { .. }
+        | OpenError::Verifier(_)
+        | OpenError::Bpffs { .. } => Exit::HostNotAble,
+        OpenError::Load(_) | OpenError::Object(_) | OpenError::Map(_) => Exit::Failed,
+    };
+    let remedy = error.remedy();
+    let failure = Failure::new(exit, error);
+    match remedy {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
 }
 
 fn load(config: &Path, palette: Palette) -> Result<config::File, Failure> {
