@@ -476,7 +476,8 @@ fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result
         Mode::Generic => AyaMode::Skb,
     };
     let failed = |source: ProgramError| {
-        if is_os_error(&source, libc::EBUSY) {
+        // EEXIST: the other program is there in the other mode.
+        if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
             OpenError::Busy { interface: interface.to_owned() }
         } else {
             OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }
