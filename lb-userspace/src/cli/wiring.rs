@@ -1,6 +1,9 @@
 //! Where the command line meets the rest of the program.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     args,
@@ -107,6 +110,9 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
     let detached = bpf::detach(&bpffs, &instance).map_err(|error| match error {
         DetachError::Running(_) => {
             Failure::new(Exit::Refused, error).remedy("stop it first; it leaves forwarding in place")
+        }
+        DetachError::Io { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Failure::new(Exit::HostNotAble, error).remedy("run it as root")
         }
         DetachError::Io { .. } => Failure::new(Exit::Failed, error),
     })?;

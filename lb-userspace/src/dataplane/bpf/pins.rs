@@ -123,10 +123,12 @@ pub enum DetachError {
 pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
     let mut detached = Detached::default();
     let dir = instance_dir(bpffs, instance);
-    if !dir.exists() {
+    let failed = |source| DetachError::Io { path: dir.clone(), source };
+    // Not `exists`: to somebody who may not look, nothing is there.
+    if !dir.try_exists().map_err(failed)? {
         return Ok(detached);
     }
-    let lock = lock(&dir).map_err(|source| DetachError::Io { path: dir.clone(), source })?;
+    let lock = lock(&dir).map_err(failed)?;
     let Some(_lock) = lock else { return Err(DetachError::Running(instance.to_owned())) };
     remove(&dir, &mut detached)?;
     // The last instance takes the common directory with it; others keep it.
