@@ -70,27 +70,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    pub fn remedy(&self) -> Option<String> {
-        match self {
-            Self::Socket(error) => Some(error.remedy()),
-            Self::Open(error) => error.remedy(),
-            Self::Io { .. } => None,
-        }
-    }
-
-    /// The host, rather than the request, is what is wrong.
-    pub fn is_the_hosts(&self) -> bool {
-        match self {
-            Self::Socket(_) | Self::Io { .. } => false,
-            Self::Open(error) => matches!(
-                error,
-                bpf::OpenError::Attach { .. } | bpf::OpenError::Verifier(_) | bpf::OpenError::Bpffs { .. }
-            ),
-        }
-    }
-}
-
 /// Runs until SIGTERM or SIGINT. Forwarding goes on afterwards.
 pub async fn run(options: Options) -> Result<(), Error> {
     fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {

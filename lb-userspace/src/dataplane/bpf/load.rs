@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::{
     super::chain,
     Bpf, backend_address,
-    pins::{self, LINK_PREFIX},
+    pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
 };
 
@@ -205,6 +205,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
             }
         })?
         .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
+    // From here to the end, every failure takes back what was pinned and attached until then.
+    let undo =
+        Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
     let entries = options.max_flows.saturating_mul(2);
     check_layouts(&dir)?;
     let mut ebpf = load(Some(&dir), entries, options.tx_by_redirect)?;
@@ -220,6 +223,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     for (interface, index) in indexes {
         attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
     }
+    undo.succeeded();
     Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape, lock })
 }
 
@@ -476,7 +480,8 @@ fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result
         Mode::Generic => AyaMode::Skb,
     };
     let failed = |source: ProgramError| {
-        if is_os_error(&source, libc::EBUSY) {
+        // EEXIST: the other program is there in the other mode.
+        if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
             OpenError::Busy { interface: interface.to_owned() }
         } else {
             OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }
