@@ -158,7 +158,12 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         bytes_from: connections * 1000,
         ..BackendCounters::default()
     };
-    BackendTraffic { service: service.to_owned(), backend: backend.to_owned(), counters: counters.into() }
+    BackendTraffic {
+        service: service.to_owned(),
+        backend: backend.to_owned(),
+        reachable: true,
+        counters: counters.into(),
+    }
 }
 
 /// The ejection of `SERVICE`'s backend `web-2`, half a second after the `seq`th second.
