@@ -1,6 +1,13 @@
 //! What the suites share.
 
+pub mod answer;
+pub mod attempt;
 pub mod frame;
+pub mod http;
 pub mod kernel;
 pub mod lab;
 pub mod load;
+pub mod scripted;
+pub mod socket;
+pub mod tally;
+pub mod wire;

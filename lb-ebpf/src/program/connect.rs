@@ -25,7 +25,7 @@ const ANY: u64 = 0;
 const NO_EXIST: u64 = 1;
 
 /// How many slots are tried when the table still names a backend that has just been
-/// ejected. At most half of the backends being out (the default ceiling), all tries fail
+/// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
 /// for one SYN in 65 536, until the new table is in a few milliseconds later.
 const SLOT_TRIES: u32 = 16;
 
@@ -55,9 +55,6 @@ pub(super) fn connect(
         Err(reason) => return Err(Leave::Drop(reason)),
     };
     let Choice { id, backend, trial } = choice;
-    if !backend.link.is_resolved() {
-        return Err(Leave::Drop(Reason::Neighbour));
-    }
     let back = Flow {
         to: tuple.key.reversed(),
         service: service.id,
@@ -100,12 +97,13 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
         }
         let id = service.trials[seat];
         let Some(backend) = BACKENDS.get(id as u32) else { continue };
-        if backend.flags & backend_flags::TRIAL != 0 && take_token(id) {
+        if backend.flags & backend_flags::TRIAL != 0 && backend.link.is_resolved() && take_token(id) {
             return Ok(Choice { id, backend, trial: true });
         }
     }
     let table = TABLES.get_value(service.id as u32, &0).ok_or(Reason::NoBackend)?;
     let mut hash = hash;
+    let mut reason = Reason::Swapping;
     for _ in 0..SLOT_TRIES {
         let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
         if id == NO_BACKEND {
@@ -113,11 +111,14 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
         }
         let backend = BACKENDS.get(id as u32).ok_or(Reason::NoBackend)?;
         if backend.flags & backend_flags::ADMIT != 0 {
-            return Ok(Choice { id, backend, trial: false });
+            if backend.link.is_resolved() {
+                return Ok(Choice { id, backend, trial: false });
+            }
+            reason = Reason::Neighbour;
         }
         hash = rehash(hash);
     }
-    Err(Reason::Swapping)
+    Err(reason)
 }
 
 /// The same number, of which the compiler knows nothing. It proves that a slot is inside

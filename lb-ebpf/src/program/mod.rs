@@ -135,16 +135,20 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
     }
     match reason {
         Reason::NoBackend => {
-            warn!(ctx, "service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
+            warn!(ctx, "xdp: service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
         }
         Reason::NatPorts => {
-            warn!(ctx, "service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
+            warn!(ctx, "xdp: service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
         }
         Reason::Neighbour => {
-            warn!(ctx, "service {}: next hop unknown ({} frames on this cpu)", service, seen)
+            warn!(ctx, "xdp: service {}: next hop unknown ({} frames on this cpu)", service, seen)
         }
-        Reason::TableFull => warn!(ctx, "service {}: the flow table is full ({} on this cpu)", service, seen),
-        Reason::Martian => warn!(ctx, "service {}: impossible source ({} frames on this cpu)", service, seen),
+        Reason::TableFull => {
+            warn!(ctx, "xdp: service {}: the flow table is full ({} on this cpu)", service, seen)
+        }
+        Reason::Martian => {
+            warn!(ctx, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
+        }
         // The daily noise of a network, and the moment of a swap: counted, no more.
         Reason::Malformed
         | Reason::Fragment

@@ -3,7 +3,7 @@
 
 use lb_common::ABI_VERSION;
 use lb_core::{
-    snapshot::{BackendSnapshot, BreakerState, Effective, PendingWrite, ServiceSnapshot},
+    snapshot::{BackendSnapshot, Effective, PendingWrite, ServiceSnapshot},
     time::Instant,
 };
 
@@ -130,7 +130,13 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
         Some(Evidence::Inline) | None => {}
     }
     let of_service = about.into_iter().map(|what| format!("{}: {what}", service.name));
-    let of_backends = service.backends.iter().filter_map(|backend| why(backend, now));
+    let of_backends = service.backends.iter().filter_map(|backend| {
+        let traffic = status
+            .traffic
+            .iter()
+            .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
+        why(backend, traffic.is_none_or(|traffic| traffic.reachable))
+    });
     of_service.chain(of_backends).collect()
 }
 
@@ -143,15 +149,10 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     )
 }
 
-fn why(backend: &BackendSnapshot, now: Instant) -> Option<String> {
+fn why(backend: &BackendSnapshot, reachable: bool) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
-    if let (BreakerState::Open, Some(until)) = (backend.breaker, backend.until_ms) {
-        let left = (until - now).0;
-        parts.push(if left == 0 {
-            format!("ejection {} is over, it waits for the next sweep", backend.ejection)
-        } else {
-            format!("ejection {}, {} left", backend.ejection, span(left))
-        });
+    if !reachable {
+        parts.push("its next hop does not answer: new connections go to the others".to_owned());
     }
     if backend.responses.lost > 0 {
         parts.push(format!(

@@ -1,6 +1,9 @@
 //! Where the command line meets the rest of the program.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     args,
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     config::{self, LoadError},
     daemon,
-    dataplane::bpf::{self, DetachError},
+    dataplane::bpf::{self, DetachError, OpenError},
     demo,
 };
 
@@ -25,16 +28,38 @@ pub async fn run_daemon(config: &Path, socket: Option<&Path>) -> Result<Exit, Fa
     logging::init(&file.log.to_string())?;
     let options =
         daemon::Options { file, config_path: config.to_owned(), socket: socket.map(Path::to_owned) };
-    daemon::run(options).await.map_err(|error| {
-        let exit = if error.is_the_hosts() { Exit::HostNotAble } else { Exit::Failed };
-        let remedy = error.remedy();
-        let failure = Failure::new(exit, error);
-        match remedy {
-            Some(remedy) => failure.remedy(remedy),
-            None => failure,
-        }
-    })?;
+    daemon::run(options).await.map_err(not_started)?;
     Ok(Exit::Done)
+}
+
+fn not_started(error: daemon::Error) -> Failure {
+    match error {
+        daemon::Error::Socket(error) => error.into(),
+        daemon::Error::Open(error) => not_opened(error),
+        error @ daemon::Error::Io { .. } => Failure::new(Exit::Failed, error),
+    }
+}
+
+fn not_opened(error: OpenError) -> Failure {
+    let exit = match &error {
+        // Somebody's traffic is there already, and would suffer.
+        OpenError::Running(_)
+        | OpenError::Busy { .. }
+        | OpenError::PortOverlap { .. }
+        | OpenError::Layout { .. } => Exit::Refused,
+        OpenError::NoInterface(_)
+        | OpenError::NotPermitted
+        | OpenError::Attach { .. }
+        | OpenError::Verifier(_)
+        | OpenError::Bpffs { .. } => Exit::HostNotAble,
+        OpenError::Load(_) | OpenError::Object(_) | OpenError::Map(_) => Exit::Failed,
+    };
+    let remedy = error.remedy();
+    let failure = Failure::new(exit, error);
+    match remedy {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
+    }
 }
 
 fn load(config: &Path, palette: Palette) -> Result<config::File, Failure> {
@@ -85,6 +110,9 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
     let detached = bpf::detach(&bpffs, &instance).map_err(|error| match error {
         DetachError::Running(_) => {
             Failure::new(Exit::Refused, error).remedy("stop it first; it leaves forwarding in place")
+        }
+        DetachError::Io { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Failure::new(Exit::HostNotAble, error).remedy("run it as root")
         }
         DetachError::Io { .. } => Failure::new(Exit::Failed, error),
     })?;

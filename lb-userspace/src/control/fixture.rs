@@ -92,8 +92,7 @@ pub(crate) fn eject(backend: &mut BackendSnapshot) {
     backend.share = 0;
     backend.weight_percent = 0;
     backend.responses = Responses { s2xx: 58, s5xx: 5, ..Responses::default() };
-    backend.reason =
-        Some("3 failures in a row (consecutive_5xx), last 500 502 500, while the probe says up".to_owned());
+    backend.reason = Some("ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left".to_owned());
 }
 
 pub(crate) fn pending() -> PendingWrite {
@@ -159,7 +158,12 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         bytes_from: connections * 1000,
         ..BackendCounters::default()
     };
-    BackendTraffic { service: service.to_owned(), backend: backend.to_owned(), counters: counters.into() }
+    BackendTraffic {
+        service: service.to_owned(),
+        backend: backend.to_owned(),
+        reachable: true,
+        counters: counters.into(),
+    }
 }
 
 /// The ejection of `SERVICE`'s backend `web-2`, half a second after the `seq`th second.

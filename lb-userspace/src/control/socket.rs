@@ -88,7 +88,8 @@ pub fn bind(path: &Path) -> Result<Bound, BindError> {
             .map_err(|source| io_error("create the directory", parent, source))?;
     }
     let lock = LockFile::take(path)?;
-    remove_stale(path)?;
+    // What is there may be somebody else's: only the lock is ours to remove yet.
+    remove_stale(path).inspect_err(|_| lock.remove())?;
     let guard = Guard { socket: path.to_owned(), lock };
     let listener = listen(path)?;
     Ok(Bound { listener, guard })
@@ -133,8 +134,8 @@ impl Drop for Guard {
         // If somebody removed the lock file, the path may be another daemon's by now.
         if self.lock.is_current() {
             let _ = fs::remove_file(&self.socket);
-            let _ = fs::remove_file(&self.lock.path);
         }
+        self.lock.remove();
     }
 }
 
@@ -181,6 +182,12 @@ impl LockFile {
         match (self.file.metadata(), fs::metadata(&self.path)) {
             (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
             (Err(_), _) | (_, Err(_)) => false,
+        }
+    }
+
+    fn remove(&self) {
+        if self.is_current() {
+            let _ = fs::remove_file(&self.path);
         }
     }
 

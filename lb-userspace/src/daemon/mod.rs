@@ -70,27 +70,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    pub fn remedy(&self) -> Option<String> {
-        match self {
-            Self::Socket(error) => Some(error.remedy()),
-            Self::Open(error) => error.remedy(),
-            Self::Io { .. } => None,
-        }
-    }
-
-    /// The host, rather than the request, is what is wrong.
-    pub fn is_the_hosts(&self) -> bool {
-        match self {
-            Self::Socket(_) | Self::Io { .. } => false,
-            Self::Open(error) => matches!(
-                error,
-                bpf::OpenError::Attach { .. } | bpf::OpenError::Verifier(_) | bpf::OpenError::Bpffs { .. }
-            ),
-        }
-    }
-}
-
 /// Runs until SIGTERM or SIGINT. Forwarding goes on afterwards.
 pub async fn run(options: Options) -> Result<(), Error> {
     fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
@@ -108,7 +87,10 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let clock = Clock::start();
     let seed = u64::from_ne_bytes(rand_bytes());
-    let engine = Engine::new(Settings { seed, adopted: opened.adopted }, Instant(0));
+    let engine = Engine::new(
+        Settings { seed, adopted: opened.adopted, generation_floor: clock.started_unix_secs() },
+        Instant(0),
+    );
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let (addresses, watched) = watch::channel(backend_addresses(&file));
@@ -168,12 +150,6 @@ pub async fn run(options: Options) -> Result<(), Error> {
 }
 
 fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
-    let configured: BTreeSet<_> = file
-        .core
-        .services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(|backend| (service.vip, backend.address)))
-        .collect();
     bpf::open(&bpf::Options {
         interfaces: &file.interfaces,
         xdp_mode: match file.xdp_mode {
@@ -187,7 +163,6 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
         tx_by_redirect: veth,
-        configured,
     })
 }
 

@@ -75,7 +75,7 @@ fn mute(report: &Report) -> Vec<String> {
     for sample in report.samples.iter().flat_map(|(_, samples)| samples) {
         if let Outcome::Error(kind) = sample.outcome {
             let from = sample.local.map_or("no connection".to_owned(), |local| format!("from {local}"));
-            let first = || (0, format!("{from}, {:.3} s after boot", sample.connected.as_secs_f64()));
+            let first = || (0, format!("{from}, {:.3} s after boot", sample.begun.as_secs_f64()));
             kinds.entry(kind.to_string()).or_insert_with(first).0 += 1;
         }
     }

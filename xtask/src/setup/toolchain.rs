@@ -33,13 +33,13 @@ pub(super) fn ready() -> Result<String> {
         bail!("rustup not found; it manages the second toolchain that BPF needs (see rustup.rs)");
     }
     if let Some(toolchain) = present()? {
-        if links(&toolchain).is_ok() {
-            return Ok(toolchain);
+        match with_linker(&toolchain) {
+            Ok(()) => return Ok(toolchain),
+            Err(error) if toolchain == DEBIAN => return Err(error),
+            // A nightly of another LLVM. Once `debian` is linked, the build prefers it.
+            Err(error) => eprintln!("setup: {error:#}; taking Debian's compiler instead"),
         }
-        eprintln!("setup: `{toolchain}` has the library source, but no bpf-linker that fits");
-        install_linker(&toolchain)?;
-        links(&toolchain)?;
-        return Ok(toolchain);
+        return debian();
     }
     // A linked `debian` is what the build takes, so that is what has to work.
     if toolchains()?.iter().any(|name| name == DEBIAN) {
@@ -90,10 +90,7 @@ fn nightly() -> Result<String> {
     if !run_within(limit, &mut add)?.success() {
         bail!("rustup could not install rust-src for `{toolchain}`");
     }
-    if links(&toolchain).is_err() {
-        install_linker(&toolchain)?;
-        links(&toolchain)?;
-    }
+    with_linker(&toolchain)?;
     Ok(toolchain)
 }
 
@@ -104,11 +101,17 @@ fn debian() -> Result<String> {
         packages::install(&missing)?;
     }
     run(Command::new("rustup").args(["toolchain", "link", DEBIAN, "/usr"]))?;
-    if links(DEBIAN).is_err() {
-        install_linker(DEBIAN)?;
-        links(DEBIAN)?;
-    }
+    with_linker(DEBIAN)?;
     Ok(DEBIAN.to_owned())
+}
+
+/// Sees to it that bpf-linker is there and reads what this toolchain writes.
+fn with_linker(toolchain: &str) -> Result<()> {
+    if links(toolchain).is_ok() {
+        return Ok(());
+    }
+    install_linker(toolchain)?;
+    links(toolchain)
 }
 
 fn install_linker(toolchain: &str) -> Result<()> {

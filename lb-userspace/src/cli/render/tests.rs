@@ -28,8 +28,7 @@ web  203.0.113.10:80  nat  evidence inline  1 of 4 serving
   web-2 10.0.0.12:8080 ejected enabled  up    open         0%    63    58   0   0   5 pass
   web-3 10.0.0.13:8080 trial   enabled  up    half-open    0%    41     0   0   0   0 pass
   web-4 10.0.0.14:8080 down    enabled  down  closed       0%     -     0   0   0   0 connection re…
-  why web-2: 3 failures in a row (consecutive_5xx), last 500 502 500, while the probe says up;
-      ejection 2, 18.3 s left
+  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left
   why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left
   why web-4: 3 probes in a row failed, the last: connection refused
 
@@ -76,14 +75,6 @@ fn a_write_that_failed_is_told() {
         "{}",
         service(&state, "api")
     );
-}
-
-#[test]
-fn an_ejection_whose_time_is_over_waits_for_the_sweep() {
-    let mut state = fixture::status();
-    state.snapshot.t_ms = Instant(3_741_700);
-    let text = service(&state, "web");
-    assert!(text.contains("      ejection 2 is over, it waits for the next sweep\n"), "{text}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ async fn a_stranger_that_listens_is_left_alone() {
         other => panic!("{other}"),
     }
     StdStream::connect(&path).expect("still its own");
+    assert!(!dir.path().join("control.sock.lock").exists());
 }
 
 #[tokio::test]
@@ -60,6 +61,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
     fs::write(&path, "mine").expect("writable");
     assert!(matches!(bind(&path), Err(BindError::NotASocket(_))));
     assert_eq!(fs::read_to_string(&path).expect("is there"), "mine");
+    assert!(!dir.path().join("control.sock.lock").exists());
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 use super::{
     super::chain,
     Bpf, backend_address,
-    pins::{self, LINK_PREFIX},
+    pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
 };
 
@@ -86,8 +86,6 @@ pub struct Options<'a> {
     pub max_flows: u32,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
-    /// VIP and backend addresses that are still configured; others of an earlier run are cleared.
-    pub configured: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 #[derive(Debug)]
@@ -205,6 +203,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
             }
         })?
         .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
+    // From here to the end, every failure takes back what was pinned and attached until then.
+    let undo =
+        Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
     let entries = options.max_flows.saturating_mul(2);
     check_layouts(&dir)?;
     let mut ebpf = load(Some(&dir), entries, options.tx_by_redirect)?;
@@ -212,14 +213,16 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
     let mut maps = Maps::take(&mut ebpf)?;
-    maps.configure(&options.nat_ports)?;
-    let mut dataplane = maps.dataplane(options.nat_addresses.to_vec());
-    let adopted = adopt(&mut dataplane, &options.configured).map_err(OpenError::Map)?;
+    let dataplane = maps.dataplane(options.nat_addresses.to_vec());
+    let adopted = adopt(&dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
     for (interface, index) in indexes {
         attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
     }
+    // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
+    maps.configure(&options.nat_ports)?;
+    undo.succeeded();
     Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape, lock })
 }
 
@@ -308,39 +311,26 @@ impl Maps {
     }
 }
 
-/// Reads what an earlier run left in the maps. What is no longer configured is cleared: its
-/// VIP stops matching, and its flows end.
-fn adopt(
-    dataplane: &mut Bpf,
-    configured: &BTreeSet<(SocketAddr, SocketAddr)>,
-) -> Result<Vec<Adopted>, aya::maps::MapError> {
+/// Reads what an earlier run left in the maps. The engine keeps what is still configured, and
+/// removes the rest.
+fn adopt(dataplane: &Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
     let services: Vec<(ServiceKey, Service)> = dataplane.services.iter().collect::<Result<_, _>>()?;
     let vips: BTreeMap<u16, SocketAddr> =
         services.iter().map(|(key, value)| (value.id, abi::socket_addr(key.addr, key.port))).collect();
-    for (key, value) in &services {
-        if !configured.iter().any(|(vip, _)| *vip == vips[&value.id]) {
-            dataplane.services.remove(key)?;
-        }
-    }
     let mut adopted = Vec::new();
     if services.is_empty() {
         return Ok(adopted);
     }
     for id in 0..MAX_BACKENDS {
         let value: Backend = dataplane.backends.get(&id, 0)?;
-        if value.generation == 0 {
-            continue;
-        }
-        let address = backend_address(&value);
-        match vips.get(&value.service) {
-            Some(vip) if configured.contains(&(*vip, address)) => adopted.push(Adopted {
+        if let Some(vip) = vips.get(&value.service).filter(|_| value.generation != 0) {
+            adopted.push(Adopted {
                 service: ServiceId(value.service),
                 vip: *vip,
                 id: BackendId(id as u16),
                 generation: Generation(value.generation),
-                address,
-            }),
-            _ => dataplane.backends.set(id, Backend::default(), 0)?,
+                address: backend_address(&value),
+            });
         }
     }
     Ok(adopted)
@@ -476,7 +466,8 @@ fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result
         Mode::Generic => AyaMode::Skb,
     };
     let failed = |source: ProgramError| {
-        if is_os_error(&source, libc::EBUSY) {
+        // EEXIST: the other program is there in the other mode.
+        if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
             OpenError::Busy { interface: interface.to_owned() }
         } else {
             OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }

@@ -100,6 +100,10 @@ impl Dataplane for Bpf {
         for id in &self.used_backends {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
             counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
+            let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            if !value.link.is_resolved() {
+                counters.unreachable.push(*id);
+            }
         }
         for id in &self.used_services {
             for reason in Reason::ALL {

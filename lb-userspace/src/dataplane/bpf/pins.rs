@@ -1,6 +1,8 @@
 //! Where the maps and links outlive the daemon: `BPFFS/shunt/INSTANCE/vABI/`.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -12,7 +14,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::statfs::statfs,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -48,6 +50,47 @@ pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<Option<(PathBu
     Ok(lock(&instance_dir(bpffs, instance))?.map(|lock| (dir, lock)))
 }
 
+/// Removes, when it is dropped, what a start has added to the pins, unless the start
+/// succeeded. What an earlier run left stays. Hold the lock for longer than this.
+pub(super) struct Undo<'a> {
+    dir: &'a Path,
+    before: BTreeSet<OsString>,
+    succeeded: bool,
+}
+
+impl<'a> Undo<'a> {
+    pub(super) fn new(dir: &'a Path) -> io::Result<Self> {
+        Ok(Self { dir, before: names(dir)?, succeeded: false })
+    }
+
+    pub(super) fn succeeded(mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if self.succeeded {
+            return;
+        }
+        for name in names(self.dir).unwrap_or_default().difference(&self.before) {
+            if let Err(error) = fs::remove_file(self.dir.join(name)) {
+                warn!(pin = %self.dir.join(name).display(), %error, "not removed");
+            }
+        }
+        // Version, instance, `shunt`: as far up as nothing else is in them.
+        for dir in self.dir.ancestors().take(3) {
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn names(dir: &Path) -> io::Result<BTreeSet<OsString>> {
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
 fn is_bpffs(path: &Path) -> io::Result<bool> {
     let stat = statfs(path)?;
     #[allow(clippy::unnecessary_cast, reason = "the type differs between C libraries")]
@@ -80,10 +123,12 @@ pub enum DetachError {
 pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
     let mut detached = Detached::default();
     let dir = instance_dir(bpffs, instance);
-    if !dir.exists() {
+    let failed = |source| DetachError::Io { path: dir.clone(), source };
+    // Not `exists`: to somebody who may not look, nothing is there.
+    if !dir.try_exists().map_err(failed)? {
         return Ok(detached);
     }
-    let lock = lock(&dir).map_err(|source| DetachError::Io { path: dir.clone(), source })?;
+    let lock = lock(&dir).map_err(failed)?;
     let Some(_lock) = lock else { return Err(DetachError::Running(instance.to_owned())) };
     remove(&dir, &mut detached)?;
     // The last instance takes the common directory with it; others keep it.

@@ -40,7 +40,7 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) fn new(services: Vec<config::Service>) -> Self {
-        let mut lab = Self::empty(Settings { seed: 7, adopted: Vec::new() });
+        let mut lab = Self::empty(Settings { seed: 7, ..Settings::default() });
         lab.reload(services);
         lab
     }
