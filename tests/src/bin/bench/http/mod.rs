@@ -58,8 +58,10 @@ const MODES: &[Mode] = &[
     },
 ];
 
-/// With less of the CPUs' time left, requests wait for each other and their cost is not what is measured.
-const IDLE_ENOUGH: f64 = 0.1;
+/// So long it is watched what the CPUs do without us.
+const BACKGROUND: Duration = Duration::from_millis(300);
+/// If others take more than this part of the CPUs' time, a request's cost is lost in theirs.
+const QUIET: f64 = 0.05;
 
 /// Clients of the open loop.
 const WORKERS: usize = 4;
@@ -89,8 +91,8 @@ pub(crate) struct Row {
     /// The same without what the direct path takes in the same repetition.
     pub(crate) cpu_us_over_direct: Spread,
     pub(crate) offered_per_second: u64,
-    /// The least part of the CPUs' time that was idle meanwhile, 0 to 1. Near 0 the two numbers above mean nothing.
-    pub(crate) idle: f64,
+    /// The part of the CPUs' time that others took just before, 0 to 1, at its most.
+    pub(crate) background: f64,
     /// Requests that failed, of both loops.
     pub(crate) errors: u64,
 }
@@ -101,7 +103,7 @@ struct Sample {
     rate: f64,
     p99_ms: f64,
     cpu_us: f64,
-    idle: f64,
+    background: f64,
     errors: u64,
 }
 
@@ -141,9 +143,15 @@ fn measure(peer: &Peer, mode: &Mode, plan: Plan, shunt: &Path, facts: &mut Facts
     if signals::interrupted() {
         bail!("interrupted");
     }
-    let Cost { cpu_us, idle, failed } = {
+    let Cost { cpu_us, background, failed } = {
         let rig = (peer.build)(shunt)?;
-        facts.offloads = rig.offloads()?;
+        let offloads = rig.offloads()?;
+        ensure!(
+            facts.offloads.is_empty() || facts.offloads == offloads,
+            "peers differ in their links: {} and {offloads}",
+            facts.offloads
+        );
+        facts.offloads = offloads;
         facts.xdp = rig.attached()?.or(facts.xdp.take());
         cost(&rig.client, mode, plan.seconds)?
     };
@@ -155,7 +163,7 @@ fn measure(peer: &Peer, mode: &Mode, plan: Plan, shunt: &Path, facts: &mut Facts
         rate: outcome.requests_per_second,
         p99_ms: outcome.p99_ms,
         cpu_us,
-        idle,
+        background,
         errors: outcome.errors + failed,
     })
 }
@@ -164,21 +172,24 @@ fn measure(peer: &Peer, mode: &Mode, plan: Plan, shunt: &Path, facts: &mut Facts
 struct Cost {
     /// For each of them.
     cpu_us: f64,
-    idle: f64,
+    background: f64,
     failed: u64,
 }
 
 fn cost(client: &Host, mode: &Mode, seconds: u32) -> Result<Cost> {
     let target: SocketAddr = format!("{VIP}:80").parse().context("the VIP")?;
+    let quiet = Busy::begin()?;
+    thread::sleep(BACKGROUND);
+    let background = 1.0 - quiet.end()?.1;
     let busy = Busy::begin()?;
     let load = Load::start(client, target, mode.offered, WORKERS, mode.connections);
     thread::sleep(Duration::from_secs(seconds.into()));
     let samples = load.stop();
-    let (busy, idle) = busy.end()?;
+    let (busy, _) = busy.end()?;
     ensure!(!samples.is_empty(), "no request was made");
     let failed = samples.iter().filter(|sample| sample.answer != Ok(200)).count();
     let cpu_us = busy.as_secs_f64() * 1e6 / samples.len() as f64;
-    Ok(Cost { cpu_us, idle, failed: failed as u64 })
+    Ok(Cost { cpu_us, background, failed: failed as u64 })
 }
 
 fn row(mode: &Mode, peer: &Peer, samples: &[Sample], direct: &[Sample]) -> Option<Row> {
@@ -196,7 +207,7 @@ fn row(mode: &Mode, peer: &Peer, samples: &[Sample], direct: &[Sample]) -> Optio
         cpu_us: of(|sample| sample.cpu_us)?,
         cpu_us_over_direct: Spread::of(pairs().map(|(own, direct)| own.cpu_us - direct.cpu_us))?,
         offered_per_second: mode.offered,
-        idle: samples.iter().map(|sample| sample.idle).fold(1.0, f64::min),
+        background: samples.iter().map(|sample| sample.background).fold(0.0, f64::max),
         errors: samples.iter().map(|sample| sample.errors).sum(),
     })
 }
@@ -247,11 +258,12 @@ impl Report {
                 ));
             }
         }
-        if self.rows.iter().any(|row| row.idle < IDLE_ENOUGH) {
-            line(
-                "\n  The machine was busy with other things: CPU µs/req and `over direct` mean nothing here."
-                    .to_owned(),
-            );
+        let background = self.rows.iter().map(|row| row.background).fold(0.0, f64::max);
+        if background > QUIET {
+            line(format!(
+                "\n  Others took up to {:.0} % of the CPUs: CPU µs/req and `over direct` are not to be trusted.",
+                background * 100.0
+            ));
         }
         text
     }

@@ -68,9 +68,13 @@ impl Rig {
     pub(super) fn offloads(&self) -> Result<String> {
         let device = self.devices.first().context("the client has a device")?;
         let features = self.client.run(&["ethtool", "-k", device])?;
-        let wanted = ["tx-checksumming", "tcp-segmentation-offload", "generic-receive-offload"];
-        let lines = features.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
-        Ok(lines.collect::<Vec<_>>().join(", "))
+        // Not the summary `tcp-segmentation-offload`, which is on as soon as one rare kind of it is.
+        let wanted = ["tx-checksumming", "tx-tcp-segmentation", "generic-receive-offload"];
+        let states = features.lines().filter_map(|line| line.trim().split_once(": "));
+        let states = states.filter(|(name, _)| wanted.contains(name));
+        // Behind the state may stand what was asked for.
+        let states = states.map(|(name, state)| format!("{name} {}", state.split(' ').next().unwrap_or("?")));
+        Ok(states.collect::<Vec<_>>().join(", "))
     }
 
     /// How the program is attached, where there is one.
