@@ -50,7 +50,7 @@ pub(crate) fn status() -> Status {
 
     with_effective(Status {
         version: "0.1.0".to_owned(),
-        abi: 1,
+        abi: lb_common::ABI_VERSION,
         instance: "default".to_owned(),
         pid: 4711,
         started_unix_ms: STARTED,

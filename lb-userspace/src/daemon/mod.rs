@@ -202,6 +202,10 @@ fn reload(daemon: &mut Loop, current: &mut File, path: &Path, addresses: &watch:
     if fixed(&file) != fixed(current) {
         warn!("interfaces, sockets, NAT and sizes change with a restart only; services change now");
     }
+    if let Err(exhausted) = daemon.fits(&file.core) {
+        error!(%exhausted, "the maps have no room for the new configuration beside the present one; nothing changes");
+        return;
+    }
     addresses.send_replace(backend_addresses(&file));
     daemon.handle(Input::Config(Arc::new(file.core.clone())));
     daemon.facts.configured(&file.core);

@@ -79,3 +79,13 @@ fn without_a_policy_there_is_nothing() {
     assert_eq!(health.result(&policy(), fail()), None);
     assert_eq!(health.last(), None);
 }
+
+#[test]
+fn a_policy_that_goes_and_comes_back_while_a_probe_is_under_way_probes_again() {
+    let mut health = health();
+    health.begin(&policy(), Instant(0));
+    assert_eq!(health.due(), None, "one at a time");
+    health.reconfigure(Some(&policy()), None, Instant(10));
+    health.reconfigure(None, Some(&policy()), Instant(20));
+    assert!(health.due().is_some_and(|due| due <= Instant(20) + FIRST_SPREAD));
+}

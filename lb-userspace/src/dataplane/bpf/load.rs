@@ -92,6 +92,7 @@ pub struct Options<'a> {
 pub struct Attached {
     pub interface: String,
     pub mode: Mode,
+    index: u32,
     _link: PinnedLink,
 }
 
@@ -220,6 +221,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     for (interface, index) in indexes {
         attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
     }
+    release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(&options.nat_ports)?;
     undo.succeeded();
@@ -427,10 +429,15 @@ fn attach(
         if !pin.exists() {
             continue;
         }
+        if matches!((wanted, mode), (XdpMode::Native, Mode::Generic) | (XdpMode::Generic, Mode::Native)) {
+            info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
+            fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+            continue;
+        }
         match take_over(ebpf, &pin) {
             Ok(link) => {
                 info!(interface, "switched over from the earlier program");
-                return Ok(Attached { interface: interface.to_owned(), mode, _link: link });
+                return Ok(Attached { interface: interface.to_owned(), mode, index, _link: link });
             }
             Err(error) => {
                 info!(interface, %error, "the earlier link is of no use, attaching anew");
@@ -457,7 +464,7 @@ fn attach(
     let pin = link_pin(dir, index, mode);
     let link =
         link.pin(&pin).map_err(|error| OpenError::Bpffs { path: pin, source: io::Error::other(error) })?;
-    Ok(Attached { interface: interface.to_owned(), mode, _link: link })
+    Ok(Attached { interface: interface.to_owned(), mode, index, _link: link })
 }
 
 fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result<FdLink, OpenError> {
@@ -486,6 +493,22 @@ fn take_over(ebpf: &mut Ebpf, pin: &Path) -> Result<PinnedLink, Box<dyn std::err
     // The pin stays in place all the while; this is a second handle to the same link.
     let _ = FdLink::try_from(program.take_link(id)?)?;
     Ok(PinnedLink::from_pin(pin)?)
+}
+
+/// Lets go of interfaces that an earlier run was attached to and the configuration no longer names.
+fn release_others(dir: &Path, attached: &[Attached]) {
+    let kept: Vec<_> = attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_link = entry.file_name().to_string_lossy().starts_with(LINK_PREFIX);
+        if is_link && !kept.contains(&entry.path()) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => {
+                    info!(pin = %entry.path().display(), "detached from an interface no longer configured")
+                }
+                Err(error) => warn!(pin = %entry.path().display(), %error, "cannot detach"),
+            }
+        }
+    }
 }
 
 /// The name of a pin may not contain a dot, an interface's may: hence the number.
