@@ -31,7 +31,7 @@ const NO_EXIST: u64 = 1;
 /// for one SYN in 65 536, until the new table is in a few milliseconds later.
 const SLOT_TRIES: u32 = 16;
 
-/// How many NAT ports are tried, each at random. With half of the range taken, one SYN in
+/// How many NAT ports are tried, all but the first at random. With half of the range taken, one SYN in
 /// 65 536 finds none; its client tries again with other ports.
 const PORT_TRIES: u32 = 16;
 
@@ -163,9 +163,13 @@ fn reserve(back: &mut Flow, backend: &Backend) -> Result<FlowKey, Reason> {
     let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
     let ports = config.nat_last as u64 - config.nat_first as u64 + 1;
     for attempt in 0..PORT_TRIES {
-        // SAFETY: a plain helper call.
-        let random = unsafe { bpf_get_prandom_u32() } as u64;
-        let port = Port::new(config.nat_first + ((random * ports) >> 32) as u16);
+        let offset = if attempt == 0 {
+            preferred(&back.to).checked_rem(ports).unwrap_or(0)
+        } else {
+            // SAFETY: a plain helper call.
+            (unsafe { bpf_get_prandom_u32() } as u64 * ports) >> 32
+        };
+        let port = Port::new(config.nat_first + offset as u16);
         let own = ServiceKey { addr: backend.nat_addr, port, proto: 6, zero: 0 };
         if SERVICES.get_ptr(&own).is_some() {
             // Replies to it would be taken for a client's.
@@ -174,7 +178,8 @@ fn reserve(back: &mut Flow, backend: &Backend) -> Result<FlowKey, Reason> {
         let reply = FlowKey { src: backend.addr, dst: backend.nat_addr, sport: backend.port, dport: port };
         (back.tcp_delta, back.ip_delta) = deltas(&reply, &back.to);
         if EMBRYOS.insert(&reply, &*back, NO_EXIST).is_err() {
-            if attempt < TIRED_FROM || !is_over(&reply) || EMBRYOS.insert(&reply, &*back, ANY).is_err() {
+            let taken = attempt < TIRED_FROM && !rests_for(&reply, &back.to);
+            if taken || !is_over(&reply) || EMBRYOS.insert(&reply, &*back, ANY).is_err() {
                 continue;
             }
         }
@@ -184,6 +189,24 @@ fn reserve(back: &mut Flow, backend: &Backend) -> Result<FlowKey, Reason> {
         let _ = EMBRYOS.remove(&reply);
     }
     Err(Reason::NatPorts)
+}
+
+/// The port that a client's own port asks for: another one for each of its ports.
+///
+/// So a NAT port comes again when its client's port does, and a backend that still has the
+/// former connection in TIME_WAIT sees the same client's later numbers and time stamps, and
+/// accepts (RFC 6191). A port drawn at random brings it another connection's, which it refuses
+/// as old half of the time.
+#[inline(always)]
+const fn preferred(to_client: &FlowKey) -> u64 {
+    (rehash(to_client.dst.v4_word() as u64) >> 32) + to_client.dport.host() as u64
+}
+
+/// Whether the port rests after a connection from this very client's port.
+#[inline(always)]
+fn rests_for(reply: &FlowKey, to_client: &FlowKey) -> bool {
+    // SAFETY: words are read, each valid whoever writes it.
+    unsafe { EMBRYOS.get(reply) }.is_some_and(|embryo| embryo.to == *to_client)
 }
 
 /// Whether the embryo of these replies only rests.
