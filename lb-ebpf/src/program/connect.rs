@@ -157,7 +157,8 @@ fn take_token(id: u16) -> bool {
 ///
 /// The embryo goes in first and only if its key is free; then the flows are asked. In
 /// this order two CPUs cannot both get a port: of two embryos one is refused, and a
-/// connection that was promoted in between is already among the flows.
+/// connection that was promoted in between is already among the flows. A port that rests is
+/// taken over without that exclusion: two SYNs that do so at the same moment would share it.
 #[inline(always)]
 fn reserve(back: &mut Flow, backend: &Backend) -> Result<FlowKey, Reason> {
     let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
