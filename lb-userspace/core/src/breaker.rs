@@ -19,10 +19,12 @@
 
 pub mod detector;
 pub mod limits;
+pub mod ring;
+pub mod sweep;
 
 use crate::{
     config::{BackoffDecay, Breaker as Policy, HalfOpenExit},
-    event::EventKind,
+    event::{EventKind, Totals},
     random,
     snapshot::BreakerState,
     time::{Instant, Millis},
@@ -82,10 +84,12 @@ pub struct Window {
     pub heads: u64,
     /// Heads that the mirror lost.
     pub lost: u64,
-    /// Statuses in the present state.
-    pub statuses: u64,
+    /// Responses in the present state, and what counts as one.
+    pub responses: u64,
     /// Of these, failures.
     pub failures: u64,
+    /// L4 failures in the present state that are split off.
+    pub l4_failures: u64,
     /// Detections in the present state, carried out or not.
     pub detections: u64,
 }
@@ -94,6 +98,16 @@ impl Window {
     /// More than 1 % of the heads are missing: what the others show may be chance.
     pub const fn distrusted(&self) -> bool {
         100 * self.lost > self.heads + self.lost
+    }
+
+    /// Outcomes in the present state that tell something.
+    pub const fn told(&self) -> u64 {
+        self.responses + self.l4_failures
+    }
+
+    pub const fn totals(&self) -> Totals {
+        let Self { responses, failures, l4_failures, lost, .. } = *self;
+        Totals { responses, failures, l4_failures, lost }
     }
 }
 
@@ -254,7 +268,7 @@ impl Breaker {
         let from = self.state();
         self.state = state;
         self.since = now;
-        self.window = Window { statuses: 0, failures: 0, detections: 0, ..self.window };
+        self.window = Window { heads: self.window.heads, lost: self.window.lost, ..Window::default() };
         Change { kind, from, to: self.state(), reason }
     }
 
@@ -263,7 +277,7 @@ impl Breaker {
         let interval = policy.interval.0;
         let in_service = now - self.since >= Millis(interval - interval / 2);
         let earned = match policy.backoff_decay {
-            BackoffDecay::Evidence => self.window.statuses > 0 && self.window.detections == 0,
+            BackoffDecay::Evidence => self.window.responses > 0 && self.window.detections == 0,
             BackoffDecay::Time => true,
         };
         if in_service && earned {
@@ -272,7 +286,7 @@ impl Breaker {
     }
 
     fn empty_sweeps(&self, trial: &Trial, offered: bool) -> u32 {
-        match (self.window.statuses, offered) {
+        match (self.window.told(), offered) {
             (0, true) => trial.empty + 1,
             // Without an offer there could be no traffic: that says nothing about the backend.
             (0, false) => trial.empty,

@@ -99,6 +99,40 @@ pub struct Breaker {
     pub enforce: bool,
     /// Failures in a row that eject. 0: off. Default 5.
     pub consecutive_5xx: u32,
+    /// Responses 502, 503, 504 in a row that eject. 0: off. Default 0.
+    pub consecutive_gateway_failure: u32,
+    /// L4 failures count apart from responses. Default false.
+    pub split_l4_failures: bool,
+    /// L4 failures in a row that eject, when they are split off. 0: off. Default 5.
+    pub consecutive_l4_failure: u32,
+    /// No response head within it is an L4 failure. The packet path's matter. 0: off. Default 0.
+    pub response_timeout: Millis,
+    /// Responses in an interval that make a backend comparable. Default 100.
+    pub success_rate_min_responses: u32,
+    /// Comparable backends that make a comparison. Default 5.
+    pub success_rate_min_backends: u32,
+    /// How many standard deviations below the mean ejects, in thousandths. 0: off. Default 0.
+    pub success_rate_stdev_factor: u32,
+    /// Percent of failures in an interval that eject. 0: off. Default 0.
+    pub failure_percentage_threshold: u8,
+    /// Default 50.
+    pub failure_percentage_min_responses: u32,
+    /// Default 5.
+    pub failure_percentage_min_backends: u32,
+    /// Percent of failures within `error_rate_window` that eject at once. 0: off. Default 0.
+    pub error_rate_threshold: u8,
+    /// Default 10 s.
+    pub error_rate_window: Millis,
+    /// Default 20.
+    pub error_rate_min_responses: u32,
+    /// A response whose first byte takes longer is slow. 0: off. Default 0.
+    pub slow_threshold: Millis,
+    /// Percent of slow responses within `slow_rate_window` that eject at once. 0: off. Default 50.
+    pub slow_rate_threshold: u8,
+    /// Default 10 s.
+    pub slow_rate_window: Millis,
+    /// Default 20.
+    pub slow_rate_min_responses: u32,
     /// Statuses that are failures. Default 500-599.
     pub errors: Vec<RangeInclusive<u16>>,
     /// Between sweeps. Default 10 s.
@@ -150,6 +184,23 @@ impl Default for Breaker {
         Self {
             enforce: true,
             consecutive_5xx: 5,
+            consecutive_gateway_failure: 0,
+            split_l4_failures: false,
+            consecutive_l4_failure: 5,
+            response_timeout: Millis(0),
+            success_rate_min_responses: 100,
+            success_rate_min_backends: 5,
+            success_rate_stdev_factor: 0,
+            failure_percentage_threshold: 0,
+            failure_percentage_min_responses: 50,
+            failure_percentage_min_backends: 5,
+            error_rate_threshold: 0,
+            error_rate_window: Millis::secs(10),
+            error_rate_min_responses: 20,
+            slow_threshold: Millis(0),
+            slow_rate_threshold: 50,
+            slow_rate_window: Millis::secs(10),
+            slow_rate_min_responses: 20,
             errors: vec![500..=599],
             interval: Millis::secs(10),
             base_ejection_time: Millis::secs(30),

@@ -107,9 +107,9 @@ impl Engine {
     fn take(&mut self, input: Input, now: Instant) {
         match input {
             Input::Config(config) => self.configure(&config, now),
-            Input::Outcome { backend, generation, outcome, client } => {
+            Input::Outcome { backend, generation, outcome, ttfb, client } => {
                 let Some((service, index)) = self.owner(backend, generation) else { return };
-                let (id, changed) = (service.id, service.outcome(index, outcome, client, now));
+                let (id, changed) = (service.id, service.outcome(index, outcome, ttfb, client, now));
                 self.dirty.extend(changed.then_some(id));
             }
             Input::Probe { backend, generation, result } => {

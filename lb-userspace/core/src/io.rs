@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +55,14 @@ pub enum Input {
     /// The whole configuration: at start, and at each reload.
     Config(Arc<Config>),
     /// What one exchange with a backend showed. Ignored when the generation is not the id's present one.
-    Outcome { backend: BackendId, generation: Generation, outcome: Outcome, client: Option<SocketAddr> },
+    /// `ttfb`: from the request to the first byte of the response, where that is known.
+    Outcome {
+        backend: BackendId,
+        generation: Generation,
+        outcome: Outcome,
+        ttfb: Option<Duration>,
+        client: Option<SocketAddr>,
+    },
     /// The answer to one [`ProbeRequest`].
     Probe { backend: BackendId, generation: Generation, result: ProbeResult },
     /// The answer to one [`Plan`].
@@ -69,8 +76,47 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Status(u16),
+    Failure(L4Failure),
     /// Unreadable: TLS, HTTP/2, anything else. Counts for nothing.
     Opaque,
+}
+
+/// Why an exchange had no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum L4Failure {
+    /// A reset answered the SYN.
+    ConnectRefused,
+    /// Nothing answered the SYN.
+    ConnectTimeout,
+    /// A reset came before any byte of the response.
+    Reset,
+    /// The backend closed before any byte of the response.
+    NoResponse,
+    /// No head within `response_timeout`.
+    ResponseTimeout,
+}
+
+impl L4Failure {
+    /// The status it counts as while L4 failures are not split off.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::ConnectRefused | Self::ConnectTimeout | Self::Reset | Self::NoResponse => 503,
+            Self::ResponseTimeout => 504,
+        }
+    }
+}
+
+impl fmt::Display for L4Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Reset => "reset",
+            Self::NoResponse => "no_response",
+            Self::ResponseTimeout => "response_timeout",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -71,6 +71,9 @@ pub struct Responses {
     pub s4xx: u64,
     pub s5xx: u64,
     pub opaque: u64,
+    /// Exchanges without a response: refused, timed out, reset, closed.
+    #[serde(default)]
+    pub l4_failures: u64,
     /// Heads that the mirror lost.
     pub lost: u64,
 }

@@ -180,7 +180,7 @@ pub(crate) fn event(seq: u64, service: &str) -> Event {
         config_generation: 1,
         evidence: lb_core::event::Evidence {
             consecutive_5xx: Some(Run { count: 3, threshold: 3 }),
-            last: vec![Seen { t_ms, status: 500, client: None }],
+            last: vec![Seen { t_ms, status: 500, failure: None, client: None }],
             backends: 4,
             serving: 4,
             max_ejection_percent: 50,

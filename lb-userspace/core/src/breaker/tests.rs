@@ -1,5 +1,5 @@
 use super::{
-    detector::{Detection, Tally},
+    detector::{Detection, Detector, Sample, Shown, Tally},
     limits::{Census, Refusal, allow},
     *,
 };
@@ -138,8 +138,12 @@ fn limits_are_asked_in_order() {
 fn a_run_restarts_when_it_detects() {
     let policy = Policy { consecutive_5xx: 2, ..policy() };
     let mut tally = Tally::default();
-    let mut seen = |failure| tally.observe(&policy, failure);
-    let detection = vec![Detection::Consecutive5xx(Run { count: 2, threshold: 2 })];
+    let mut seen =
+        |failure| tally.observe(&policy, Sample::Response { status: 500, failure, ttfb: None }, Instant(0));
+    let detection = vec![Detection {
+        detector: Detector::Consecutive5xx,
+        shown: Shown::Run(Run { count: 2, threshold: 2 }),
+    }];
     for (failure, expected) in [
         (true, vec![]),
         (true, detection.clone()),

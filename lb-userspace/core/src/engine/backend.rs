@@ -3,10 +3,14 @@
 use std::{collections::VecDeque, net::SocketAddr};
 
 use crate::{
-    breaker::{Breaker, detector::Tally, limits::Refusal},
+    breaker::{
+        Breaker,
+        detector::{Sample, Tally},
+        limits::Refusal,
+    },
     config::{self, Service as Policy},
     event::Seen,
-    io::{BackendId, Generation},
+    io::{BackendId, Generation, L4Failure},
     plan::Grant,
     probe::Health,
     random,
@@ -87,16 +91,24 @@ impl Backend {
         }
     }
 
-    /// Counts a response, whatever becomes of it.
-    pub(super) fn count(&mut self, status: u16, failure: bool, client: Option<SocketAddr>, now: Instant) {
-        let class = match status / 100 {
-            1 => Some(&mut self.responses.s1xx),
-            2 => Some(&mut self.responses.s2xx),
-            3 => Some(&mut self.responses.s3xx),
-            4 => Some(&mut self.responses.s4xx),
-            5 => Some(&mut self.responses.s5xx),
+    /// Counts what an exchange showed, whatever becomes of it. `status`: also what a failure counts as.
+    pub(super) fn count(
+        &mut self,
+        status: u16,
+        failure: Option<L4Failure>,
+        sample: Sample,
+        client: Option<SocketAddr>,
+        now: Instant,
+    ) {
+        let class = match (failure, status / 100) {
+            (Some(_), _) => Some(&mut self.responses.l4_failures),
+            (None, 1) => Some(&mut self.responses.s1xx),
+            (None, 2) => Some(&mut self.responses.s2xx),
+            (None, 3) => Some(&mut self.responses.s3xx),
+            (None, 4) => Some(&mut self.responses.s4xx),
+            (None, 5) => Some(&mut self.responses.s5xx),
             // Not HTTP's; `errors` may still name it.
-            _ => None,
+            (None, _) => None,
         };
         if let Some(count) = class {
             *count += 1;
@@ -104,8 +116,14 @@ impl Backend {
         if self.last.len() == REMEMBERED {
             self.last.pop_front();
         }
-        self.last.push_back(Seen { t_ms: now, status, client });
-        self.breaker.window.statuses += 1;
-        self.breaker.window.failures += u64::from(failure);
+        self.last.push_back(Seen { t_ms: now, status, failure, client });
+        let window = &mut self.breaker.window;
+        match sample {
+            Sample::Response { failure, .. } => {
+                window.responses += 1;
+                window.failures += u64::from(failure);
+            }
+            Sample::L4Failure => window.l4_failures += 1,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One service: takes what was seen of its backends to their breakers and
 //! probes, and says what changed.
 
-use std::{collections::BTreeSet, mem, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     backend::{Backend, Note},
@@ -10,11 +10,12 @@ use super::{
 use crate::{
     breaker::{
         Change, Signal, Window,
-        detector::Detection,
+        detector::{Detection, Sample},
         limits::{self, Census, Refusal},
+        sweep,
     },
     config::{self, ProbeKind},
-    event::{Event, EventKind, Evidence},
+    event::{Event, EventKind, Evidence, Run},
     io::{BackendId, Outcome, ProbeRequest, ProbeResult, ServiceId},
     plan::Grant,
     snapshot::{BreakerState, Effective, ProbeState},
@@ -48,29 +49,37 @@ impl Service {
         &mut self,
         index: usize,
         outcome: Outcome,
+        ttfb: Option<Duration>,
         client: Option<SocketAddr>,
         now: Instant,
     ) -> bool {
         let policy = &self.config.breaker;
         let backend = &mut self.backends[index];
         backend.breaker.window.heads += 1;
-        let status = match outcome {
-            Outcome::Status(status) => status,
+        let (status, l4) = match outcome {
+            Outcome::Status(status) => (status, None),
+            Outcome::Failure(failure) => (failure.status(), Some(failure)),
             Outcome::Opaque => {
                 backend.responses.opaque += 1;
                 return false;
             }
         };
-        let failure = policy.errors.iter().any(|range| range.contains(&status));
-        backend.count(status, failure, client, now);
+        let sample = if l4.is_some() && policy.split_l4_failures {
+            Sample::L4Failure
+        } else {
+            let failure = policy.errors.iter().any(|range| range.contains(&status));
+            // Nothing came of an L4 failure that could have been slow.
+            Sample::Response { status, failure, ttfb: ttfb.filter(|_| l4.is_none()) }
+        };
+        backend.count(status, l4, sample, client, now);
         match backend.breaker.state() {
             BreakerState::Closed => {
-                for detection in backend.tally.observe(policy, failure) {
+                for detection in backend.tally.observe(policy, sample, now) {
                     self.detected(index, &detection, now);
                 }
             }
             BreakerState::Open => {}
-            BreakerState::HalfOpen => self.tried(index, failure, now),
+            BreakerState::HalfOpen => self.tried(index, sample.failure(), now),
         }
         !self.decided.is_empty()
     }
@@ -109,27 +118,43 @@ impl Service {
         })
     }
 
-    /// The end of an interval.
+    /// The end of an interval: returns, then what the interval showed, then the decay of those that
+    /// were in throughout.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.next_sweep = now + self.config.breaker.interval.max(Millis(1));
-        for index in 0..self.backends.len() {
-            let event = self.out(index).then(|| self.event(EventKind::Trial, Some(index), now));
-            let policy = &self.config.breaker;
-            let offered = self.offered(index);
-            let backend = &mut self.backends[index];
-            let signal = Signal::Sweep { readmits: backend.readmits(policy), offered };
-            let change = backend.breaker.on(signal, policy, now);
-            let window = mem::take(&mut backend.breaker.window);
-            if backend.breaker.state() == BreakerState::Closed && window.statuses > 0 && window.failures == 0
-            {
-                backend.note = None;
-            }
-            if let Some((event, change)) = event.zip(change) {
+        let (out, inside): (Vec<_>, Vec<_>) = (0..self.backends.len()).partition(|index| self.out(*index));
+        for index in out {
+            let event = self.event(EventKind::Trial, Some(index), now);
+            if let Some(change) = self.swept(index, now) {
                 self.changed(index, change, event);
             }
         }
+        let windows: Vec<_> =
+            inside.iter().map(|index| (*index, self.backends[*index].breaker.window)).collect();
+        for (index, detection) in sweep::detect(&self.config.breaker, &windows) {
+            self.detected(index, &detection, now);
+        }
+        for index in inside.into_iter().filter(|index| !self.out(*index)).collect::<Vec<_>>() {
+            self.swept(index, now);
+            let backend = &mut self.backends[index];
+            let window = backend.breaker.window;
+            if window.told() > 0 && window.failures + window.l4_failures + window.detections == 0 {
+                backend.note = None;
+            }
+        }
+        for backend in &mut self.backends {
+            backend.breaker.window = Window::default();
+        }
         self.take_seats();
         self.grant_budgets(now);
+    }
+
+    fn swept(&mut self, index: usize, now: Instant) -> Option<Change> {
+        let policy = &self.config.breaker;
+        let offered = self.offered(index);
+        let backend = &mut self.backends[index];
+        let signal = Signal::Sweep { readmits: backend.readmits(policy), offered };
+        backend.breaker.on(signal, policy, now)
     }
 
     /// A detector fired on a closed backend.
@@ -140,6 +165,7 @@ impl Service {
         }
         self.backends[index].breaker.window.detections += 1;
         let mut event = self.event(EventKind::Eject, Some(index), now);
+        self.record_runs(index, &mut event.evidence);
         detection.record(&mut event.evidence);
 
         let policy = &self.config.breaker;
@@ -147,12 +173,23 @@ impl Service {
         if let Err(refusal) = limits::allow(policy, &window, &self.census(index)) {
             self.refused(index, refusal, detection.sentence(), event);
         } else if !policy.enforce {
-            self.unenforced(index, detection.name(), detection.sentence(), event);
+            self.unenforced(index, detection.detector.name(), detection.sentence(), event);
         } else if let Some(change) =
-            self.backends[index].breaker.on(Signal::Detected(detection.name()), policy, now)
+            self.backends[index].breaker.on(Signal::Detected(detection.detector.name()), policy, now)
         {
             self.backends[index].note = Some(Note::Ejected { what: detection.sentence() });
             self.changed(index, change, event);
+        }
+    }
+
+    /// Every run that could detect, as it stands.
+    fn record_runs(&self, index: usize, evidence: &mut Evidence) {
+        let (policy, tally) = (&self.config.breaker, &self.backends[index].tally);
+        let run = |count, threshold| (threshold > 0).then_some(Run { count, threshold });
+        evidence.consecutive_5xx = run(tally.run_5xx, policy.consecutive_5xx);
+        evidence.consecutive_gateway_failure = run(tally.run_gateway, policy.consecutive_gateway_failure);
+        if policy.split_l4_failures {
+            evidence.consecutive_l4_failure = run(tally.run_l4, policy.consecutive_l4_failure);
         }
     }
 
@@ -237,7 +274,7 @@ impl Service {
     pub(super) fn event(&self, kind: EventKind, index: Option<usize>, now: Instant) -> Event {
         let backend = index.map(|index| &self.backends[index]);
         let evidence = Evidence {
-            consecutive_5xx: None,
+            window: backend.map(|backend| backend.breaker.window.totals()),
             last: backend.map(|backend| backend.last.iter().copied().collect()).unwrap_or_default(),
             out: self.backends.iter().filter(|backend| backend.out()).count() as u32,
             backends: self.backends.len() as u32,
@@ -245,7 +282,7 @@ impl Service {
             max_ejection_percent: self.config.breaker.max_ejection_percent,
             min_serving: self.config.breaker.min_serving,
             probe: backend.map(|backend| backend.health.state()).filter(|state| *state != ProbeState::None),
-            detail: None,
+            ..Evidence::default()
         };
         Event {
             seq: 0,

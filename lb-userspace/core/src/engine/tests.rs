@@ -1,3 +1,4 @@
+mod detectors;
 mod founding;
 mod history;
 mod lab;

@@ -420,9 +420,11 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         12,
-        "consecutive_gateway_failure = 3",
+        "error_rate_window = \"99ms\"\nerror_rate_threshold = 101\nsuccess_rate_stdev_factor = -1.0",
         &[
-            "12:1 [service.web.breaker.consecutive_gateway_failure] `consecutive_gateway_failure` is not supported yet | remove it",
+            r#"12:21 [service.web.breaker.error_rate_window] `99ms` is too short | write at least `"100ms"`"#,
+            "13:24 [service.web.breaker.error_rate_threshold] 101 is out of range | write a number from 0 to 100",
+            "14:29 [service.web.breaker.success_rate_stdev_factor] `-1.0` is not a factor | write at most three decimals and at most 10, for example `1.9`",
         ],
     ),
     (

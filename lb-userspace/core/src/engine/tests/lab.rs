@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use lb_common::abi::TRIAL_SEATS;
@@ -95,8 +96,12 @@ impl Lab {
     }
 
     pub(super) fn outcome(&mut self, name: &str, outcome: Outcome) {
+        self.timed(name, outcome, None);
+    }
+
+    pub(super) fn timed(&mut self, name: &str, outcome: Outcome, ttfb: Option<Duration>) {
         let BackendSnapshot { id, generation, .. } = self.backend(name);
-        self.send(Input::Outcome { backend: id, generation, outcome, client: None });
+        self.send(Input::Outcome { backend: id, generation, outcome, ttfb, client: None });
     }
 
     pub(super) fn lose(&mut self, name: &str, lost: u64) {
