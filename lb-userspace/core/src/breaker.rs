@@ -13,6 +13,8 @@
 //!                                                 └───────────┘    Sweep
 //! ```
 //!
+//! From any state an operator's `Eject` leads to open, and `Admit` to closed.
+//!
 //! Whether a detection may act is the service's matter ([`limits`]), and what
 //! detects is the detectors' ([`detector`]): a [`Signal::Detected`] has passed
 //! both. Nothing here can fail.
@@ -44,6 +46,10 @@ pub enum Signal {
     Bad,
     /// A failure that may not eject: too much evidence was lost, or nothing is enforced.
     BadRefused,
+    /// An operator takes it out, for this long or as long as a detection would.
+    Eject { time: Option<Millis> },
+    /// An operator takes it back.
+    Admit,
     /// The end of an interval. `offered`: new connections were on offer to it as half-open.
     Sweep { readmits: bool, offered: bool },
 }
@@ -147,6 +153,23 @@ impl Breaker {
         self.ejection
     }
 
+    /// All ejections ever.
+    pub fn ejections(&self) -> u64 {
+        self.ejections
+    }
+
+    /// Goes on from an earlier run.
+    pub fn restore(
+        &mut self,
+        ejection: u32,
+        ejections: u64,
+        until: Option<Instant>,
+        now: Instant,
+    ) -> Option<Change> {
+        (self.ejection, self.ejections) = (ejection, ejections);
+        until.map(|until| self.turn(EventKind::Eject, State::Open { until }, "restored", now))
+    }
+
     /// The end of the present ejection.
     pub fn until(&self) -> Option<Instant> {
         match self.state {
@@ -165,6 +188,16 @@ impl Breaker {
     /// The machine. Every pair of state and signal is here.
     pub fn on(&mut self, signal: Signal, policy: &Policy, now: Instant) -> Option<Change> {
         match (self.state, signal) {
+            (State::Closed | State::Open { .. } | State::HalfOpen(_), Signal::Eject { time }) => {
+                let change = self.open("operator", policy, now);
+                if let (State::Open { until }, Some(time)) = (&mut self.state, time) {
+                    *until = now + time;
+                }
+                Some(change)
+            }
+            (State::Open { .. } | State::HalfOpen(_), Signal::Admit) => Some(self.close("operator", now)),
+            (State::Closed, Signal::Admit) => None,
+
             (State::Closed, Signal::Detected(detector)) => Some(self.open(detector, policy, now)),
             // What a closed backend answers is the detectors' matter.
             (State::Closed, Signal::Good { .. } | Signal::Bad | Signal::BadRefused) => None,

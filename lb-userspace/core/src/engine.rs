@@ -6,6 +6,8 @@
 mod backend;
 mod forwarding;
 mod ids;
+mod memory;
+mod operator;
 mod reload;
 mod report;
 mod schedule;
@@ -15,6 +17,7 @@ mod writer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use ids::{Exhausted, fits};
+pub use operator::Refused;
 
 use self::{
     backend::Backend,
@@ -25,7 +28,8 @@ use self::{
 };
 use crate::{
     event::{Event, EventKind, Evidence},
-    io::{Adopted, BackendId, Generation, Input, Output, Plan, ServiceId, StepFailure},
+    io::{Adopted, BackendId, Generation, Input, Operation, Output, Plan, ServiceId, StepFailure},
+    state::State,
     time::Instant,
 };
 
@@ -36,12 +40,16 @@ pub struct Settings {
     pub seed: u64,
     /// What the maps of an earlier run hold.
     pub adopted: Vec<Adopted>,
+    /// What an earlier run remembered.
+    pub restored: Option<State>,
 }
 
 pub struct Engine {
     seed: u64,
     /// Until the first configuration.
     adopted: Vec<Adopted>,
+    /// Until the first configuration.
+    restored: Option<State>,
     now: Instant,
     config_generation: u64,
     services: BTreeMap<ServiceId, Service>,
@@ -62,11 +70,12 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(settings: Settings, now: Instant) -> Self {
-        let Settings { seed, adopted } = settings;
+        let Settings { seed, adopted, restored } = settings;
         Self {
             seed,
             ids: Ids::new(&adopted),
             adopted,
+            restored,
             now,
             config_generation: 0,
             services: BTreeMap::new(),
@@ -83,6 +92,21 @@ impl Engine {
 
     /// Takes what happened at `now`, after all that was due by then.
     pub fn handle(&mut self, input: Input, now: Instant) {
+        let now = self.catch_up(now);
+        self.take(input, now);
+        self.settle(now);
+    }
+
+    /// Does what an operator wants, as an input of its own. Refused, nothing has changed.
+    pub fn operate(&mut self, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        let now = self.catch_up(now);
+        let done = self.carry_out(operation, now);
+        self.settle(now);
+        done
+    }
+
+    /// Does all that was due by `now`. Time does not run back.
+    fn catch_up(&mut self, now: Instant) -> Instant {
         let now = now.max(self.now);
         while let Some((at, deadline)) = self.schedule.pop(now) {
             self.now = at.max(self.now);
@@ -90,8 +114,14 @@ impl Engine {
             self.settle(self.now);
         }
         self.now = now;
-        self.take(input, now);
-        self.settle(now);
+        now
+    }
+
+    fn carry_out(&mut self, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        let named = self.active().find(|service| service.config.name == operation.service);
+        let id = named.map(|service| service.id).ok_or_else(|| Refused::no_service(operation))?;
+        self.dirty.insert(id);
+        self.service(id).operate(operation, now)
     }
 
     /// The next thing to do for somebody else. To be called until `None` after each `handle`.
@@ -126,6 +156,8 @@ impl Engine {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);
             }
+            // The event tells of it.
+            Input::Operator(operation) => drop(self.carry_out(&operation, now)),
             Input::Tick => {}
         }
     }
@@ -143,6 +175,10 @@ impl Engine {
                 self.dirty.insert(id);
             }
             Deadline::Probe(id) => self.probe(id, now),
+            Deadline::Alarm(id) => {
+                self.service(id).alarm(now);
+                self.dirty.insert(id);
+            }
         }
     }
 
@@ -222,6 +258,8 @@ impl Engine {
             }
         };
         self.schedule.set(Deadline::Retry(id), retry);
+        let alarm = self.services.get(&id).and_then(Service::next_alarm);
+        self.schedule.set(Deadline::Alarm(id), alarm);
     }
 
     /// Gives back the ids that the maps have let go of.

@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,8 +69,59 @@ pub enum Input {
     Applied { plan: u64, result: Result<(), StepFailure> },
     /// Response heads of a backend that the mirror could not deliver.
     EvidenceLost { backend: BackendId, lost: u64 },
+    /// What [`Engine::operate`](crate::Engine::operate) does, for those who need no answer but the event.
+    Operator(Operation),
     /// Time passes.
     Tick,
+}
+
+/// What an operator wants of one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub service: String,
+    pub backend: String,
+    pub verb: Verb,
+    /// How long `disable`, `drain`, `weight` and `eject` hold. `None`: until taken back; for `eject`, as
+    /// long as the breaker would.
+    #[serde(default)]
+    pub duration: Option<Millis>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Whoever it is.
+    pub actor: String,
+    /// Even if less than `min_serving` would serve.
+    #[serde(default)]
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Takes `disable` and `drain` back.
+    Enable,
+    /// Out, also in a panic.
+    Disable,
+    /// No new connections.
+    Drain,
+    /// Opens the breaker, whatever the ceiling says and whether or not it is enforced.
+    Eject,
+    /// Closes the breaker.
+    Admit,
+    /// Another weight than the configured one. `None` takes it back.
+    Weight(Option<NonZeroU16>),
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Drain => "drain",
+            Self::Eject => "eject",
+            Self::Admit => "admit",
+            Self::Weight(_) => "weight",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

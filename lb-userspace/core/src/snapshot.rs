@@ -51,7 +51,11 @@ pub struct BackendSnapshot {
     pub since_ms: Instant,
     pub ejection: u32,
     pub until_ms: Option<Instant>,
+    /// As configured, or as an operator has it.
     pub weight: u16,
+    /// What operators have changed and not taken back.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
     /// Share of new connections that the table gives it, in hundredths of a percent of the service.
     pub share: u32,
     /// The share relative to what its weight alone would give; 100 when nothing reduces it, 0 when it is out.
@@ -60,6 +64,18 @@ pub struct BackendSnapshot {
     pub responses: Responses,
     /// What the last probe said, `None` before the first.
     pub last_probe: Option<String>,
+}
+
+/// An operator's word that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// `disabled`, `draining`, `weight 50`.
+    pub what: String,
+    pub actor: String,
+    pub reason: Option<String>,
+    pub since_ms: Instant,
+    /// `None`: until it is taken back.
+    pub until_ms: Option<Instant>,
 }
 
 /// Responses by class since the backend was added.

@@ -129,6 +129,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         ejection: 0,
         until_ms: None,
         weight: 100,
+        overrides: Vec::new(),
         share: 0,
         weight_percent: 100,
         run_5xx: 0,

@@ -87,7 +87,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let clock = Clock::start();
     let seed = u64::from_ne_bytes(rand_bytes());
-    let engine = Engine::new(Settings { seed, adopted: opened.adopted }, Instant(0));
+    let engine = Engine::new(Settings { seed, adopted: opened.adopted, restored: None }, Instant(0));
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let (addresses, watched) = watch::channel(backend_addresses(&file));

@@ -35,9 +35,16 @@ fn half_open() -> Breaker {
 fn every_pair_of_state_and_signal() {
     use BreakerState::{Closed, HalfOpen, Open};
     let detected = Signal::Detected("consecutive_5xx");
+    let eject = Signal::Eject { time: None };
     let refused_sweep = Signal::Sweep { readmits: false, offered: true };
     let table = [
-        (closed as fn() -> Breaker, detected, Open, Some("consecutive_5xx")),
+        (closed as fn() -> Breaker, eject, Open, Some("operator")),
+        (open, eject, Open, Some("operator")),
+        (half_open, eject, Open, Some("operator")),
+        (closed, Signal::Admit, Closed, None),
+        (open, Signal::Admit, Closed, Some("operator")),
+        (half_open, Signal::Admit, Closed, Some("operator")),
+        (closed, detected, Open, Some("consecutive_5xx")),
         (closed, GOOD, Closed, None),
         (closed, Signal::Bad, Closed, None),
         (closed, Signal::BadRefused, Closed, None),

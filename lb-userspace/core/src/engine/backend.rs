@@ -1,6 +1,6 @@
 //! One backend: its three axes and what was seen of it.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU16};
 
 use crate::{
     breaker::{
@@ -26,6 +26,10 @@ pub(super) struct Backend {
     pub(super) generation: Generation,
     pub(super) config: config::Backend,
     pub(super) operator: OperatorState,
+    /// Why the operator's axis is not `enabled`.
+    pub(super) mandate: Option<Mandate>,
+    /// A weight that holds instead of the configured one.
+    pub(super) weight: Option<(NonZeroU16, Mandate)>,
     pub(super) health: Health,
     pub(super) breaker: Breaker,
     pub(super) tally: Tally,
@@ -36,6 +40,15 @@ pub(super) struct Backend {
     /// Its number among all that took a seat, when it did so last.
     pub(super) seated: u64,
     pub(super) note: Option<Note>,
+}
+
+/// In whose name, why, and how long something holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mandate {
+    pub(super) actor: String,
+    pub(super) reason: Option<String>,
+    pub(super) since: Instant,
+    pub(super) until: Option<Instant>,
 }
 
 /// What status says about the last decision.
@@ -63,6 +76,8 @@ impl Backend {
             generation,
             config,
             operator: OperatorState::Enabled,
+            mandate: None,
+            weight: None,
             health: Health::new(policy.probe.as_ref(), probe_key, now),
             breaker: Breaker::new(breaker_key, now),
             tally: Tally::default(),
@@ -76,6 +91,11 @@ impl Backend {
 
     pub(super) fn effective(&self) -> Effective {
         Effective::of(self.operator, self.health.state(), self.breaker.state())
+    }
+
+    /// The configured weight, unless an operator has another one.
+    pub(super) fn weight(&self) -> u16 {
+        self.weight.as_ref().map_or(self.config.weight, |(weight, _)| weight.get())
     }
 
     /// Whether it is out in the sense of the ceiling.

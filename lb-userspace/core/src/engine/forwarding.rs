@@ -85,5 +85,5 @@ fn admit(effective: Effective) -> Admit {
 }
 
 fn member(backend: &Backend) -> Member {
-    Member { id: backend.id, weight: backend.config.weight, address: backend.config.address }
+    Member { id: backend.id, weight: backend.weight(), address: backend.config.address }
 }

@@ -73,6 +73,7 @@ impl Engine {
             service.reconfigure(wanted, self.config_generation, &mut self.ids, self.seed, now);
             self.order.push(id);
         }
+        self.restore(now);
         self.let_go(adopted, now);
         self.reindex();
         self.dirty.extend(self.services.keys());
@@ -209,10 +210,11 @@ impl Service {
         for (index, config) in wanted.backends.iter().enumerate() {
             let backend = match present.remove(&owned_key(config)) {
                 Some(mut backend) => {
-                    if backend.config.weight != config.weight {
-                        reweighted.push((index, backend.config.weight));
-                    }
+                    let before = backend.weight();
                     backend.config = config.clone();
+                    if backend.weight() != before {
+                        reweighted.push((index, before));
+                    }
                     backend
                 }
                 None => {
@@ -230,7 +232,7 @@ impl Service {
         }
         for (index, from) in reweighted {
             let event = self.event(EventKind::Weight, Some(index), now);
-            let to = self.backends[index].config.weight;
+            let to = self.backends[index].weight();
             self.turned(event, from.to_string(), to.to_string(), "config", "config");
         }
     }

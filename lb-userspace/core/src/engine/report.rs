@@ -2,12 +2,12 @@
 
 use super::{
     Engine,
-    backend::{Backend, Note},
+    backend::{Backend, Mandate, Note},
     service::Service,
 };
 use crate::{
     io::ProbeResult,
-    snapshot::{BackendSnapshot, Effective, ProbeState, ServiceSnapshot, Snapshot},
+    snapshot::{BackendSnapshot, Effective, Override, ProbeState, ServiceSnapshot, Snapshot},
     time::{Instant, Millis},
 };
 
@@ -22,6 +22,18 @@ impl Engine {
             config_generation: self.config_generation,
             services: self.active().chain(stuck).map(|service| service.snapshot(now)).collect(),
         }
+    }
+}
+
+impl Backend {
+    fn overrides(&self) -> Vec<Override> {
+        let told = |what: String, mandate: &Mandate| {
+            let Mandate { actor, reason, since, until } = mandate.clone();
+            Override { what, actor, reason, since_ms: since, until_ms: until }
+        };
+        let state = self.mandate.as_ref().map(|mandate| told(self.operator.to_string(), mandate));
+        let weight = self.weight.as_ref().map(|(weight, mandate)| told(format!("weight {weight}"), mandate));
+        state.into_iter().chain(weight).collect()
     }
 }
 
@@ -56,9 +68,10 @@ impl Service {
             since_ms: backend.breaker.since(),
             ejection: backend.breaker.ejection(),
             until_ms: backend.breaker.until(),
-            weight: backend.config.weight,
+            weight: backend.weight(),
+            overrides: backend.overrides(),
             share: (weight * 10_000).checked_div(all).unwrap_or(0) as u32,
-            weight_percent: (weight * 100).checked_div(u64::from(backend.config.weight)).unwrap_or(0) as u32,
+            weight_percent: (weight * 100).checked_div(u64::from(backend.weight())).unwrap_or(0) as u32,
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
             last_probe: backend.health.last().map(|result| match result {
@@ -78,8 +91,10 @@ impl Service {
                 Some(ProbeResult::Fail(what)) => format!("its probe fails: {what}"),
                 Some(ProbeResult::Pass) | None => "its probe has not yet passed often enough".to_owned(),
             }),
-            Effective::Draining => Some("draining: no new connections, by the operator".to_owned()),
-            Effective::Disabled => Some("disabled by the operator".to_owned()),
+            Effective::Draining => {
+                Some(format!("draining: no new connections, by {}", self.whose(index, now)))
+            }
+            Effective::Disabled => Some(format!("disabled by {}", self.whose(index, now))),
         };
         let in_panic =
             self.panics() && self.writer.applied.table.iter().flatten().any(|member| member.id == backend.id);
@@ -93,6 +108,19 @@ impl Service {
             (None, Some(pending)) => Some(format!("the maps are behind: {}", pending.error)),
             (reason, None) => reason,
         }
+    }
+
+    /// Who wants it so, and how long still.
+    fn whose(&self, index: usize, now: Instant) -> String {
+        let Some(mandate) = &self.backends[index].mandate else { return "the operator".to_owned() };
+        let mut words = mandate.actor.clone();
+        if let Some(reason) = &mandate.reason {
+            words += &format!(" ({reason})");
+        }
+        if let Some(until) = mandate.until {
+            words += &format!(", {} left", span(until - now));
+        }
+        words
     }
 
     fn why_serving(&self, index: usize, now: Instant) -> Option<String> {

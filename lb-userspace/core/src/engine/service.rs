@@ -223,7 +223,11 @@ impl Service {
     }
 
     /// Reports a transition; `event` was begun before it.
-    fn changed(&mut self, index: usize, change: Change, mut event: Event) {
+    fn changed(&mut self, index: usize, change: Change, event: Event) {
+        self.changed_by(index, change, event, "breaker");
+    }
+
+    pub(super) fn changed_by(&mut self, index: usize, change: Change, mut event: Event, actor: &str) {
         let backend = &mut self.backends[index];
         match change.to {
             BreakerState::Closed => {
@@ -235,7 +239,7 @@ impl Service {
         }
         event.kind = change.kind;
         event.ejection = backend.breaker.ejection();
-        self.turned(event, change.from, change.to, change.reason, "breaker");
+        self.turned(event, change.from, change.to, change.reason, actor);
     }
 
     fn refused(&mut self, index: usize, refusal: Refusal, what: String, mut event: Event) {

@@ -13,10 +13,11 @@ use lb_common::abi::TRIAL_SEATS;
 use crate::{
     Engine, Settings,
     config::{self, Breaker, Config, Mode, NoBackend, Probe, ProbeKind},
+    engine::Refused,
     event::{Event, EventKind},
     io::{
-        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult,
-        ServiceId, Step, StepFailure,
+        Admit, BackendId, Generation, Input, Member, Operation, Outcome, Output, Plan, ProbeRequest,
+        ProbeResult, ServiceId, Step, StepFailure,
     },
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
@@ -41,7 +42,7 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) fn new(services: Vec<config::Service>) -> Self {
-        let mut lab = Self::empty(Settings { seed: 7, adopted: Vec::new() });
+        let mut lab = Self::empty(Settings { seed: 7, ..Settings::default() });
         lab.reload(services);
         lab
     }
@@ -68,6 +69,12 @@ impl Lab {
     pub(super) fn send(&mut self, input: Input) {
         self.engine.handle(input, self.now);
         self.drain();
+    }
+
+    pub(super) fn operate(&mut self, operation: &Operation) -> Result<(), Refused> {
+        let done = self.engine.operate(operation, self.now);
+        self.drain();
+        done
     }
 
     /// Lets time pass up to `t`, waking the engine exactly when it asks for it.
