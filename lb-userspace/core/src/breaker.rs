@@ -46,6 +46,8 @@ pub enum Signal {
     Bad,
     /// A failure that may not eject: too much evidence was lost, or nothing is enforced.
     BadRefused,
+    /// A probe passed, and that is to end an ejection.
+    Unejected,
     /// An operator takes it out, for this long or as long as a detection would.
     Eject { time: Option<Millis> },
     /// An operator takes it back.
@@ -198,6 +200,9 @@ impl Breaker {
             (State::Open { .. } | State::HalfOpen(_), Signal::Admit) => Some(self.close("operator", now)),
             (State::Closed, Signal::Admit) => None,
 
+            (State::Closed | State::HalfOpen(_), Signal::Unejected) => None,
+            (State::Open { .. }, Signal::Unejected) => Some(self.come_back("probe_uneject", policy, now)),
+
             (State::Closed, Signal::Detected(detector)) => Some(self.open(detector, policy, now)),
             // What a closed backend answers is the detectors' matter.
             (State::Closed, Signal::Good { .. } | Signal::Bad | Signal::BadRefused) => None,
@@ -212,11 +217,7 @@ impl Breaker {
                 Signal::Detected(_) | Signal::Good { .. } | Signal::Bad | Signal::BadRefused,
             ) => None,
             (State::Open { until }, Signal::Sweep { readmits, offered: _ }) => {
-                match (now >= until && readmits, trials(policy)) {
-                    (false, _) => None,
-                    (true, 0) => Some(self.close("ejection_time_over", now)),
-                    (true, _) => Some(self.half_open(now)),
-                }
+                (now >= until && readmits).then(|| self.come_back("ejection_time_over", policy, now))
             }
 
             // Detectors do not watch a half-open backend: any outcome decides.
@@ -289,8 +290,11 @@ impl Breaker {
         self.turn(EventKind::Eject, State::Open { until }, reason, now)
     }
 
-    fn half_open(&mut self, now: Instant) -> Change {
-        self.turn(EventKind::Trial, State::HalfOpen(Trial::default()), "ejection_time_over", now)
+    fn come_back(&mut self, reason: &'static str, policy: &Policy, now: Instant) -> Change {
+        if trials(policy) == 0 {
+            return self.close(reason, now);
+        }
+        self.turn(EventKind::Trial, State::HalfOpen(Trial::default()), reason, now)
     }
 
     fn close(&mut self, reason: &'static str, now: Instant) -> Change {

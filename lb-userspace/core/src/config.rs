@@ -3,9 +3,9 @@
 //! `lb_userspace::config` makes these from TOML; nothing here is validated again.
 //! Key names, units and defaults are those of the TOML file.
 
-use std::{net::SocketAddr, ops::RangeInclusive};
+use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive};
 
-use crate::time::Millis;
+use crate::{breaker::detector::Detector, time::Millis};
 
 /// All services, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,12 @@ pub struct Probe {
     pub rise: u32,
     /// Failures in a row that take it down. Default 3.
     pub fall: u32,
+    /// Instead of `interval` while some results speak against the state. Default `interval`.
+    pub fast_interval: Millis,
+    /// Instead of `interval` while the backend is down. Default `interval`.
+    pub down_interval: Millis,
+    /// How much each interval varies at random, in percent of it either way. Default 10.
+    pub jitter: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +96,8 @@ pub struct HttpProbe {
     pub headers: Vec<(String, String)>,
     /// Statuses that pass. Default 200-399.
     pub expect: Vec<RangeInclusive<u16>>,
+    /// Statuses that take a backend down at the first sight. Default none.
+    pub fail_fast: Vec<RangeInclusive<u16>>,
 }
 
 /// `[service.NAME.breaker]`.
@@ -97,6 +105,8 @@ pub struct HttpProbe {
 pub struct Breaker {
     /// `false`: decide and report, but move nothing. Default true.
     pub enforce: bool,
+    /// Detectors that report only. Default none.
+    pub shadow: BTreeSet<Detector>,
     /// Failures in a row that eject. 0: off. Default 5.
     pub consecutive_5xx: u32,
     /// Responses 502, 503, 504 in a row that eject. 0: off. Default 0.
@@ -159,6 +169,13 @@ pub struct Breaker {
     pub half_open_exit: HalfOpenExit,
     /// With a probe: only a backend that is `up` comes back. Default true.
     pub probe_readmits: bool,
+    /// A passing probe ends an ejection at once, as in Envoy. Default false.
+    pub probe_uneject: bool,
+    /// For so long after a readmission the share rises, in five steps. 0: at once in full. Default 0.
+    pub slow_start: Millis,
+    /// While less than this percent of the backends serve, all are used that are not disabled and not
+    /// probe-`down`. 0: off. Default 0.
+    pub panic_threshold: u8,
     pub backoff_decay: BackoffDecay,
 }
 
@@ -183,6 +200,7 @@ impl Default for Breaker {
     fn default() -> Self {
         Self {
             enforce: true,
+            shadow: BTreeSet::new(),
             consecutive_5xx: 5,
             consecutive_gateway_failure: 0,
             split_l4_failures: false,
@@ -214,7 +232,25 @@ impl Default for Breaker {
             half_open_timeout: Millis::secs(10),
             half_open_exit: HalfOpenExit::default(),
             probe_readmits: true,
+            probe_uneject: false,
+            slow_start: Millis(0),
+            panic_threshold: 0,
             backoff_decay: BackoffDecay::default(),
+        }
+    }
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            kind: ProbeKind::Tcp,
+            interval: Millis::secs(2),
+            timeout: Millis::secs(1),
+            rise: 2,
+            fall: 3,
+            fast_interval: Millis::secs(2),
+            down_interval: Millis::secs(2),
+            jitter: 10,
         }
     }
 }
@@ -227,6 +263,7 @@ impl Default for HttpProbe {
             host: None,
             headers: Vec::new(),
             expect: vec![200..=399],
+            fail_fast: Vec::new(),
         }
     }
 }

@@ -173,8 +173,20 @@ impl fmt::Display for L4Failure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
     Pass,
+    /// An HTTP probe was answered with this; the probe's `expect` and `fail_fast` say what it means.
+    Status(u16),
     /// What went wrong, in a few words: `status 503`, `connection refused`, `timeout`.
     Fail(String),
+}
+
+impl fmt::Display for ProbeResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => f.pad("pass"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Fail(what) => f.pad(what),
+        }
+    }
 }
 
 /// The first step of a plan that failed; those before it hold, those after it were not tried.

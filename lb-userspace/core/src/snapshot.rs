@@ -21,7 +21,8 @@ pub struct ServiceSnapshot {
     pub name: String,
     pub id: ServiceId,
     pub vip: SocketAddr,
-    /// All backends that may be used are used, because `no_backend = "any"` and nobody serves.
+    /// All backends that may be used are used: nobody serves and `no_backend` is `any`, or fewer than
+    /// `panic_threshold` percent serve.
     pub panic: bool,
     /// Why the last map write failed, while it has not yet succeeded.
     pub pending: Option<PendingWrite>,

@@ -1,6 +1,9 @@
 //! `[service.NAME.breaker]`.
 
+use std::collections::BTreeSet;
+
 use lb_core::{
+    breaker::detector::Detector,
     config::{BackoffDecay, Breaker, HalfOpenExit},
     time::Millis,
 };
@@ -24,6 +27,7 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let default = Breaker::default();
 
     let enforce = table.or("enforce", default.enforce, Node::boolean);
+    let shadow = table.or("shadow", default.shadow, shadow);
     let count = |key, default| table.or(key, default, |node| node.integer(0..=MOST));
     let percent = |key, default: u8| table.or(key, u32::from(default), |node| node.integer(0..=100));
     let span = |key, default| table.or(key, default, |node| value::duration(node, Millis(0)));
@@ -65,12 +69,16 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
         value::choice(node, &[("close", HalfOpenExit::Close), ("wait", HalfOpenExit::Wait)])
     });
     let probe_readmits = table.or("probe_readmits", default.probe_readmits, Node::boolean);
+    let probe_uneject = table.or("probe_uneject", default.probe_uneject, Node::boolean);
+    let slow_start = span("slow_start", default.slow_start);
+    let panic_threshold = percent("panic_threshold", default.panic_threshold);
     let backoff_decay = table.or("backoff_decay", default.backoff_decay, |node| {
         value::choice(node, &[("evidence", BackoffDecay::Evidence), ("time", BackoffDecay::Time)])
     });
 
     Some(Breaker {
         enforce: enforce?.value,
+        shadow: shadow?.value,
         consecutive_5xx: consecutive_5xx?.value,
         consecutive_gateway_failure: gateway?.value,
         split_l4_failures: split?.value,
@@ -102,8 +110,25 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
         half_open_timeout: half_open_timeout?,
         half_open_exit: half_open_exit?.value,
         probe_readmits: probe_readmits?.value,
+        probe_uneject: probe_uneject?.value,
+        slow_start: slow_start?.value,
+        panic_threshold: hundred(&panic_threshold?),
         backoff_decay: backoff_decay?.value,
     })
+}
+
+/// Names of detectors, each once.
+fn shadow(node: &Node<'_>) -> Option<BTreeSet<Detector>> {
+    const EXAMPLE: &str = "shadow = [\"success_rate\"]";
+    let choices = Detector::ALL.map(|detector| (detector.name(), detector));
+    let detector = |item: &Node<'_>| match item.as_str() {
+        Some(_) => value::choice(item, &choices),
+        None => item.expected("the name of a detector", EXAMPLE),
+    };
+    let items = node.items("an array of detectors", EXAMPLE)?;
+    // Not `collect` into an Option: it would stop at the first that is wrong.
+    let detectors: Vec<_> = items.iter().map(detector).collect();
+    detectors.into_iter().collect()
 }
 
 fn hundred(percent: &Placed<u32>) -> u8 {

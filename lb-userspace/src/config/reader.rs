@@ -153,6 +153,10 @@ impl<'a> Node<'a> {
         }
     }
 
+    pub(super) fn is_empty_array(&self) -> bool {
+        matches!(self.value, Value::Inner(DeValue::Array(array)) if array.is_empty())
+    }
+
     pub(super) fn items(&self, what: &str, example: &str) -> Option<Vec<Node<'a>>> {
         let Value::Inner(DeValue::Array(array)) = self.value else { return self.expected(what, example) };
         Some(

@@ -15,7 +15,7 @@ use crate::{
     probe::Health,
     random,
     snapshot::{BreakerState, Effective, OperatorState, ProbeState, Responses},
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 /// Outcomes that are remembered for evidence.
@@ -40,6 +40,26 @@ pub(super) struct Backend {
     /// Its number among all that took a seat, when it did so last.
     pub(super) seated: u64,
     pub(super) note: Option<Note>,
+    /// Its share rises since a readmission.
+    pub(super) warming: Option<Warming>,
+}
+
+/// The progress of a slow start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Warming {
+    pub(super) since: Instant,
+    /// 1 to 4; of five nothing is left to do.
+    pub(super) step: u64,
+}
+
+/// Of a slow start; each is a fifth of the share.
+pub(super) const STEPS: u64 = 5;
+
+impl Warming {
+    /// When the next step is due. The last one is reached when `slow_start` is over.
+    pub(super) fn next(&self, slow_start: Millis) -> Instant {
+        self.since + Millis(slow_start.0.saturating_mul(self.step) / (STEPS - 1))
+    }
 }
 
 /// In whose name, why, and how long something holds.
@@ -58,7 +78,7 @@ pub(super) enum Note {
     /// Would have been, but for a limit.
     Refused { refusal: Refusal, what: String, at: Instant },
     /// Would have been, if anything were enforced.
-    Unenforced { what: String, at: Instant },
+    Unenforced { why: String, what: String, at: Instant },
 }
 
 impl Backend {
@@ -86,6 +106,7 @@ impl Backend {
             grant: None,
             seated: 0,
             note: None,
+            warming: None,
         }
     }
 
@@ -96,6 +117,11 @@ impl Backend {
     /// The configured weight, unless an operator has another one.
     pub(super) fn weight(&self) -> u16 {
         self.weight.as_ref().map_or(self.config.weight, |(weight, _)| weight.get())
+    }
+
+    /// Its part of what its weight gives, in fifths.
+    pub(super) fn step(&self) -> u64 {
+        self.warming.map_or(STEPS, |warming| warming.step)
     }
 
     /// Whether it is out in the sense of the ceiling.

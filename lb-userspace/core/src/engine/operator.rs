@@ -4,7 +4,7 @@
 //! author and may have an end; it survives reloads.
 
 use super::{
-    backend::{Mandate, Note},
+    backend::{Mandate, Note, STEPS},
     service::Service,
 };
 use crate::{
@@ -66,14 +66,20 @@ impl Service {
         Ok(())
     }
 
-    /// When the next override ends.
+    /// When the next override ends or share rises.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         let state = self.backends.iter().filter_map(|backend| backend.mandate.as_ref());
         let weight = self.backends.iter().filter_map(|backend| Some(&backend.weight.as_ref()?.1));
-        state.chain(weight).filter_map(|mandate| mandate.until).min()
+        let slow_start = self.config.breaker.slow_start;
+        let shares = self.backends.iter().filter_map(|backend| Some(backend.warming?.next(slow_start)));
+        state.chain(weight).filter_map(|mandate| mandate.until).chain(shares).min()
     }
 
+    /// Ends what has an end, and raises shares.
     pub(super) fn alarm(&mut self, now: Instant) {
+        for index in 0..self.backends.len() {
+            self.warm(index, now);
+        }
         let over = |mandate: &Mandate| mandate.until.is_some_and(|until| until <= now);
         for index in 0..self.backends.len() {
             if let Some(mandate) = self.backends[index].mandate.take_if(|mandate| over(mandate)) {
@@ -86,6 +92,22 @@ impl Service {
                 self.weight_event(index, before, &mandate, now);
             }
         }
+    }
+
+    fn warm(&mut self, index: usize, now: Instant) {
+        let slow_start = self.config.breaker.slow_start;
+        let Some(mut warming) = self.backends[index].warming else { return };
+        let before = warming.step;
+        while warming.step < STEPS && warming.next(slow_start) <= now {
+            warming.step += 1;
+        }
+        if warming.step == before {
+            return;
+        }
+        let event = self.event(EventKind::Weight, Some(index), now);
+        self.backends[index].warming = (warming.step < STEPS).then_some(warming);
+        let percent = |step: u64| format!("{} %", step * 100 / STEPS);
+        self.turned(event, percent(before), percent(warming.step), "slow_start", "breaker");
     }
 
     fn keep_floor(&mut self, index: usize, operation: &Operation, now: Instant) -> Result<(), Refused> {

@@ -23,7 +23,7 @@ use crate::{
     event::EventKind,
     io::{Admit, Adopted, ServiceId},
     plan::{Entry, Forwarding, Target},
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 /// What a membership event calls the two states.
@@ -194,6 +194,9 @@ impl Service {
         let old = mem::replace(&mut self.config, policy);
         if old.breaker.interval != wanted.breaker.interval {
             self.next_sweep = now + wanted.breaker.interval;
+        }
+        if wanted.breaker.slow_start == Millis(0) {
+            self.backends.iter_mut().for_each(|backend| backend.warming = None);
         }
         self.reconfigure_probes(&old, now);
 

@@ -2,10 +2,11 @@
 
 use super::{
     Engine,
-    backend::{Backend, Mandate, Note},
+    backend::{Backend, Mandate, Note, STEPS},
     service::Service,
 };
 use crate::{
+    config::NoBackend,
     io::ProbeResult,
     snapshot::{BackendSnapshot, Effective, Override, ProbeState, ServiceSnapshot, Snapshot},
     time::{Instant, Millis},
@@ -71,13 +72,10 @@ impl Service {
             weight: backend.weight(),
             overrides: backend.overrides(),
             share: (weight * 10_000).checked_div(all).unwrap_or(0) as u32,
-            weight_percent: (weight * 100).checked_div(u64::from(backend.weight())).unwrap_or(0) as u32,
+            weight_percent: if weight == 0 { 0 } else { (backend.step() * 100 / STEPS) as u32 },
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
-            last_probe: backend.health.last().map(|result| match result {
-                ProbeResult::Pass => "pass".to_owned(),
-                ProbeResult::Fail(what) => what.clone(),
-            }),
+            last_probe: backend.health.last().map(ToString::to_string),
         }
     }
 
@@ -88,7 +86,9 @@ impl Service {
             Effective::Trial => Some(self.why_trial(backend)),
             Effective::Ejected => Some(self.why_ejected(backend, now)),
             Effective::Down => Some(match backend.health.last() {
-                Some(ProbeResult::Fail(what)) => format!("its probe fails: {what}"),
+                Some(result @ (ProbeResult::Fail(_) | ProbeResult::Status(_))) => {
+                    format!("its probe fails: {result}")
+                }
                 Some(ProbeResult::Pass) | None => "its probe has not yet passed often enough".to_owned(),
             }),
             Effective::Draining => {
@@ -100,7 +100,7 @@ impl Service {
             self.panics() && self.writer.applied.table.iter().flatten().any(|member| member.id == backend.id);
         match (reason, &self.writer.failing) {
             (Some(reason), _) if in_panic => {
-                Some(format!("used all the same, because nobody serves and no_backend is any; {reason}"))
+                Some(format!("used all the same, because {}; {reason}", self.why_panic()))
             }
             (Some(reason), Some(pending)) => {
                 Some(format!("{reason}; the maps are behind: {}", pending.error))
@@ -108,6 +108,15 @@ impl Service {
             (None, Some(pending)) => Some(format!("the maps are behind: {}", pending.error)),
             (reason, None) => reason,
         }
+    }
+
+    fn why_panic(&self) -> String {
+        if self.serving().is_empty() && self.config.no_backend == NoBackend::Any {
+            return "nobody serves and no_backend is any".to_owned();
+        }
+        let (serving, all) = (self.serving().len(), self.backends.len());
+        let least = self.config.breaker.panic_threshold;
+        format!("{serving} of {all} serve and panic_threshold is {least}")
     }
 
     /// Who wants it so, and how long still.
@@ -130,8 +139,8 @@ impl Service {
             Some(Note::Refused { refusal, what, at }) => {
                 Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))
             }
-            Some(Note::Unenforced { what, at }) => {
-                Some(format!("kept because nothing is enforced; {what} {} ago", span(now - *at)))
+            Some(Note::Unenforced { why, what, at }) => {
+                Some(format!("kept because {why}; {what} {} ago", span(now - *at)))
             }
             Some(Note::Ejected { .. }) | None => match (backend.health.state(), waits) {
                 (ProbeState::Unknown, true) => {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    backend::{Backend, Note},
+    backend::{Backend, Note, Warming},
     writer::Writer,
 };
 use crate::{
@@ -18,9 +18,12 @@ use crate::{
     event::{Event, EventKind, Evidence, Run},
     io::{BackendId, Outcome, ProbeRequest, ProbeResult, ServiceId},
     plan::Grant,
+    probe,
     snapshot::{BreakerState, Effective, ProbeState},
     time::{Instant, Millis},
 };
+
+const NOTHING_ENFORCED: &str = "nothing is enforced";
 
 pub(super) struct Service {
     pub(super) id: ServiceId,
@@ -95,20 +98,30 @@ impl Service {
         let Some(policy) = &self.config.probe else { return false };
         let detail = match &result {
             ProbeResult::Pass => None,
-            ProbeResult::Fail(what) => Some(what.clone()),
+            ProbeResult::Status(_) | ProbeResult::Fail(_) => Some(result.to_string()),
         };
-        let Some(change) = self.backends[index].health.result(policy, result) else { return false };
-        let mut event = self.event(EventKind::Probe, Some(index), now);
-        event.evidence.detail = detail;
-        self.turned(event, change.from, change.to, change.reason, "probe");
-        true
+        let passes = probe::passes(policy, &result);
+        if let Some(change) = self.backends[index].health.result(policy, result) {
+            let mut event = self.event(EventKind::Probe, Some(index), now);
+            event.evidence.detail = detail;
+            self.turned(event, change.from, change.to, change.reason, "probe");
+        }
+        let up = self.backends[index].health.state() == ProbeState::Up;
+        if self.config.breaker.probe_uneject && passes && up {
+            let event = self.event(EventKind::Trial, Some(index), now);
+            let signal = Signal::Unejected;
+            if let Some(change) = self.backends[index].breaker.on(signal, &self.config.breaker, now) {
+                self.changed_by(index, change, event, "probe");
+            }
+        }
+        !self.decided.is_empty()
     }
 
     /// The request for the probe that is due.
     pub(super) fn probe(&mut self, index: usize, now: Instant) -> Option<ProbeRequest> {
         let (policy, kind) = (self.config.probe.as_ref()?, self.probe_kind.as_ref()?);
         let backend = &mut self.backends[index];
-        backend.health.begin(policy, now);
+        backend.health.begin(now);
         Some(ProbeRequest {
             backend: backend.id,
             generation: backend.generation,
@@ -163,8 +176,11 @@ impl Service {
             // An earlier detector of the same outcome has acted.
             return;
         }
-        self.backends[index].breaker.window.detections += 1;
+        let shadow = self.config.breaker.shadow.contains(&detection.detector);
         let mut event = self.event(EventKind::Eject, Some(index), now);
+        event.enforced = self.config.breaker.enforce && !shadow;
+        // What only looks on moves nothing, the decay of the number included.
+        self.backends[index].breaker.window.detections += u64::from(event.enforced);
         self.record_runs(index, &mut event.evidence);
         detection.record(&mut event.evidence);
 
@@ -172,8 +188,13 @@ impl Service {
         let window = self.backends[index].breaker.window;
         if let Err(refusal) = limits::allow(policy, &window, &self.census(index)) {
             self.refused(index, refusal, detection.sentence(), event);
-        } else if !policy.enforce {
-            self.unenforced(index, detection.detector.name(), detection.sentence(), event);
+        } else if !event.enforced {
+            let why = if shadow {
+                format!("{} is in shadow", detection.detector)
+            } else {
+                NOTHING_ENFORCED.to_owned()
+            };
+            self.unenforced(index, detection.detector.name(), why, detection.sentence(), event);
         } else if let Some(change) =
             self.backends[index].breaker.on(Signal::Detected(detection.detector.name()), policy, now)
         {
@@ -196,7 +217,8 @@ impl Service {
     /// A half-open backend answered.
     fn tried(&mut self, index: usize, failure: bool, now: Instant) {
         let policy = &self.config.breaker;
-        let event = self.event(EventKind::Eject, Some(index), now);
+        let mut event = self.event(EventKind::Eject, Some(index), now);
+        event.enforced = policy.enforce || !failure;
         let Window { lost, heads, .. } = self.backends[index].breaker.window;
         let distrusted = self.backends[index].breaker.window.distrusted();
         let what = || "a failure while half-open".to_owned();
@@ -218,7 +240,9 @@ impl Service {
             }
             None if !failure => {}
             None if distrusted => self.refused(index, Refusal::EvidenceLost { lost, heads }, what(), event),
-            None => self.unenforced(index, "half_open_failure", what(), event),
+            None => {
+                self.unenforced(index, "half_open_failure", NOTHING_ENFORCED.to_owned(), what(), event);
+            }
         }
     }
 
@@ -233,8 +257,13 @@ impl Service {
             BreakerState::Closed => {
                 backend.tally.reset();
                 backend.note = None;
+                let slow = self.config.breaker.slow_start > Millis(0);
+                backend.warming = slow.then_some(Warming { since: event.t_ms, step: 1 });
             }
-            BreakerState::Open => event.until_ms = backend.breaker.until(),
+            BreakerState::Open => {
+                event.until_ms = backend.breaker.until();
+                backend.warming = None;
+            }
             BreakerState::HalfOpen => {}
         }
         event.kind = change.kind;
@@ -245,16 +274,15 @@ impl Service {
     fn refused(&mut self, index: usize, refusal: Refusal, what: String, mut event: Event) {
         let state = self.backends[index].breaker.state();
         event.kind = EventKind::Refused;
-        event.enforced = self.config.breaker.enforce;
         event.evidence.detail = Some(refusal.to_string());
         self.backends[index].note = Some(Note::Refused { refusal, what, at: event.t_ms });
         self.turned(event, state, state, refusal.name(), "breaker");
     }
 
-    fn unenforced(&mut self, index: usize, reason: &str, what: String, mut event: Event) {
+    fn unenforced(&mut self, index: usize, reason: &str, why: String, what: String, mut event: Event) {
         let state = self.backends[index].breaker.state();
         event.enforced = false;
-        self.backends[index].note = Some(Note::Unenforced { what, at: event.t_ms });
+        self.backends[index].note = Some(Note::Unenforced { why, what, at: event.t_ms });
         self.turned(event, state, BreakerState::Open, reason, "breaker");
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::lab::{Lab, said, web};
 use crate::{
+    breaker::detector::Detector,
     config::Breaker,
     event::{EventKind, Run},
     io::{L4Failure, Outcome},
@@ -387,4 +388,65 @@ fn detectors_that_are_not_set_are_off() {
     }
     lab.until(20_000);
     assert_eq!(lab.news(), []);
+}
+
+#[test]
+fn a_detector_in_shadow_only_reports() {
+    let mut lab = lab(&["a", "b"], |breaker| {
+        breaker.consecutive_5xx = 3;
+        breaker.consecutive_gateway_failure = 2;
+        breaker.shadow = [Detector::ConsecutiveGatewayFailure].into();
+    });
+    lab.statuses("a", &[503; 2]);
+    assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_gateway_failure")]);
+    let event = lab.events.last().expect("just seen");
+    assert_eq!((event.enforced, event.until_ms, event.ejection), (false, None, 0));
+    let a = lab.backend("a");
+    assert_eq!((a.breaker, a.share), (BreakerState::Closed, 5000));
+    let reason =
+        "kept because consecutive_gateway_failure is in shadow; 2 gateway failures in a row 0 ms ago";
+    assert_eq!(a.reason.as_deref(), Some(reason));
+    // The others act.
+    lab.status("a", 503);
+    assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
+    assert!(lab.events.last().expect("just seen").enforced);
+    assert_eq!(state(&lab, "a"), BreakerState::Open);
+}
+
+#[test]
+fn a_detector_in_shadow_does_not_hide_another_one_in_the_sweep() {
+    let mut lab = lab(&SIX, |breaker| {
+        breaker.success_rate_stdev_factor = 1900;
+        breaker.failure_percentage_threshold = 50;
+        breaker.shadow = [Detector::SuccessRate].into();
+    });
+    for name in &SIX[1..] {
+        lab.statuses(name, &[200; 100]);
+    }
+    lab.statuses("a", &[500; 100]);
+    lab.until(5000);
+    let eject = |reason| said(EventKind::Eject, "a", reason);
+    assert_eq!(lab.news(), [eject("success_rate"), eject("failure_percentage")]);
+    assert_eq!(lab.events.iter().filter(|event| event.kind == EventKind::Eject && event.enforced).count(), 1);
+}
+
+#[test]
+fn a_detector_in_shadow_does_not_keep_the_number_from_decaying() {
+    for (shadow, ejection) in [([Detector::ConsecutiveGatewayFailure].into(), 0), ([].into(), 1)] {
+        let mut lab = lab(&["a", "b"], |breaker| {
+            breaker.consecutive_5xx = 3;
+            breaker.consecutive_gateway_failure = 2;
+            breaker.half_open_trials = 0;
+            breaker.min_serving = 0;
+            breaker.max_ejection_percent = 50;
+            breaker.shadow = shadow;
+        });
+        lab.statuses("a", &[500; 3]);
+        lab.until(30_000);
+        lab.statuses("b", &[500; 3]);
+        // The ceiling keeps `a`; whether it counts against it is the shadow's matter.
+        lab.statuses("a", &[503, 503, 200]);
+        lab.until(35_000);
+        assert_eq!(lab.backend("a").ejection, ejection);
+    }
 }

@@ -12,7 +12,7 @@ use lb_common::abi::TRIAL_SEATS;
 
 use crate::{
     Engine, Settings,
-    config::{self, Breaker, Config, Mode, NoBackend, Probe, ProbeKind},
+    config::{self, Breaker, Config, Mode, NoBackend, Probe},
     engine::Refused,
     event::{Event, EventKind},
     io::{
@@ -120,6 +120,11 @@ impl Lab {
         let BackendSnapshot { id, generation, .. } = self.backend(name);
         let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("status 503".to_owned()) };
         self.send(Input::Probe { backend: id, generation, result });
+    }
+
+    pub(super) fn probe_status(&mut self, name: &str, status: u16) {
+        let BackendSnapshot { id, generation, .. } = self.backend(name);
+        self.send(Input::Probe { backend: id, generation, result: ProbeResult::Status(status) });
     }
 
     /// A backend of any service, by its name.
@@ -293,6 +298,7 @@ impl Maps {
         let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
         let Some(backend) = its.filter(|backend| backend.until_ms == event.until_ms) else { return };
         if !self.may_panic
+            && !service.panic
             && let Some(held) = self.backends.get(&backend.id)
         {
             assert_eq!(held.admit, Admit::None, "{event:?}");
@@ -328,7 +334,7 @@ pub(super) fn web(names: &[&str]) -> config::Service {
 }
 
 pub(super) fn probe() -> Probe {
-    Probe { kind: ProbeKind::Tcp, interval: Millis::secs(2), timeout: Millis::secs(1), rise: 2, fall: 3 }
+    Probe::default()
 }
 
 /// The same event, said shortly.
