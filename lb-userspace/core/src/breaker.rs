@@ -180,6 +180,14 @@ impl Breaker {
         }
     }
 
+    /// Sweeps without an outcome that a half-open backend still has before it closes.
+    pub fn patience(&self, policy: &Policy) -> Option<u32> {
+        match policy.half_open_exit {
+            HalfOpenExit::Close => self.trial().map(|trial| EMPTY_SWEEPS.saturating_sub(trial.empty)),
+            HalfOpenExit::Wait => None,
+        }
+    }
+
     pub fn trial(&self) -> Option<&Trial> {
         match &self.state {
             State::HalfOpen(trial) => Some(trial),

@@ -12,6 +12,7 @@ mod reload;
 mod report;
 mod schedule;
 mod service;
+mod why;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event::Event,
     io::{BackendId, Generation, ServiceId},
     time::Instant,
 };
@@ -65,6 +66,39 @@ pub struct BackendSnapshot {
     pub responses: Responses,
     /// What the last probe said, `None` before the first.
     pub last_probe: Option<String>,
+}
+
+/// One backend in depth: where it stands, what was decided last, and what would change it next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    pub service: String,
+    pub backend: BackendSnapshot,
+    /// Of the breaker, with its evidence. Its `seq` is 0: it may not have become known yet.
+    pub last_decision: Option<Event>,
+    /// Those that are on.
+    pub detectors: Vec<DetectorSnapshot>,
+    /// What would eject or readmit it, in sentences.
+    pub next: Vec<String>,
+    /// When the present interval ends.
+    pub next_sweep_ms: Instant,
+}
+
+/// What a detector has counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetectorSnapshot {
+    pub name: String,
+    /// False: it would only report.
+    pub enforced: bool,
+    /// In a row; of a rate: failures, slow or, for `success_rate`, good ones.
+    pub count: u64,
+    /// Of a rate: out of how many.
+    pub total: Option<u64>,
+    /// Of a rate: how many it takes.
+    pub least: Option<u32>,
+    /// In a row; of a rate: hundredths of a percent. `None`: too few backends can be compared so far.
+    pub threshold: Option<u32>,
+    /// What would make it detect.
+    pub next: String,
 }
 
 /// An operator's word that holds.

@@ -29,12 +29,11 @@ pub fn detect(policy: &Policy, windows: &[(usize, Window)]) -> Vec<(usize, Detec
         };
         windows.iter().map(score).filter(|score| score.total > 0).collect()
     };
-    let responses = scores(|window| (window.responses, window.failures));
-    let mut found = success_rate(policy, Detector::SuccessRate, &responses);
-    found.extend(failure_percentage(policy, Detector::FailurePercentage, &responses));
+    let http = scores(responses);
+    let mut found = success_rate(policy, Detector::SuccessRate, &http);
+    found.extend(failure_percentage(policy, Detector::FailurePercentage, &http));
     if policy.split_l4_failures {
-        // A completed response shows that its connection was good.
-        let connects = scores(|window| (window.responses + window.l4_failures, window.l4_failures));
+        let connects = scores(connects);
         found.extend(success_rate(policy, Detector::SuccessRateL4, &connects));
         found.extend(failure_percentage(policy, Detector::FailurePercentageL4, &connects));
     }
@@ -47,10 +46,7 @@ fn success_rate(policy: &Policy, detector: Detector, scores: &[Score]) -> Vec<(u
     if factor == 0 || scores.len() < policy.success_rate_min_backends as usize {
         return Vec::new();
     }
-    let rates: Vec<u64> = scores
-        .iter()
-        .map(|score| (u128::from(score.good) * u128::from(WHOLE) / u128::from(score.total)) as u64)
-        .collect();
+    let rates: Vec<u64> = scores.iter().map(|score| rate(score.good, score.total)).collect();
     let spread = Spread::of(&rates);
     let threshold = spread.threshold(factor);
     let below = scores.iter().zip(&rates).filter(|(_, rate)| spread.is_below(**rate, factor));
@@ -60,6 +56,36 @@ fn success_rate(policy: &Policy, detector: Detector, scores: &[Score]) -> Vec<(u
             (score.index, Detection { detector, shown: Shown::Rate(rate) })
         })
         .collect()
+}
+
+/// Where `success_rate` would draw the line if the interval ended now, for responses and for connects.
+pub fn lines(policy: &Policy, windows: &[(usize, Window)]) -> (Option<u32>, Option<u32>) {
+    let line = |of: fn(&Window) -> (u64, u64)| {
+        let least = u64::from(policy.success_rate_min_responses).max(1);
+        let rates: Vec<u64> = windows
+            .iter()
+            .map(|(_, window)| of(window))
+            .filter(|(total, _)| *total >= least)
+            .map(|(total, bad)| rate(total - bad, total))
+            .collect();
+        let enough = !rates.is_empty() && rates.len() >= policy.success_rate_min_backends as usize;
+        enough.then(|| Spread::of(&rates).threshold(policy.success_rate_stdev_factor))
+    };
+    (line(responses), line(connects))
+}
+
+fn rate(good: u64, total: u64) -> u64 {
+    (u128::from(good) * u128::from(WHOLE) / u128::from(total)) as u64
+}
+
+/// How many responses there were, and how many of them were failures.
+fn responses(window: &Window) -> (u64, u64) {
+    (window.responses, window.failures)
+}
+
+/// The same of connects: a completed response shows that its connection was good.
+fn connects(window: &Window) -> (u64, u64) {
+    (window.responses + window.l4_failures, window.l4_failures)
 }
 
 /// Mean and population standard deviation of rates, as sums.

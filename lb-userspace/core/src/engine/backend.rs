@@ -9,7 +9,7 @@ use crate::{
         limits::Refusal,
     },
     config::{self, Service as Policy},
-    event::Seen,
+    event::{Event, Seen},
     io::{BackendId, Generation, L4Failure},
     plan::Grant,
     probe::Health,
@@ -40,6 +40,8 @@ pub(super) struct Backend {
     /// Its number among all that took a seat, when it did so last.
     pub(super) seated: u64,
     pub(super) note: Option<Note>,
+    /// The last event of its breaker.
+    pub(super) decision: Option<Box<Event>>,
     /// Its share rises since a readmission.
     pub(super) warming: Option<Warming>,
 }
@@ -106,6 +108,7 @@ impl Backend {
             grant: None,
             seated: 0,
             note: None,
+            decision: None,
             warming: None,
         }
     }

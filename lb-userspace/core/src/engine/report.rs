@@ -50,7 +50,7 @@ impl Service {
         }
     }
 
-    fn backend_snapshot(&self, index: usize, now: Instant) -> BackendSnapshot {
+    pub(super) fn backend_snapshot(&self, index: usize, now: Instant) -> BackendSnapshot {
         let backend = &self.backends[index];
         let members = || self.writer.applied.table.iter().flatten();
         let weight =
@@ -189,7 +189,7 @@ impl Service {
 }
 
 /// A span as people say it: whole seconds once there is one.
-fn span(span: Millis) -> String {
+pub(super) fn span(span: Millis) -> String {
     match span.0 {
         ms @ 0..1000 => format!("{ms} ms"),
         ms @ 1000..120_000 => format!("{} s", ms / 1000),

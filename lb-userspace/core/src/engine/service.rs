@@ -299,6 +299,12 @@ impl Service {
         event.to = to.into();
         event.reason = reason.to_owned();
         event.actor = actor.to_owned();
+        if let EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused = event.kind {
+            let mut backends = self.backends.iter_mut();
+            if let Some(its) = backends.find(|its| Some(&its.config.name) == event.backend.as_ref()) {
+                its.decision = Some(Box::new(event.clone()));
+            }
+        }
         self.decided.push(event);
     }
 

@@ -8,4 +8,5 @@ mod probing;
 mod remembering;
 mod returning;
 mod rules;
+mod why;
 mod writing;
