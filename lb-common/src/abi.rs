@@ -220,23 +220,31 @@ pub struct Flow {
     pub generation: u32,
     /// `flow_state`
     pub state: u32,
+    /// `head_state`. Towards the client only, as everything below that says so.
+    pub head: u32,
     /// Towards the client only: the interface and link its packets came from.
     pub ifindex: u32,
     pub link: Link,
     /// Towards the client only: sequence number at which the next response head
     /// starts, or at which the last one started when none is wanted.
     pub head_seq: u32,
+    /// Towards the client only: up to where the backend has sent.
+    pub sent_end: u32,
+    /// Towards the client only: where the request that `head_seq` answers begins, and when
+    /// it was seen, in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go.
+    pub request_seq: u32,
+    pub request_us: u32,
     /// The acknowledgement number that ends the other direction: set by its FIN.
     /// In an embryo towards the backend: the one that answers its SYN-ACK.
     pub fin_ack: u32,
-    /// Towards the client only: where the request that `head_seq` answers begins.
-    pub request_seq: u32,
-    /// Towards the client only: when the request that `head_seq` answers was
-    /// seen, `CLOCK_MONOTONIC` nanoseconds.
-    pub request_ns: u64,
+    /// Towards the client only: when the backend was last heard, in ticks of 2^30 ns.
+    pub seen: u32,
 }
 
-/// Bits of [`Flow::state`].
+/// Ticks of [`Flow::seen`] after which a silent connection may lose its NAT port to a new one: 15 minutes.
+pub const IDLE_TICKS: u32 = 838;
+
+/// Bits of [`Flow::state`]. Both directions set them, each on its own CPU: atomically.
 pub mod flow_state {
     /// The entry is of the direction backend → client.
     pub const TO_CLIENT: u32 = 1 << 0;
@@ -246,21 +254,28 @@ pub mod flow_state {
     pub const FIN_SEEN: u32 = 1 << 2;
     /// This direction has acknowledged the other one's FIN.
     pub const FIN_ACKED: u32 = 1 << 3;
+    /// Admitted out of a half-open budget.
+    pub const TRIAL: u32 = 1 << 4;
+    /// Over. Kept among the embryos for a while, so that its NAT port rests: the backend may
+    /// be in TIME_WAIT.
+    pub const OVER: u32 = 1 << 5;
+    /// Not HTTP/1: nothing is mirrored.
+    pub const OPAQUE: u32 = 1 << 6;
+    /// The first payload from the client has been seen.
+    pub const SPOKEN: u32 = 1 << 7;
+}
+
+/// Bits of [`Flow::head`].
+pub mod head_state {
     /// A response head is awaited at `head_seq`.
-    pub const HEAD_WANTED: u32 = 1 << 4;
+    pub const WANTED: u32 = 1 << 0;
     /// `head_seq` holds a number.
-    pub const HEAD_KNOWN: u32 = 1 << 5;
+    pub const KNOWN: u32 = 1 << 1;
     /// The next head continues an exchange of which a part was mirrored already
     /// (a status line in two segments, or an interim response).
-    pub const HEAD_CONTINUES: u32 = 1 << 6;
-    /// Not HTTP/1: nothing is mirrored.
-    pub const OPAQUE: u32 = 1 << 7;
-    /// The first payload from the client has been seen.
-    pub const SPOKEN: u32 = 1 << 8;
-    /// A second request was sent before the first was answered (pipelining).
-    pub const PIPELINED: u32 = 1 << 9;
-    /// Admitted out of a half-open budget.
-    pub const TRIAL: u32 = 1 << 10;
+    pub const CONTINUES: u32 = 1 << 2;
+    /// A request was sent before the response to an earlier one was complete.
+    pub const PIPELINED: u32 = 1 << 3;
 }
 
 /// Bytes of a response head that are mirrored.
@@ -284,6 +299,9 @@ pub struct HeadRecord {
     pub generation: u32,
     /// `head_flags`
     pub flags: u32,
+    /// The CPU that wrote this, and how many heads of this backend it has lost so far.
+    pub cpu: u32,
+    pub lost: u32,
     pub data: [u8; HEAD_BYTES],
 }
 
@@ -345,8 +363,8 @@ layout! {
     Service = 24,
     Backend = 60,
     FlowKey = 36,
-    Flow = 88,
-    HeadRecord = 304,
+    Flow = 96,
+    HeadRecord = 312,
     BackendCounters = 88,
 }
 

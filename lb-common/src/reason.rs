@@ -21,7 +21,7 @@ pub enum Reason {
     NoBackend = 6,
     /// Every NAT port that was tried is taken.
     NatPorts = 7,
-    /// The backend's next hop is not resolved.
+    /// The next hop is not resolved: of every backend that was tried, or of the one that has the flow.
     Neighbour = 8,
     /// Not a SYN, and of no known connection: answered by a reset.
     NoFlow = 9,

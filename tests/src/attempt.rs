@@ -4,9 +4,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Lab, Result};
+use lb_userspace::lab::{Error, Host, Lab, Result, until};
 
 use crate::{answer::Answer, lab::shunt};
 
@@ -72,9 +73,18 @@ impl Attempt {
         Ok(found)
     }
 
+    /// That nothing but this remains. The kernel takes a program off a device a moment after the last pin and process
+    /// that held it are gone.
+    #[track_caller]
+    pub fn left(&self, expected: &[String]) {
+        let gone =
+            until("it is gone", Duration::from_secs(5), || self.remains().is_ok_and(|left| left == expected));
+        assert_eq!(self.remains().expect("`ip` works"), expected, "{gone:?}");
+    }
+
     #[track_caller]
     pub fn left_nothing(&self) {
-        assert_eq!(self.remains().expect("`ip` works"), Vec::<String>::new());
+        self.left(&[]);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
-use aya::{Ebpf, TestRun as _, TestRunOptions, programs::Xdp};
-use lb_common::abi::{HeadRecord, Link};
+use aya::{Ebpf, TestRun as _, TestRunOptions, maps::HashMap, programs::Xdp};
+use lb_common::abi::{Flow, FlowKey, HeadRecord, Link};
 use lb_core::{
     config::{Mode, NoBackend},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
@@ -18,6 +18,20 @@ pub enum Action {
     Pass,
     Tx,
     Redirect,
+}
+
+impl Action {
+    /// As the program returned it.
+    pub fn new(number: u32) -> Self {
+        match number {
+            0 => Self::Aborted,
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Tx,
+            4 => Self::Redirect,
+            other => panic!("no such action: {other}"),
+        }
+    }
 }
 
 /// The interface that test runs seem to come from: the loopback device.
@@ -111,13 +125,35 @@ impl Kernel {
         });
     }
 
+    pub fn program(&mut self) -> &mut Xdp {
+        let program = self.ebpf.program_mut("shunt");
+        program.and_then(|program| program.try_into().ok()).expect("the XDP program")
+    }
+
+    /// Ends every connection.
+    pub fn forget_connections(&mut self) {
+        for name in ["FLOWS", "EMBRYOS"] {
+            self.clear(name);
+        }
+    }
+
+    /// Ends every handshake.
+    pub fn forget_handshakes(&mut self) {
+        self.clear("EMBRYOS");
+    }
+
+    fn clear(&mut self, name: &str) {
+        let map = self.ebpf.map_mut(name).expect("the object has it");
+        let mut map: HashMap<_, FlowKey, Flow> = map.try_into().expect("it is a hash of flows");
+        let keys: Vec<FlowKey> = map.keys().collect::<Result<_, _>>().expect("the map is readable");
+        for key in keys {
+            map.remove(&key).expect("nobody else removes it");
+        }
+    }
+
     /// Runs the program on one frame.
     pub fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
-        let program: &mut Xdp = self
-            .ebpf
-            .program_mut("shunt")
-            .and_then(|program| program.try_into().ok())
-            .expect("the XDP program");
+        let program = self.program();
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
@@ -125,20 +161,17 @@ impl Kernel {
         let result = program.test_run(options).expect("the kernel runs it");
         let len = result.data_size_out as usize;
         out.truncate(len);
-        let action = match result.return_value {
-            0 => Action::Aborted,
-            1 => Action::Drop,
-            2 => Action::Pass,
-            3 => Action::Tx,
-            4 => Action::Redirect,
-            other => panic!("no such action: {other}"),
-        };
-        (action, out)
+        (Action::new(result.return_value), out)
     }
 
     /// The heads mirrored since the last call.
     pub fn heads(&mut self) -> Vec<HeadRecord> {
         std::iter::from_fn(|| self.heads.pop()).collect()
+    }
+
+    /// Drops them unread.
+    pub fn forget_heads(&mut self) {
+        while self.heads.pop().is_some() {}
     }
 
     pub fn counters(&mut self) -> Counters {

@@ -20,6 +20,12 @@ pub struct Sample {
     pub ended: Duration,
     /// The status, or how the connection failed.
     pub answer: Result<u16, io::ErrorKind>,
+    /// Our side of the connection, once there was one.
+    pub client: Option<SocketAddr>,
+    /// When the head of the response had been read.
+    pub head_at: Option<Duration>,
+    /// What the response says in `x-backend`.
+    pub backend: Option<String>,
 }
 
 /// How requests use connections.
@@ -61,9 +67,7 @@ impl Load {
                         }
                         let due = start + Duration::from_nanos(1_000_000_000 * number / rate);
                         thread::sleep(due.saturating_sub(clock::now()));
-                        let begun = clock::now();
-                        let answer = exchange(to, connections, &mut kept).map_err(|error| error.kind());
-                        let sample = Sample { begun, ended: clock::now(), answer };
+                        let sample = exchange(to, connections, &mut kept);
                         samples.lock().expect("no worker panics while it holds this").push(sample);
                     }
                 })
@@ -101,21 +105,26 @@ impl Drop for Load {
     }
 }
 
-fn exchange(to: SocketAddr, connections: Connections, kept: &mut Option<TcpStream>) -> io::Result<u16> {
-    let mut stream = match kept.take() {
-        Some(stream) => stream,
-        None => connect(to)?,
-    };
-    let last = match connections {
-        Connections::Each => "Connection: close\r\n",
-        Connections::Kept => "",
-    };
-    write!(stream, "GET /work HTTP/1.1\r\nHost: lab\r\n{last}\r\n")?;
-    let status = read_response(&mut stream)?;
-    if connections == Connections::Kept {
-        *kept = Some(stream);
+fn exchange(to: SocketAddr, connections: Connections, kept: &mut Option<TcpStream>) -> Sample {
+    let begun = clock::now();
+    let mut client = None;
+    let response = kept.take().map_or_else(|| connect(to), Ok).and_then(|mut stream| {
+        client = stream.local_addr().ok();
+        let response = ask(&mut stream, connections)?;
+        if connections == Connections::Kept {
+            *kept = Some(stream);
+        }
+        Ok(response)
+    });
+    let ended = clock::now();
+    match response {
+        Ok(Response { status, head_at, backend }) => {
+            Sample { begun, ended, answer: Ok(status), client, head_at: Some(head_at), backend }
+        }
+        Err(error) => {
+            Sample { begun, ended, answer: Err(error.kind()), client, head_at: None, backend: None }
+        }
     }
-    Ok(status)
 }
 
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
@@ -125,8 +134,24 @@ fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+struct Response {
+    status: u16,
+    head_at: Duration,
+    backend: Option<String>,
+}
+
+fn ask(stream: &mut TcpStream, connections: Connections) -> io::Result<Response> {
+    // In one piece, as clients send it: `write!` would make several segments.
+    let request: &[u8] = match connections {
+        Connections::Each => b"GET /work HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n",
+        Connections::Kept => b"GET /work HTTP/1.1\r\nHost: lab\r\n\r\n",
+    };
+    stream.write_all(request)?;
+    read_response(stream)
+}
+
 /// A response with a `Content-Length`, as the lab's backends and nginx give it.
-fn read_response(stream: &mut TcpStream) -> io::Result<u16> {
+fn read_response(stream: &mut TcpStream) -> io::Result<Response> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut seen = Vec::new();
     let mut chunk = [0; 4096];
@@ -139,11 +164,12 @@ fn read_response(stream: &mut TcpStream) -> io::Result<u16> {
             read => seen.extend(&chunk[..read]),
         }
     };
+    let head_at = clock::now();
     let text = String::from_utf8_lossy(&seen[..head]).to_ascii_lowercase();
     let status = text.get(9..12).and_then(|code| code.parse().ok()).ok_or_else(|| invalid("no status"))?;
-    let length: usize = text
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let length: usize = field("content-length:")
+        .and_then(|length| length.parse().ok())
         .ok_or_else(|| invalid("no length"))?;
     while seen.len() < head + length {
         match stream.read(&mut chunk)? {
@@ -151,5 +177,6 @@ fn read_response(stream: &mut TcpStream) -> io::Result<u16> {
             read => seen.extend(&chunk[..read]),
         }
     }
-    Ok(status)
+    let backend = field("x-backend:").map(str::to_owned);
+    Ok(Response { status, head_at, backend })
 }

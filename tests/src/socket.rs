@@ -11,19 +11,33 @@ use std::{
 /// that lies before the socket has seen it. Acknowledgements and FINs arrive.
 pub fn lose_payload(socket: &impl AsRawFd) -> io::Result<()> {
     // For a socket filter of TCP, a frame begins with the TCP header (linux/net/ipv4/tcp_ipv4.c, `tcp_filter`).
-    let op = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
-    let mut program = [
-        // X = length of the header: the high half of byte 12, in words of four bytes.
-        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 12),
-        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0xf0),
-        op(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 2),
-        op(libc::BPF_MISC | libc::BPF_TAX, 0, 0),
-        // A = length of the segment. Equal: there is no payload.
-        op(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0, 0),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_X, 1, 0),
-        op(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0),
-    ];
+    filter(
+        socket,
+        &mut [
+            // X = length of the header: the high half of byte 12, in words of four bytes.
+            op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 12),
+            op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0xf0),
+            op(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 2),
+            op(libc::BPF_MISC | libc::BPF_TAX, 0, 0),
+            // A = length of the segment. Equal: there is no payload.
+            op(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0, 0),
+            op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_X, 1, 0),
+            op(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+            op(libc::BPF_RET | libc::BPF_K, 0, 0),
+        ],
+    )
+}
+
+/// The same for all segments: it also misses what acknowledges its own.
+pub fn lose_everything(socket: &impl AsRawFd) -> io::Result<()> {
+    filter(socket, &mut [op(libc::BPF_RET | libc::BPF_K, 0, 0)])
+}
+
+fn op(code: u32, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf, k }
+}
+
+fn filter(socket: &impl AsRawFd, program: &mut [libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program, which lives until the call returns.
     let done = unsafe {
@@ -38,7 +52,7 @@ pub fn lose_payload(socket: &impl AsRawFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The end of [`lose_payload`].
+/// The end of [`lose_payload`] and [`lose_everything`].
 pub fn lose_nothing(socket: &impl AsRawFd) -> io::Result<()> {
     let unused: libc::c_int = 0;
     // SAFETY: the kernel reads at most the integer that is pointed to.

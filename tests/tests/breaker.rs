@@ -30,6 +30,14 @@ struct Site {
 impl Site {
     /// As many backends as asked for, all good, probed; waits until all serve.
     fn new(prefix: &str, backends: usize, breaker: &str) -> Result<Self> {
+        let probe = "[service.web.probe.http]\npath = \"/healthz\"\ninterval = \"500ms\"\n";
+        let site = Self::start(prefix, backends, &format!("{probe}[service.web.breaker]\n{breaker}\n"))?;
+        site.all_serve()?;
+        Ok(site)
+    }
+
+    /// The same with a policy as it is.
+    fn start(prefix: &str, backends: usize, policy: &str) -> Result<Self> {
         let topology = Topology::new(prefix, &NAMES[..backends])?;
         let mut remotes = Vec::new();
         let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
@@ -47,12 +55,9 @@ impl Site {
             remotes.push(Remote::start(host, shunt(), &args)?);
             toml += &format!("{} = \"{listen}\"\n", NAMES[number]);
         }
-        toml += "[service.web.probe.http]\npath = \"/healthz\"\ninterval = \"500ms\"\n";
-        toml += &format!("[service.web.breaker]\n{breaker}\n");
+        toml += policy;
         let shunt = Shunt::start(&topology.lab, &topology.node, shunt(), &toml)?;
-        let site = Self { backends: remotes, shunt, topology };
-        site.all_serve()?;
-        Ok(site)
+        Ok(Self { backends: remotes, shunt, topology })
     }
 
     fn all_serve(&self) -> Result<()> {
@@ -176,6 +181,34 @@ fn half_open_admits_its_budget_under_a_thousand_connections_a_second() -> Result
         site.traffic("web-1").is_ok_and(|traffic| traffic.counters.connections > before + 50)
     })?;
     assert!(failed(&load.stop()).is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_trial_that_does_not_answer_gets_its_budget_and_not_one_more() -> Result<()> {
+    if skipped("a_trial_that_does_not_answer_gets_its_budget_and_not_one_more", &[]) {
+        return Ok(());
+    }
+    let policy = "[service.web.breaker]\nconsecutive_5xx = 3\ninterval = \"1s\"\nbase_ejection_time = \"1s\"\n\
+                  half_open_trials = 3\nhalf_open_timeout = \"60s\"\nhalf_open_exit = \"wait\"\n";
+    let mut site = Site::start("hung", 2, policy)?;
+    let events = site.shunt.events()?;
+    let load = site.load(1000, 32, Connections::Each);
+    site.backends[1].fail()?;
+    let bad = |kind: EventKind| move |event: &lb_core::event::Event| event.kind == kind;
+    let (_, place) = events.wait("it is ejected", 0, PATIENCE, bad(EventKind::Eject))?;
+    // From now on its system accepts connections and nobody answers them: no trial tells anything.
+    site.backends[1].process().signal(nix::sys::signal::Signal::SIGSTOP)?;
+    events.wait("it is tried", place, PATIENCE, bad(EventKind::Trial))?;
+    until("the budget is spent", PATIENCE, || {
+        site.traffic("web-1").is_ok_and(|traffic| traffic.counters.trials >= 3)
+    })?;
+    let (before, spent) = (load.samples().len(), site.traffic("web-1")?.counters);
+    until("a thousand more are offered", PATIENCE, || load.samples().len() > before + 1000)?;
+    let after = site.traffic("web-1")?.counters;
+    site.backends[1].process().signal(nix::sys::signal::Signal::SIGCONT)?;
+    drop(load);
+    assert_eq!((after.trials, after.connections), (3, spent.connections), "{after:?}");
     Ok(())
 }
 

@@ -373,7 +373,26 @@ fn a_head_that_is_sent_again_counts_once() -> Result<()> {
     if skipped("a_head_that_is_sent_again_counts_once", &[]) {
         return Ok(());
     }
-    let stage = Stage::new("again")?;
+    lost_behind_shunt("again", socket::lose_payload, 0)
+}
+
+#[test]
+fn an_exchange_that_is_repeated_by_both_ends_counts_once() -> Result<()> {
+    if skipped("an_exchange_that_is_repeated_by_both_ends_counts_once", &[]) {
+        return Ok(());
+    }
+    // The client does not even learn that its request has arrived.
+    lost_behind_shunt("both", socket::lose_everything, 2)
+}
+
+/// The response is lost behind Shunt, which has seen it: the backend sends it again, twice at least, and the client its
+/// request as often as is said.
+fn lost_behind_shunt(
+    prefix: &str,
+    lose: impl Fn(&TcpStream) -> io::Result<()>,
+    requests_again: u32,
+) -> Result<()> {
+    let stage = Stage::new(prefix)?;
     let (told, repeats) = std::sync::mpsc::channel();
     let _server = stage.scripted(move |line| {
         each(line, |line, path| {
@@ -384,14 +403,17 @@ fn a_head_that_is_sent_again_counts_once() -> Result<()> {
         })
     })?;
     let mut stream = stage.connect()?;
-    // The response is lost behind Shunt, which has seen it: the backend sends it again, twice at least.
-    socket::lose_payload(&stream)?;
+    lose(&stream)?;
     stream.write_all(b"GET /bad HTTP/1.1\r\nHost: lab\r\n\r\n")?;
-    let passed =
-        || -> Result<u64, Error> { Ok(Tally::traffic(&stage.status()?, "web").map(|t| t.bytes_from).sum()) };
-    // SYN-ACK, acknowledgement and what else has no payload stay below 60 bytes each.
-    let enough = 3 * bad().len() as u64 + 5 * 60;
-    until("the response is sent three times", PATIENCE, || passed().is_ok_and(|bytes| bytes >= enough))?;
+    let passed = || -> Result<u64, Error> {
+        Ok(Tally::traffic(&stage.status()?, "web").map(|counters| counters.bytes_from).sum())
+    };
+    // SYN-ACK, acknowledgements and what else has no payload stay below 80 bytes each.
+    let enough = 3 * bad().len() as u64 + 6 * 80;
+    until("all is sent three times", PATIENCE, || {
+        passed().is_ok_and(|bytes| bytes >= enough)
+            && socket::retransmissions(&stream).is_ok_and(|count| count >= requests_again)
+    })?;
     socket::lose_nothing(&stream)?;
     assert_eq!(http::read(&mut stream, true)?.status, 500);
     assert!(repeats.recv_timeout(PATIENCE)? >= 2, "the backend had to repeat it");

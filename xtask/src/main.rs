@@ -7,7 +7,7 @@ mod setup;
 
 use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::command::cargo;
@@ -77,9 +77,6 @@ fn demo(args: &[OsString]) -> Result<()> {
 }
 
 fn bench(args: &[OsString]) -> Result<()> {
-    if !workspace().join("tests/src/bin/bench.rs").exists() {
-        bail!("there is no benchmark in this checkout (tests/src/bin/bench.rs)");
-    }
     setup::run(setup::Need::Tests)?;
     command::run(
         cargo().args(["run", "--release", "--package", "lb-tests", "--bin", "bench", "--"]).args(args),

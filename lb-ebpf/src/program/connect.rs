@@ -1,10 +1,11 @@
 //! A new connection: which backend, which NAT port.
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{helpers::bpf_get_prandom_u32, programs::XdpContext};
 use lb_common::{
     NO_BACKEND,
     abi::{
-        Backend, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state, service_flags,
+        Backend, Flow, FlowKey, IDLE_TICKS, Link, Port, Service, ServiceKey, TRIAL_SEATS, backend_flags,
+        flow_state, service_flags,
     },
     hash::{flow_hash, rehash, slot},
     reason::Reason,
@@ -16,21 +17,26 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, counters, forget,
-    maps::{BACKENDS, CONFIG, EMBRYOS, FLOWS, TABLES, TRIAL},
-    to_backend::forward,
+    Leave, atomic, counters, forget,
+    maps::{BACKENDS, CONFIG, EMBRYOS, FLOWS, SCRATCH, SERVICES, TABLES, TRIAL},
+    now_ticks,
+    to_backend::{backend_of, forward},
 };
 
 const ANY: u64 = 0;
 const NO_EXIST: u64 = 1;
 
 /// How many slots are tried when the table still names a backend that has just been
-/// ejected. At most half of the backends being out (the default ceiling), all tries fail
+/// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
 /// for one SYN in 65 536, until the new table is in a few milliseconds later.
 const SLOT_TRIES: u32 = 16;
 
-/// How many NAT ports are tried. With half of the range taken, one SYN in 65 536 finds none.
+/// How many NAT ports are tried, all but the first at random. With half of the range taken, one SYN in
+/// 65 536 finds none; its client tries again with other ports.
 const PORT_TRIES: u32 = 16;
+
+/// From this try on a port is taken although it rests after a connection that is over.
+const TIRED_FROM: u32 = 8;
 
 struct Choice {
     id: u16,
@@ -55,20 +61,22 @@ pub(super) fn connect(
         Err(reason) => return Err(Leave::Drop(reason)),
     };
     let Choice { id, backend, trial } = choice;
-    if !backend.link.is_resolved() {
-        return Err(Leave::Drop(Reason::Neighbour));
-    }
-    let back = Flow {
+    let trial_bit = if trial { flow_state::TRIAL } else { 0 };
+    let back = SCRATCH.get_ptr_mut(0).ok_or(Reason::TableFull)?;
+    // SAFETY: this CPU's own, and XDP programs on one CPU do not interrupt each other.
+    let back = unsafe { &mut *back };
+    *back = Flow {
         to: tuple.key.reversed(),
         service: service.id,
         backend: id,
         generation: backend.generation,
-        state: flow_state::TO_CLIENT | if trial { flow_state::TRIAL } else { 0 },
+        state: flow_state::TO_CLIENT | trial_bit,
+        seen: now_ticks(),
         ifindex: ctx.ingress_ifindex() as u32,
         link: link_back(frame).ok_or(Reason::Malformed)?,
         ..Flow::default()
     };
-    let reply = reserve(back, backend, hash)?;
+    let reply = reserve(back, backend)?;
     let to = reply.reversed();
     let (tcp_delta, ip_delta) = deltas(&tuple.key, &to);
     let forth = Flow {
@@ -78,10 +86,11 @@ pub(super) fn connect(
         service: service.id,
         backend: id,
         generation: backend.generation,
+        state: trial_bit,
         ..Flow::default()
     };
     if EMBRYOS.insert(&tuple.key, &forth, ANY).is_err() {
-        forget(&tuple.key, &reply);
+        forget(&tuple.key, &to);
         return Err(Leave::Drop(Reason::TableFull));
     }
     if let Some(counters) = counters(id) {
@@ -100,12 +109,13 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
         }
         let id = service.trials[seat];
         let Some(backend) = BACKENDS.get(id as u32) else { continue };
-        if backend.flags & backend_flags::TRIAL != 0 && take_token(id) {
+        if backend.flags & backend_flags::TRIAL != 0 && backend.link.is_resolved() && take_token(id) {
             return Ok(Choice { id, backend, trial: true });
         }
     }
     let table = TABLES.get_value(service.id as u32, &0).ok_or(Reason::NoBackend)?;
     let mut hash = hash;
+    let mut reason = Reason::Swapping;
     for _ in 0..SLOT_TRIES {
         let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
         if id == NO_BACKEND {
@@ -113,11 +123,14 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
         }
         let backend = BACKENDS.get(id as u32).ok_or(Reason::NoBackend)?;
         if backend.flags & backend_flags::ADMIT != 0 {
-            return Ok(Choice { id, backend, trial: false });
+            if backend.link.is_resolved() {
+                return Ok(Choice { id, backend, trial: false });
+            }
+            reason = Reason::Neighbour;
         }
         hash = rehash(hash);
     }
-    Err(Reason::Swapping)
+    Err(reason)
 }
 
 /// The same number, of which the compiler knows nothing. It proves that a slot is inside
@@ -137,28 +150,7 @@ fn take_token(id: u16) -> bool {
     let Some(tokens) = TRIAL.get_ptr_mut(id as u32) else { return false };
     // The look before keeps an exhausted count from running away.
     // SAFETY: an aligned i64 of an array map, which stays where it is.
-    unsafe { tokens.read_volatile() > 0 && fetch_add(tokens, -1) > 0 }
-}
-
-/// Adds to `*at` in one step and returns what was there (BPF_ATOMIC | BPF_FETCH, Linux 5.12).
-///
-/// `core` has no such operation for this target, which it believes to lack compare-and-swap.
-///
-/// # Safety
-/// `at` must be an aligned and writable i64 of a map.
-#[inline(always)]
-unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
-    let mut value = value;
-    // SAFETY: the caller's.
-    unsafe {
-        core::arch::asm!(
-            "{value} = atomic_fetch_add((u64 *)({at} + 0), {value})",
-            at = in(reg) at,
-            value = inout(reg) value,
-            options(nostack),
-        );
-    }
-    value
+    unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }
 }
 
 /// Finds a NAT port and holds it by the entry for the replies.
@@ -167,25 +159,76 @@ unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
 /// this order two CPUs cannot both get a port: of two embryos one is refused, and a
 /// connection that was promoted in between is already among the flows.
 #[inline(always)]
-fn reserve(mut back: Flow, backend: &Backend, hash: u64) -> Result<FlowKey, Reason> {
+fn reserve(back: &mut Flow, backend: &Backend) -> Result<FlowKey, Reason> {
     let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
     let ports = config.nat_last as u64 - config.nat_first as u64 + 1;
-    let mut hash = hash;
-    for _ in 0..PORT_TRIES {
-        hash = rehash(hash);
-        let port = config.nat_first + (((hash & 0xffff_ffff) * ports) >> 32) as u16;
-        let reply =
-            FlowKey { src: backend.addr, dst: backend.nat_addr, sport: backend.port, dport: Port::new(port) };
-        (back.tcp_delta, back.ip_delta) = deltas(&reply, &back.to);
-        if EMBRYOS.insert(&reply, &back, NO_EXIST).is_err() {
+    for attempt in 0..PORT_TRIES {
+        let offset = if attempt == 0 {
+            preferred(&back.to).checked_rem(ports).unwrap_or(0)
+        } else {
+            // SAFETY: a plain helper call.
+            (unsafe { bpf_get_prandom_u32() } as u64 * ports) >> 32
+        };
+        let port = Port::new(config.nat_first + offset as u16);
+        let own = ServiceKey { addr: backend.nat_addr, port, proto: 6, zero: 0 };
+        if SERVICES.get_ptr(&own).is_some() {
+            // Replies to it would be taken for a client's.
             continue;
         }
-        if FLOWS.get_ptr(&reply).is_none() {
+        let reply = FlowKey { src: backend.addr, dst: backend.nat_addr, sport: backend.port, dport: port };
+        (back.tcp_delta, back.ip_delta) = deltas(&reply, &back.to);
+        if EMBRYOS.insert(&reply, &*back, NO_EXIST).is_err() {
+            let taken = attempt < TIRED_FROM && !rests_for(&reply, &back.to);
+            if taken || !is_over(&reply) || EMBRYOS.insert(&reply, &*back, ANY).is_err() {
+                continue;
+            }
+        }
+        if is_free(&reply, back.seen) {
             return Ok(reply);
         }
         let _ = EMBRYOS.remove(&reply);
     }
     Err(Reason::NatPorts)
+}
+
+/// The port that a client's own port asks for: another one for each of its ports.
+///
+/// So a NAT port comes again when its client's port does, and a backend that still has the
+/// former connection in TIME_WAIT sees the same client's later numbers and time stamps, and
+/// accepts (RFC 6191). A port drawn at random brings it another connection's, which it refuses
+/// as old half of the time.
+#[inline(always)]
+const fn preferred(to_client: &FlowKey) -> u64 {
+    (rehash(to_client.dst.v4_word() as u64) >> 32) + to_client.dport.host() as u64
+}
+
+/// Whether the port rests after a connection from this very client's port.
+#[inline(always)]
+fn rests_for(reply: &FlowKey, to_client: &FlowKey) -> bool {
+    // SAFETY: words are read, each valid whoever writes it.
+    unsafe { EMBRYOS.get(reply) }.is_some_and(|embryo| embryo.to == *to_client)
+}
+
+/// Whether the embryo of these replies only rests.
+#[inline(always)]
+fn is_over(reply: &FlowKey) -> bool {
+    // SAFETY: one word is read, which is valid whoever writes it.
+    unsafe { EMBRYOS.get(reply) }.is_some_and(|embryo| embryo.state & flow_state::OVER != 0)
+}
+
+/// Whether no flow has these replies, or one that is dead: its backend is gone, or it was
+/// silent for too long. A dead one is forgotten.
+#[inline(always)]
+fn is_free(reply: &FlowKey, now: u32) -> bool {
+    // SAFETY: words are read, each valid whoever writes it.
+    let Some(flow) = (unsafe { FLOWS.get(reply) }) else { return true };
+    if backend_of(flow).is_some() && now.wrapping_sub(flow.seen) < IDLE_TICKS {
+        return false;
+    }
+    let client = flow.to.reversed();
+    let _ = FLOWS.remove(reply);
+    let _ = FLOWS.remove(&client);
+    true
 }
 
 /// The way back to whoever sent the frame.

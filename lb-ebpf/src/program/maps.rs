@@ -35,6 +35,10 @@ pub(super) static EMBRYOS: LruHashMap<FlowKey, Flow, 32_768> = LruHashMap::new()
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
+/// An entry being made: two of them do not fit on the stack.
+#[btf_map]
+pub(super) static SCRATCH: PerCpuArray<Flow, 1> = PerCpuArray::new();
+
 #[btf_map]
 pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =
     PerCpuArray::new();

@@ -1,5 +1,6 @@
 //! Entry, and the one place where a decision becomes an action, a counter and a log line.
 
+mod atomic;
 mod connect;
 mod evidence;
 mod maps;
@@ -8,7 +9,7 @@ mod to_client;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
-    helpers::{bpf_redirect, bpf_xdp_adjust_tail},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
 };
@@ -135,16 +136,20 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
     }
     match reason {
         Reason::NoBackend => {
-            warn!(ctx, "service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
+            warn!(ctx, "xdp: service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
         }
         Reason::NatPorts => {
-            warn!(ctx, "service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
+            warn!(ctx, "xdp: service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
         }
         Reason::Neighbour => {
-            warn!(ctx, "service {}: next hop unknown ({} frames on this cpu)", service, seen)
+            warn!(ctx, "xdp: service {}: next hop unknown ({} frames on this cpu)", service, seen)
         }
-        Reason::TableFull => warn!(ctx, "service {}: the flow table is full ({} on this cpu)", service, seen),
-        Reason::Martian => warn!(ctx, "service {}: impossible source ({} frames on this cpu)", service, seen),
+        Reason::TableFull => {
+            warn!(ctx, "xdp: service {}: the flow table is full ({} on this cpu)", service, seen)
+        }
+        Reason::Martian => {
+            warn!(ctx, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
+        }
         // The daily noise of a network, and the moment of a swap: counted, no more.
         Reason::Malformed
         | Reason::Fragment
@@ -165,14 +170,30 @@ fn counters(backend: u16) -> Option<&'static mut BackendCounters> {
     Some(unsafe { &mut *counters })
 }
 
-/// Forgets a connection, wherever it stands.
+/// Forgets a connection, wherever it stands. `to` is where the entry of `key` leads.
 #[inline(always)]
-fn forget(key: &FlowKey, other: &FlowKey) {
+fn forget(key: &FlowKey, to: &FlowKey) {
+    let other = to.reversed();
+    let back = key.reversed();
+    // The two halves are evicted one by one, and the port of a half may be another's by now.
     // An entry that is not there is as good as removed.
+    // SAFETY: words are read, each valid whoever writes it.
+    if unsafe { FLOWS.get(&other) }.is_some_and(|flow| flow.to == back) {
+        let _ = FLOWS.remove(&other);
+    }
+    // SAFETY: as above.
+    if unsafe { EMBRYOS.get(&other) }.is_some_and(|flow| flow.to == back) {
+        let _ = EMBRYOS.remove(&other);
+    }
     let _ = FLOWS.remove(key);
-    let _ = FLOWS.remove(other);
     let _ = EMBRYOS.remove(key);
-    let _ = EMBRYOS.remove(other);
+}
+
+/// The time in ticks of 2^30 ns, about seconds.
+#[inline(always)]
+fn now_ticks() -> u32 {
+    // SAFETY: a plain helper call (Linux 5.11).
+    (unsafe { bpf_ktime_get_coarse_ns() } >> 30) as u32
 }
 
 #[cfg(not(test))]

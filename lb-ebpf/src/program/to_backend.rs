@@ -12,7 +12,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, connect, counters, evidence, forget,
+    Leave, atomic, connect, counters, evidence, forget,
     maps::{BACKENDS, EMBRYOS, FLOWS},
 };
 
@@ -46,13 +46,17 @@ pub(super) fn steer(ctx: &XdpContext, frame: &Frame, tuple: &Tuple, service: &Se
         Known::Flow(flow) => {
             // SAFETY: as above.
             let flow = unsafe { &mut *flow };
-            let reopens = segment.opens() && flow.state & (flow_state::FIN_SEEN | flow_state::FIN_ACKED) != 0;
+            let closes = flow.state & (flow_state::FIN_SEEN | flow_state::FIN_ACKED) != 0;
             match backend_of(flow) {
-                Some(backend) if !reopens => {
-                    return established(frame, &segment, service, flow, backend);
+                // A SYN on a living connection is for its backend to answer (RFC 5961 section 4), as long
+                // as that may have new ones: it may have forgotten the connection and accept.
+                Some(backend)
+                    if !segment.opens() || (!closes && backend.flags & backend_flags::ADMIT != 0) =>
+                {
+                    return established(frame, &tuple.key, &segment, service, flow, backend);
                 }
-                // Its backend is gone, or the client begins anew on a tuple that is closing.
-                _ => forget(&tuple.key, &flow.to.reversed()),
+                // Its backend is gone, or the client begins anew.
+                _ => forget(&tuple.key, &flow.to),
             }
         }
         Known::Done(result) => return result,
@@ -67,6 +71,7 @@ pub(super) fn steer(ctx: &XdpContext, frame: &Frame, tuple: &Tuple, service: &Se
 #[inline(always)]
 fn established(
     frame: &Frame,
+    key: &FlowKey,
     segment: &Segment,
     service: &Service,
     flow: &mut Flow,
@@ -76,22 +81,23 @@ fn established(
         && segment.payload_len > 0
         && flow.state & flow_state::OPAQUE == 0
     {
-        evidence::note_request(frame, segment, flow);
+        evidence::note_request(frame, key, segment, flow);
     }
-    closing(segment, flow);
-    forward(frame, segment, flow, backend)
+    let result = forward(frame, segment, flow, backend);
+    // Last: it may give the entries back, and another CPU fills them at once.
+    closing(key, segment, flow);
+    result
 }
 
 /// A connection whose client has not yet acknowledged the backend's SYN-ACK.
 #[inline(always)]
 fn handshake(frame: &Frame, key: &FlowKey, segment: &Segment, embryo: &mut Flow) -> Known {
-    let admissible = backend_flags::ADMIT | backend_flags::TRIAL;
     let backend = match backend_of(embryo) {
         // A client that repeats its SYN is steered anew when its backend has left since:
         // after an ejection no connection begins there.
-        Some(backend) if !segment.opens() || backend.flags & admissible != 0 => backend,
+        Some(backend) if !segment.opens() || admits(backend, embryo) => backend,
         _ => {
-            forget(key, &embryo.to.reversed());
+            forget(key, &embryo.to);
             return Known::Nothing;
         }
     };
@@ -107,9 +113,16 @@ fn handshake(frame: &Frame, key: &FlowKey, segment: &Segment, embryo: &mut Flow)
     }
     let result = forward(frame, segment, embryo, backend);
     if segment.has(flag::RST) {
-        forget(key, &embryo.to.reversed());
+        forget(key, &embryo.to);
     }
     Known::Done(result)
+}
+
+/// Whether a handshake under way may still begin there.
+#[inline(always)]
+const fn admits(backend: &Backend, embryo: &Flow) -> bool {
+    backend.flags & backend_flags::ADMIT != 0
+        || backend.flags & backend_flags::TRIAL != 0 && embryo.state & flow_state::TRIAL != 0
 }
 
 /// Moves a connection from the embryos to the flows.
@@ -117,7 +130,8 @@ fn handshake(frame: &Frame, key: &FlowKey, segment: &Segment, embryo: &mut Flow)
 fn promote(key: &FlowKey, embryo: &Flow) -> Result<*mut Flow, Reason> {
     let other = embryo.to.reversed();
     // SAFETY: read only, and copied by the kernel before anything else happens.
-    let back = unsafe { EMBRYOS.get(&other) }.ok_or(Reason::TableFull)?;
+    let back =
+        unsafe { EMBRYOS.get(&other) }.filter(|back| back.to == key.reversed()).ok_or(Reason::TableFull)?;
     FLOWS.insert(&other, back, ANY).map_err(|_| Reason::TableFull)?;
     FLOWS.insert(key, embryo, ANY).map_err(|_| Reason::TableFull)?;
     if let Some(counters) = counters(embryo.backend) {
@@ -136,28 +150,39 @@ pub(super) fn backend_of(flow: &Flow) -> Option<&'static Backend> {
 
 /// Keeps track of FIN and RST, and forgets a connection that is over.
 ///
-/// A direction is over when its FIN was acknowledged; the connection is when both are.
+/// A direction is over when its FIN was acknowledged; the connection is when both are. The
+/// entries must not be used afterwards.
 #[inline(always)]
-pub(super) fn closing(segment: &Segment, flow: &mut Flow) {
+pub(super) fn closing(key: &FlowKey, segment: &Segment, flow: &mut Flow) {
     if segment.has(flag::ACK) && flow.state & flow_state::FIN_SEEN != 0 && segment.ack == flow.fin_ack {
-        flow.state |= flow_state::FIN_ACKED;
+        atomic::set(&mut flow.state, flow_state::FIN_ACKED);
     }
-    let over = segment.has(flag::RST);
-    let other_key = flow.to.reversed();
-    if !over && !segment.has(flag::FIN) && flow.state & flow_state::FIN_ACKED == 0 {
+    let reset = segment.has(flag::RST);
+    if !reset && !segment.has(flag::FIN) && flow.state & flow_state::FIN_ACKED == 0 {
         return;
     }
+    let other_key = flow.to.reversed();
     let Some(other) = FLOWS.get_ptr_mut(&other_key) else { return };
     // SAFETY: as in `steer`; this is the entry of the other direction.
     let other = unsafe { &mut *other };
-    if segment.has(flag::FIN) {
-        other.state |= flow_state::FIN_SEEN;
-        other.fin_ack = segment.end();
+    if other.to != key.reversed() {
+        // That half was evicted, and its place is another connection's.
+        return;
     }
-    if over || (flow.state & flow_state::FIN_ACKED != 0 && other.state & flow_state::FIN_ACKED != 0) {
-        let own_key = other.to.reversed();
-        // The entries stay readable until the program ends.
-        let _ = FLOWS.remove(&own_key);
+    if segment.has(flag::FIN) {
+        other.fin_ack = segment.end();
+        atomic::set(&mut other.state, flow_state::FIN_SEEN);
+    }
+    if reset || flow.state & other.state & flow_state::FIN_ACKED != 0 {
+        // Its NAT port rests among the embryos. Full: then less long.
+        if flow.state & flow_state::TO_CLIENT != 0 {
+            atomic::set(&mut flow.state, flow_state::OVER);
+            let _ = EMBRYOS.insert(key, &*flow, ANY);
+        } else {
+            atomic::set(&mut other.state, flow_state::OVER);
+            let _ = EMBRYOS.insert(&other_key, &*other, ANY);
+        }
+        let _ = FLOWS.remove(key);
         let _ = FLOWS.remove(&other_key);
     }
 }

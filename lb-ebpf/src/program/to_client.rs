@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    abi::{Flow, flow_state},
+    abi::{Flow, flow_state, head_state},
     reason::Reason,
 };
 use lb_ebpf::{
@@ -12,8 +12,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, counters, evidence, forget,
+    Leave, atomic, counters, evidence, forget,
     maps::{EMBRYOS, FLOWS},
+    now_ticks,
     to_backend::closing,
 };
 
@@ -29,16 +30,26 @@ pub(super) fn steer(frame: &Frame, tuple: &Tuple, service: &mut u16, ctx: &XdpCo
         }
         *service = flow.service;
         let segment = Segment::read(frame, tuple)?;
-        if flow.state & flow_state::HEAD_WANTED != 0 && segment.payload_len > 0 {
+        let now = now_ticks();
+        if flow.seen != now {
+            flow.seen = now;
+        }
+        if segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
+            flow.sent_end = segment.end();
+        }
+        if flow.head & head_state::WANTED != 0 && segment.payload_len > 0 {
             evidence::mirror_head(ctx, &segment, flow);
         }
-        closing(&segment, flow);
-        return forward(frame, &segment, flow);
+        let result = forward(frame, &segment, flow);
+        // Last: it may give the entries back, and another CPU fills them at once.
+        closing(&tuple.key, &segment, flow);
+        return result;
     }
     let Some(embryo) = EMBRYOS.get_ptr_mut(&tuple.key) else { return Err(Leave::Pass) };
     // SAFETY: as above.
     let embryo = unsafe { &mut *embryo };
-    if embryo.state & flow_state::TO_CLIENT == 0 {
+    // One that is over only keeps its port from being used.
+    if embryo.state & (flow_state::TO_CLIENT | flow_state::OVER) != flow_state::TO_CLIENT {
         return Err(Leave::Pass);
     }
     *service = embryo.service;
@@ -48,13 +59,16 @@ pub(super) fn steer(frame: &Frame, tuple: &Tuple, service: &mut u16, ctx: &XdpCo
         if let Some(forth) = EMBRYOS.get_ptr_mut(&client) {
             // SAFETY: as above; this is the entry of the other direction.
             let forth = unsafe { &mut *forth };
-            forth.fin_ack = segment.seq.wrapping_add(1);
-            forth.state |= flow_state::ANSWERED;
+            if forth.to == tuple.key.reversed() {
+                forth.fin_ack = segment.seq.wrapping_add(1);
+                atomic::set(&mut forth.state, flow_state::ANSWERED);
+            }
         }
+        embryo.sent_end = segment.end();
     }
     let result = forward(frame, &segment, embryo);
     if segment.has(flag::RST) {
-        forget(&tuple.key, &client);
+        forget(&tuple.key, &embryo.to);
     }
     result
 }

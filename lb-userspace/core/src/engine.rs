@@ -41,6 +41,9 @@ pub struct Settings {
     pub seed: u64,
     /// What the maps of an earlier run hold.
     pub adopted: Vec<Adopted>,
+    /// Generations begin above this. It has to be above all that an earlier run gave, whose flows may
+    /// still be in the maps; the time of the start, in seconds, is.
+    pub generation_floor: u32,
     /// What an earlier run remembered.
     pub restored: Option<State>,
 }
@@ -71,10 +74,10 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(settings: Settings, now: Instant) -> Self {
-        let Settings { seed, adopted, restored } = settings;
+        let Settings { seed, adopted, generation_floor, restored } = settings;
         Self {
             seed,
-            ids: Ids::new(&adopted),
+            ids: Ids::new(&adopted, generation_floor),
             adopted,
             restored,
             now,

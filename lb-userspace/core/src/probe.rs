@@ -73,6 +73,8 @@ impl Health {
         match (old, new) {
             (None, None) => None,
             (None, Some(policy)) => {
+                // What is still under way was asked for by a policy that is gone.
+                self.in_flight = false;
                 let spread = policy.interval.min(FIRST_SPREAD).0;
                 self.due = now + Millis(random::up_to(random::draw(self.key, 0), spread));
                 Some(self.turn(ProbeState::Unknown, "config"))

@@ -17,6 +17,7 @@ pub fn init(configured: &str) -> Result<(), Failure> {
     let filter = filter(env::var(FILTER).ok().as_deref(), configured)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_target(false)
         .with_writer(io::stderr)
         .with_ansi(Palette::of_stderr().is_coloured())
         .finish()

@@ -130,7 +130,13 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
         Some(Evidence::Inline) | None => {}
     }
     let of_service = about.into_iter().map(|what| format!("{}: {what}", service.name));
-    let of_backends = service.backends.iter().filter_map(why);
+    let of_backends = service.backends.iter().filter_map(|backend| {
+        let traffic = status
+            .traffic
+            .iter()
+            .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
+        why(backend, traffic.is_none_or(|traffic| traffic.reachable))
+    });
     of_service.chain(of_backends).collect()
 }
 
@@ -143,8 +149,11 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     )
 }
 
-fn why(backend: &BackendSnapshot) -> Option<String> {
+fn why(backend: &BackendSnapshot, reachable: bool) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
+    if !reachable {
+        parts.push("its next hop does not answer: new connections go to the others".to_owned());
+    }
     if backend.responses.lost > 0 {
         parts.push(format!(
             "{} of its response heads were lost and count for nothing",

@@ -89,7 +89,12 @@ fn interfaces(node: &Node<'_>) -> Option<Vec<String>> {
 
 fn nat_addresses(node: &Node<'_>) -> Option<Vec<IpAddr>> {
     let items = node.items("an array of addresses", "nat_addresses = [\"10.0.0.2\"]")?;
-    each_once(&items, value::address, |address| format!("the address {address} is named twice"))
+    let addresses =
+        each_once(&items, value::address, |address| format!("the address {address} is named twice"))?;
+    if let [_, second, ..] = items.as_slice() {
+        return second.reject("more than one NAT address is not supported yet", "leave one of them");
+    }
+    Some(addresses)
 }
 
 fn each_once<'a, T: Clone + Eq + std::hash::Hash>(

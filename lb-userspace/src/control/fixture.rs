@@ -50,7 +50,7 @@ pub(crate) fn status() -> Status {
 
     with_effective(Status {
         version: "0.1.0".to_owned(),
-        abi: 1,
+        abi: lb_common::ABI_VERSION,
         instance: "default".to_owned(),
         pid: 4711,
         started_unix_ms: STARTED,
@@ -159,7 +159,12 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         bytes_from: connections * 1000,
         ..BackendCounters::default()
     };
-    BackendTraffic { service: service.to_owned(), backend: backend.to_owned(), counters: counters.into() }
+    BackendTraffic {
+        service: service.to_owned(),
+        backend: backend.to_owned(),
+        reachable: true,
+        counters: counters.into(),
+    }
 }
 
 /// The ejection of `SERVICE`'s backend `web-2`, half a second after the `seq`th second.

@@ -127,6 +127,8 @@ pub enum Evidence {
 pub struct BackendTraffic {
     pub service: String,
     pub backend: String,
+    /// Its next hop answers. Otherwise its new connections go to the others.
+    pub reachable: bool,
     #[serde(flatten)]
     pub counters: Counters,
 }
@@ -303,6 +305,7 @@ mod tests {
         let traffic = BackendTraffic {
             service: "web".to_owned(),
             backend: "web-1".to_owned(),
+            reachable: true,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
         };
         let json = serde_json::to_value(&traffic).expect("plain data");

@@ -31,4 +31,9 @@ impl Clock {
     pub(super) fn started_unix_ms(&self) -> u64 {
         self.started_unix_ms
     }
+
+    /// The same in seconds, as far as 32 bits go.
+    pub(super) fn started_unix_secs(&self) -> u32 {
+        (self.started_unix_ms / 1000) as u32
+    }
 }

@@ -3,8 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use lb_common::abi::HeadRecord;
 use lb_core::{
-    engine::Engine,
+    config::Config,
+    engine::{Engine, Exhausted},
     event::{Event, EventKind},
     io::{BackendId, Input, Output},
     time::Instant,
@@ -27,9 +29,6 @@ use crate::{
 /// Good news of the ring waits this long at most; failures wake us at once.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How often the kernel's counters are asked for lost heads.
-const COUNT: Duration = Duration::from_secs(1);
-
 /// Heads that are read before anything else gets its turn.
 const BATCH: usize = 4096;
 
@@ -51,11 +50,8 @@ pub(super) struct Loop {
     heads: Heads,
     /// Plans under way that a response head caused: when that head was seen.
     caused: BTreeMap<u64, u64>,
-    lost: BTreeMap<BackendId, u64>,
+    losses: Losses,
     look: tokio::time::Interval,
-    count: tokio::time::Interval,
-    counted: mpsc::Receiver<Vec<(BackendId, u64)>>,
-    counts: mpsc::Sender<Vec<(BackendId, u64)>>,
 }
 
 impl Loop {
@@ -67,13 +63,8 @@ impl Loop {
         events: EventLog,
         facts: Facts,
     ) -> Self {
-        let ticks = |every| {
-            let mut ticks = interval(every);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        };
-        // One count is asked for at a time.
-        let (counts, counted) = mpsc::channel(1);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             engine,
             clock,
@@ -83,11 +74,8 @@ impl Loop {
             facts,
             heads: Heads::new(),
             caused: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            look: ticks(LOOK),
-            count: ticks(COUNT),
-            counted,
-            counts,
+            losses: Losses::default(),
+            look,
         }
     }
 
@@ -102,8 +90,13 @@ impl Loop {
             }
         };
         tokio::select! {
+            // The heads come last: under a flood of them there are always more, and everything
+            // else must still get its turn.
             biased;
             Some(report) = sources.reports.recv() => self.applied(report),
+            () = sleep => self.handle(Input::Tick),
+            Some(input) = sources.inputs.recv() => self.handle(input),
+            Some(request) = sources.asked.recv() => self.answer(request),
             ready = sources.heads.readable_mut() => match ready {
                 Ok(mut ready) => {
                     if self.read_heads(ready.get_inner_mut()) {
@@ -112,15 +105,14 @@ impl Loop {
                 }
                 Err(error) => error!(%error, "the ring of response heads cannot be watched"),
             },
-            Some(input) = sources.inputs.recv() => self.handle(input),
-            () = sleep => self.handle(Input::Tick),
-            Some(request) = sources.asked.recv() => self.answer(request),
             _ = self.look.tick() => {
                 self.read_heads(sources.heads.get_mut());
             }
-            Some(lost) = self.counted.recv() => self.account_losses(lost),
-            _ = self.count.tick() => self.ask_for_losses(),
         }
+    }
+
+    pub(super) fn fits(&self, config: &Config) -> Result<(), Exhausted> {
+        self.engine.fits(config)
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -182,6 +174,12 @@ impl Loop {
     fn read_heads(&mut self, ring: &mut HeadRing) -> bool {
         for _ in 0..BATCH {
             let Some(record) = ring.pop() else { return true };
+            // First what is missing, so that nothing is decided as if it were not.
+            if let Some(lost) = self.losses.before(&record) {
+                let backend = BackendId(record.backend);
+                warn!(backend = backend.0, lost, "response heads were lost: the ring was full");
+                self.handle(Input::EvidenceLost { backend, lost });
+            }
             let Some(reading) = self.heads.read(&record) else { continue };
             let input = Input::Outcome {
                 backend: reading.backend,
@@ -221,26 +219,43 @@ impl Loop {
     fn now(&self) -> Instant {
         self.clock.now()
     }
+}
 
-    fn ask_for_losses(&self) {
-        let (dataplane, counts) = (self.dataplane.clone(), self.counts.clone());
-        tokio::spawn(async move {
-            if let Some(Ok(counters)) = dataplane.counters().await {
-                let lost = counters.backends.iter().map(|(id, count)| (*id, count.heads_lost)).collect();
-                // Full: the last count has not been looked at yet; the next one has it all.
-                let _ = counts.try_send(lost);
-            }
-        });
-    }
+/// How many heads each CPU has said to have lost of each backend.
+#[derive(Debug, Default)]
+struct Losses(BTreeMap<(u16, u32), u32>);
 
-    fn account_losses(&mut self, totals: Vec<(BackendId, u64)>) {
-        for (backend, total) in totals {
-            let before = self.lost.insert(backend, total).unwrap_or(total);
-            if total > before {
-                let lost = total - before;
-                warn!(backend = backend.0, lost, "response heads were lost: the ring was full");
-                self.handle(Input::EvidenceLost { backend, lost });
-            }
+impl Losses {
+    /// Heads that were lost between the record before of that backend and CPU and this one. What was lost
+    /// before the first is not counted: it may have been an earlier run's.
+    fn before(&mut self, record: &HeadRecord) -> Option<u64> {
+        let known = self.0.insert((record.backend, record.cpu), record.lost).unwrap_or(record.lost);
+        match record.lost.wrapping_sub(known) {
+            0 => None,
+            lost => Some(lost.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_counted_once_for_each_backend_and_cpu() {
+        // SAFETY: a `HeadRecord` is made of integers.
+        let mut record: HeadRecord = unsafe { std::mem::zeroed() };
+        let mut losses = Losses::default();
+        let mut see = |backend, cpu, lost| {
+            (record.backend, record.cpu, record.lost) = (backend, cpu, lost);
+            losses.before(&record)
+        };
+        assert_eq!(see(1, 0, 5), None, "an earlier run's");
+        assert_eq!(see(1, 0, 5), None);
+        assert_eq!(see(1, 0, 7), Some(2));
+        assert_eq!(see(1, 1, 0), None);
+        assert_eq!(see(1, 1, 1), Some(1));
+        assert_eq!(see(2, 0, 0), None);
+        assert_eq!(see(1, 0, 7), None);
     }
 }

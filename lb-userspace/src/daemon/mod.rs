@@ -87,7 +87,15 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let clock = Clock::start();
     let seed = u64::from_ne_bytes(rand_bytes());
-    let engine = Engine::new(Settings { seed, adopted: opened.adopted, restored: None }, Instant(0));
+    let engine = Engine::new(
+        Settings {
+            seed,
+            adopted: opened.adopted,
+            generation_floor: clock.started_unix_secs(),
+            restored: None,
+        },
+        Instant(0),
+    );
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let (addresses, watched) = watch::channel(backend_addresses(&file));
@@ -147,12 +155,6 @@ pub async fn run(options: Options) -> Result<(), Error> {
 }
 
 fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
-    let configured: BTreeSet<_> = file
-        .core
-        .services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(|backend| (service.vip, backend.address)))
-        .collect();
     bpf::open(&bpf::Options {
         interfaces: &file.interfaces,
         xdp_mode: match file.xdp_mode {
@@ -166,7 +168,6 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
         tx_by_redirect: veth,
-        configured,
     })
 }
 
@@ -205,6 +206,10 @@ fn reload(daemon: &mut Loop, current: &mut File, path: &Path, addresses: &watch:
     let fixed = |file: &File| File { core: lb_core::config::Config::default(), ..file.clone() };
     if fixed(&file) != fixed(current) {
         warn!("interfaces, sockets, NAT and sizes change with a restart only; services change now");
+    }
+    if let Err(exhausted) = daemon.fits(&file.core) {
+        error!(%exhausted, "the maps have no room for the new configuration beside the present one; nothing changes");
+        return;
     }
     addresses.send_replace(backend_addresses(&file));
     daemon.handle(Input::Config(Arc::new(file.core.clone())));

@@ -99,6 +99,7 @@ impl Facts {
                 service.backends.iter().map(|backend| BackendTraffic {
                     service: service.name.clone(),
                     backend: backend.name.clone(),
+                    reachable: !counters.unreachable.contains(&backend.id),
                     counters: of(&backend.id).into(),
                 })
             })

@@ -117,3 +117,6 @@ pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is always there");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
+
+#[cfg(test)]
+mod tests;

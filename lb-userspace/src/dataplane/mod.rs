@@ -43,6 +43,8 @@ pub struct NextHop {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub backends: Vec<(BackendId, BackendCounters)>,
+    /// Backends whose next hop does not answer: they get no new connections.
+    pub unreachable: Vec<BackendId>,
     /// Only those that are not zero.
     pub drops: Vec<(ServiceId, Reason, u64)>,
 }

@@ -28,8 +28,8 @@ use super::{NextHop, actor, chain};
 /// After this long the tables are read again although nothing was heard.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Changes come in bursts; this long they are gathered.
-const SETTLE: Duration = Duration::from_millis(10);
+/// Changes come in bursts; this long they are gathered, at most.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// Follows the next hops of `addresses` and tells the dataplane of each change. Ends when
 /// the sender of `addresses` is dropped.
@@ -45,9 +45,12 @@ pub async fn follow(dataplane: actor::Handle, mut addresses: watch::Receiver<Vec
         }
         tokio::select! {
             changed = addresses.changed() => if changed.is_err() { break },
-            _ = timeout(REFRESH, changes.next()) => {}
+            heard = timeout(REFRESH, changes.next()) => if matches!(heard, Ok(None)) {
+                return Err(io::Error::other("the kernel closed the netlink socket"));
+            }
         }
-        while let Ok(Some(_)) = timeout(SETTLE, changes.next()).await {}
+        // Runs out, unless the socket is closed, which the next turn finds.
+        let _ = timeout(SETTLE, async { while changes.next().await.is_some() {} }).await;
     }
     connection.abort();
     Ok(())
@@ -94,8 +97,9 @@ async fn look(
             } else {
                 warn!(%address, %via, ifindex = hop.ifindex, "next hop does not answer yet");
             }
-            dataplane.set_next_hop(*address, hop);
         }
+        // Every time: a write that failed is thereby tried again, and one that holds costs nothing.
+        dataplane.set_next_hop(*address, hop);
     }
     Ok(())
 }

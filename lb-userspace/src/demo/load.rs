@@ -33,8 +33,9 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) kind: Kind,
-    /// When its connection was begun, by [`clock`].
-    pub(super) connected: Duration,
+    /// When its connection was begun, and when it stood, by [`clock`].
+    pub(super) begun: Duration,
+    pub(super) established: Duration,
     /// Of the connection: what a packet trace would show it under.
     pub(super) local: Option<SocketAddr>,
     pub(super) outcome: Outcome,
@@ -140,7 +141,8 @@ impl Shared {
         let mut connection = match kept.take().map_or_else(|| Connection::open(self.target), Ok) {
             Ok(connection) => connection,
             Err(error) => {
-                return Sample { kind, connected: begun, local: None, outcome: Outcome::Error(error.kind()) };
+                let outcome = Outcome::Error(error.kind());
+                return Sample { kind, begun, established: clock::now(), local: None, outcome };
             }
         };
         let last = kind == Kind::Fresh || connection.requests + 1 == KEPT_REQUESTS;
@@ -148,7 +150,8 @@ impl Shared {
             Ok((status, backend)) => Outcome::Answer { status, backend },
             Err(error) => Outcome::Error(error.kind()),
         };
-        let sample = Sample { kind, connected: connection.begun, local: connection.local, outcome };
+        let Connection { begun, established, local, .. } = connection;
+        let sample = Sample { kind, begun, established, local, outcome };
         if !last && matches!(sample.outcome, Outcome::Answer { .. }) {
             *kept = Some(connection);
         }
@@ -160,6 +163,7 @@ impl Shared {
 struct Connection {
     stream: TcpStream,
     begun: Duration,
+    established: Duration,
     local: Option<SocketAddr>,
     requests: u32,
 }
@@ -168,10 +172,11 @@ impl Connection {
     fn open(target: SocketAddr) -> io::Result<Self> {
         let begun = clock::now();
         let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        let established = clock::now();
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let local = stream.local_addr().ok();
-        Ok(Self { stream, begun, local, requests: 0 })
+        Ok(Self { stream, begun, established, local, requests: 0 })
     }
 
     /// One request: the status, and who answered.

@@ -28,7 +28,7 @@ pub struct Args {
     pub script: bool,
 }
 
-/// Plays it. Whether every step was seen.
+/// Plays it. Whether every step was seen and nothing was left behind.
 pub fn run(args: Args) -> Result<bool> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the demo needs root, to make network namespaces and load an XDP program; try it with sudo");
@@ -47,10 +47,10 @@ pub fn run(args: Args) -> Result<bool> {
         end => end,
     };
     let report = stage.strike();
-    summary::print(&report, &name);
+    let clean = summary::print(&report, &name);
     drop(signals);
     match end {
-        Ok(End::Seen) => Ok(true),
+        Ok(End::Seen) => Ok(clean),
         Ok(End::Missed | End::Quit) => Ok(false),
         Err(error) => Err(error),
     }

@@ -175,16 +175,24 @@ impl Act<'_> {
         let announced = self.ejected().heard.at;
         let until = self.stage.when(trial.event.t_ms).saturating_sub(CLOCKS);
         let samples = self.stage.samples();
-        let begun: Vec<&Sample> =
-            samples.iter().filter(|sample| (announced..until).contains(&sample.connected)).collect();
-        let strays = begun.iter().filter(|sample| sample.is_from(BAD)).count();
+        // Begun after the announcement was read here, and standing before the trial was decided.
+        let within = |sample: &&Sample| sample.begun >= announced && sample.established < until;
+        let begun: Vec<&Sample> = samples.iter().filter(within).collect();
+        let strays: Vec<String> = begun
+            .iter()
+            .filter(|sample| sample.is_from(BAD))
+            .map(|sample| format!("{} ms after the announcement", (sample.begun - announced).as_millis()))
+            .collect();
         let book = self.stage.scene.bad.report(announced + HANDSHAKE)?;
         let accepted = book.clients().filter(|client| Duration::from_nanos(client.at_ns) < until).count();
         let (requests, seconds) = (begun.len(), (until.saturating_sub(announced)).as_secs_f64());
-        Ok(if strays == 0 && accepted == 0 && requests > 0 {
+        Ok(if strays.is_empty() && accepted == 0 && requests > 0 {
             Ok(format!("0 of {requests} requests on new connections in {seconds:.1} s; its own book agrees"))
         } else {
-            Err(format!("{strays} of {requests} reached it; its own book has {accepted} connections"))
+            let strays = strays.join(", ");
+            Err(format!(
+                "of {requests} requests reached it: [{strays}]; its own book has {accepted} connections"
+            ))
         })
     }
 
@@ -248,7 +256,7 @@ impl Act<'_> {
         self.next = next;
         let since = heard.at;
         let reached = self.stage.wait(Duration::from_secs(5), |stage| {
-            let good = |sample: &Sample| sample.connected > since && sample.is_from(BAD) && sample.is_good();
+            let good = |sample: &Sample| sample.begun > since && sample.is_from(BAD) && sample.is_good();
             Ok(Some(stage.samples().iter().filter(|sample| good(sample)).count())
                 .filter(|count| *count >= 10))
         })?;

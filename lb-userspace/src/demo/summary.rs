@@ -14,7 +14,8 @@ use super::{
 /// Good answers that an Envoy with the same detector gave its clients, one connection each.
 const ENVOY: [(&str, &str); 2] = [(APP, "99.5 %"), (LONE, "0.8 %")];
 
-pub(super) fn print(report: &Report, lab: &str) {
+/// Whether nothing was left behind.
+pub(super) fn print(report: &Report, lab: &str) -> bool {
     let seen = report.steps.iter().filter(|step| matches!(step, Step::Seen(_))).count();
     line(&format!("\n{seen} of {} steps seen in {:.0} s", report.steps.len(), report.lasted.as_secs_f64()));
     line(&format!(
@@ -49,8 +50,9 @@ pub(super) fn print(report: &Report, lab: &str) {
         "This run is short, so the failures before the first ejection weigh more than they would in an hour.",
     );
     let left = left_behind(lab);
-    let left = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
-    line(&format!("Left behind: {left}."));
+    let listed = if left.is_empty() { "nothing".to_owned() } else { left.join(", ") };
+    line(&format!("Left behind: {listed}."));
+    left.is_empty()
 }
 
 fn row(report: &Report, service: &str, kind: Kind, name: &str) -> String {
@@ -75,7 +77,7 @@ fn mute(report: &Report) -> Vec<String> {
     for sample in report.samples.iter().flat_map(|(_, samples)| samples) {
         if let Outcome::Error(kind) = sample.outcome {
             let from = sample.local.map_or("no connection".to_owned(), |local| format!("from {local}"));
-            let first = || (0, format!("{from}, {:.3} s after boot", sample.connected.as_secs_f64()));
+            let first = || (0, format!("{from}, {:.3} s after boot", sample.begun.as_secs_f64()));
             kinds.entry(kind.to_string()).or_insert_with(first).0 += 1;
         }
     }

@@ -20,12 +20,20 @@ pub(super) fn remove() -> Result<()> {
             noted(&name, namespace::remove(&name));
         }
     }
-    for (folder, prefix) in [(std::env::temp_dir(), ""), (PINS.into(), PREFIX)] {
-        for name in names(&folder)? {
-            if is_orphan(&format!("{prefix}{name}")) {
-                noted(&name, fs::remove_dir_all(folder.join(&name)));
+    let folder = std::env::temp_dir();
+    for name in names(&folder)? {
+        if !is_orphan(&name) {
+            continue;
+        }
+        // Pins go by the folder of their lab, never by their name alone: an operator's instance may be
+        // called the same.
+        if let Some(instance) = name.strip_prefix(PREFIX) {
+            let pins = Path::new(PINS).join(instance);
+            if pins.exists() {
+                noted(&name, fs::remove_dir_all(pins));
             }
         }
+        noted(&name, fs::remove_dir_all(folder.join(&name)));
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ fn record_of(port: u16, flags: u32, bytes: &[u8]) -> HeadRecord {
     let len = bytes.len().min(HEAD_BYTES);
     data[..len].copy_from_slice(&bytes[..len]);
     HeadRecord {
+        cpu: 0,
+        lost: 0,
         at_ns: 7_000,
         since_request_ns: 500,
         client: std::net::IpAddr::from([192, 0, 2, 1]).into(),

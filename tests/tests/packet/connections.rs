@@ -181,6 +181,78 @@ fn established_flows_outlive_an_ejection_but_not_a_removal() {
 }
 
 #[test]
+fn a_client_that_begins_anew_on_an_ejected_backend_is_steered_elsewhere() {
+    let mut kernel = Kernel::new(2);
+    let connection = Connection::open(&mut kernel, 1);
+    kernel.admit(connection.backend, 1, Admit::None);
+    kernel.table(&[1 - connection.backend]);
+    // Its backend forgot the connection, say in a reboot: it would take the SYN for a new one.
+    let again = Connection::begin(&mut kernel, 1);
+    assert_eq!(again.backend, 1 - connection.backend);
+}
+
+#[test]
+fn an_old_handshake_takes_no_trial() {
+    let mut kernel = Kernel::new(2);
+    let first = Connection::begin(&mut kernel, 1);
+    // Ejected and half-open again before the client repeats its SYN, and no budget is left.
+    kernel.admit(first.backend, 1, Admit::Trials);
+    kernel.table(&[1 - first.backend]);
+    kernel.service(lb_core::config::NoBackend::Reset, &[first.backend]);
+    let again = Connection::begin(&mut kernel, 1);
+    assert_eq!(again.backend, 1 - first.backend);
+}
+
+#[test]
+fn a_port_rests_after_its_connection() {
+    let mut kernel = Kernel::with(1, 20_000..=20_001, 4096);
+    let first = Connection::open(&mut kernel, 1);
+    assert_eq!(first.send(&mut kernel, RST, b""), Action::Redirect);
+    // The other port is taken first; then the tired one rather than none.
+    let second = Connection::open(&mut kernel, 2);
+    assert_ne!(second.nat.port(), first.nat.port());
+    let third = Connection::open(&mut kernel, 3);
+    assert_eq!(third.nat.port(), first.nat.port());
+    assert_eq!(third.reply(&mut kernel, ACK, b"x"), Action::Tx);
+}
+
+#[test]
+fn a_port_of_a_removed_backend_is_free_at_once() {
+    let mut kernel = Kernel::with(1, 20_000..=20_000, 4096);
+    let first = Connection::open(&mut kernel, 1);
+    kernel.admit(0, 2, Admit::All);
+    let second = Connection::open(&mut kernel, 2);
+    assert_eq!(second.nat, first.nat);
+    assert_eq!(first.send(&mut kernel, ACK, b"x"), Action::Tx, "the former owner is answered by a reset");
+    assert_eq!(second.send(&mut kernel, ACK, b"x"), Action::Redirect, "and takes nothing with it");
+    assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Tx);
+}
+
+#[test]
+fn a_port_that_is_a_vips_is_never_used() {
+    // A VIP on the node's own address, inside the NAT range.
+    let mut kernel = Kernel::with(1, 20_000..=20_003, 4096);
+    let own = std::net::SocketAddr::from((lb_tests::kernel::NAT_SOURCE, 20_002));
+    kernel.apply(&Step::Service {
+        id: lb_core::io::ServiceId(9),
+        vip: own,
+        mode: lb_core::config::Mode::Nat,
+        no_backend: lb_core::config::NoBackend::Reset,
+        evidence: true,
+        trials: Vec::new(),
+    });
+    let mut ports: Vec<u16> = Vec::new();
+    for n in 0..60 {
+        let (action, out) = kernel.run(&Tcp::new(client(n), vip(), SYN).bytes());
+        if action == Action::Redirect {
+            ports.push(Tcp::read(&out).expect("tcp").src.port());
+        }
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, [20_000, 20_001, 20_003]);
+}
+
+#[test]
 fn whoever_gets_the_id_next_gets_none_of_the_former_flows() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::open(&mut kernel, 1);

@@ -269,6 +269,27 @@ fn a_pipelining_client_is_recognised() {
 }
 
 #[test]
+fn a_client_cannot_choose_what_is_taken_for_a_head() {
+    let mut talk = Talk::new();
+    talk.ask(GET);
+    let body = [b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n".as_slice(), BAD].concat();
+    // It asks again, and acknowledges exactly up to where the body looks like a head.
+    let cut = body.len() - BAD.len();
+    talk.tell(&body[..cut]);
+    talk.tell(BAD);
+    talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(BAD.len() as u32);
+    talk.ask(GET);
+    talk.tell(BAD);
+    // Or ahead of all that was sent.
+    talk.connection.backend_next = talk.connection.backend_next.wrapping_add(500);
+    talk.ask(GET);
+    talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(500);
+    talk.tell(BAD);
+    assert_eq!(talk.heads(), plain(&["200"]));
+    assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
+}
+
+#[test]
 fn a_full_ring_loses_heads_not_packets() {
     let mut talk = Talk::new();
     for _ in 0..20_000 {
@@ -279,4 +300,9 @@ fn a_full_ring_loses_heads_not_packets() {
     assert_eq!(counters.heads + counters.heads_lost, 20_000);
     assert!(counters.heads_lost > 0, "the ring holds them all: raise the count");
     assert_eq!(talk.kernel.heads().len() as u64, counters.heads);
+    // The next record says what is missing before it.
+    talk.ask(GET);
+    talk.tell(OK);
+    let lost: u32 = talk.kernel.heads().iter().map(|head| head.lost).max().expect("a record");
+    assert!(lost > 0 && u64::from(lost) <= counters.heads_lost);
 }

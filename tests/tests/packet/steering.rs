@@ -196,6 +196,20 @@ fn an_unresolved_next_hop_sends_nothing() {
 }
 
 #[test]
+fn a_backend_without_a_next_hop_leaves_its_share_to_the_others() {
+    let mut kernel = Kernel::new(3);
+    kernel.next_hop(1, Link::new([0; 6], OWN_MAC), ELSEWHERE);
+    let mut seen = BTreeMap::<u16, u32>::new();
+    for n in 0..300 {
+        let (action, out) = kernel.run(&syn(n).bytes());
+        assert_eq!(action, Action::Redirect);
+        *seen.entry(backend_of(&out)).or_default() += 1;
+    }
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(kernel.drops(Reason::Neighbour), 0);
+}
+
+#[test]
 fn nat_ports_run_out_and_are_counted() {
     let mut kernel = Kernel::with(1, 20_000..=20_003, 4096);
     let mut ports = Vec::new();

@@ -40,20 +40,19 @@ pub(super) struct Ids {
     services: BTreeSet<ServiceId>,
     backends: BTreeSet<BackendId>,
     generations: BTreeMap<BackendId, u32>,
-    /// Generation of ids that had no owner yet: at least that of any owner in an earlier run that is
-    /// known of.
+    /// Generation of ids that had no owner yet: at least that of any owner in an earlier run.
     before: u32,
     /// Where the search for a free id begins, so that one that was just freed rests longest.
     next_backend: u16,
 }
 
 impl Ids {
-    pub(super) fn new(adopted: &[Adopted]) -> Self {
+    pub(super) fn new(adopted: &[Adopted], floor: u32) -> Self {
         Self {
             services: adopted.iter().map(|adopted| adopted.service).collect(),
             backends: adopted.iter().map(|adopted| adopted.id).collect(),
             generations: adopted.iter().map(|adopted| (adopted.id, adopted.generation.0)).collect(),
-            before: adopted.iter().map(|adopted| adopted.generation.0).max().unwrap_or(0),
+            before: adopted.iter().map(|adopted| adopted.generation.0).fold(floor, u32::max),
             next_backend: 0,
         }
     }

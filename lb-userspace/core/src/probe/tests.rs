@@ -165,3 +165,13 @@ fn jitter_stays_within_its_percent_and_reaches_both_ends() {
         assert!(low - least <= 20 && most - high <= 20, "{jitter} %: {low} to {high}");
     }
 }
+
+#[test]
+fn a_policy_that_goes_and_comes_back_while_a_probe_is_under_way_probes_again() {
+    let mut health = health();
+    health.begin(Instant(0));
+    assert_eq!(health.due(), None, "one at a time");
+    health.reconfigure(Some(&policy()), None, Instant(10));
+    health.reconfigure(None, Some(&policy()), Instant(20));
+    assert!(health.due().is_some_and(|due| due <= Instant(20) + FIRST_SPREAD));
+}

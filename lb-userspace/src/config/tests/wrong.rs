@@ -86,6 +86,11 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\nnat_addresses = [\"10.0.0.2\", \"10.0.0.3\"]",
+        &["2:30 [nat_addresses[1]] more than one NAT address is not supported yet | leave one of them"],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nlog = \"loud\"",
         &[
             r#"2:7 [log] `loud` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,

@@ -86,14 +86,13 @@ pub struct Options<'a> {
     pub max_flows: u32,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
-    /// VIP and backend addresses that are still configured; others of an earlier run are cleared.
-    pub configured: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 
 #[derive(Debug)]
 pub struct Attached {
     pub interface: String,
     pub mode: Mode,
+    index: u32,
     _link: PinnedLink,
 }
 
@@ -215,14 +214,16 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
     let mut maps = Maps::take(&mut ebpf)?;
-    maps.configure(&options.nat_ports)?;
-    let mut dataplane = maps.dataplane(options.nat_addresses.to_vec());
-    let adopted = adopt(&mut dataplane, &options.configured).map_err(OpenError::Map)?;
+    let dataplane = maps.dataplane(options.nat_addresses.to_vec());
+    let adopted = adopt(&dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
     for (interface, index) in indexes {
         attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
     }
+    release_others(&dir, &attached);
+    // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
+    maps.configure(&options.nat_ports)?;
     undo.succeeded();
     Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape, lock })
 }
@@ -312,39 +313,26 @@ impl Maps {
     }
 }
 
-/// Reads what an earlier run left in the maps. What is no longer configured is cleared: its
-/// VIP stops matching, and its flows end.
-fn adopt(
-    dataplane: &mut Bpf,
-    configured: &BTreeSet<(SocketAddr, SocketAddr)>,
-) -> Result<Vec<Adopted>, aya::maps::MapError> {
+/// Reads what an earlier run left in the maps. The engine keeps what is still configured, and
+/// removes the rest.
+fn adopt(dataplane: &Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
     let services: Vec<(ServiceKey, Service)> = dataplane.services.iter().collect::<Result<_, _>>()?;
     let vips: BTreeMap<u16, SocketAddr> =
         services.iter().map(|(key, value)| (value.id, abi::socket_addr(key.addr, key.port))).collect();
-    for (key, value) in &services {
-        if !configured.iter().any(|(vip, _)| *vip == vips[&value.id]) {
-            dataplane.services.remove(key)?;
-        }
-    }
     let mut adopted = Vec::new();
     if services.is_empty() {
         return Ok(adopted);
     }
     for id in 0..MAX_BACKENDS {
         let value: Backend = dataplane.backends.get(&id, 0)?;
-        if value.generation == 0 {
-            continue;
-        }
-        let address = backend_address(&value);
-        match vips.get(&value.service) {
-            Some(vip) if configured.contains(&(*vip, address)) => adopted.push(Adopted {
+        if let Some(vip) = vips.get(&value.service).filter(|_| value.generation != 0) {
+            adopted.push(Adopted {
                 service: ServiceId(value.service),
                 vip: *vip,
                 id: BackendId(id as u16),
                 generation: Generation(value.generation),
-                address,
-            }),
-            _ => dataplane.backends.set(id, Backend::default(), 0)?,
+                address: backend_address(&value),
+            });
         }
     }
     Ok(adopted)
@@ -441,10 +429,15 @@ fn attach(
         if !pin.exists() {
             continue;
         }
+        if matches!((wanted, mode), (XdpMode::Native, Mode::Generic) | (XdpMode::Generic, Mode::Native)) {
+            info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
+            fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+            continue;
+        }
         match take_over(ebpf, &pin) {
             Ok(link) => {
                 info!(interface, "switched over from the earlier program");
-                return Ok(Attached { interface: interface.to_owned(), mode, _link: link });
+                return Ok(Attached { interface: interface.to_owned(), mode, index, _link: link });
             }
             Err(error) => {
                 info!(interface, %error, "the earlier link is of no use, attaching anew");
@@ -471,7 +464,7 @@ fn attach(
     let pin = link_pin(dir, index, mode);
     let link =
         link.pin(&pin).map_err(|error| OpenError::Bpffs { path: pin, source: io::Error::other(error) })?;
-    Ok(Attached { interface: interface.to_owned(), mode, _link: link })
+    Ok(Attached { interface: interface.to_owned(), mode, index, _link: link })
 }
 
 fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result<FdLink, OpenError> {
@@ -500,6 +493,22 @@ fn take_over(ebpf: &mut Ebpf, pin: &Path) -> Result<PinnedLink, Box<dyn std::err
     // The pin stays in place all the while; this is a second handle to the same link.
     let _ = FdLink::try_from(program.take_link(id)?)?;
     Ok(PinnedLink::from_pin(pin)?)
+}
+
+/// Lets go of interfaces that an earlier run was attached to and the configuration no longer names.
+fn release_others(dir: &Path, attached: &[Attached]) {
+    let kept: Vec<_> = attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_link = entry.file_name().to_string_lossy().starts_with(LINK_PREFIX);
+        if is_link && !kept.contains(&entry.path()) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => {
+                    info!(pin = %entry.path().display(), "detached from an interface no longer configured")
+                }
+                Err(error) => warn!(pin = %entry.path().display(), %error, "cannot detach"),
+            }
+        }
+    }
 }
 
 /// The name of a pin may not contain a dot, an interface's may: hence the number.

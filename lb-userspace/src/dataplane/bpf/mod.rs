@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
     abi::{self, Backend, BackendCounters, Port, Service, ServiceKey, Table, backend_flags, service_flags},
     reason::Reason,
@@ -56,6 +56,10 @@ impl Dataplane for Bpf {
             }
             Step::Backend { id, service, address, generation, admit } => {
                 self.used_backends.insert(*id);
+                let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+                if before.generation != generation.0 {
+                    self.zero_counters(*id)?;
+                }
                 let value = Backend {
                     addr: address.ip().into(),
                     port: Port::new(address.port()),
@@ -85,14 +89,16 @@ impl Dataplane for Bpf {
     }
 
     fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error> {
-        self.next_hops.insert(address, hop);
-        for id in self.used_backends.clone() {
-            let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
-            if IpAddr::from(value.addr) == address {
-                self.write_backend(id, value, address)?;
-            }
+        if self.next_hops.get(&address) == Some(&hop) {
+            return Ok(());
         }
-        Ok(())
+        self.next_hops.insert(address, hop);
+        let written = self.write_next_hop(address);
+        if written.is_err() {
+            // So that it is written when it is told again.
+            self.next_hops.remove(&address);
+        }
+        written
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {
@@ -100,6 +106,10 @@ impl Dataplane for Bpf {
         for id in &self.used_backends {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
             counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
+            let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            if !value.link.is_resolved() {
+                counters.unreachable.push(*id);
+            }
         }
         for id in &self.used_services {
             for reason in Reason::ALL {
@@ -116,6 +126,24 @@ impl Dataplane for Bpf {
 }
 
 impl Bpf {
+    fn write_next_hop(&mut self, address: IpAddr) -> Result<(), Error> {
+        for id in self.used_backends.clone() {
+            let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            if IpAddr::from(value.addr) == address {
+                self.write_backend(id, value, address)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an id's former owner counted is not the new one's.
+    fn zero_counters(&mut self, id: BackendId) -> Result<(), Error> {
+        let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
+        let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus.len()])
+            .map_err(|error| on("BACKEND_COUNTERS")(error.into()))?;
+        self.backend_counters.set(id.0.into(), zeros, 0).map_err(on("BACKEND_COUNTERS"))
+    }
+
     /// Completes the value with what is known of the way there, and writes it.
     fn write_backend(&mut self, id: BackendId, mut value: Backend, address: IpAddr) -> Result<(), Error> {
         if let Some(hop) = self.next_hops.get(&address) {

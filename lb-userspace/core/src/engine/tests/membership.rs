@@ -250,7 +250,7 @@ fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
         left(4, web_vip, 8, 3, "10.0.0.77:8080"),
         left(0, old_vip, 0, 5, "10.0.0.78:8080"),
     ];
-    let mut lab = Lab::empty(Settings { seed: 1, adopted: adopted.clone(), restored: None });
+    let mut lab = Lab::empty(Settings { seed: 1, adopted: adopted.clone(), ..Settings::default() });
     for Adopted { service, vip, id, generation, .. } in adopted {
         lab.maps.adopt(service, vip, id, generation);
     }

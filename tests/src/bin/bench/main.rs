@@ -1,0 +1,124 @@
+//! The project's benchmark: `cargo xtask bench [packet|http|verdict|all] [--json] [--smoke] [--repeat N]`.
+//!
+//! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
+//! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
+//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
+//!
+//! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
+//! a promise does not hold (`verdict`), or when `--smoke` finds a number that cannot be true.
+
+mod binary;
+mod http;
+mod machine;
+mod packet;
+mod statistics;
+mod verdict;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use lb_userspace::lab::signals;
+use serde::Serialize;
+
+use self::machine::Machine;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine")]
+struct Args {
+    #[arg(value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// For programs instead of people
+    #[arg(long)]
+    json: bool,
+    /// Only see whether it works: every row, as short as can be
+    #[arg(long)]
+    smoke: bool,
+    /// How often each is measured [default: packet 5, http 5, verdict 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Nanoseconds a packet, and the size of program and maps
+    Packet,
+    /// Requests a second beside a direct path, and their CPU cost
+    Http,
+    /// Time from the deciding response to the ejection in force
+    Verdict,
+    All,
+}
+
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    smoke: bool,
+    packet: Option<packet::Report>,
+    http: Option<http::Report>,
+    verdict: Option<verdict::Report>,
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    ensure!(nix::unistd::geteuid().is_root(), "needs root, to load programs and to make network namespaces");
+    let signals = signals::Guard::install()?;
+    let report = measure(&args)?;
+    drop(signals);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    let mut wrong: Vec<String> =
+        report.verdict.as_ref().and_then(verdict::Report::broken_promise).into_iter().collect();
+    if args.smoke {
+        wrong.extend(implausible(&report));
+    }
+    for line in &wrong {
+        eprintln!("FAILED: {line}");
+    }
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(args: &Args) -> Result<Report> {
+    let wants = |part| args.part == part || args.part == Part::All;
+    let machine = Machine::read()?;
+    let shunt = binary::shunt()?;
+    let packet = wants(Part::Packet).then(|| {
+        let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
+        packet::run(packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+    });
+    let packet = packet.transpose()?;
+    let http = wants(Part::Http).then(|| {
+        let plan = if args.smoke { http::Plan::SMOKE } else { http::Plan::FULL };
+        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+    });
+    let http = http.transpose()?;
+    let verdict = wants(Part::Verdict).then(|| {
+        let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
+        verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
+    });
+    Ok(Report { machine, smoke: args.smoke, packet, http, verdict: verdict.transpose()? })
+}
+
+fn print(report: &Report) {
+    println!("{}", report.machine.sentence());
+    let parts = [
+        report.packet.as_ref().map(packet::Report::table),
+        report.http.as_ref().map(http::Report::table),
+        report.verdict.as_ref().map(verdict::Report::table),
+    ];
+    for table in parts.into_iter().flatten() {
+        println!("\n{}", table.trim_end());
+    }
+}
+
+fn implausible(report: &Report) -> Vec<String> {
+    let parts = [
+        report.packet.as_ref().map(packet::Report::implausible),
+        report.http.as_ref().map(http::Report::implausible),
+        report.verdict.as_ref().map(verdict::Report::implausible),
+    ];
+    parts.into_iter().flatten().flatten().collect()
+}

@@ -1,0 +1,218 @@
+//! The program around the program that is measured.
+//!
+//! A repeated test run hands every pass the frame that the one before it left, so a translating
+//! program would be measured on its own output. The wrapper restores length and headers
+//! first, from the next of its [`Record`]s, and then continues with the program. What it costs itself is
+//! measured around an empty program and subtracted.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use anyhow::{Result, ensure};
+use lb_tests::{
+    frame::{IP, TCP, Tcp},
+    kernel::Action,
+};
+
+use super::{
+    assembly::{Helper, Instruction, Label, Program, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, Width},
+    syscall,
+};
+
+/// Bytes of a frame that are restored: the headers, which are translated, and as much payload as tells a request
+/// from a response. A shorter frame is padded, as short frames are on a wire.
+const HEADERS: usize = 80;
+const XDP_PASS: i32 = 2;
+
+/// The first bytes of one frame, and what each round over all records adds to its headers.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    headers: [u8; HEADERS],
+    len: u32,
+    /// To the source address, so that every round has clients of its own.
+    source_step: u32,
+    seq_step: u32,
+    ack_step: u32,
+}
+
+/// Where in a record the length is.
+const LEN: i16 = HEADERS as i16;
+/// Where a step is, and where in the frame it goes.
+const STEPS: [(i16, i16); 3] =
+    [(LEN + 4, IP as i16 + 12), (LEN + 8, TCP as i16 + 4), (LEN + 12, TCP as i16 + 8)];
+
+impl Record {
+    /// The same frame in every round. Checksums are right in the first round only, and nobody looks at them.
+    pub(crate) fn new(frame: &Tcp) -> Self {
+        let bytes = frame.bytes();
+        let mut headers = [0; HEADERS];
+        for (to, from) in headers.iter_mut().zip(&bytes) {
+            *to = *from;
+        }
+        Self { headers, len: bytes.len() as u32, source_step: 0, seq_step: 0, ack_step: 0 }
+    }
+
+    #[must_use]
+    pub(crate) fn next_round(mut self, seq_step: usize, ack_step: usize) -> Self {
+        (self.seq_step, self.ack_step) = (seq_step as u32, ack_step as u32);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn other_client_next_round(mut self) -> Self {
+        self.source_step = 1;
+        self
+    }
+}
+
+/// Where a wrapper stands: value of its own array of one.
+#[repr(C)]
+struct State {
+    passes: u64,
+    /// Number of records − 1; they are a power of two.
+    mask: u64,
+    shift: u64,
+}
+
+/// A wrapper around one program.
+#[derive(Debug)]
+pub(crate) struct Wrapper {
+    program: OwnedFd,
+    state: OwnedFd,
+    // The kernel forgets what they hold when they are closed.
+    records: OwnedFd,
+    _next: OwnedFd,
+    frame: Vec<u8>,
+}
+
+impl Wrapper {
+    /// `records` may be of at most this number.
+    pub(crate) const MOST: u32 = 32_768;
+
+    pub(crate) fn new(inner: impl AsFd) -> Result<Self> {
+        let state = syscall::array::<State>(1)?;
+        let records = syscall::array::<Record>(Self::MOST)?;
+        let next = syscall::program_array()?;
+        let program = syscall::load("bench_wrapper", &code(&state, &records, &next))?;
+        syscall::write(&next, 0, &inner.as_fd().as_raw_fd())?;
+        Ok(Self { program, state, records, _next: next, frame: Vec::new() })
+    }
+
+    /// From now on these records, from the first, each with what lies behind its headers in `frame`.
+    pub(crate) fn play(&mut self, records: &[Record], frame: &Tcp) -> Result<()> {
+        let count = records.len() as u64;
+        ensure!(count.is_power_of_two() && count <= Self::MOST.into(), "{count} records");
+        self.frame = frame.bytes();
+        self.frame.resize(self.frame.len().max(HEADERS), 0);
+        let len = self.frame.len() as u32;
+        for (index, record) in records.iter().enumerate() {
+            ensure!(record.len <= len, "a record of {} bytes in a frame of {len}", record.len);
+            syscall::write(&self.records, index as u32, &Record { len, ..*record })?;
+        }
+        let state = State { passes: 0, mask: count - 1, shift: count.ilog2().into() };
+        syscall::write(&self.state, 0, &state)
+    }
+
+    /// The average of `passes`, in nanoseconds, and what the last of them came to.
+    pub(crate) fn run(&self, passes: u32) -> Result<(f64, Action)> {
+        let (action, ns) = syscall::test_run(self.program.as_raw_fd(), &self.frame, passes)?;
+        let action = Action::new(action);
+        ensure!(action != Action::Aborted, "the wrapper could not restore the frame");
+        Ok((f64::from(ns), action))
+    }
+}
+
+/// A program that passes everything.
+pub(crate) fn empty() -> Result<OwnedFd> {
+    let mut program = Program::default();
+    program.set(R0, XDP_PASS);
+    program.exit();
+    syscall::load("bench_empty", &program.finish())
+}
+
+/// The average of `passes` through a program without a wrapper, in nanoseconds.
+pub(crate) fn bare(program: &OwnedFd, passes: u32) -> Result<f64> {
+    let frame = [0; HEADERS];
+    Ok(syscall::test_run(program.as_raw_fd(), &frame, passes)?.1.into())
+}
+
+fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd) -> Vec<Instruction> {
+    let mut program = Program::default();
+    let mut fail = Label::default();
+    program.copy(R6, R1);
+    // R8: which record. R9: which round.
+    program.map_value(R7, state.as_raw_fd());
+    program.load(Width::Double, R8, R7, 0);
+    program.copy(R9, R8);
+    program.load(Width::Double, R1, R7, 16);
+    program.shift_right(R9, R1);
+    program.load(Width::Double, R1, R7, 8);
+    program.and(R8, R1);
+    program.store(Width::Word, R10, -4, R8);
+    program.map(R1, records.as_raw_fd());
+    program.copy(R2, R10);
+    program.add_constant(R2, -4);
+    program.call(Helper::MapLookup);
+    program.jump_if_zero(R0, &mut fail);
+    program.copy(R8, R0);
+
+    let mut right_length = Label::default();
+    program.load(Width::Word, R1, R6, 0);
+    program.load(Width::Word, R3, R6, 4);
+    program.subtract(R3, R1);
+    program.load(Width::Word, R2, R8, LEN);
+    program.subtract(R2, R3);
+    program.jump_if_zero(R2, &mut right_length);
+    program.copy(R1, R6);
+    program.call(Helper::XdpAdjustTail);
+    program.place(right_length);
+
+    program.load(Width::Word, R1, R6, 0);
+    program.load(Width::Word, R2, R6, 4);
+    program.copy(R3, R1);
+    program.add_constant(R3, HEADERS as i32);
+    program.jump_if_above(R3, R2, &mut fail);
+    for offset in (0..LEN).step_by(8) {
+        program.load(Width::Double, R4, R8, offset);
+        program.store(Width::Double, R1, offset, R4);
+    }
+    for (step, field) in STEPS {
+        program.load(Width::Word, R4, R8, step);
+        program.multiply(R4, R9);
+        program.load(Width::Word, R5, R1, field);
+        program.network_order(R5);
+        program.add(R5, R4);
+        program.network_order(R5);
+        program.store(Width::Word, R1, field, R5);
+    }
+
+    // Counts the pass, and waits for the stores above: a frame that arrives lies in the cache or in memory, and the
+    // program's loads would otherwise wait for stores that the wrapper has still under way.
+    program.set(R1, 1);
+    program.atomic_add(R7, 0, R1);
+
+    program.copy(R1, R6);
+    program.map(R2, next.as_raw_fd());
+    program.set(R3, 0);
+    program.call(Helper::TailCall);
+    program.place(fail);
+    program.set(R0, 0);
+    program.exit();
+    program.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_knows_the_layout() {
+        assert_eq!(std::mem::offset_of!(Record, len), HEADERS);
+        assert_eq!(std::mem::offset_of!(Record, source_step), STEPS[0].0 as usize);
+        assert_eq!(std::mem::offset_of!(Record, seq_step), STEPS[1].0 as usize);
+        assert_eq!(std::mem::offset_of!(Record, ack_step), STEPS[2].0 as usize);
+        assert_eq!(size_of::<Record>(), HEADERS + 16);
+        assert_eq!(std::mem::offset_of!(State, mask), 8);
+        assert_eq!(std::mem::offset_of!(State, shift), 16);
+    }
+}
