@@ -47,6 +47,7 @@ fn status(states: &[Effective]) -> Status {
         ejection: 0,
         until_ms: None,
         weight: 100,
+        overrides: Vec::new(),
         share: 0,
         weight_percent: 100,
         run_5xx: 0,

@@ -13,16 +13,20 @@
 //!                                                 └───────────┘    Sweep
 //! ```
 //!
+//! From any state an operator's `Eject` leads to open, and `Admit` to closed.
+//!
 //! Whether a detection may act is the service's matter ([`limits`]), and what
 //! detects is the detectors' ([`detector`]): a [`Signal::Detected`] has passed
 //! both. Nothing here can fail.
 
 pub mod detector;
 pub mod limits;
+pub mod ring;
+pub mod sweep;
 
 use crate::{
     config::{BackoffDecay, Breaker as Policy, HalfOpenExit},
-    event::EventKind,
+    event::{EventKind, Totals},
     random,
     snapshot::BreakerState,
     time::{Instant, Millis},
@@ -42,6 +46,12 @@ pub enum Signal {
     Bad,
     /// A failure that may not eject: too much evidence was lost, or nothing is enforced.
     BadRefused,
+    /// A probe passed, and that is to end an ejection.
+    Unejected,
+    /// An operator takes it out, for this long or as long as a detection would.
+    Eject { time: Option<Millis> },
+    /// An operator takes it back.
+    Admit,
     /// The end of an interval. `offered`: new connections were on offer to it as half-open.
     Sweep { readmits: bool, offered: bool },
 }
@@ -82,10 +92,12 @@ pub struct Window {
     pub heads: u64,
     /// Heads that the mirror lost.
     pub lost: u64,
-    /// Statuses in the present state.
-    pub statuses: u64,
+    /// Responses in the present state, and what counts as one.
+    pub responses: u64,
     /// Of these, failures.
     pub failures: u64,
+    /// L4 failures in the present state that are split off.
+    pub l4_failures: u64,
     /// Detections in the present state, carried out or not.
     pub detections: u64,
 }
@@ -94,6 +106,16 @@ impl Window {
     /// More than 1 % of the heads are missing: what the others show may be chance.
     pub const fn distrusted(&self) -> bool {
         100 * self.lost > self.heads + self.lost
+    }
+
+    /// Outcomes in the present state that tell something.
+    pub const fn told(&self) -> u64 {
+        self.responses + self.l4_failures
+    }
+
+    pub const fn totals(&self) -> Totals {
+        let Self { responses, failures, l4_failures, lost, .. } = *self;
+        Totals { responses, failures, l4_failures, lost }
     }
 }
 
@@ -133,11 +155,36 @@ impl Breaker {
         self.ejection
     }
 
+    /// All ejections ever.
+    pub fn ejections(&self) -> u64 {
+        self.ejections
+    }
+
+    /// Goes on from an earlier run.
+    pub fn restore(
+        &mut self,
+        ejection: u32,
+        ejections: u64,
+        until: Option<Instant>,
+        now: Instant,
+    ) -> Option<Change> {
+        (self.ejection, self.ejections) = (ejection, ejections);
+        until.map(|until| self.turn(EventKind::Eject, State::Open { until }, "restored", now))
+    }
+
     /// The end of the present ejection.
     pub fn until(&self) -> Option<Instant> {
         match self.state {
             State::Open { until } => Some(until),
             State::Closed | State::HalfOpen(_) => None,
+        }
+    }
+
+    /// Sweeps without an outcome that a half-open backend still has before it closes.
+    pub fn patience(&self, policy: &Policy) -> Option<u32> {
+        match policy.half_open_exit {
+            HalfOpenExit::Close => self.trial().map(|trial| EMPTY_SWEEPS.saturating_sub(trial.empty)),
+            HalfOpenExit::Wait => None,
         }
     }
 
@@ -151,6 +198,19 @@ impl Breaker {
     /// The machine. Every pair of state and signal is here.
     pub fn on(&mut self, signal: Signal, policy: &Policy, now: Instant) -> Option<Change> {
         match (self.state, signal) {
+            (State::Closed | State::Open { .. } | State::HalfOpen(_), Signal::Eject { time }) => {
+                let change = self.open("operator", policy, now);
+                if let (State::Open { until }, Some(time)) = (&mut self.state, time) {
+                    *until = now + time;
+                }
+                Some(change)
+            }
+            (State::Open { .. } | State::HalfOpen(_), Signal::Admit) => Some(self.close("operator", now)),
+            (State::Closed, Signal::Admit) => None,
+
+            (State::Closed | State::HalfOpen(_), Signal::Unejected) => None,
+            (State::Open { .. }, Signal::Unejected) => Some(self.come_back("probe_uneject", policy, now)),
+
             (State::Closed, Signal::Detected(detector)) => Some(self.open(detector, policy, now)),
             // What a closed backend answers is the detectors' matter.
             (State::Closed, Signal::Good { .. } | Signal::Bad | Signal::BadRefused) => None,
@@ -165,11 +225,7 @@ impl Breaker {
                 Signal::Detected(_) | Signal::Good { .. } | Signal::Bad | Signal::BadRefused,
             ) => None,
             (State::Open { until }, Signal::Sweep { readmits, offered: _ }) => {
-                match (now >= until && readmits, trials(policy)) {
-                    (false, _) => None,
-                    (true, 0) => Some(self.close("ejection_time_over", now)),
-                    (true, _) => Some(self.half_open(now)),
-                }
+                (now >= until && readmits).then(|| self.come_back("ejection_time_over", policy, now))
             }
 
             // Detectors do not watch a half-open backend: any outcome decides.
@@ -242,8 +298,11 @@ impl Breaker {
         self.turn(EventKind::Eject, State::Open { until }, reason, now)
     }
 
-    fn half_open(&mut self, now: Instant) -> Change {
-        self.turn(EventKind::Trial, State::HalfOpen(Trial::default()), "ejection_time_over", now)
+    fn come_back(&mut self, reason: &'static str, policy: &Policy, now: Instant) -> Change {
+        if trials(policy) == 0 {
+            return self.close(reason, now);
+        }
+        self.turn(EventKind::Trial, State::HalfOpen(Trial::default()), reason, now)
     }
 
     fn close(&mut self, reason: &'static str, now: Instant) -> Change {
@@ -254,7 +313,7 @@ impl Breaker {
         let from = self.state();
         self.state = state;
         self.since = now;
-        self.window = Window { statuses: 0, failures: 0, detections: 0, ..self.window };
+        self.window = Window { heads: self.window.heads, lost: self.window.lost, ..Window::default() };
         Change { kind, from, to: self.state(), reason }
     }
 
@@ -263,7 +322,7 @@ impl Breaker {
         let interval = policy.interval.0;
         let in_service = now - self.since >= Millis(interval - interval / 2);
         let earned = match policy.backoff_decay {
-            BackoffDecay::Evidence => self.window.statuses > 0 && self.window.detections == 0,
+            BackoffDecay::Evidence => self.window.responses > 0 && self.window.detections == 0,
             BackoffDecay::Time => true,
         };
         if in_service && earned {
@@ -272,7 +331,7 @@ impl Breaker {
     }
 
     fn empty_sweeps(&self, trial: &Trial, offered: bool) -> u32 {
-        match (self.window.statuses, offered) {
+        match (self.window.told(), offered) {
             (0, true) => trial.empty + 1,
             // Without an offer there could be no traffic: that says nothing about the backend.
             (0, false) => trial.empty,

@@ -3,9 +3,9 @@
 //! `lb_userspace::config` makes these from TOML; nothing here is validated again.
 //! Key names, units and defaults are those of the TOML file.
 
-use std::{net::SocketAddr, ops::RangeInclusive};
+use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive};
 
-use crate::time::Millis;
+use crate::{breaker::detector::Detector, time::Millis};
 
 /// All services, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,12 @@ pub struct Probe {
     pub rise: u32,
     /// Failures in a row that take it down. Default 3.
     pub fall: u32,
+    /// Instead of `interval` while some results speak against the state. Default `interval`.
+    pub fast_interval: Millis,
+    /// Instead of `interval` while the backend is down. Default `interval`.
+    pub down_interval: Millis,
+    /// How much each interval varies at random, in percent of it either way. Default 10.
+    pub jitter: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +96,8 @@ pub struct HttpProbe {
     pub headers: Vec<(String, String)>,
     /// Statuses that pass. Default 200-399.
     pub expect: Vec<RangeInclusive<u16>>,
+    /// Statuses that take a backend down at the first sight. Default none.
+    pub fail_fast: Vec<RangeInclusive<u16>>,
 }
 
 /// `[service.NAME.breaker]`.
@@ -97,8 +105,44 @@ pub struct HttpProbe {
 pub struct Breaker {
     /// `false`: decide and report, but move nothing. Default true.
     pub enforce: bool,
+    /// Detectors that report only. Default none.
+    pub shadow: BTreeSet<Detector>,
     /// Failures in a row that eject. 0: off. Default 5.
     pub consecutive_5xx: u32,
+    /// Responses 502, 503, 504 in a row that eject. 0: off. Default 0.
+    pub consecutive_gateway_failure: u32,
+    /// L4 failures count apart from responses. Default false.
+    pub split_l4_failures: bool,
+    /// L4 failures in a row that eject, when they are split off. 0: off. Default 5.
+    pub consecutive_l4_failure: u32,
+    /// No response head within it is an L4 failure. The packet path's matter. 0: off. Default 0.
+    pub response_timeout: Millis,
+    /// Responses in an interval that make a backend comparable. Default 100.
+    pub success_rate_min_responses: u32,
+    /// Comparable backends that make a comparison. Default 5.
+    pub success_rate_min_backends: u32,
+    /// How many standard deviations below the mean ejects, in thousandths. 0: off. Default 0.
+    pub success_rate_stdev_factor: u32,
+    /// Percent of failures in an interval that eject. 0: off. Default 0.
+    pub failure_percentage_threshold: u8,
+    /// Default 50.
+    pub failure_percentage_min_responses: u32,
+    /// Default 5.
+    pub failure_percentage_min_backends: u32,
+    /// Percent of failures within `error_rate_window` that eject at once. 0: off. Default 0.
+    pub error_rate_threshold: u8,
+    /// Default 10 s.
+    pub error_rate_window: Millis,
+    /// Default 20.
+    pub error_rate_min_responses: u32,
+    /// A response whose first byte takes longer is slow. 0: off. Default 0.
+    pub slow_threshold: Millis,
+    /// Percent of slow responses within `slow_rate_window` that eject at once. 0: off. Default 50.
+    pub slow_rate_threshold: u8,
+    /// Default 10 s.
+    pub slow_rate_window: Millis,
+    /// Default 20.
+    pub slow_rate_min_responses: u32,
     /// Statuses that are failures. Default 500-599.
     pub errors: Vec<RangeInclusive<u16>>,
     /// Between sweeps. Default 10 s.
@@ -125,6 +169,13 @@ pub struct Breaker {
     pub half_open_exit: HalfOpenExit,
     /// With a probe: only a backend that is `up` comes back. Default true.
     pub probe_readmits: bool,
+    /// A passing probe ends an ejection at once, as in Envoy. Default false.
+    pub probe_uneject: bool,
+    /// For so long after a readmission the share rises, in five steps. 0: at once in full. Default 0.
+    pub slow_start: Millis,
+    /// While less than this percent of the backends serve, all are used that are not disabled and not
+    /// probe-`down`. 0: off. Default 0.
+    pub panic_threshold: u8,
     pub backoff_decay: BackoffDecay,
 }
 
@@ -149,7 +200,25 @@ impl Default for Breaker {
     fn default() -> Self {
         Self {
             enforce: true,
+            shadow: BTreeSet::new(),
             consecutive_5xx: 5,
+            consecutive_gateway_failure: 0,
+            split_l4_failures: false,
+            consecutive_l4_failure: 5,
+            response_timeout: Millis(0),
+            success_rate_min_responses: 100,
+            success_rate_min_backends: 5,
+            success_rate_stdev_factor: 0,
+            failure_percentage_threshold: 0,
+            failure_percentage_min_responses: 50,
+            failure_percentage_min_backends: 5,
+            error_rate_threshold: 0,
+            error_rate_window: Millis::secs(10),
+            error_rate_min_responses: 20,
+            slow_threshold: Millis(0),
+            slow_rate_threshold: 50,
+            slow_rate_window: Millis::secs(10),
+            slow_rate_min_responses: 20,
             errors: vec![500..=599],
             interval: Millis::secs(10),
             base_ejection_time: Millis::secs(30),
@@ -163,7 +232,25 @@ impl Default for Breaker {
             half_open_timeout: Millis::secs(10),
             half_open_exit: HalfOpenExit::default(),
             probe_readmits: true,
+            probe_uneject: false,
+            slow_start: Millis(0),
+            panic_threshold: 0,
             backoff_decay: BackoffDecay::default(),
+        }
+    }
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            kind: ProbeKind::Tcp,
+            interval: Millis::secs(2),
+            timeout: Millis::secs(1),
+            rise: 2,
+            fall: 3,
+            fast_interval: Millis::secs(2),
+            down_interval: Millis::secs(2),
+            jitter: 10,
         }
     }
 }
@@ -176,6 +263,7 @@ impl Default for HttpProbe {
             host: None,
             headers: Vec::new(),
             expect: vec![200..=399],
+            fail_fast: Vec::new(),
         }
     }
 }

@@ -6,15 +6,19 @@
 mod backend;
 mod forwarding;
 mod ids;
+mod memory;
+mod operator;
 mod reload;
 mod report;
 mod schedule;
 mod service;
+mod why;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use ids::{Exhausted, fits};
+pub use operator::Refused;
 
 use self::{
     backend::Backend,
@@ -25,7 +29,8 @@ use self::{
 };
 use crate::{
     event::{Event, EventKind, Evidence},
-    io::{Adopted, BackendId, Generation, Input, Output, Plan, ServiceId, StepFailure},
+    io::{Adopted, BackendId, Generation, Input, Operation, Output, Plan, ServiceId, StepFailure},
+    state::State,
     time::Instant,
 };
 
@@ -39,12 +44,16 @@ pub struct Settings {
     /// Generations begin above this. It has to be above all that an earlier run gave, whose flows may
     /// still be in the maps; the time of the start, in seconds, is.
     pub generation_floor: u32,
+    /// What an earlier run remembered.
+    pub restored: Option<State>,
 }
 
 pub struct Engine {
     seed: u64,
     /// Until the first configuration.
     adopted: Vec<Adopted>,
+    /// Until the first configuration.
+    restored: Option<State>,
     now: Instant,
     config_generation: u64,
     services: BTreeMap<ServiceId, Service>,
@@ -65,11 +74,12 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(settings: Settings, now: Instant) -> Self {
-        let Settings { seed, adopted, generation_floor } = settings;
+        let Settings { seed, adopted, generation_floor, restored } = settings;
         Self {
             seed,
             ids: Ids::new(&adopted, generation_floor),
             adopted,
+            restored,
             now,
             config_generation: 0,
             services: BTreeMap::new(),
@@ -86,6 +96,21 @@ impl Engine {
 
     /// Takes what happened at `now`, after all that was due by then.
     pub fn handle(&mut self, input: Input, now: Instant) {
+        let now = self.catch_up(now);
+        self.take(input, now);
+        self.settle(now);
+    }
+
+    /// Does what an operator wants, as an input of its own. Refused, nothing has changed.
+    pub fn operate(&mut self, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        let now = self.catch_up(now);
+        let done = self.carry_out(operation, now);
+        self.settle(now);
+        done
+    }
+
+    /// Does all that was due by `now`. Time does not run back.
+    fn catch_up(&mut self, now: Instant) -> Instant {
         let now = now.max(self.now);
         while let Some((at, deadline)) = self.schedule.pop(now) {
             self.now = at.max(self.now);
@@ -93,8 +118,14 @@ impl Engine {
             self.settle(self.now);
         }
         self.now = now;
-        self.take(input, now);
-        self.settle(now);
+        now
+    }
+
+    fn carry_out(&mut self, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        let named = self.active().find(|service| service.config.name == operation.service);
+        let id = named.map(|service| service.id).ok_or_else(|| Refused::no_service(operation))?;
+        self.dirty.insert(id);
+        self.service(id).operate(operation, now)
     }
 
     /// The next thing to do for somebody else. To be called until `None` after each `handle`.
@@ -110,9 +141,9 @@ impl Engine {
     fn take(&mut self, input: Input, now: Instant) {
         match input {
             Input::Config(config) => self.configure(&config, now),
-            Input::Outcome { backend, generation, outcome, client } => {
+            Input::Outcome { backend, generation, outcome, ttfb, client } => {
                 let Some((service, index)) = self.owner(backend, generation) else { return };
-                let (id, changed) = (service.id, service.outcome(index, outcome, client, now));
+                let (id, changed) = (service.id, service.outcome(index, outcome, ttfb, client, now));
                 self.dirty.extend(changed.then_some(id));
             }
             Input::Probe { backend, generation, result } => {
@@ -129,6 +160,8 @@ impl Engine {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);
             }
+            // The event tells of it.
+            Input::Operator(operation) => drop(self.carry_out(&operation, now)),
             Input::Tick => {}
         }
     }
@@ -146,6 +179,10 @@ impl Engine {
                 self.dirty.insert(id);
             }
             Deadline::Probe(id) => self.probe(id, now),
+            Deadline::Alarm(id) => {
+                self.service(id).alarm(now);
+                self.dirty.insert(id);
+            }
         }
     }
 
@@ -225,6 +262,8 @@ impl Engine {
             }
         };
         self.schedule.set(Deadline::Retry(id), retry);
+        let alarm = self.services.get(&id).and_then(Service::next_alarm);
+        self.schedule.set(Deadline::Alarm(id), alarm);
     }
 
     /// Gives back the ids that the maps have let go of.

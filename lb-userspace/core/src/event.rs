@@ -5,8 +5,9 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    io::L4Failure,
     snapshot::{BreakerState, OperatorState, ProbeState},
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 /// Something changed, or was refused.
@@ -76,6 +77,14 @@ impl fmt::Display for EventKind {
 pub struct Evidence {
     /// Failures in a row when it was made, and how many detect.
     pub consecutive_5xx: Option<Run>,
+    /// The same of 502, 503 and 504.
+    pub consecutive_gateway_failure: Option<Run>,
+    /// The same of L4 failures, where they are split off.
+    pub consecutive_l4_failure: Option<Run>,
+    /// The rate that detected.
+    pub rate: Option<Rate>,
+    /// The backend since the last sweep, in its present state.
+    pub window: Option<Totals>,
     /// The last outcomes of the backend, oldest first, at most 16.
     pub last: Vec<Seen>,
     /// Backends out of the service before the decision.
@@ -95,11 +104,54 @@ pub struct Run {
     pub threshold: u32,
 }
 
+/// A share of the outcomes in a window, in hundredths of a percent, and the one that detects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// Good ones for `success_rate`, slow ones for `slow_rate`, failures for the others.
+    pub count: u64,
+    pub total: u64,
+    /// `count` of `total`, rounded down.
+    pub rate: u32,
+    /// `success_rate` detects below it, the others from it on.
+    pub threshold: u32,
+    pub window_ms: Millis,
+}
+
+impl Rate {
+    pub fn of(count: u64, total: u64, threshold: u32, window: Millis) -> Self {
+        let rate = (u128::from(count) * 10_000).checked_div(u128::from(total)).unwrap_or(0) as u32;
+        Self { count, total, rate, threshold, window_ms: window }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, total, rate, threshold, window_ms } = self;
+        let percent = |hundredths: u32| format!("{}.{:02} %", hundredths / 100, hundredths % 100);
+        let (rate, threshold) = (percent(*rate), percent(*threshold));
+        write!(f, "{count} of {total} in {} ms, {rate} where the threshold is {threshold}", window_ms.0)
+    }
+}
+
+/// What was counted in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub responses: u64,
+    pub failures: u64,
+    /// Split off L4 failures; they are not among the responses.
+    pub l4_failures: u64,
+    /// Response heads that were lost.
+    pub lost: u64,
+}
+
 /// One outcome as it is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     pub t_ms: Instant,
+    /// Of an L4 failure: what it counts as without `split_l4_failures`.
     pub status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<L4Failure>,
     pub client: Option<SocketAddr>,
 }
 
@@ -111,11 +163,23 @@ impl Event {
             None => self.service.clone(),
         };
         let mut line = format!("{subject}: {} -> {} ({})", self.from, self.to, self.reason);
-        if let Some(run) = self.evidence.consecutive_5xx {
-            line += &format!(", {} of {} failures in a row", run.count, run.threshold);
+        let runs = [
+            (self.evidence.consecutive_gateway_failure, "gateway failures"),
+            (self.evidence.consecutive_5xx, "failures"),
+            (self.evidence.consecutive_l4_failure, "L4 failures"),
+        ];
+        for (run, what) in runs {
+            let Some(run) = run.filter(|run| run.count > 0) else { continue };
+            line += &format!(", {} of {} {what} in a row", run.count, run.threshold);
+        }
+        if let Some(rate) = self.evidence.rate {
+            line += &format!(", {rate}");
         }
         if !self.evidence.last.is_empty() {
-            let statuses: Vec<_> = self.evidence.last.iter().map(|seen| seen.status.to_string()).collect();
+            let said = |seen: &Seen| {
+                seen.failure.map_or_else(|| seen.status.to_string(), |failure| failure.to_string())
+            };
+            let statuses: Vec<_> = self.evidence.last.iter().map(said).collect();
             line += &format!(", last {}", statuses.join(" "));
         }
         if let Some(probe) = self.evidence.probe {

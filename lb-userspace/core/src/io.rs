@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,29 +55,138 @@ pub enum Input {
     /// The whole configuration: at start, and at each reload.
     Config(Arc<Config>),
     /// What one exchange with a backend showed. Ignored when the generation is not the id's present one.
-    Outcome { backend: BackendId, generation: Generation, outcome: Outcome, client: Option<SocketAddr> },
+    /// `ttfb`: from the request to the first byte of the response, where that is known.
+    Outcome {
+        backend: BackendId,
+        generation: Generation,
+        outcome: Outcome,
+        ttfb: Option<Duration>,
+        client: Option<SocketAddr>,
+    },
     /// The answer to one [`ProbeRequest`].
     Probe { backend: BackendId, generation: Generation, result: ProbeResult },
     /// The answer to one [`Plan`].
     Applied { plan: u64, result: Result<(), StepFailure> },
     /// Response heads of a backend that the mirror could not deliver.
     EvidenceLost { backend: BackendId, lost: u64 },
+    /// What [`Engine::operate`](crate::Engine::operate) does, for those who need no answer but the event.
+    Operator(Operation),
     /// Time passes.
     Tick,
+}
+
+/// What an operator wants of one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    pub service: String,
+    pub backend: String,
+    pub verb: Verb,
+    /// How long `disable`, `drain`, `weight` and `eject` hold. `None`: until taken back; for `eject`, as
+    /// long as the breaker would.
+    #[serde(default)]
+    pub duration: Option<Millis>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Whoever it is.
+    pub actor: String,
+    /// Even if less than `min_serving` would serve.
+    #[serde(default)]
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Takes `disable` and `drain` back.
+    Enable,
+    /// Out, also in a panic.
+    Disable,
+    /// No new connections.
+    Drain,
+    /// Opens the breaker, whatever the ceiling says and whether or not it is enforced.
+    Eject,
+    /// Closes the breaker.
+    Admit,
+    /// Another weight than the configured one. `None` takes it back.
+    Weight(Option<NonZeroU16>),
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Drain => "drain",
+            Self::Eject => "eject",
+            Self::Admit => "admit",
+            Self::Weight(_) => "weight",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Status(u16),
+    Failure(L4Failure),
     /// Unreadable: TLS, HTTP/2, anything else. Counts for nothing.
     Opaque,
+}
+
+/// Why an exchange had no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum L4Failure {
+    /// A reset answered the SYN.
+    ConnectRefused,
+    /// Nothing answered the SYN.
+    ConnectTimeout,
+    /// A reset came before any byte of the response.
+    Reset,
+    /// The backend closed before any byte of the response.
+    NoResponse,
+    /// No head within `response_timeout`.
+    ResponseTimeout,
+}
+
+impl L4Failure {
+    /// The status it counts as while L4 failures are not split off.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::ConnectRefused | Self::ConnectTimeout | Self::Reset | Self::NoResponse => 503,
+            Self::ResponseTimeout => 504,
+        }
+    }
+}
+
+impl fmt::Display for L4Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Reset => "reset",
+            Self::NoResponse => "no_response",
+            Self::ResponseTimeout => "response_timeout",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
     Pass,
+    /// An HTTP probe was answered with this; the probe's `expect` and `fail_fast` say what it means.
+    Status(u16),
     /// What went wrong, in a few words: `status 503`, `connection refused`, `timeout`.
     Fail(String),
+}
+
+impl fmt::Display for ProbeResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => f.pad("pass"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Fail(what) => f.pad(what),
+        }
+    }
 }
 
 /// The first step of a plan that failed; those before it hold, those after it were not tried.

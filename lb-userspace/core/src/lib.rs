@@ -23,6 +23,7 @@ pub mod maglev;
 pub mod plan;
 pub mod probe;
 pub mod snapshot;
+pub mod state;
 pub mod time;
 
 mod random;

@@ -6,14 +6,14 @@
 //!   │ unknown │                     │ up │ ──┐ `fall` failures in a row
 //!   └─────────┘ ──────────────────▶ └────┘   ▼
 //!              first result fails ▶ ┌──────┐ │
-//!                `rise` passes ▲─── │ down │ ◀┘
+//!                `rise` passes ▲─── │ down │ ◀┘ or one of `fail_fast`
 //!                                   └──────┘
 //! ```
 //!
 //! `none` is the state without a probe: nothing is due and results are ignored.
 
 use crate::{
-    config::Probe as Policy,
+    config::{Probe as Policy, ProbeKind},
     io::ProbeResult,
     random,
     snapshot::ProbeState,
@@ -29,6 +29,8 @@ pub struct Health {
     /// Results in a row that speak against the state.
     against: u32,
     due: Instant,
+    /// When the last probe was begun.
+    started: Instant,
     in_flight: bool,
     /// Probes begun: what jitter is drawn for.
     begun: u64,
@@ -51,6 +53,7 @@ impl Health {
             state: ProbeState::None,
             against: 0,
             due: now,
+            started: now,
             in_flight: false,
             begun: 0,
             key,
@@ -81,7 +84,7 @@ impl Health {
                 Some(self.turn(ProbeState::None, "config"))
             }
             (Some(_), Some(policy)) => {
-                self.due = self.due.min(now + policy.interval);
+                self.due = self.due.min(now + self.pace(policy));
                 None
             }
         }
@@ -103,36 +106,59 @@ impl Health {
         }
     }
 
-    /// A probe is being sent. The next one follows an interval after this start, give or take a tenth.
-    pub fn begin(&mut self, policy: &Policy, now: Instant) {
+    /// A probe is being sent. The next one follows an interval after this start, give or take `jitter`.
+    pub fn begin(&mut self, now: Instant) {
         self.in_flight = true;
         self.begun += 1;
-        let interval = policy.interval.0;
-        let jitter = random::up_to(random::draw(self.key, self.begun), interval / 5);
-        self.due = now + Millis(interval - interval / 10 + jitter);
+        self.started = now;
     }
 
     pub fn result(&mut self, policy: &Policy, result: ProbeResult) -> Option<Change> {
         self.in_flight = false;
-        let change = match (self.state, &result) {
-            (ProbeState::None, ProbeResult::Pass | ProbeResult::Fail(_)) => return None,
-            (ProbeState::Unknown, ProbeResult::Pass) => Some(self.turn(ProbeState::Up, "first_result")),
-            (ProbeState::Unknown, ProbeResult::Fail(_)) => Some(self.turn(ProbeState::Down, "first_result")),
-            (ProbeState::Up, ProbeResult::Pass) | (ProbeState::Down, ProbeResult::Fail(_)) => {
+        let verdict = judge(policy, &result);
+        let change = match (self.state, verdict) {
+            (ProbeState::None, Verdict::Pass | Verdict::Fail | Verdict::FailFast) => return None,
+            (ProbeState::Unknown, Verdict::Pass) => Some(self.turn(ProbeState::Up, "first_result")),
+            (ProbeState::Unknown, Verdict::Fail | Verdict::FailFast) => {
+                Some(self.turn(ProbeState::Down, "first_result"))
+            }
+            (ProbeState::Up, Verdict::Pass) | (ProbeState::Down, Verdict::Fail | Verdict::FailFast) => {
                 self.against = 0;
                 None
             }
-            (ProbeState::Up, ProbeResult::Fail(_)) => {
+            (ProbeState::Up, Verdict::FailFast) => Some(self.turn(ProbeState::Down, "fail_fast")),
+            (ProbeState::Up, Verdict::Fail) => {
                 self.against += 1;
                 (self.against >= policy.fall).then(|| self.turn(ProbeState::Down, "fall"))
             }
-            (ProbeState::Down, ProbeResult::Pass) => {
+            (ProbeState::Down, Verdict::Pass) => {
                 self.against += 1;
                 (self.against >= policy.rise).then(|| self.turn(ProbeState::Up, "rise"))
             }
         };
         self.last = Some(result);
+        self.due = self.next(policy);
         change
+    }
+
+    /// Results in a row that speak against the state.
+    pub fn against(&self) -> u32 {
+        self.against
+    }
+
+    fn next(&self, policy: &Policy) -> Instant {
+        let (pace, percent) = (self.pace(policy).0, u64::from(policy.jitter.min(100)));
+        // Both ends of the variation, the lower one first.
+        let (less, all) = (pace * percent / 100, pace * (2 * percent) / 100);
+        self.started + Millis(pace - less + random::up_to(random::draw(self.key, self.begun), all))
+    }
+
+    fn pace(&self, policy: &Policy) -> Millis {
+        match self.state {
+            ProbeState::Up | ProbeState::Down if self.against > 0 => policy.fast_interval,
+            ProbeState::Down => policy.down_interval,
+            ProbeState::None | ProbeState::Unknown | ProbeState::Up => policy.interval,
+        }
     }
 
     fn turn(&mut self, to: ProbeState, reason: &'static str) -> Change {
@@ -141,6 +167,36 @@ impl Health {
         self.against = 0;
         Change { from, to, reason }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Fail,
+    /// One is enough.
+    FailFast,
+}
+
+fn judge(policy: &Policy, result: &ProbeResult) -> Verdict {
+    let status = match result {
+        ProbeResult::Pass => return Verdict::Pass,
+        ProbeResult::Fail(_) => return Verdict::Fail,
+        ProbeResult::Status(status) => status,
+    };
+    match &policy.kind {
+        ProbeKind::Http(http) if http.expect.iter().any(|range| range.contains(status)) => Verdict::Pass,
+        ProbeKind::Http(http) if http.fail_fast.iter().any(|range| range.contains(status)) => {
+            Verdict::FailFast
+        }
+        ProbeKind::Http(_) => Verdict::Fail,
+        // Something answered, and that is all that is asked.
+        ProbeKind::Tcp => Verdict::Pass,
+    }
+}
+
+/// Whether a result is one of those that bring a backend up.
+pub fn passes(policy: &Policy, result: &ProbeResult) -> bool {
+    judge(policy, result) == Verdict::Pass
 }
 
 #[cfg(test)]

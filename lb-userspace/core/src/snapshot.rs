@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event::Event,
     io::{BackendId, Generation, ServiceId},
     time::Instant,
 };
@@ -21,7 +22,8 @@ pub struct ServiceSnapshot {
     pub name: String,
     pub id: ServiceId,
     pub vip: SocketAddr,
-    /// All backends that may be used are used, because `no_backend = "any"` and nobody serves.
+    /// All backends that may be used are used: nobody serves and `no_backend` is `any`, or fewer than
+    /// `panic_threshold` percent serve.
     pub panic: bool,
     /// Why the last map write failed, while it has not yet succeeded.
     pub pending: Option<PendingWrite>,
@@ -51,7 +53,11 @@ pub struct BackendSnapshot {
     pub since_ms: Instant,
     pub ejection: u32,
     pub until_ms: Option<Instant>,
+    /// As configured, or as an operator has it.
     pub weight: u16,
+    /// What operators have changed and not taken back.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
     /// Share of new connections that the table gives it, in hundredths of a percent of the service.
     pub share: u32,
     /// The share relative to what its weight alone would give; 100 when nothing reduces it, 0 when it is out.
@@ -60,6 +66,51 @@ pub struct BackendSnapshot {
     pub responses: Responses,
     /// What the last probe said, `None` before the first.
     pub last_probe: Option<String>,
+}
+
+/// One backend in depth: where it stands, what was decided last, and what would change it next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    pub service: String,
+    pub backend: BackendSnapshot,
+    /// Of the breaker, with its evidence. Its `seq` is 0: it may not have become known yet.
+    pub last_decision: Option<Event>,
+    /// Those that are on.
+    pub detectors: Vec<DetectorSnapshot>,
+    /// What would eject or readmit it, in sentences.
+    pub next: Vec<String>,
+    /// When the present interval ends.
+    pub next_sweep_ms: Instant,
+}
+
+/// What a detector has counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetectorSnapshot {
+    pub name: String,
+    /// False: it would only report.
+    pub enforced: bool,
+    /// In a row; of a rate: failures, slow or, for `success_rate`, good ones.
+    pub count: u64,
+    /// Of a rate: out of how many.
+    pub total: Option<u64>,
+    /// Of a rate: how many it takes.
+    pub least: Option<u32>,
+    /// In a row; of a rate: hundredths of a percent. `None`: too few backends can be compared so far.
+    pub threshold: Option<u32>,
+    /// What would make it detect.
+    pub next: String,
+}
+
+/// An operator's word that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// `disabled`, `draining`, `weight 50`.
+    pub what: String,
+    pub actor: String,
+    pub reason: Option<String>,
+    pub since_ms: Instant,
+    /// `None`: until it is taken back.
+    pub until_ms: Option<Instant>,
 }
 
 /// Responses by class since the backend was added.
@@ -71,6 +122,9 @@ pub struct Responses {
     pub s4xx: u64,
     pub s5xx: u64,
     pub opaque: u64,
+    /// Exchanges without a response: refused, timed out, reset, closed.
+    #[serde(default)]
+    pub l4_failures: u64,
     /// Heads that the mirror lost.
     pub lost: u64,
 }

@@ -1,6 +1,9 @@
 //! `[service.NAME.breaker]`.
 
+use std::collections::BTreeSet;
+
 use lb_core::{
+    breaker::detector::Detector,
     config::{BackoffDecay, Breaker, HalfOpenExit},
     time::Millis,
 };
@@ -13,6 +16,8 @@ use super::{
 
 /// A sweep more often than this costs more than it tells.
 const LEAST_INTERVAL: Millis = Millis(10);
+/// Ten buckets of a hundredth of a second.
+const LEAST_WINDOW: Millis = Millis(100);
 const MOST: u32 = 1_000_000;
 const LEAST_MAX_EJECTION_TIME: Millis = Millis::secs(300);
 
@@ -22,19 +27,39 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let default = Breaker::default();
 
     let enforce = table.or("enforce", default.enforce, Node::boolean);
-    let consecutive_5xx = table.or("consecutive_5xx", default.consecutive_5xx, |node| node.integer(0..=MOST));
+    let shadow = table.or("shadow", default.shadow, shadow);
+    let count = |key, default| table.or(key, default, |node| node.integer(0..=MOST));
+    let percent = |key, default: u8| table.or(key, u32::from(default), |node| node.integer(0..=100));
+    let span = |key, default| table.or(key, default, |node| value::duration(node, Millis(0)));
+    let window = |key, default| table.or(key, default, |node| value::duration(node, LEAST_WINDOW));
+    let consecutive_5xx = count("consecutive_5xx", default.consecutive_5xx);
+    let gateway = count("consecutive_gateway_failure", default.consecutive_gateway_failure);
+    let split = table.or("split_l4_failures", default.split_l4_failures, Node::boolean);
+    let l4 = count("consecutive_l4_failure", default.consecutive_l4_failure);
+    let response_timeout = span("response_timeout", default.response_timeout);
+    let success_responses = count("success_rate_min_responses", default.success_rate_min_responses);
+    let success_backends = count("success_rate_min_backends", default.success_rate_min_backends);
+    let factor = table.or("success_rate_stdev_factor", default.success_rate_stdev_factor, value::factor);
+    let failure_percent = percent("failure_percentage_threshold", default.failure_percentage_threshold);
+    let failure_responses =
+        count("failure_percentage_min_responses", default.failure_percentage_min_responses);
+    let failure_backends = count("failure_percentage_min_backends", default.failure_percentage_min_backends);
+    let error_percent = percent("error_rate_threshold", default.error_rate_threshold);
+    let error_window = window("error_rate_window", default.error_rate_window);
+    let error_responses = count("error_rate_min_responses", default.error_rate_min_responses);
+    let slow_threshold = span("slow_threshold", default.slow_threshold);
+    let slow_percent = percent("slow_rate_threshold", default.slow_rate_threshold);
+    let slow_window = window("slow_rate_window", default.slow_rate_window);
+    let slow_responses = count("slow_rate_min_responses", default.slow_rate_min_responses);
     let errors = table.or("errors", default.errors, |node| value::statuses(node, "errors = [\"500-599\"]"));
     let interval = table.or("interval", default.interval, |node| value::duration(node, LEAST_INTERVAL));
     let base = table.or("base_ejection_time", default.base_ejection_time, positive);
     let max = read_max_ejection_time(&table, base.as_ref());
-    let jitter = table.or("max_ejection_time_jitter", default.max_ejection_time_jitter, |node| {
-        value::duration(node, Millis(0))
-    });
-    let percent = table
-        .or("max_ejection_percent", u32::from(default.max_ejection_percent), |node| node.integer(0..=100));
+    let jitter = span("max_ejection_time_jitter", default.max_ejection_time_jitter);
+    let ceiling = percent("max_ejection_percent", default.max_ejection_percent);
     let always_eject_one = table.or("always_eject_one", default.always_eject_one, Node::boolean);
     let min_serving = table.or("min_serving", default.min_serving, |node| min_serving(node, backends));
-    let trials = table.or("half_open_trials", default.half_open_trials, |node| node.integer(0..=MOST));
+    let trials = count("half_open_trials", default.half_open_trials);
     let successes = read_half_open_successes(&table, trials.as_ref());
     let half_open_timeout = match table.node("half_open_timeout") {
         Some(node) => value::duration(node, LEAST_INTERVAL),
@@ -44,19 +69,40 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
         value::choice(node, &[("close", HalfOpenExit::Close), ("wait", HalfOpenExit::Wait)])
     });
     let probe_readmits = table.or("probe_readmits", default.probe_readmits, Node::boolean);
+    let probe_uneject = table.or("probe_uneject", default.probe_uneject, Node::boolean);
+    let slow_start = span("slow_start", default.slow_start);
+    let panic_threshold = percent("panic_threshold", default.panic_threshold);
     let backoff_decay = table.or("backoff_decay", default.backoff_decay, |node| {
         value::choice(node, &[("evidence", BackoffDecay::Evidence), ("time", BackoffDecay::Time)])
     });
 
     Some(Breaker {
         enforce: enforce?.value,
+        shadow: shadow?.value,
         consecutive_5xx: consecutive_5xx?.value,
+        consecutive_gateway_failure: gateway?.value,
+        split_l4_failures: split?.value,
+        consecutive_l4_failure: l4?.value,
+        response_timeout: response_timeout?.value,
+        success_rate_min_responses: success_responses?.value,
+        success_rate_min_backends: success_backends?.value,
+        success_rate_stdev_factor: factor?.value,
+        failure_percentage_threshold: hundred(&failure_percent?),
+        failure_percentage_min_responses: failure_responses?.value,
+        failure_percentage_min_backends: failure_backends?.value,
+        error_rate_threshold: hundred(&error_percent?),
+        error_rate_window: error_window?.value,
+        error_rate_min_responses: error_responses?.value,
+        slow_threshold: slow_threshold?.value,
+        slow_rate_threshold: hundred(&slow_percent?),
+        slow_rate_window: slow_window?.value,
+        slow_rate_min_responses: slow_responses?.value,
         errors: errors?.value,
         interval: interval?.value,
         base_ejection_time: base?.value,
         max_ejection_time: max?,
         max_ejection_time_jitter: jitter?.value,
-        max_ejection_percent: u8::try_from(percent?.value).expect("read as at most 100"),
+        max_ejection_percent: hundred(&ceiling?),
         always_eject_one: always_eject_one?.value,
         min_serving: min_serving?.value,
         half_open_trials: trials?.value,
@@ -64,8 +110,29 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
         half_open_timeout: half_open_timeout?,
         half_open_exit: half_open_exit?.value,
         probe_readmits: probe_readmits?.value,
+        probe_uneject: probe_uneject?.value,
+        slow_start: slow_start?.value,
+        panic_threshold: hundred(&panic_threshold?),
         backoff_decay: backoff_decay?.value,
     })
+}
+
+/// Names of detectors, each once.
+fn shadow(node: &Node<'_>) -> Option<BTreeSet<Detector>> {
+    const EXAMPLE: &str = "shadow = [\"success_rate\"]";
+    let choices = Detector::ALL.map(|detector| (detector.name(), detector));
+    let detector = |item: &Node<'_>| match item.as_str() {
+        Some(_) => value::choice(item, &choices),
+        None => item.expected("the name of a detector", EXAMPLE),
+    };
+    let items = node.items("an array of detectors", EXAMPLE)?;
+    // Not `collect` into an Option: it would stop at the first that is wrong.
+    let detectors: Vec<_> = items.iter().map(detector).collect();
+    detectors.into_iter().collect()
+}
+
+fn hundred(percent: &Placed<u32>) -> u8 {
+    u8::try_from(percent.value).expect("read as at most 100")
 }
 
 fn positive(node: &Node<'_>) -> Option<Millis> {

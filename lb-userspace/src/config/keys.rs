@@ -49,19 +49,38 @@ pub(super) const BACKEND: Keys =
 pub(super) const PROBE: Keys =
     Keys { known: &["http", "tcp"], later: &["https", "grpc"], aliases: &[("tcpsocket", "tcp")] };
 
-pub(super) const PROBE_TCP: Keys =
-    Keys { known: &["interval", "timeout", "rise", "fall"], later: PROBE_LATER, aliases: PROBE_ALIASES };
-
-pub(super) const PROBE_HTTP: Keys = Keys {
-    known: &["method", "path", "host", "headers", "expect", "interval", "timeout", "rise", "fall"],
+pub(super) const PROBE_TCP: Keys = Keys {
+    known: &["interval", "timeout", "rise", "fall", "fast_interval", "down_interval", "jitter"],
     later: PROBE_LATER,
     aliases: PROBE_ALIASES,
 };
 
-const PROBE_LATER: &[&str] = &["fast_interval", "down_interval", "jitter", "fail_fast", "body", "tls"];
+pub(super) const PROBE_HTTP: Keys = Keys {
+    known: &[
+        "method",
+        "path",
+        "host",
+        "headers",
+        "expect",
+        "fail_fast",
+        "interval",
+        "timeout",
+        "rise",
+        "fall",
+        "fast_interval",
+        "down_interval",
+        "jitter",
+    ],
+    later: PROBE_LATER,
+    aliases: PROBE_ALIASES,
+};
+
+const PROBE_LATER: &[&str] = &["body", "tls"];
 
 const PROBE_ALIASES: &[(&str, &str)] = &[
     ("inter", "interval"),
+    ("fastinter", "fast_interval"),
+    ("downinter", "down_interval"),
     ("periodseconds", "interval"),
     ("timeoutseconds", "timeout"),
     ("healthythreshold", "rise"),
@@ -77,7 +96,25 @@ const PROBE_ALIASES: &[(&str, &str)] = &[
 pub(super) const BREAKER: Keys = Keys {
     known: &[
         "enforce",
+        "shadow",
         "consecutive_5xx",
+        "consecutive_gateway_failure",
+        "split_l4_failures",
+        "consecutive_l4_failure",
+        "response_timeout",
+        "success_rate_min_responses",
+        "success_rate_min_backends",
+        "success_rate_stdev_factor",
+        "failure_percentage_threshold",
+        "failure_percentage_min_responses",
+        "failure_percentage_min_backends",
+        "error_rate_threshold",
+        "error_rate_window",
+        "error_rate_min_responses",
+        "slow_threshold",
+        "slow_rate_threshold",
+        "slow_rate_window",
+        "slow_rate_min_responses",
         "errors",
         "interval",
         "base_ejection_time",
@@ -91,36 +128,26 @@ pub(super) const BREAKER: Keys = Keys {
         "half_open_timeout",
         "half_open_exit",
         "probe_readmits",
-        "backoff_decay",
-    ],
-    later: &[
-        "consecutive_gateway_failure",
-        "consecutive_l4_failure",
-        "split_l4_failures",
-        "response_timeout",
-        "success_rate_min_responses",
-        "success_rate_min_backends",
-        "success_rate_stdev_factor",
-        "failure_percentage_threshold",
-        "failure_percentage_min_responses",
-        "failure_percentage_min_backends",
-        "error_rate_threshold",
-        "error_rate_window",
-        "error_rate_min_responses",
-        "slow_threshold",
-        "shadow",
-        "panic_threshold",
         "probe_uneject",
+        "backoff_decay",
         "slow_start",
+        "panic_threshold",
     ],
+    later: &[],
     aliases: &[
         ("consecutive5xxerrors", "consecutive_5xx"),
         ("consecutiveerrors", "consecutive_5xx"),
         ("consecutivegatewayerrors", "consecutive_gateway_failure"),
         ("splitexternallocaloriginerrors", "split_l4_failures"),
         ("consecutivelocaloriginfailures", "consecutive_l4_failure"),
+        ("successraterequestvolume", "success_rate_min_responses"),
+        ("successrateminimumhosts", "success_rate_min_backends"),
+        ("failurepercentagerequestvolume", "failure_percentage_min_responses"),
+        ("failurepercentageminimumhosts", "failure_percentage_min_backends"),
         ("alwaysejectonehost", "always_eject_one"),
-        ("minhealthpercent", "min_serving"),
+        ("minhealthpercent", "panic_threshold"),
+        ("successfulactivehealthcheckunejecthost", "probe_uneject"),
+        ("slowstartwindow", "slow_start"),
     ],
 };
 

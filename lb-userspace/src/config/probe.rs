@@ -15,6 +15,8 @@ const DEFAULT_INTERVAL: Millis = Millis::secs(2);
 const DEFAULT_TIMEOUT: Millis = Millis::secs(1);
 /// A probe more often than this is a load, not a probe.
 const LEAST_INTERVAL: Millis = Millis(10);
+/// Percent either way. With more, two probes might meet.
+const MOST_JITTER: u32 = 50;
 const MOST_IN_A_ROW: u32 = 1000;
 
 /// Header fields that the prober itself decides on.
@@ -64,6 +66,12 @@ fn read_pace(table: &Table<'_>) -> Option<Probe> {
         }),
         None => interval.as_ref().map(|interval| DEFAULT_TIMEOUT.min(interval.value)),
     };
+    let pace = |key| match table.node(key) {
+        Some(node) => value::duration(node, LEAST_INTERVAL),
+        None => interval.as_ref().map(|interval| interval.value),
+    };
+    let (fast_interval, down_interval) = (pace("fast_interval"), pace("down_interval"));
+    let jitter = table.or("jitter", u32::from(Probe::default().jitter), |node| node.integer(0..=MOST_JITTER));
     let rise = table.or("rise", 2, |node| node.integer(1..=MOST_IN_A_ROW));
     let fall = table.or("fall", 3, |node| node.integer(1..=MOST_IN_A_ROW));
     Some(Probe {
@@ -72,6 +80,9 @@ fn read_pace(table: &Table<'_>) -> Option<Probe> {
         timeout: timeout?,
         rise: rise?.value,
         fall: fall?.value,
+        fast_interval: fast_interval?,
+        down_interval: down_interval?,
+        jitter: u8::try_from(jitter?.value).expect("read as at most 50"),
     })
 }
 
@@ -82,12 +93,18 @@ fn read_http(table: &Table<'_>) -> Option<HttpProbe> {
     let host = table.or("host", default.host, |node| host(node).map(Some));
     let headers = table.or("headers", default.headers, headers);
     let expect = table.or("expect", default.expect, |node| value::statuses(node, "expect = [\"200-399\"]"));
+    let fail_fast = match table.node("fail_fast") {
+        Some(node) if node.is_empty_array() => Some(Vec::new()),
+        Some(node) => value::statuses(node, "fail_fast = [\"500-599\"]"),
+        None => Some(default.fail_fast),
+    };
     Some(HttpProbe {
         method: method?.value,
         path: path?.value,
         host: host?.value,
         headers: headers?.value,
         expect: expect?.value,
+        fail_fast: fail_fast?,
     })
 }
 

@@ -145,6 +145,18 @@ impl<'a> Node<'a> {
         matches!(self.value, Value::Inner(DeValue::Integer(_)))
     }
 
+    /// A number with a fraction, as it is written.
+    pub(super) fn as_float(&self) -> Option<&'a str> {
+        match self.value {
+            Value::Inner(DeValue::Float(digits)) => Some(digits.as_str()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_empty_array(&self) -> bool {
+        matches!(self.value, Value::Inner(DeValue::Array(array)) if array.is_empty())
+    }
+
     pub(super) fn items(&self, what: &str, example: &str) -> Option<Vec<Node<'a>>> {
         let Value::Inner(DeValue::Array(array)) = self.value else { return self.expected(what, example) };
         Some(

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use lb_core::{
+    breaker::detector::Detector,
     config::{BackoffDecay, Breaker, HalfOpenExit, Mode, NoBackend, ProbeKind},
     time::Millis,
 };
@@ -174,7 +175,28 @@ fn every_key_is_read() {
     let text = small_with(
         12,
         r#"enforce = false
+shadow = ["success_rate_l4", "consecutive_5xx"]
+probe_uneject = true
+slow_start = "30s"
+panic_threshold = 40
 consecutive_5xx = 0x10
+consecutive_gateway_failure = 4
+split_l4_failures = true
+consecutive_l4_failure = 6
+response_timeout = "30s"
+success_rate_min_responses = 11
+success_rate_min_backends = 2
+success_rate_stdev_factor = 1.25
+failure_percentage_threshold = 30
+failure_percentage_min_responses = 12
+failure_percentage_min_backends = 3
+error_rate_threshold = 10
+error_rate_window = "20s"
+error_rate_min_responses = 13
+slow_threshold = "250ms"
+slow_rate_threshold = 40
+slow_rate_window = "1m"
+slow_rate_min_responses = 14
 errors = ["500", "502-504", 599]
 interval = "1m30s"
 base_ejection_time = "2h"
@@ -191,7 +213,28 @@ backoff_decay = "time"
     let breaker = &right(&text).core.services[0].breaker;
     let expected = Breaker {
         enforce: false,
+        shadow: [Detector::SuccessRateL4, Detector::Consecutive5xx].into(),
+        probe_uneject: true,
+        slow_start: Millis(30_000),
+        panic_threshold: 40,
         consecutive_5xx: 16,
+        consecutive_gateway_failure: 4,
+        split_l4_failures: true,
+        consecutive_l4_failure: 6,
+        response_timeout: Millis(30_000),
+        success_rate_min_responses: 11,
+        success_rate_min_backends: 2,
+        success_rate_stdev_factor: 1250,
+        failure_percentage_threshold: 30,
+        failure_percentage_min_responses: 12,
+        failure_percentage_min_backends: 3,
+        error_rate_threshold: 10,
+        error_rate_window: Millis(20_000),
+        error_rate_min_responses: 13,
+        slow_threshold: Millis(250),
+        slow_rate_threshold: 40,
+        slow_rate_window: Millis(60_000),
+        slow_rate_min_responses: 14,
         errors: vec![500..=500, 502..=504, 599..=599],
         interval: Millis(90_000),
         base_ejection_time: Millis(7_200_000),
@@ -208,6 +251,48 @@ backoff_decay = "time"
         backoff_decay: BackoffDecay::Time,
     };
     assert_eq!(*breaker, expected);
+}
+
+#[test]
+fn a_factor_is_plain_or_in_thousandths() {
+    for (text, thousandths) in
+        [("0", 0), ("2", 2000), ("1.9", 1900), ("1900", 1900), ("0.001", 1), ("10.0", 10_000), ("100", 100)]
+    {
+        let text = small_with(12, &format!("success_rate_stdev_factor = {text}"));
+        assert_eq!(right(&text).core.services[0].breaker.success_rate_stdev_factor, thousandths);
+    }
+    for text in ["-1.0", "1e3", "nan", "1.2345", "10.001", "11", "10001", "\"1.9\""] {
+        assert_eq!(wrong(&small_with(12, &format!("success_rate_stdev_factor = {text}"))).iter().count(), 1);
+    }
+}
+
+#[test]
+fn every_key_of_a_probe_is_read() {
+    let text = small_with(
+        10,
+        r#"interval = "4s"
+timeout = "3s"
+rise = 5
+fall = 6
+fast_interval = "500ms"
+down_interval = "20s"
+jitter = 25
+fail_fast = ["500-502", 504]
+"#,
+    );
+    let probe = right(&text).core.services[0].probe.clone().expect("configured");
+    assert_eq!((probe.interval, probe.timeout, probe.rise, probe.fall), (Millis(4000), Millis(3000), 5, 6));
+    assert_eq!((probe.fast_interval, probe.down_interval), (Millis(500), Millis(20_000)));
+    assert_eq!(probe.jitter, 25);
+    let ProbeKind::Http(http) = &probe.kind else { panic!("an HTTP probe") };
+    assert_eq!(http.fail_fast, [500..=502, 504..=504]);
+}
+
+#[test]
+fn other_intervals_of_a_probe_are_the_interval() {
+    let probe = right(&small_with(10, "interval = \"300ms\"")).core.services[0].probe.clone();
+    let probe = probe.expect("configured");
+    assert_eq!((probe.fast_interval, probe.down_interval, probe.jitter), (Millis(300), Millis(300), 10));
 }
 
 #[test]

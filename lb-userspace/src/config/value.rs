@@ -199,6 +199,41 @@ pub(super) fn shown(span: Millis) -> String {
     }
 }
 
+/// A multiple of the standard deviation, in thousandths: `1.9`. From 100 on an integer means thousandths
+/// already, as in Envoy; no such multiple would ever detect.
+pub(super) fn factor(node: &Node<'_>) -> Option<u32> {
+    const MOST: u32 = 10_000;
+    const HELP: &str = "write at most three decimals and at most 10, for example `1.9`";
+    let thousandths = if node.is_integer() {
+        match node.integer(0..=MOST)? {
+            whole @ 0..100 => whole * 1000,
+            thousandths => thousandths,
+        }
+    } else {
+        let Some(text) = node.as_float() else {
+            return node.expected("a number", &format!("{} = 1.9", node.key()));
+        };
+        match parse_thousandths(text) {
+            Some(thousandths) => thousandths,
+            None => return node.reject(format!("{} is not a factor", quoted(text)), HELP),
+        }
+    };
+    if thousandths > MOST {
+        return node.reject("the factor is too large", HELP);
+    }
+    Some(thousandths)
+}
+
+/// `1.9` as 1900. No sign, no exponent.
+fn parse_thousandths(text: &str) -> Option<u32> {
+    let (whole, fraction) = text.split_once('.')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
+        return None;
+    }
+    format!("{whole}{fraction:0<3}").parse().ok()
+}
+
 /// Sets of statuses: `["200-399", "418"]`.
 pub(super) fn statuses(node: &Node<'_>, example: &str) -> Option<Vec<RangeInclusive<u16>>> {
     let items = node.items("an array of statuses", example)?;

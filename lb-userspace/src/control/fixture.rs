@@ -129,6 +129,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         ejection: 0,
         until_ms: None,
         weight: 100,
+        overrides: Vec::new(),
         share: 0,
         weight_percent: 100,
         run_5xx: 0,
@@ -185,7 +186,7 @@ pub(crate) fn event(seq: u64, service: &str) -> Event {
         config_generation: 1,
         evidence: lb_core::event::Evidence {
             consecutive_5xx: Some(Run { count: 3, threshold: 3 }),
-            last: vec![Seen { t_ms, status: 500, client: None }],
+            last: vec![Seen { t_ms, status: 500, failure: None, client: None }],
             backends: 4,
             serving: 4,
             max_ejection_percent: 50,

@@ -185,6 +185,7 @@ impl Loop {
                 backend: reading.backend,
                 generation: reading.generation,
                 outcome: reading.outcome,
+                ttfb: (reading.since_request_ns > 0).then(|| Duration::from_nanos(reading.since_request_ns)),
                 client: Some(reading.client),
             };
             self.handle_caused(input, Some(reading.at_ns));

@@ -88,7 +88,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let clock = Clock::start();
     let seed = u64::from_ne_bytes(rand_bytes());
     let engine = Engine::new(
-        Settings { seed, adopted: opened.adopted, generation_floor: clock.started_unix_secs() },
+        Settings {
+            seed,
+            adopted: opened.adopted,
+            generation_floor: clock.started_unix_secs(),
+            restored: None,
+        },
         Instant(0),
     );
     let (dataplane, reports) =

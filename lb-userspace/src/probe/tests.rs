@@ -78,6 +78,7 @@ async fn the_request_is_as_configured() {
         host: Some("shop.example".to_owned()),
         headers: vec![("X-Probe".to_owned(), "1".to_owned()), ("user-agent".to_owned(), "me".to_owned())],
         expect: vec![200..=299, 418..=418],
+        ..HttpProbe::default()
     };
     assert_eq!(run(&request(address, ProbeKind::Http(probe))).await, ProbeResult::Pass);
     let head = served.await.expect("served").0;

@@ -1,34 +1,150 @@
-//! What turns outcomes into detections.
+//! What turns outcomes into detections, inside the outcome.
 //!
-//! Each detector is one entry of [`DETECTORS`] with its counts in [`Tally`] and
-//! its evidence in [`Detection`]. They are asked in order, inside the outcome.
+//! Runs count in a row, without a window; [`Ring`]s count over a window. What is
+//! looked at when an interval ends is [`sweep`](super::sweep)'s. Each detector
+//! is one of [`Detector`], by whose name configuration and events know it.
 
+use std::{fmt, time::Duration};
+
+use super::ring::Ring;
 use crate::{
     config::Breaker as Policy,
-    event::{Evidence, Run},
+    event::{Evidence, Rate, Run},
+    time::{Instant, Millis},
 };
+
+/// By name, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detector {
+    ConsecutiveGatewayFailure,
+    Consecutive5xx,
+    ConsecutiveL4Failure,
+    ErrorRate,
+    SlowRate,
+    SuccessRate,
+    FailurePercentage,
+    SuccessRateL4,
+    FailurePercentageL4,
+}
+
+impl Detector {
+    pub const ALL: [Self; 9] = [
+        Self::ConsecutiveGatewayFailure,
+        Self::Consecutive5xx,
+        Self::ConsecutiveL4Failure,
+        Self::ErrorRate,
+        Self::SlowRate,
+        Self::SuccessRate,
+        Self::FailurePercentage,
+        Self::SuccessRateL4,
+        Self::FailurePercentageL4,
+    ];
+
+    /// Its name in `shadow` and in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ConsecutiveGatewayFailure => "consecutive_gateway_failure",
+            Self::Consecutive5xx => "consecutive_5xx",
+            Self::ConsecutiveL4Failure => "consecutive_l4_failure",
+            Self::ErrorRate => "error_rate",
+            Self::SlowRate => "slow_rate",
+            Self::SuccessRate => "success_rate",
+            Self::FailurePercentage => "failure_percentage",
+            Self::SuccessRateL4 => "success_rate_l4",
+            Self::FailurePercentageL4 => "failure_percentage_l4",
+        }
+    }
+}
+
+impl fmt::Display for Detector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One outcome as detectors see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// A response, or an L4 failure that counts as one. `failure`: on which side of `errors` it is.
+    Response { status: u16, failure: bool, ttfb: Option<Duration> },
+    /// An L4 failure under `split_l4_failures`.
+    L4Failure,
+}
+
+impl Sample {
+    pub const fn failure(&self) -> bool {
+        match self {
+            Self::Response { failure, .. } => *failure,
+            Self::L4Failure => true,
+        }
+    }
+}
 
 /// What the detectors remember of one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    pub run_gateway: u32,
     pub run_5xx: u32,
+    pub run_l4: u32,
+    pub errors: Ring,
+    pub slow: Ring,
 }
 
 /// A detector fired.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detection {
-    Consecutive5xx(Run),
+pub struct Detection {
+    pub detector: Detector,
+    pub shown: Shown,
 }
 
-/// Takes one response into account; `failure` says on which side of `errors` it is.
-type Detector = fn(&mut Tally, policy: &Policy, failure: bool) -> Option<Detection>;
-
-const DETECTORS: &[Detector] = &[consecutive_5xx];
+/// The numbers that made it fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Run(Run),
+    Rate(Rate),
+}
 
 impl Tally {
-    /// All detections of one response, first detector first.
-    pub fn observe(&mut self, policy: &Policy, failure: bool) -> Vec<Detection> {
-        DETECTORS.iter().filter_map(|detector| detector(self, policy, failure)).collect()
+    /// All detections of one outcome, first detector first.
+    pub fn observe(&mut self, policy: &Policy, sample: Sample, now: Instant) -> Vec<Detection> {
+        let mut found = Vec::new();
+        let mut run = |detector, run: &mut u32, threshold: u32| {
+            *run = run.saturating_add(1);
+            // At least, because a reload may have lowered the threshold below the run. Whatever becomes
+            // of the detection, the run starts again.
+            if threshold > 0 && *run >= threshold {
+                found.push(Detection { detector, shown: Shown::Run(Run { count: *run, threshold }) });
+                *run = 0;
+            }
+        };
+        let Sample::Response { status, failure, ttfb } = sample else {
+            run(Detector::ConsecutiveL4Failure, &mut self.run_l4, policy.consecutive_l4_failure);
+            return found;
+        };
+        if gateway(status) {
+            let threshold = policy.consecutive_gateway_failure;
+            run(Detector::ConsecutiveGatewayFailure, &mut self.run_gateway, threshold);
+        } else {
+            self.run_gateway = 0;
+        }
+        if failure {
+            run(Detector::Consecutive5xx, &mut self.run_5xx, policy.consecutive_5xx);
+        } else {
+            self.run_gateway = 0;
+            self.run_5xx = 0;
+        }
+        self.run_l4 = 0;
+
+        if policy.error_rate_threshold > 0 {
+            self.errors.add(failure, policy.error_rate_window, now);
+            found.extend(over(&mut self.errors, &error_rate(policy)));
+        }
+        if let (true, Some(ttfb)) = (slow_rate(policy).percent > 0, ttfb) {
+            let slow = ttfb > Duration::from_millis(policy.slow_threshold.0);
+            self.slow.add(slow, policy.slow_rate_window, now);
+            found.extend(over(&mut self.slow, &slow_rate(policy)));
+        }
+        found
     }
 
     pub fn reset(&mut self) {
@@ -36,41 +152,87 @@ impl Tally {
     }
 }
 
-impl Detection {
-    /// Its name in configuration and events.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Consecutive5xx(_) => "consecutive_5xx",
-        }
-    }
+const fn gateway(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
 
+/// What a ring is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub detector: Detector,
+    pub window: Millis,
+    pub least: u32,
+    /// 0: off.
+    pub percent: u8,
+}
+
+pub const fn error_rate(policy: &Policy) -> Window {
+    Window {
+        detector: Detector::ErrorRate,
+        window: policy.error_rate_window,
+        least: policy.error_rate_min_responses,
+        percent: policy.error_rate_threshold,
+    }
+}
+
+pub const fn slow_rate(policy: &Policy) -> Window {
+    Window {
+        detector: Detector::SlowRate,
+        window: policy.slow_rate_window,
+        least: policy.slow_rate_min_responses,
+        percent: if policy.slow_threshold.0 == 0 { 0 } else { policy.slow_rate_threshold },
+    }
+}
+
+/// A window that detects starts anew, like a run: else every further response would detect again.
+fn over(ring: &mut Ring, limit: &Window) -> Option<Detection> {
+    let (total, bad) = ring.counted();
+    if total < u64::from(limit.least) || 100 * bad < u64::from(limit.percent) * total {
+        return None;
+    }
+    *ring = Ring::default();
+    let rate = Rate::of(bad, total, u32::from(limit.percent) * 100, limit.window);
+    Some(Detection { detector: limit.detector, shown: Shown::Rate(rate) })
+}
+
+impl Detection {
     pub fn record(&self, evidence: &mut Evidence) {
-        match self {
-            Self::Consecutive5xx(run) => evidence.consecutive_5xx = Some(*run),
+        match (self.shown, self.detector) {
+            (Shown::Run(run), Detector::ConsecutiveGatewayFailure) => {
+                evidence.consecutive_gateway_failure = Some(run);
+            }
+            (Shown::Run(run), Detector::ConsecutiveL4Failure) => evidence.consecutive_l4_failure = Some(run),
+            (
+                Shown::Run(run),
+                Detector::Consecutive5xx
+                | Detector::ErrorRate
+                | Detector::SlowRate
+                | Detector::SuccessRate
+                | Detector::FailurePercentage
+                | Detector::SuccessRateL4
+                | Detector::FailurePercentageL4,
+            ) => evidence.consecutive_5xx = Some(run),
+            (Shown::Rate(rate), _) => evidence.rate = Some(rate),
         }
     }
 
     /// For people: what was seen.
     pub fn sentence(&self) -> String {
-        match self {
-            Self::Consecutive5xx(Run { count: 1, .. }) => "a failure".to_owned(),
-            Self::Consecutive5xx(run) => format!("{} failures in a row", run.count),
+        let what = match self.detector {
+            Detector::ConsecutiveGatewayFailure => "gateway failure",
+            Detector::ConsecutiveL4Failure => "L4 failure",
+            Detector::Consecutive5xx
+            | Detector::ErrorRate
+            | Detector::SlowRate
+            | Detector::SuccessRate
+            | Detector::FailurePercentage
+            | Detector::SuccessRateL4
+            | Detector::FailurePercentageL4 => "failure",
+        };
+        match self.shown {
+            Shown::Run(Run { count: 1, .. }) => format!("one {what}"),
+            Shown::Run(run) => format!("{} {what}s in a row", run.count),
+            Shown::Rate(rate) => format!("{}: {rate}", self.detector),
         }
     }
-}
-
-/// A run that reaches its threshold detects and starts again, whatever becomes of the detection. At
-/// least, because a reload may have lowered the threshold below the run.
-fn consecutive_5xx(tally: &mut Tally, policy: &Policy, failure: bool) -> Option<Detection> {
-    if !failure {
-        tally.run_5xx = 0;
-        return None;
-    }
-    tally.run_5xx = tally.run_5xx.saturating_add(1);
-    let (count, threshold) = (tally.run_5xx, policy.consecutive_5xx);
-    if threshold == 0 || count < threshold {
-        return None;
-    }
-    tally.run_5xx = 0;
-    Some(Detection::Consecutive5xx(Run { count, threshold }))
 }

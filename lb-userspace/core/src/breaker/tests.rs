@@ -1,5 +1,5 @@
 use super::{
-    detector::{Detection, Tally},
+    detector::{Detection, Detector, Sample, Shown, Tally},
     limits::{Census, Refusal, allow},
     *,
 };
@@ -35,9 +35,19 @@ fn half_open() -> Breaker {
 fn every_pair_of_state_and_signal() {
     use BreakerState::{Closed, HalfOpen, Open};
     let detected = Signal::Detected("consecutive_5xx");
+    let eject = Signal::Eject { time: None };
     let refused_sweep = Signal::Sweep { readmits: false, offered: true };
     let table = [
-        (closed as fn() -> Breaker, detected, Open, Some("consecutive_5xx")),
+        (closed as fn() -> Breaker, eject, Open, Some("operator")),
+        (open, eject, Open, Some("operator")),
+        (half_open, eject, Open, Some("operator")),
+        (closed, Signal::Unejected, Closed, None),
+        (open, Signal::Unejected, HalfOpen, Some("probe_uneject")),
+        (half_open, Signal::Unejected, HalfOpen, None),
+        (closed, Signal::Admit, Closed, None),
+        (open, Signal::Admit, Closed, Some("operator")),
+        (half_open, Signal::Admit, Closed, Some("operator")),
+        (closed, detected, Open, Some("consecutive_5xx")),
         (closed, GOOD, Closed, None),
         (closed, Signal::Bad, Closed, None),
         (closed, Signal::BadRefused, Closed, None),
@@ -138,8 +148,12 @@ fn limits_are_asked_in_order() {
 fn a_run_restarts_when_it_detects() {
     let policy = Policy { consecutive_5xx: 2, ..policy() };
     let mut tally = Tally::default();
-    let mut seen = |failure| tally.observe(&policy, failure);
-    let detection = vec![Detection::Consecutive5xx(Run { count: 2, threshold: 2 })];
+    let mut seen =
+        |failure| tally.observe(&policy, Sample::Response { status: 500, failure, ttfb: None }, Instant(0));
+    let detection = vec![Detection {
+        detector: Detector::Consecutive5xx,
+        shown: Shown::Run(Run { count: 2, threshold: 2 }),
+    }];
     for (failure, expected) in [
         (true, vec![]),
         (true, detection.clone()),

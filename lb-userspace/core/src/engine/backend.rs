@@ -1,17 +1,21 @@
 //! One backend: its three axes and what was seen of it.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU16};
 
 use crate::{
-    breaker::{Breaker, detector::Tally, limits::Refusal},
+    breaker::{
+        Breaker,
+        detector::{Sample, Tally},
+        limits::Refusal,
+    },
     config::{self, Service as Policy},
-    event::Seen,
-    io::{BackendId, Generation},
+    event::{Event, Seen},
+    io::{BackendId, Generation, L4Failure},
     plan::Grant,
     probe::Health,
     random,
     snapshot::{BreakerState, Effective, OperatorState, ProbeState, Responses},
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 /// Outcomes that are remembered for evidence.
@@ -22,6 +26,10 @@ pub(super) struct Backend {
     pub(super) generation: Generation,
     pub(super) config: config::Backend,
     pub(super) operator: OperatorState,
+    /// Why the operator's axis is not `enabled`.
+    pub(super) mandate: Option<Mandate>,
+    /// A weight that holds instead of the configured one.
+    pub(super) weight: Option<(NonZeroU16, Mandate)>,
     pub(super) health: Health,
     pub(super) breaker: Breaker,
     pub(super) tally: Tally,
@@ -32,6 +40,37 @@ pub(super) struct Backend {
     /// Its number among all that took a seat, when it did so last.
     pub(super) seated: u64,
     pub(super) note: Option<Note>,
+    /// The last event of its breaker.
+    pub(super) decision: Option<Box<Event>>,
+    /// Its share rises since a readmission.
+    pub(super) warming: Option<Warming>,
+}
+
+/// The progress of a slow start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Warming {
+    pub(super) since: Instant,
+    /// 1 to 4; of five nothing is left to do.
+    pub(super) step: u64,
+}
+
+/// Of a slow start; each is a fifth of the share.
+pub(super) const STEPS: u64 = 5;
+
+impl Warming {
+    /// When the next step is due. The last one is reached when `slow_start` is over.
+    pub(super) fn next(&self, slow_start: Millis) -> Instant {
+        self.since + Millis(slow_start.0.saturating_mul(self.step) / (STEPS - 1))
+    }
+}
+
+/// In whose name, why, and how long something holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mandate {
+    pub(super) actor: String,
+    pub(super) reason: Option<String>,
+    pub(super) since: Instant,
+    pub(super) until: Option<Instant>,
 }
 
 /// What status says about the last decision.
@@ -41,7 +80,7 @@ pub(super) enum Note {
     /// Would have been, but for a limit.
     Refused { refusal: Refusal, what: String, at: Instant },
     /// Would have been, if anything were enforced.
-    Unenforced { what: String, at: Instant },
+    Unenforced { why: String, what: String, at: Instant },
 }
 
 impl Backend {
@@ -59,6 +98,8 @@ impl Backend {
             generation,
             config,
             operator: OperatorState::Enabled,
+            mandate: None,
+            weight: None,
             health: Health::new(policy.probe.as_ref(), probe_key, now),
             breaker: Breaker::new(breaker_key, now),
             tally: Tally::default(),
@@ -67,11 +108,23 @@ impl Backend {
             grant: None,
             seated: 0,
             note: None,
+            decision: None,
+            warming: None,
         }
     }
 
     pub(super) fn effective(&self) -> Effective {
         Effective::of(self.operator, self.health.state(), self.breaker.state())
+    }
+
+    /// The configured weight, unless an operator has another one.
+    pub(super) fn weight(&self) -> u16 {
+        self.weight.as_ref().map_or(self.config.weight, |(weight, _)| weight.get())
+    }
+
+    /// Its part of what its weight gives, in fifths.
+    pub(super) fn step(&self) -> u64 {
+        self.warming.map_or(STEPS, |warming| warming.step)
     }
 
     /// Whether it is out in the sense of the ceiling.
@@ -87,16 +140,24 @@ impl Backend {
         }
     }
 
-    /// Counts a response, whatever becomes of it.
-    pub(super) fn count(&mut self, status: u16, failure: bool, client: Option<SocketAddr>, now: Instant) {
-        let class = match status / 100 {
-            1 => Some(&mut self.responses.s1xx),
-            2 => Some(&mut self.responses.s2xx),
-            3 => Some(&mut self.responses.s3xx),
-            4 => Some(&mut self.responses.s4xx),
-            5 => Some(&mut self.responses.s5xx),
+    /// Counts what an exchange showed, whatever becomes of it. `status`: also what a failure counts as.
+    pub(super) fn count(
+        &mut self,
+        status: u16,
+        failure: Option<L4Failure>,
+        sample: Sample,
+        client: Option<SocketAddr>,
+        now: Instant,
+    ) {
+        let class = match (failure, status / 100) {
+            (Some(_), _) => Some(&mut self.responses.l4_failures),
+            (None, 1) => Some(&mut self.responses.s1xx),
+            (None, 2) => Some(&mut self.responses.s2xx),
+            (None, 3) => Some(&mut self.responses.s3xx),
+            (None, 4) => Some(&mut self.responses.s4xx),
+            (None, 5) => Some(&mut self.responses.s5xx),
             // Not HTTP's; `errors` may still name it.
-            _ => None,
+            (None, _) => None,
         };
         if let Some(count) = class {
             *count += 1;
@@ -104,8 +165,14 @@ impl Backend {
         if self.last.len() == REMEMBERED {
             self.last.pop_front();
         }
-        self.last.push_back(Seen { t_ms: now, status, client });
-        self.breaker.window.statuses += 1;
-        self.breaker.window.failures += u64::from(failure);
+        self.last.push_back(Seen { t_ms: now, status, failure, client });
+        let window = &mut self.breaker.window;
+        match sample {
+            Sample::Response { failure, .. } => {
+                window.responses += 1;
+                window.failures += u64::from(failure);
+            }
+            Sample::L4Failure => window.l4_failures += 1,
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Who of a service gets new connections: what follows from the axes.
 
-use super::{backend::Backend, service::Service};
+use super::{
+    backend::{Backend, STEPS},
+    service::Service,
+};
 use crate::{
     config::NoBackend,
     io::{Admit, Member},
@@ -16,8 +19,9 @@ impl Service {
         }
         let panic = self.panics();
         let in_table = if panic { self.usable() } else { self.serving() };
+        let scale = scale(in_table.iter().map(|index| &self.backends[*index]));
         let mut members: Vec<Member> =
-            in_table.into_iter().map(|index| member(&self.backends[index])).collect();
+            in_table.iter().map(|index| member(&self.backends[*index], scale)).collect();
         members.sort_by_key(|member| member.id);
 
         // Between sweeps a seat may become empty, but nobody takes it.
@@ -59,12 +63,15 @@ impl Service {
         if proven.is_empty() { serving(&[ProbeState::Unknown]) } else { proven }
     }
 
-    /// Nobody serves, and then anybody is better than nobody.
+    /// Nobody serves, or too few, and then anybody is better than nobody.
     pub(super) fn panics(&self) -> bool {
-        match self.config.no_backend {
-            NoBackend::Any => self.serving().is_empty() && !self.usable().is_empty(),
+        let serving = self.serving().len();
+        let nobody = match self.config.no_backend {
+            NoBackend::Any => serving == 0,
             NoBackend::Reset | NoBackend::Drop => false,
-        }
+        };
+        let too_few = 100 * serving < usize::from(self.config.breaker.panic_threshold) * self.backends.len();
+        (nobody || too_few) && !self.usable().is_empty()
     }
 
     fn usable(&self) -> Vec<usize> {
@@ -84,6 +91,16 @@ fn admit(effective: Effective) -> Admit {
     }
 }
 
-fn member(backend: &Backend) -> Member {
-    Member { id: backend.id, weight: backend.config.weight, address: backend.config.address }
+/// Only the relation of weights matters: where some are to be parts of themselves, all are multiplied,
+/// as far as they have room for it.
+fn scale<'a>(mut members: impl Iterator<Item = &'a Backend> + Clone) -> u64 {
+    let heaviest = members.clone().map(|backend| u64::from(backend.weight())).max().unwrap_or(0);
+    let room = heaviest * STEPS <= u64::from(u16::MAX);
+    if room && members.any(|backend| backend.warming.is_some()) { STEPS } else { 1 }
+}
+
+fn member(backend: &Backend, scale: u64) -> Member {
+    let weight = (u64::from(backend.weight()) * scale * backend.step() / STEPS).max(1);
+    let weight = u16::try_from(weight).expect("the scale leaves room");
+    Member { id: backend.id, weight, address: backend.config.address }
 }

@@ -23,7 +23,7 @@ use crate::{
     event::EventKind,
     io::{Admit, Adopted, ServiceId},
     plan::{Entry, Forwarding, Target},
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 /// What a membership event calls the two states.
@@ -73,6 +73,7 @@ impl Engine {
             service.reconfigure(wanted, self.config_generation, &mut self.ids, self.seed, now);
             self.order.push(id);
         }
+        self.restore(now);
         self.let_go(adopted, now);
         self.reindex();
         self.dirty.extend(self.services.keys());
@@ -194,6 +195,9 @@ impl Service {
         if old.breaker.interval != wanted.breaker.interval {
             self.next_sweep = now + wanted.breaker.interval;
         }
+        if wanted.breaker.slow_start == Millis(0) {
+            self.backends.iter_mut().for_each(|backend| backend.warming = None);
+        }
         self.reconfigure_probes(&old, now);
 
         let stays: BTreeSet<_> = wanted.backends.iter().map(key).collect();
@@ -209,10 +213,11 @@ impl Service {
         for (index, config) in wanted.backends.iter().enumerate() {
             let backend = match present.remove(&owned_key(config)) {
                 Some(mut backend) => {
-                    if backend.config.weight != config.weight {
-                        reweighted.push((index, backend.config.weight));
-                    }
+                    let before = backend.weight();
                     backend.config = config.clone();
+                    if backend.weight() != before {
+                        reweighted.push((index, before));
+                    }
                     backend
                 }
                 None => {
@@ -230,7 +235,7 @@ impl Service {
         }
         for (index, from) in reweighted {
             let event = self.event(EventKind::Weight, Some(index), now);
-            let to = self.backends[index].config.weight;
+            let to = self.backends[index].weight();
             self.turned(event, from.to_string(), to.to_string(), "config", "config");
         }
     }

@@ -2,12 +2,13 @@
 
 use super::{
     Engine,
-    backend::{Backend, Note},
+    backend::{Backend, Mandate, Note, STEPS},
     service::Service,
 };
 use crate::{
+    config::NoBackend,
     io::ProbeResult,
-    snapshot::{BackendSnapshot, Effective, ProbeState, ServiceSnapshot, Snapshot},
+    snapshot::{BackendSnapshot, Effective, Override, ProbeState, ServiceSnapshot, Snapshot},
     time::{Instant, Millis},
 };
 
@@ -25,6 +26,18 @@ impl Engine {
     }
 }
 
+impl Backend {
+    fn overrides(&self) -> Vec<Override> {
+        let told = |what: String, mandate: &Mandate| {
+            let Mandate { actor, reason, since, until } = mandate.clone();
+            Override { what, actor, reason, since_ms: since, until_ms: until }
+        };
+        let state = self.mandate.as_ref().map(|mandate| told(self.operator.to_string(), mandate));
+        let weight = self.weight.as_ref().map(|(weight, mandate)| told(format!("weight {weight}"), mandate));
+        state.into_iter().chain(weight).collect()
+    }
+}
+
 impl Service {
     fn snapshot(&self, now: Instant) -> ServiceSnapshot {
         ServiceSnapshot {
@@ -37,7 +50,7 @@ impl Service {
         }
     }
 
-    fn backend_snapshot(&self, index: usize, now: Instant) -> BackendSnapshot {
+    pub(super) fn backend_snapshot(&self, index: usize, now: Instant) -> BackendSnapshot {
         let backend = &self.backends[index];
         let members = || self.writer.applied.table.iter().flatten();
         let weight =
@@ -56,15 +69,13 @@ impl Service {
             since_ms: backend.breaker.since(),
             ejection: backend.breaker.ejection(),
             until_ms: backend.breaker.until(),
-            weight: backend.config.weight,
+            weight: backend.weight(),
+            overrides: backend.overrides(),
             share: (weight * 10_000).checked_div(all).unwrap_or(0) as u32,
-            weight_percent: (weight * 100).checked_div(u64::from(backend.config.weight)).unwrap_or(0) as u32,
+            weight_percent: if weight == 0 { 0 } else { (backend.step() * 100 / STEPS) as u32 },
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
-            last_probe: backend.health.last().map(|result| match result {
-                ProbeResult::Pass => "pass".to_owned(),
-                ProbeResult::Fail(what) => what.clone(),
-            }),
+            last_probe: backend.health.last().map(ToString::to_string),
         }
     }
 
@@ -75,17 +86,21 @@ impl Service {
             Effective::Trial => Some(self.why_trial(backend)),
             Effective::Ejected => Some(self.why_ejected(backend, now)),
             Effective::Down => Some(match backend.health.last() {
-                Some(ProbeResult::Fail(what)) => format!("its probe fails: {what}"),
+                Some(result @ (ProbeResult::Fail(_) | ProbeResult::Status(_))) => {
+                    format!("its probe fails: {result}")
+                }
                 Some(ProbeResult::Pass) | None => "its probe has not yet passed often enough".to_owned(),
             }),
-            Effective::Draining => Some("draining: no new connections, by the operator".to_owned()),
-            Effective::Disabled => Some("disabled by the operator".to_owned()),
+            Effective::Draining => {
+                Some(format!("draining: no new connections, by {}", self.whose(index, now)))
+            }
+            Effective::Disabled => Some(format!("disabled by {}", self.whose(index, now))),
         };
         let in_panic =
             self.panics() && self.writer.applied.table.iter().flatten().any(|member| member.id == backend.id);
         match (reason, &self.writer.failing) {
             (Some(reason), _) if in_panic => {
-                Some(format!("used all the same, because nobody serves and no_backend is any; {reason}"))
+                Some(format!("used all the same, because {}; {reason}", self.why_panic()))
             }
             (Some(reason), Some(pending)) => {
                 Some(format!("{reason}; the maps are behind: {}", pending.error))
@@ -95,6 +110,28 @@ impl Service {
         }
     }
 
+    fn why_panic(&self) -> String {
+        if self.serving().is_empty() && self.config.no_backend == NoBackend::Any {
+            return "nobody serves and no_backend is any".to_owned();
+        }
+        let (serving, all) = (self.serving().len(), self.backends.len());
+        let least = self.config.breaker.panic_threshold;
+        format!("{serving} of {all} serve and panic_threshold is {least}")
+    }
+
+    /// Who wants it so, and how long still.
+    fn whose(&self, index: usize, now: Instant) -> String {
+        let Some(mandate) = &self.backends[index].mandate else { return "the operator".to_owned() };
+        let mut words = mandate.actor.clone();
+        if let Some(reason) = &mandate.reason {
+            words += &format!(" ({reason})");
+        }
+        if let Some(until) = mandate.until {
+            words += &format!(", {} left", span(until - now));
+        }
+        words
+    }
+
     fn why_serving(&self, index: usize, now: Instant) -> Option<String> {
         let backend = &self.backends[index];
         let waits = backend.health.state() == ProbeState::Unknown && !self.serving().contains(&index);
@@ -102,8 +139,8 @@ impl Service {
             Some(Note::Refused { refusal, what, at }) => {
                 Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))
             }
-            Some(Note::Unenforced { what, at }) => {
-                Some(format!("kept because nothing is enforced; {what} {} ago", span(now - *at)))
+            Some(Note::Unenforced { why, what, at }) => {
+                Some(format!("kept because {why}; {what} {} ago", span(now - *at)))
             }
             Some(Note::Ejected { .. }) | None => match (backend.health.state(), waits) {
                 (ProbeState::Unknown, true) => {
@@ -152,7 +189,7 @@ impl Service {
 }
 
 /// A span as people say it: whole seconds once there is one.
-fn span(span: Millis) -> String {
+pub(super) fn span(span: Millis) -> String {
     match span.0 {
         ms @ 0..1000 => format!("{ms} ms"),
         ms @ 1000..120_000 => format!("{} s", ms / 1000),

@@ -14,6 +14,8 @@ pub(super) enum Deadline {
     /// A failed plan is to be tried again.
     Retry(ServiceId),
     Probe(BackendId),
+    /// An operator's word of a service ends, or a share of it rises.
+    Alarm(ServiceId),
 }
 
 #[derive(Debug, Default)]

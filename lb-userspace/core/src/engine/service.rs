@@ -1,25 +1,29 @@
 //! One service: takes what was seen of its backends to their breakers and
 //! probes, and says what changed.
 
-use std::{collections::BTreeSet, mem, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    backend::{Backend, Note},
+    backend::{Backend, Note, Warming},
     writer::Writer,
 };
 use crate::{
     breaker::{
         Change, Signal, Window,
-        detector::Detection,
+        detector::{Detection, Sample},
         limits::{self, Census, Refusal},
+        sweep,
     },
     config::{self, ProbeKind},
-    event::{Event, EventKind, Evidence},
+    event::{Event, EventKind, Evidence, Run},
     io::{BackendId, Outcome, ProbeRequest, ProbeResult, ServiceId},
     plan::Grant,
+    probe,
     snapshot::{BreakerState, Effective, ProbeState},
     time::{Instant, Millis},
 };
+
+const NOTHING_ENFORCED: &str = "nothing is enforced";
 
 pub(super) struct Service {
     pub(super) id: ServiceId,
@@ -48,29 +52,37 @@ impl Service {
         &mut self,
         index: usize,
         outcome: Outcome,
+        ttfb: Option<Duration>,
         client: Option<SocketAddr>,
         now: Instant,
     ) -> bool {
         let policy = &self.config.breaker;
         let backend = &mut self.backends[index];
         backend.breaker.window.heads += 1;
-        let status = match outcome {
-            Outcome::Status(status) => status,
+        let (status, l4) = match outcome {
+            Outcome::Status(status) => (status, None),
+            Outcome::Failure(failure) => (failure.status(), Some(failure)),
             Outcome::Opaque => {
                 backend.responses.opaque += 1;
                 return false;
             }
         };
-        let failure = policy.errors.iter().any(|range| range.contains(&status));
-        backend.count(status, failure, client, now);
+        let sample = if l4.is_some() && policy.split_l4_failures {
+            Sample::L4Failure
+        } else {
+            let failure = policy.errors.iter().any(|range| range.contains(&status));
+            // Nothing came of an L4 failure that could have been slow.
+            Sample::Response { status, failure, ttfb: ttfb.filter(|_| l4.is_none()) }
+        };
+        backend.count(status, l4, sample, client, now);
         match backend.breaker.state() {
             BreakerState::Closed => {
-                for detection in backend.tally.observe(policy, failure) {
+                for detection in backend.tally.observe(policy, sample, now) {
                     self.detected(index, &detection, now);
                 }
             }
             BreakerState::Open => {}
-            BreakerState::HalfOpen => self.tried(index, failure, now),
+            BreakerState::HalfOpen => self.tried(index, sample.failure(), now),
         }
         !self.decided.is_empty()
     }
@@ -86,20 +98,30 @@ impl Service {
         let Some(policy) = &self.config.probe else { return false };
         let detail = match &result {
             ProbeResult::Pass => None,
-            ProbeResult::Fail(what) => Some(what.clone()),
+            ProbeResult::Status(_) | ProbeResult::Fail(_) => Some(result.to_string()),
         };
-        let Some(change) = self.backends[index].health.result(policy, result) else { return false };
-        let mut event = self.event(EventKind::Probe, Some(index), now);
-        event.evidence.detail = detail;
-        self.turned(event, change.from, change.to, change.reason, "probe");
-        true
+        let passes = probe::passes(policy, &result);
+        if let Some(change) = self.backends[index].health.result(policy, result) {
+            let mut event = self.event(EventKind::Probe, Some(index), now);
+            event.evidence.detail = detail;
+            self.turned(event, change.from, change.to, change.reason, "probe");
+        }
+        let up = self.backends[index].health.state() == ProbeState::Up;
+        if self.config.breaker.probe_uneject && passes && up {
+            let event = self.event(EventKind::Trial, Some(index), now);
+            let signal = Signal::Unejected;
+            if let Some(change) = self.backends[index].breaker.on(signal, &self.config.breaker, now) {
+                self.changed_by(index, change, event, "probe");
+            }
+        }
+        !self.decided.is_empty()
     }
 
     /// The request for the probe that is due.
     pub(super) fn probe(&mut self, index: usize, now: Instant) -> Option<ProbeRequest> {
         let (policy, kind) = (self.config.probe.as_ref()?, self.probe_kind.as_ref()?);
         let backend = &mut self.backends[index];
-        backend.health.begin(policy, now);
+        backend.health.begin(now);
         Some(ProbeRequest {
             backend: backend.id,
             generation: backend.generation,
@@ -109,27 +131,43 @@ impl Service {
         })
     }
 
-    /// The end of an interval.
+    /// The end of an interval: returns, then what the interval showed, then the decay of those that
+    /// were in throughout.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.next_sweep = now + self.config.breaker.interval.max(Millis(1));
-        for index in 0..self.backends.len() {
-            let event = self.out(index).then(|| self.event(EventKind::Trial, Some(index), now));
-            let policy = &self.config.breaker;
-            let offered = self.offered(index);
-            let backend = &mut self.backends[index];
-            let signal = Signal::Sweep { readmits: backend.readmits(policy), offered };
-            let change = backend.breaker.on(signal, policy, now);
-            let window = mem::take(&mut backend.breaker.window);
-            if backend.breaker.state() == BreakerState::Closed && window.statuses > 0 && window.failures == 0
-            {
-                backend.note = None;
-            }
-            if let Some((event, change)) = event.zip(change) {
+        let (out, inside): (Vec<_>, Vec<_>) = (0..self.backends.len()).partition(|index| self.out(*index));
+        for index in out {
+            let event = self.event(EventKind::Trial, Some(index), now);
+            if let Some(change) = self.swept(index, now) {
                 self.changed(index, change, event);
             }
         }
+        let windows: Vec<_> =
+            inside.iter().map(|index| (*index, self.backends[*index].breaker.window)).collect();
+        for (index, detection) in sweep::detect(&self.config.breaker, &windows) {
+            self.detected(index, &detection, now);
+        }
+        for index in inside.into_iter().filter(|index| !self.out(*index)).collect::<Vec<_>>() {
+            self.swept(index, now);
+            let backend = &mut self.backends[index];
+            let window = backend.breaker.window;
+            if window.told() > 0 && window.failures + window.l4_failures + window.detections == 0 {
+                backend.note = None;
+            }
+        }
+        for backend in &mut self.backends {
+            backend.breaker.window = Window::default();
+        }
         self.take_seats();
         self.grant_budgets(now);
+    }
+
+    fn swept(&mut self, index: usize, now: Instant) -> Option<Change> {
+        let policy = &self.config.breaker;
+        let offered = self.offered(index);
+        let backend = &mut self.backends[index];
+        let signal = Signal::Sweep { readmits: backend.readmits(policy), offered };
+        backend.breaker.on(signal, policy, now)
     }
 
     /// A detector fired on a closed backend.
@@ -138,28 +176,49 @@ impl Service {
             // An earlier detector of the same outcome has acted.
             return;
         }
-        self.backends[index].breaker.window.detections += 1;
+        let shadow = self.config.breaker.shadow.contains(&detection.detector);
         let mut event = self.event(EventKind::Eject, Some(index), now);
+        event.enforced = self.config.breaker.enforce && !shadow;
+        // What only looks on moves nothing, the decay of the number included.
+        self.backends[index].breaker.window.detections += u64::from(event.enforced);
+        self.record_runs(index, &mut event.evidence);
         detection.record(&mut event.evidence);
 
         let policy = &self.config.breaker;
         let window = self.backends[index].breaker.window;
         if let Err(refusal) = limits::allow(policy, &window, &self.census(index)) {
             self.refused(index, refusal, detection.sentence(), event);
-        } else if !policy.enforce {
-            self.unenforced(index, detection.name(), detection.sentence(), event);
+        } else if !event.enforced {
+            let why = if shadow {
+                format!("{} is in shadow", detection.detector)
+            } else {
+                NOTHING_ENFORCED.to_owned()
+            };
+            self.unenforced(index, detection.detector.name(), why, detection.sentence(), event);
         } else if let Some(change) =
-            self.backends[index].breaker.on(Signal::Detected(detection.name()), policy, now)
+            self.backends[index].breaker.on(Signal::Detected(detection.detector.name()), policy, now)
         {
             self.backends[index].note = Some(Note::Ejected { what: detection.sentence() });
             self.changed(index, change, event);
         }
     }
 
+    /// Every run that could detect, as it stands.
+    fn record_runs(&self, index: usize, evidence: &mut Evidence) {
+        let (policy, tally) = (&self.config.breaker, &self.backends[index].tally);
+        let run = |count, threshold| (threshold > 0).then_some(Run { count, threshold });
+        evidence.consecutive_5xx = run(tally.run_5xx, policy.consecutive_5xx);
+        evidence.consecutive_gateway_failure = run(tally.run_gateway, policy.consecutive_gateway_failure);
+        if policy.split_l4_failures {
+            evidence.consecutive_l4_failure = run(tally.run_l4, policy.consecutive_l4_failure);
+        }
+    }
+
     /// A half-open backend answered.
     fn tried(&mut self, index: usize, failure: bool, now: Instant) {
         let policy = &self.config.breaker;
-        let event = self.event(EventKind::Eject, Some(index), now);
+        let mut event = self.event(EventKind::Eject, Some(index), now);
+        event.enforced = policy.enforce || !failure;
         let Window { lost, heads, .. } = self.backends[index].breaker.window;
         let distrusted = self.backends[index].breaker.window.distrusted();
         let what = || "a failure while half-open".to_owned();
@@ -181,39 +240,49 @@ impl Service {
             }
             None if !failure => {}
             None if distrusted => self.refused(index, Refusal::EvidenceLost { lost, heads }, what(), event),
-            None => self.unenforced(index, "half_open_failure", what(), event),
+            None => {
+                self.unenforced(index, "half_open_failure", NOTHING_ENFORCED.to_owned(), what(), event);
+            }
         }
     }
 
     /// Reports a transition; `event` was begun before it.
-    fn changed(&mut self, index: usize, change: Change, mut event: Event) {
+    fn changed(&mut self, index: usize, change: Change, event: Event) {
+        self.changed_by(index, change, event, "breaker");
+    }
+
+    pub(super) fn changed_by(&mut self, index: usize, change: Change, mut event: Event, actor: &str) {
         let backend = &mut self.backends[index];
         match change.to {
             BreakerState::Closed => {
                 backend.tally.reset();
                 backend.note = None;
+                let slow = self.config.breaker.slow_start > Millis(0);
+                backend.warming = slow.then_some(Warming { since: event.t_ms, step: 1 });
             }
-            BreakerState::Open => event.until_ms = backend.breaker.until(),
+            BreakerState::Open => {
+                event.until_ms = backend.breaker.until();
+                backend.warming = None;
+            }
             BreakerState::HalfOpen => {}
         }
         event.kind = change.kind;
         event.ejection = backend.breaker.ejection();
-        self.turned(event, change.from, change.to, change.reason, "breaker");
+        self.turned(event, change.from, change.to, change.reason, actor);
     }
 
     fn refused(&mut self, index: usize, refusal: Refusal, what: String, mut event: Event) {
         let state = self.backends[index].breaker.state();
         event.kind = EventKind::Refused;
-        event.enforced = self.config.breaker.enforce;
         event.evidence.detail = Some(refusal.to_string());
         self.backends[index].note = Some(Note::Refused { refusal, what, at: event.t_ms });
         self.turned(event, state, state, refusal.name(), "breaker");
     }
 
-    fn unenforced(&mut self, index: usize, reason: &str, what: String, mut event: Event) {
+    fn unenforced(&mut self, index: usize, reason: &str, why: String, what: String, mut event: Event) {
         let state = self.backends[index].breaker.state();
         event.enforced = false;
-        self.backends[index].note = Some(Note::Unenforced { what, at: event.t_ms });
+        self.backends[index].note = Some(Note::Unenforced { why, what, at: event.t_ms });
         self.turned(event, state, BreakerState::Open, reason, "breaker");
     }
 
@@ -230,6 +299,12 @@ impl Service {
         event.to = to.into();
         event.reason = reason.to_owned();
         event.actor = actor.to_owned();
+        if let EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused = event.kind {
+            let mut backends = self.backends.iter_mut();
+            if let Some(its) = backends.find(|its| Some(&its.config.name) == event.backend.as_ref()) {
+                its.decision = Some(Box::new(event.clone()));
+            }
+        }
         self.decided.push(event);
     }
 
@@ -237,7 +312,7 @@ impl Service {
     pub(super) fn event(&self, kind: EventKind, index: Option<usize>, now: Instant) -> Event {
         let backend = index.map(|index| &self.backends[index]);
         let evidence = Evidence {
-            consecutive_5xx: None,
+            window: backend.map(|backend| backend.breaker.window.totals()),
             last: backend.map(|backend| backend.last.iter().copied().collect()).unwrap_or_default(),
             out: self.backends.iter().filter(|backend| backend.out()).count() as u32,
             backends: self.backends.len() as u32,
@@ -245,7 +320,7 @@ impl Service {
             max_ejection_percent: self.config.breaker.max_ejection_percent,
             min_serving: self.config.breaker.min_serving,
             probe: backend.map(|backend| backend.health.state()).filter(|state| *state != ProbeState::None),
-            detail: None,
+            ..Evidence::default()
         };
         Event {
             seq: 0,

@@ -1,8 +1,12 @@
+mod detectors;
 mod founding;
 mod history;
 mod lab;
 mod membership;
+mod operating;
 mod probing;
+mod remembering;
 mod returning;
 mod rules;
+mod why;
 mod writing;

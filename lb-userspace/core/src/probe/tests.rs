@@ -1,8 +1,13 @@
 use super::*;
-use crate::config::ProbeKind;
+use crate::config::HttpProbe;
+
+fn http() -> Policy {
+    let http = HttpProbe { fail_fast: vec![500..=599], ..HttpProbe::default() };
+    Policy { kind: ProbeKind::Http(http), ..policy() }
+}
 
 fn policy() -> Policy {
-    Policy { kind: ProbeKind::Tcp, interval: Millis(2000), timeout: Millis(1000), rise: 2, fall: 3 }
+    Policy::default()
 }
 
 fn health() -> Health {
@@ -55,7 +60,7 @@ fn nothing_is_due_while_one_is_under_way() {
     let mut health = health();
     let first = health.due().expect("soon");
     assert!(first <= Instant(200));
-    health.begin(&policy(), first);
+    health.begin(first);
     assert_eq!(health.due(), None);
     health.result(&policy(), ProbeResult::Pass);
     let gap = health.due().expect("later") - first;
@@ -65,9 +70,15 @@ fn nothing_is_due_while_one_is_under_way() {
 #[test]
 fn a_shorter_interval_holds_at_once() {
     let mut health = health();
-    health.begin(&policy(), Instant(0));
+    health.begin(Instant(0));
     health.result(&policy(), ProbeResult::Pass);
-    let quick = Policy { interval: Millis(100), timeout: Millis(50), ..policy() };
+    let quick = Policy {
+        interval: Millis(100),
+        fast_interval: Millis(100),
+        down_interval: Millis(100),
+        timeout: Millis(50),
+        ..policy()
+    };
     health.reconfigure(Some(&policy()), Some(&quick), Instant(10));
     assert_eq!(health.due(), Some(Instant(110)));
 }
@@ -81,9 +92,84 @@ fn without_a_policy_there_is_nothing() {
 }
 
 #[test]
+fn a_wrong_status_counts_like_any_failure_unless_it_is_to_fail_fast() {
+    for (status, times) in [(404, 3), (499, 3), (500, 1), (599, 1)] {
+        let mut health = health();
+        health.result(&http(), ProbeResult::Status(204));
+        assert_eq!(health.state(), ProbeState::Up, "expected");
+        for _ in 1..times {
+            assert_eq!(health.result(&http(), ProbeResult::Status(status)), None, "{status}");
+        }
+        let change = health.result(&http(), ProbeResult::Status(status)).expect("the last one");
+        let reason = if times == 1 { "fail_fast" } else { "fall" };
+        assert_eq!((change.to, change.reason), (ProbeState::Down, reason));
+    }
+}
+
+#[test]
+fn what_is_expected_does_not_fail_fast() {
+    let kind = HttpProbe { expect: vec![500..=500], fail_fast: vec![500..=599], ..HttpProbe::default() };
+    let policy = Policy { kind: ProbeKind::Http(kind), ..policy() };
+    let mut health = health();
+    health.result(&policy, ProbeResult::Status(500));
+    assert_eq!(health.state(), ProbeState::Up);
+}
+
+/// After each result, how long until the next probe.
+#[test]
+fn the_pace_follows_the_state() {
+    let policy = Policy {
+        interval: Millis(2000),
+        fast_interval: Millis(100),
+        down_interval: Millis(9000),
+        jitter: 0,
+        ..policy()
+    };
+    let mut health = health();
+    let mut now = health.due().expect("soon");
+    for (result, pace) in [
+        ("+", 2000),
+        ("-", 100),
+        ("-", 100),
+        ("+", 2000),
+        ("-", 100),
+        ("-", 100),
+        ("-", 9000),
+        ("-", 9000),
+        ("+", 100),
+        ("-", 9000),
+        ("+", 100),
+        ("+", 2000),
+    ] {
+        health.begin(now);
+        health.result(&policy, if result == "+" { ProbeResult::Pass } else { fail() });
+        assert_eq!(health.due(), Some(now + Millis(pace)));
+        now = now + Millis(pace);
+    }
+}
+
+#[test]
+fn jitter_stays_within_its_percent_and_reaches_both_ends() {
+    for (jitter, least, most) in [(0, 2000, 2000), (10, 1800, 2200), (50, 1000, 3000)] {
+        let policy = Policy { jitter, ..policy() };
+        let mut health = health();
+        let gaps: Vec<u64> = (0..3000)
+            .map(|_| {
+                health.begin(Instant(0));
+                health.result(&policy, ProbeResult::Pass);
+                health.due().expect("later").0
+            })
+            .collect();
+        let (low, high) = (*gaps.iter().min().expect("some"), *gaps.iter().max().expect("some"));
+        assert!(least <= low && high <= most, "{jitter} %: {low} to {high}");
+        assert!(low - least <= 20 && most - high <= 20, "{jitter} %: {low} to {high}");
+    }
+}
+
+#[test]
 fn a_policy_that_goes_and_comes_back_while_a_probe_is_under_way_probes_again() {
     let mut health = health();
-    health.begin(&policy(), Instant(0));
+    health.begin(Instant(0));
     assert_eq!(health.due(), None, "one at a time");
     health.reconfigure(Some(&policy()), None, Instant(10));
     health.reconfigure(None, Some(&policy()), Instant(20));

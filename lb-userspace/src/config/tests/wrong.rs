@@ -425,9 +425,28 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         12,
-        "consecutive_gateway_failure = 3",
+        "error_rate_window = \"99ms\"\nerror_rate_threshold = 101\nsuccess_rate_stdev_factor = -1.0",
         &[
-            "12:1 [service.web.breaker.consecutive_gateway_failure] `consecutive_gateway_failure` is not supported yet | remove it",
+            r#"12:21 [service.web.breaker.error_rate_window] `99ms` is too short | write at least `"100ms"`"#,
+            "13:24 [service.web.breaker.error_rate_threshold] 101 is out of range | write a number from 0 to 100",
+            "14:29 [service.web.breaker.success_rate_stdev_factor] `-1.0` is not a factor | write at most three decimals and at most 10, for example `1.9`",
+        ],
+    ),
+    (
+        12,
+        "shadow = [\"sucess_rate\", \"panic\", 1]",
+        &[
+            r#"12:11 [service.web.breaker.shadow[0]] `sucess_rate` is not a value of `shadow[0]` | did you mean `"success_rate"`?"#,
+            r#"12:26 [service.web.breaker.shadow[1]] `panic` is not a value of `shadow[1]` | write one of `"consecutive_gateway_failure"`, `"consecutive_5xx"`, `"consecutive_l4_failure"`, `"error_rate"`, `"slow_rate"`, `"success_rate"`, `"failure_percentage"`, `"success_rate_l4"`, `"failure_percentage_l4"`"#,
+            r#"12:35 [service.web.breaker.shadow[2]] expected the name of a detector, found an integer | write for example `shadow = ["success_rate"]`"#,
+        ],
+    ),
+    (
+        10,
+        "jitter = 51\nfast_interval = \"1ms\"",
+        &[
+            "10:10 [service.web.probe.http.jitter] 51 is out of range | write a number from 0 to 50",
+            r#"11:17 [service.web.probe.http.fast_interval] `1ms` is too short | write at least `"10ms"`"#,
         ],
     ),
     (

@@ -1,16 +1,17 @@
 //! What holds in every history: random outcomes, probe results, reloads, losses
 //! and failed or slow map writes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU16};
 
 use proptest::prelude::*;
 
 use super::lab::{Lab, probe, web};
 use crate::{
-    config::{self, BackoffDecay, Breaker, NoBackend},
+    config::{self, BackoffDecay, Breaker, HalfOpenExit, NoBackend},
+    engine::Refused,
     event::EventKind,
-    io::{Admit, BackendId, Step},
-    snapshot::{BreakerState, Effective, ProbeState, ServiceSnapshot},
+    io::{Admit, BackendId, Operation, Step, Verb},
+    snapshot::{BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot},
     time::{Instant, Millis},
 };
 
@@ -31,6 +32,7 @@ enum Act {
     /// Which of the five are there.
     Members(u8),
     Policy(Box<Breaker>),
+    Operate(usize, Verb, Option<u64>, bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -45,16 +47,30 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Answer),
         1 => (1u8..32).prop_map(Act::Members),
         1 => policy().prop_map(|policy| Act::Policy(Box::new(policy))),
+        1 => (0usize..5, verb(), prop::option::of(1u64..3000), any::<bool>())
+            .prop_map(|(backend, verb, ms, force)| Act::Operate(backend, verb, ms, force)),
+    ]
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    prop_oneof![
+        Just(Verb::Enable),
+        Just(Verb::Disable),
+        Just(Verb::Drain),
+        Just(Verb::Eject),
+        Just(Verb::Admit),
+        any::<u16>().prop_map(|weight| Verb::Weight(NonZeroU16::new(weight))),
     ]
 }
 
 fn policy() -> impl Strategy<Value = Breaker> {
     let limits = (0u8..=100, any::<bool>(), 0u32..3, prop::bool::weighted(0.9), any::<bool>());
-    let times = (1u64..4000, 0u64..500, 0u32..4, 1u32..5, 0u64..2500, any::<bool>());
+    let times =
+        (1u64..4000, 0u64..500, 0u32..4, 1u32..5, 0u64..2500, any::<bool>(), any::<bool>(), 0u64..3000);
     (limits, times).prop_map(
         |(
             (percent, always, min_serving, enforce, time),
-            (base, jitter, trials, successes, timeout, readmits),
+            (base, jitter, trials, successes, timeout, readmits, waits, slow_start),
         )| {
             Breaker {
                 enforce,
@@ -69,6 +85,8 @@ fn policy() -> impl Strategy<Value = Breaker> {
                 half_open_trials: trials,
                 half_open_successes: successes,
                 half_open_timeout: Millis(timeout),
+                half_open_exit: if waits { HalfOpenExit::Wait } else { HalfOpenExit::Close },
+                slow_start: Millis(slow_start),
                 probe_readmits: readmits,
                 backoff_decay: if time { BackoffDecay::Time } else { BackoffDecay::Evidence },
                 ..Breaker::default()
@@ -158,8 +176,35 @@ impl Play {
                 self.trial_max = self.trial_max.max(policy.half_open_trials);
                 self.lab.reload(vec![self.service.clone()]);
             }
+            Act::Operate(place, verb, ms, force) => {
+                let order = self.order(*place, *verb, *ms, *force);
+                self.operate(&order);
+            }
         }
         self.check();
+    }
+
+    fn order(&self, place: usize, verb: Verb, ms: Option<u64>, force: bool) -> Operation {
+        let (service, backend, actor) = ("web".to_owned(), self.name(place), "alice".to_owned());
+        Operation { service, backend, verb, duration: ms.map(Millis), reason: None, actor, force }
+    }
+
+    /// Unforced, an operator takes nothing from a service that has no more than the floor.
+    fn operate(&mut self, order: &Operation) {
+        let before = serving(&self.now());
+        let done = self.lab.operate(order);
+        let after = serving(&self.now());
+        let min = self.service.breaker.min_serving as usize;
+        match done {
+            Ok(()) => {
+                // What brings one back may relieve several of whom nothing is known.
+                let takes_out = matches!(order.verb, Verb::Disable | Verb::Drain | Verb::Eject);
+                let kept = !takes_out || order.force || after >= before.min(min);
+                assert!(kept, "{order:?}: {before} to {after}");
+            }
+            Err(Refused::Floor { .. }) => assert!(!order.force && before == after),
+            Err(refused @ (Refused::NoService { .. } | Refused::NoBackend { .. })) => panic!("{refused}"),
+        }
     }
 
     /// One deadline at a time.
@@ -250,7 +295,7 @@ impl Play {
         let (_, seats) = self.lab.maps.services.values().next().expect("its VIP");
         for backend in &service.backends {
             let admit = match backend.effective {
-                _ if service.panic && backend.probe != ProbeState::Down => Admit::All,
+                _ if service.panic && usable(backend) => Admit::All,
                 Effective::Serving => Admit::All,
                 Effective::Trial => Admit::Trials,
                 Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => {
@@ -295,7 +340,8 @@ impl Play {
 fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
     let healthy = |state| {
         move |backend: &&crate::snapshot::BackendSnapshot| {
-            backend.breaker == BreakerState::Closed && backend.probe == state
+            (backend.breaker, backend.probe) == (BreakerState::Closed, state)
+                && backend.operator == OperatorState::Enabled
         }
     };
     let of = move |state| service.backends.iter().filter(healthy(state));
@@ -307,12 +353,16 @@ fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
         None if service.panic => service
             .backends
             .iter()
-            .filter(|backend| backend.probe != ProbeState::Down)
+            .filter(|backend| usable(backend))
             .map(|backend| backend.name.as_str())
             .collect(),
         None => Vec::new(),
     };
     chosen.into_iter()
+}
+
+fn usable(backend: &crate::snapshot::BackendSnapshot) -> bool {
+    backend.probe != ProbeState::Down && backend.operator != OperatorState::Disabled
 }
 
 fn serving(service: &ServiceSnapshot) -> usize {
@@ -346,9 +396,16 @@ proptest! {
             for _ in 0..2 {
                 play.lab.probe(name, true);
             }
+            let place = names.iter().position(|of| of == name).expect("its own");
+            let enable = play.order(place, Verb::Enable, None, true);
+            play.operate(&enable);
         }
         // The longest ejection with its jitter, a sweep to open half, three empty ones, one of grace.
         play.wait(12_000 + 500 + 5 * INTERVAL);
+        // One that waits for traffic gets some.
+        for name in &names {
+            play.lab.statuses(name, &[200; 5]);
+        }
         play.check_at_rest();
         for name in &names {
             prop_assert_eq!(play.lab.backend(name).breaker, BreakerState::Closed);

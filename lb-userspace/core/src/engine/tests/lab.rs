@@ -5,17 +5,19 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use lb_common::abi::TRIAL_SEATS;
 
 use crate::{
     Engine, Settings,
-    config::{self, Breaker, Config, Mode, NoBackend, Probe, ProbeKind},
+    config::{self, Breaker, Config, Mode, NoBackend, Probe},
+    engine::Refused,
     event::{Event, EventKind},
     io::{
-        Admit, BackendId, Generation, Input, Member, Outcome, Output, Plan, ProbeRequest, ProbeResult,
-        ServiceId, Step, StepFailure,
+        Admit, BackendId, Generation, Input, Member, Operation, Outcome, Output, Plan, ProbeRequest,
+        ProbeResult, ServiceId, Step, StepFailure,
     },
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
@@ -69,6 +71,12 @@ impl Lab {
         self.drain();
     }
 
+    pub(super) fn operate(&mut self, operation: &Operation) -> Result<(), Refused> {
+        let done = self.engine.operate(operation, self.now);
+        self.drain();
+        done
+    }
+
     /// Lets time pass up to `t`, waking the engine exactly when it asks for it.
     pub(super) fn until(&mut self, t: u64) {
         while let Some(due) = self.engine.next_deadline().filter(|due| due.0 <= t) {
@@ -95,8 +103,12 @@ impl Lab {
     }
 
     pub(super) fn outcome(&mut self, name: &str, outcome: Outcome) {
+        self.timed(name, outcome, None);
+    }
+
+    pub(super) fn timed(&mut self, name: &str, outcome: Outcome, ttfb: Option<Duration>) {
         let BackendSnapshot { id, generation, .. } = self.backend(name);
-        self.send(Input::Outcome { backend: id, generation, outcome, client: None });
+        self.send(Input::Outcome { backend: id, generation, outcome, ttfb, client: None });
     }
 
     pub(super) fn lose(&mut self, name: &str, lost: u64) {
@@ -108,6 +120,11 @@ impl Lab {
         let BackendSnapshot { id, generation, .. } = self.backend(name);
         let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("status 503".to_owned()) };
         self.send(Input::Probe { backend: id, generation, result });
+    }
+
+    pub(super) fn probe_status(&mut self, name: &str, status: u16) {
+        let BackendSnapshot { id, generation, .. } = self.backend(name);
+        self.send(Input::Probe { backend: id, generation, result: ProbeResult::Status(status) });
     }
 
     /// A backend of any service, by its name.
@@ -281,6 +298,7 @@ impl Maps {
         let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
         let Some(backend) = its.filter(|backend| backend.until_ms == event.until_ms) else { return };
         if !self.may_panic
+            && !service.panic
             && let Some(held) = self.backends.get(&backend.id)
         {
             assert_eq!(held.admit, Admit::None, "{event:?}");
@@ -316,7 +334,7 @@ pub(super) fn web(names: &[&str]) -> config::Service {
 }
 
 pub(super) fn probe() -> Probe {
-    Probe { kind: ProbeKind::Tcp, interval: Millis::secs(2), timeout: Millis::secs(1), rise: 2, fall: 3 }
+    Probe::default()
 }
 
 /// The same event, said shortly.

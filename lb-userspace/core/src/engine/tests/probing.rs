@@ -185,3 +185,94 @@ fn without_a_probe_results_mean_nothing() {
     lab.until(20_000);
     assert!(lab.probes.is_empty());
 }
+
+#[test]
+fn a_status_is_judged_by_the_probe() {
+    let mut service = probed(&["a", "b"]);
+    let http = crate::config::HttpProbe { fail_fast: vec![500..=599], ..crate::config::HttpProbe::default() };
+    service.probe = Some(crate::config::Probe { kind: crate::config::ProbeKind::Http(http), ..probe() });
+    let mut lab = Lab::new(vec![service]);
+    lab.probe_status("a", 302);
+    assert_eq!(lab.backend("a").probe, ProbeState::Up);
+    lab.news();
+    lab.probe_status("a", 503);
+    assert_eq!(lab.news(), [said(EventKind::Probe, "a", "fail_fast")]);
+    let a = lab.backend("a");
+    assert_eq!(a.last_probe.as_deref(), Some("status 503"));
+    assert_eq!(a.reason.as_deref(), Some("its probe fails: status 503"));
+}
+
+#[test]
+fn a_passing_probe_ends_an_ejection_if_so_configured() {
+    for (trials, breaker, kind) in
+        [(3, BreakerState::HalfOpen, EventKind::Trial), (0, BreakerState::Closed, EventKind::Readmit)]
+    {
+        let mut service = probed(&["a", "b"]);
+        service.breaker.probe_uneject = true;
+        service.breaker.half_open_trials = trials;
+        let mut lab = Lab::new(vec![service]);
+        lab.probe("a", true);
+        lab.probe("b", true);
+        lab.statuses("a", &[500; 3]);
+        lab.until(1234);
+        lab.news();
+        lab.probe("b", true);
+        lab.probe("a", false);
+        assert_eq!(lab.news(), []);
+        lab.probe("a", true);
+        assert_eq!(lab.news(), [said(kind, "a", "probe_uneject")]);
+        assert_eq!(lab.backend("a").breaker, breaker);
+    }
+}
+
+#[test]
+fn a_pass_that_does_not_yet_bring_it_up_ends_no_ejection() {
+    let mut service = probed(&["a", "b"]);
+    service.breaker.probe_uneject = true;
+    let mut lab = Lab::new(vec![service]);
+    lab.probe("a", false);
+    lab.probe("b", true);
+    lab.statuses("a", &[500; 3]);
+    lab.probe("a", true);
+    assert_eq!(lab.backend("a").breaker, BreakerState::Open);
+    lab.probe("a", true);
+    assert_eq!(lab.backend("a").breaker, BreakerState::HalfOpen);
+}
+
+#[test]
+fn below_the_panic_threshold_all_are_used() {
+    let mut service = probed(&["a", "b", "c", "d"]);
+    service.breaker.panic_threshold = 51;
+    let mut lab = Lab::new(vec![service]);
+    for name in ["a", "b", "c", "d"] {
+        lab.probe(name, true);
+    }
+    lab.statuses("a", &[500; 3]);
+    assert!(!lab.service().panic, "3 of 4 serve");
+    for _ in 0..3 {
+        lab.probe("b", false);
+    }
+    // Half of them serve: all but the one that is down are used, the ejected one too.
+    assert!(lab.service().panic);
+    assert_eq!(lab.table(), ["a", "c", "d"].map(str::to_owned).into());
+    assert_eq!(lab.admit("b"), Some(Admit::None));
+    let reason = lab.backend("a").reason.expect("it is ejected");
+    let why = "used all the same, because 2 of 4 serve and panic_threshold is 51; ejected";
+    assert!(reason.starts_with(why), "{reason}");
+    lab.probe("b", true);
+    lab.probe("b", true);
+    assert!(!lab.service().panic);
+    assert_eq!(lab.table(), ["b", "c", "d"].map(str::to_owned).into());
+}
+
+#[test]
+fn the_panic_threshold_is_exact_and_off_at_zero() {
+    for (threshold, panic) in [(0, false), (50, false), (51, true)] {
+        let mut service = probed(&["a", "b"]);
+        service.probe = None;
+        service.breaker.panic_threshold = threshold;
+        let mut lab = Lab::new(vec![service]);
+        lab.statuses("a", &[500; 3]);
+        assert_eq!(lab.service().panic, panic, "{threshold} %");
+    }
+}

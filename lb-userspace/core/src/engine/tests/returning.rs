@@ -314,3 +314,71 @@ fn trials_that_a_reload_abolished_end_at_the_next_sweep() {
         assert_eq!(lab.news().last(), Some(&said(EventKind::Readmit, "a", "ejection_time_over")));
     }
 }
+
+#[test]
+fn a_slow_start_raises_the_share_in_five_steps() {
+    let mut lab = ejected(|service| {
+        service.breaker.half_open_trials = 0;
+        service.breaker.slow_start = Millis(8000);
+    });
+    lab.until(35_000);
+    assert_eq!(lab.news(), [said(EventKind::Readmit, "a", "ejection_time_over")]);
+    let mut seen = Vec::new();
+    for at in (35_000..=44_000).step_by(1000) {
+        lab.until(at);
+        seen.push((lab.backend("a").weight_percent, lab.backend("a").share));
+    }
+    let expected = [
+        (20, 1666),
+        (20, 1666),
+        (40, 2857),
+        (40, 2857),
+        (60, 3750),
+        (60, 3750),
+        (80, 4444),
+        (80, 4444),
+        (100, 5000),
+        (100, 5000),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(lab.news(), vec![said(EventKind::Weight, "a", "slow_start"); 4]);
+    let event = lab.events.last().expect("just seen");
+    assert_eq!((event.t_ms, event.from.as_str(), event.to.as_str()), (Instant(43_000), "80 %", "100 %"));
+}
+
+#[test]
+fn an_ejection_ends_a_slow_start_and_the_smallest_weight_has_one_too() {
+    let mut lab = ejected(|service| {
+        service.breaker.half_open_trials = 0;
+        service.breaker.slow_start = Millis(8000);
+        service.backends.iter_mut().for_each(|backend| backend.weight = 1);
+    });
+    lab.until(37_000);
+    assert_eq!(lab.backend("a").share, 2857);
+    lab.statuses("a", &[500; 3]);
+    lab.news();
+    lab.until(50_000);
+    assert_eq!((lab.backend("a").weight_percent, lab.news()), (0, vec![]));
+}
+
+#[test]
+fn a_slow_start_has_room_for_the_largest_weights() {
+    let mut lab = ejected(|service| {
+        service.breaker.half_open_trials = 0;
+        service.breaker.slow_start = Millis(8000);
+        service.backends.iter_mut().for_each(|backend| backend.weight = u16::MAX);
+    });
+    lab.until(35_000);
+    assert_eq!(lab.backend("a").share, 1666);
+}
+
+#[test]
+fn a_reload_may_abolish_a_slow_start() {
+    let mut lab = ejected(|service| {
+        service.breaker.half_open_trials = 0;
+        service.breaker.slow_start = Millis(8000);
+    });
+    lab.until(36_000);
+    lab.reload(vec![web(&["a", "b"])]);
+    assert_eq!((lab.backend("a").weight_percent, lab.backend("a").share), (100, 5000));
+}

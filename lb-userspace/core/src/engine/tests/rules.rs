@@ -101,7 +101,7 @@ fn an_answer_of_a_former_generation_is_nobodys() {
     let generation = crate::io::Generation(a.generation.0 + 1);
     for _ in 0..3 {
         let outcome = Outcome::Status(500);
-        lab.send(crate::io::Input::Outcome { backend: a.id, generation, outcome, client: None });
+        lab.send(crate::io::Input::Outcome { backend: a.id, generation, outcome, ttfb: None, client: None });
     }
     assert_eq!(lab.backend("a").responses.s5xx, 0);
 }

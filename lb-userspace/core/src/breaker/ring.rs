@@ -1,0 +1,108 @@
+//! An exact count over the last while: ten buckets, the oldest forgotten whole.
+//!
+//! A decaying average would be cheaper and can sleep through an outage. Buckets
+//! are aligned to the engine's clock, so the window covers the present bucket,
+//! as far as it has come, and the nine before it.
+
+use crate::time::{Instant, Millis};
+
+const BUCKETS: u64 = 10;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    buckets: [Bucket; BUCKETS as usize],
+    /// The sum of all buckets.
+    sum: Bucket,
+    /// The number of the newest bucket since the clock's start.
+    newest: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bucket {
+    total: u64,
+    bad: u64,
+}
+
+impl Ring {
+    pub fn add(&mut self, bad: bool, window: Millis, now: Instant) {
+        self.turn(window, now);
+        for bucket in [&mut self.buckets[(self.newest % BUCKETS) as usize], &mut self.sum] {
+            bucket.total += 1;
+            bucket.bad += u64::from(bad);
+        }
+    }
+
+    /// How many there are in the window that ends at `now`, and how many of them are bad.
+    pub fn count(&self, window: Millis, now: Instant) -> (u64, u64) {
+        let mut ring = self.clone();
+        ring.turn(window, now);
+        ring.counted()
+    }
+
+    /// The same, as of the last [`Ring::add`].
+    pub fn counted(&self) -> (u64, u64) {
+        (self.sum.total, self.sum.bad)
+    }
+
+    fn turn(&mut self, window: Millis, now: Instant) {
+        let number = u128::from(now.0) * u128::from(BUCKETS) / u128::from(window.0.max(1));
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        // A reload may have changed the width: then buckets of both widths age by number.
+        let passed = number.saturating_sub(self.newest).min(BUCKETS);
+        for step in 1..=passed {
+            let oldest = &mut self.buckets[((self.newest + step) % BUCKETS) as usize];
+            self.sum.total -= oldest.total;
+            self.sum.bad -= oldest.bad;
+            *oldest = Bucket::default();
+        }
+        self.newest = self.newest.max(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Millis = Millis(1000);
+
+    #[test]
+    fn what_is_older_than_ten_buckets_is_forgotten_whole() {
+        let mut ring = Ring::default();
+        ring.add(true, WINDOW, Instant(0));
+        ring.add(false, WINDOW, Instant(99));
+        ring.add(true, WINDOW, Instant(100));
+        assert_eq!(ring.count(WINDOW, Instant(999)), (3, 2));
+        assert_eq!(ring.count(WINDOW, Instant(1000)), (1, 1));
+        assert_eq!(ring.count(WINDOW, Instant(1099)), (1, 1));
+        assert_eq!(ring.count(WINDOW, Instant(1100)), (0, 0));
+    }
+
+    #[test]
+    fn it_agrees_with_counting_everything() {
+        let mut ring = Ring::default();
+        let mut all = Vec::new();
+        let mut now = 0;
+        for word in 0..2000 {
+            let drawn = crate::random::draw(3, word);
+            now += drawn % 90 * u64::from(drawn.is_multiple_of(7)) * (1 + drawn % 5);
+            let bad = drawn.is_multiple_of(3);
+            ring.add(bad, WINDOW, Instant(now));
+            all.push((now / 100, bad));
+            let inside: Vec<_> = all.iter().filter(|(at, _)| now / 100 - at < 10).collect();
+            let bad = inside.iter().filter(|(_, bad)| *bad).count();
+            assert_eq!(ring.counted(), (inside.len() as u64, bad as u64), "at {now}");
+        }
+    }
+
+    #[test]
+    fn another_width_keeps_the_count_sound() {
+        let mut ring = Ring::default();
+        for at in 0..50 {
+            ring.add(true, WINDOW, Instant(at * 10));
+        }
+        // Buckets are four times as long now: the numbers go back, and nothing is lost or counted twice.
+        ring.add(false, Millis(4000), Instant(600));
+        assert_eq!(ring.counted(), (51, 50));
+        assert_eq!(ring.count(Millis(4000), Instant(60_000)), (0, 0));
+    }
+}

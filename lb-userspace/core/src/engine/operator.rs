@@ -1,0 +1,181 @@
+//! What operators want: the operator's axis, the breaker by hand, weights.
+//!
+//! The floor holds for operators too, unless they insist. An override has an
+//! author and may have an end; it survives reloads.
+
+use super::{
+    backend::{Mandate, Note, STEPS},
+    service::Service,
+};
+use crate::{
+    breaker::Signal,
+    event::EventKind,
+    io::{Operation, Verb},
+    snapshot::OperatorState,
+    time::Instant,
+};
+
+/// Why an operation was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("there is no service `{service}`")]
+    NoService { service: String },
+    #[error("service `{service}` has no backend `{backend}`")]
+    NoBackend { service: String, backend: String },
+    /// To protect traffic: `force` would do it.
+    #[error(
+        "{serving} of {backends} backends of `{service}` serve, min_serving is {min}: \
+         without `{backend}` there would be {left}"
+    )]
+    Floor { service: String, backend: String, serving: u32, left: u32, backends: u32, min: u32 },
+}
+
+impl Refused {
+    pub(super) fn no_service(operation: &Operation) -> Self {
+        Self::NoService { service: operation.service.clone() }
+    }
+}
+
+impl Service {
+    pub(super) fn operate(&mut self, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        let named = self.backends.iter().position(|backend| backend.config.name == operation.backend);
+        let index = named.ok_or_else(|| Refused::NoBackend {
+            service: operation.service.clone(),
+            backend: operation.backend.clone(),
+        })?;
+        let takes_out = match operation.verb {
+            Verb::Disable | Verb::Drain | Verb::Eject => true,
+            Verb::Enable | Verb::Admit | Verb::Weight(_) => false,
+        };
+        if takes_out && !operation.force {
+            self.keep_floor(index, operation, now)?;
+        }
+        let Operation { actor, reason, .. } = operation.clone();
+        let until = operation.duration.map(|time| now + time);
+        let mandate = Mandate { actor, reason, since: now, until };
+        match operation.verb {
+            Verb::Enable => self.set_operator(index, OperatorState::Enabled, mandate, now),
+            Verb::Disable => self.set_operator(index, OperatorState::Disabled, mandate, now),
+            Verb::Drain => self.set_operator(index, OperatorState::Draining, mandate, now),
+            Verb::Eject => self.by_hand(index, Signal::Eject { time: operation.duration }, &mandate, now),
+            Verb::Admit => self.by_hand(index, Signal::Admit, &mandate, now),
+            Verb::Weight(weight) => {
+                self.set_weight(index, weight.map(|weight| (weight, mandate.clone())), &mandate, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next override ends or share rises.
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        let state = self.backends.iter().filter_map(|backend| backend.mandate.as_ref());
+        let weight = self.backends.iter().filter_map(|backend| Some(&backend.weight.as_ref()?.1));
+        let slow_start = self.config.breaker.slow_start;
+        let shares = self.backends.iter().filter_map(|backend| Some(backend.warming?.next(slow_start)));
+        state.chain(weight).filter_map(|mandate| mandate.until).chain(shares).min()
+    }
+
+    /// Ends what has an end, and raises shares.
+    pub(super) fn alarm(&mut self, now: Instant) {
+        for index in 0..self.backends.len() {
+            self.warm(index, now);
+        }
+        let over = |mandate: &Mandate| mandate.until.is_some_and(|until| until <= now);
+        for index in 0..self.backends.len() {
+            if let Some(mandate) = self.backends[index].mandate.take_if(|mandate| over(mandate)) {
+                let mandate = Mandate { reason: Some("its time is over".to_owned()), until: None, ..mandate };
+                self.set_operator(index, OperatorState::Enabled, mandate, now);
+            }
+            let before = self.backends[index].weight();
+            if let Some((_, mandate)) = self.backends[index].weight.take_if(|(_, mandate)| over(mandate)) {
+                let mandate = Mandate { reason: Some("its time is over".to_owned()), until: None, ..mandate };
+                self.weight_event(index, before, &mandate, now);
+            }
+        }
+    }
+
+    fn warm(&mut self, index: usize, now: Instant) {
+        let slow_start = self.config.breaker.slow_start;
+        let Some(mut warming) = self.backends[index].warming else { return };
+        let before = warming.step;
+        while warming.step < STEPS && warming.next(slow_start) <= now {
+            warming.step += 1;
+        }
+        if warming.step == before {
+            return;
+        }
+        let event = self.event(EventKind::Weight, Some(index), now);
+        self.backends[index].warming = (warming.step < STEPS).then_some(warming);
+        let percent = |step: u64| format!("{} %", step * 100 / STEPS);
+        self.turned(event, percent(before), percent(warming.step), "slow_start", "breaker");
+    }
+
+    fn keep_floor(&mut self, index: usize, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        let census = self.census(index);
+        let min = self.config.breaker.min_serving;
+        if census.left == census.serving || census.left >= min {
+            return Ok(());
+        }
+        let refused = Refused::Floor {
+            service: operation.service.clone(),
+            backend: operation.backend.clone(),
+            serving: census.serving,
+            left: census.left,
+            backends: census.backends,
+            min,
+        };
+        let state = self.backends[index].operator;
+        let mut event = self.event(EventKind::Refused, Some(index), now);
+        event.evidence.detail = Some(format!("{}: {refused}", operation.verb));
+        self.turned(event, state, state, "floor", &operation.actor);
+        Err(refused)
+    }
+
+    /// The same state again renews who, why and until; that is told too.
+    fn set_operator(&mut self, index: usize, state: OperatorState, mandate: Mandate, now: Instant) {
+        let mut event = self.event(EventKind::Operator, Some(index), now);
+        let backend = &mut self.backends[index];
+        if (backend.operator, state) == (OperatorState::Enabled, OperatorState::Enabled) {
+            return;
+        }
+        let from = std::mem::replace(&mut backend.operator, state);
+        event.until_ms = mandate.until;
+        event.evidence.detail.clone_from(&mandate.reason);
+        let actor = mandate.actor.clone();
+        backend.mandate = (state != OperatorState::Enabled).then_some(mandate);
+        self.turned(event, from, state, "operator", &actor);
+    }
+
+    fn by_hand(&mut self, index: usize, signal: Signal, mandate: &Mandate, now: Instant) {
+        let mut event = self.event(EventKind::Eject, Some(index), now);
+        event.evidence.detail.clone_from(&mandate.reason);
+        let backend = &mut self.backends[index];
+        let Some(change) = backend.breaker.on(signal, &self.config.breaker, now) else { return };
+        let why = mandate.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        backend.note = Some(Note::Ejected { what: format!("an order of {}{why}", mandate.actor) });
+        self.changed_by(index, change, event, &mandate.actor);
+    }
+
+    fn set_weight(
+        &mut self,
+        index: usize,
+        weight: Option<(std::num::NonZeroU16, Mandate)>,
+        mandate: &Mandate,
+        now: Instant,
+    ) {
+        let before = self.backends[index].weight();
+        self.backends[index].weight = weight;
+        self.weight_event(index, before, mandate, now);
+    }
+
+    fn weight_event(&mut self, index: usize, before: u16, mandate: &Mandate, now: Instant) {
+        let after = self.backends[index].weight();
+        if before == after {
+            return;
+        }
+        let mut event = self.event(EventKind::Weight, Some(index), now);
+        event.until_ms = mandate.until;
+        event.evidence.detail.clone_from(&mandate.reason);
+        self.turned(event, before.to_string(), after.to_string(), "operator", &mandate.actor);
+    }
+}

@@ -1,0 +1,164 @@
+//! What `why` tells, and that what it says comes true.
+
+use std::time::Duration;
+
+use super::lab::{Lab, probe, web};
+use crate::{
+    breaker::detector::Detector,
+    config::Breaker,
+    event::EventKind,
+    io::Outcome,
+    snapshot::{BreakerState, DetectorSnapshot, Why},
+    time::{Instant, Millis},
+};
+
+fn lab(change: impl FnOnce(&mut Breaker)) -> Lab {
+    let mut service = web(&["a", "b"]);
+    change(&mut service.breaker);
+    Lab::new(vec![service])
+}
+
+fn why(lab: &Lab, name: &str) -> Why {
+    lab.engine.why("web", name, lab.now).expect("it is there")
+}
+
+fn detector(lab: &Lab, detector: Detector) -> DetectorSnapshot {
+    let all = why(lab, "a").detectors;
+    all.into_iter().find(|of| of.name == detector.name()).expect("it is on")
+}
+
+#[test]
+fn only_detectors_that_are_on_are_told_of() {
+    let names = |lab: &Lab| -> Vec<String> {
+        why(lab, "a").detectors.into_iter().map(|detector| detector.name).collect()
+    };
+    assert_eq!(names(&lab(|_| {})), ["consecutive_5xx"]);
+    let all = lab(|breaker| {
+        breaker.consecutive_gateway_failure = 1;
+        breaker.split_l4_failures = true;
+        breaker.error_rate_threshold = 1;
+        breaker.slow_threshold = Millis(1);
+        breaker.success_rate_stdev_factor = 1;
+        breaker.failure_percentage_threshold = 1;
+    });
+    assert_eq!(names(&all), Detector::ALL.map(|detector| detector.to_string()));
+    assert_eq!(all.engine.why("web", "z", all.now), None);
+    assert_eq!(all.engine.why("z", "a", all.now), None);
+}
+
+/// Whatever the window holds, the number of failures that is told is the one it takes.
+#[test]
+fn the_number_of_failures_that_is_told_is_exact() {
+    for (good, bad) in [(0, 0), (0, 9), (15, 0), (19, 0), (30, 2), (50, 4), (100, 1)] {
+        for percent in [1, 5, 10, 33, 50, 99] {
+            let mut lab = lab(|breaker| {
+                breaker.consecutive_5xx = 0;
+                breaker.error_rate_threshold = percent;
+            });
+            lab.statuses("a", &vec![200; good]);
+            lab.statuses("a", &vec![500; bad]);
+            if lab.backend("a").breaker == BreakerState::Open {
+                continue;
+            }
+            let told = detector(&lab, Detector::ErrorRate);
+            assert_eq!((told.count, told.total), (bad as u64, Some((good + bad) as u64)));
+            let more: usize = told.next.split(' ').next().expect("a number").parse().expect("a number");
+            lab.statuses("a", &vec![500; more - 1]);
+            assert_eq!(lab.backend("a").breaker, BreakerState::Closed, "{good} {bad} {percent} %: {more}");
+            lab.status("a", 500);
+            assert_eq!(lab.backend("a").breaker, BreakerState::Open, "{good} {bad} {percent} %: {more}");
+        }
+    }
+}
+
+#[test]
+fn a_run_tells_what_is_missing_and_whether_it_would_act() {
+    let mut lab = lab(|breaker| breaker.shadow = [Detector::Consecutive5xx].into());
+    lab.statuses("a", &[500; 2]);
+    let told = detector(&lab, Detector::Consecutive5xx);
+    assert_eq!((told.count, told.threshold, told.enforced), (2, Some(3), false));
+    assert_eq!(told.next, "1 more in a row");
+}
+
+#[test]
+fn a_window_that_has_passed_counts_for_nothing() {
+    let mut lab = lab(|breaker| {
+        breaker.slow_threshold = Millis(10);
+        breaker.slow_rate_threshold = 100;
+    });
+    lab.timed("a", Outcome::Status(200), Some(Duration::from_secs(1)));
+    lab.timed("a", Outcome::Status(200), Some(Duration::ZERO));
+    assert_eq!(detector(&lab, Detector::SlowRate).next, "nothing while one good response is in the window");
+    lab.until(11_000);
+    assert_eq!(detector(&lab, Detector::SlowRate).total, Some(0));
+}
+
+#[test]
+fn the_line_of_the_success_rate_is_told_as_it_stands() {
+    let mut lab = lab(|breaker| {
+        breaker.consecutive_5xx = 0;
+        breaker.success_rate_stdev_factor = 500;
+        breaker.success_rate_min_backends = 2;
+        breaker.success_rate_min_responses = 10;
+    });
+    lab.until(1000);
+    lab.statuses("a", &[500; 10]);
+    assert_eq!(detector(&lab, Detector::SuccessRate).threshold, None);
+    lab.statuses("b", &[200; 10]);
+    // Mean 50, deviation 50.
+    let told = detector(&lab, Detector::SuccessRate);
+    assert_eq!((told.count, told.total, told.threshold), (0, Some(10), Some(2500)));
+    assert_eq!(told.next, "a rate below 25.00 %, as it is now, when the interval ends in 4 s");
+}
+
+#[test]
+fn the_last_decision_is_told_with_its_evidence() {
+    let mut lab = lab(|_| {});
+    assert_eq!(why(&lab, "a").last_decision, None);
+    lab.statuses("a", &[500; 3]);
+    let decision = why(&lab, "a").last_decision.expect("it was ejected");
+    assert_eq!((decision.kind, decision.reason.as_str()), (EventKind::Eject, "consecutive_5xx"));
+    assert_eq!(decision.evidence.last.len(), 3);
+    assert_eq!(why(&lab, "b").last_decision, None);
+    lab.until(30_000);
+    assert_eq!(why(&lab, "a").last_decision.expect("tried").kind, EventKind::Trial);
+}
+
+#[test]
+fn the_return_is_told_to_the_sweep() {
+    let mut lab = lab(|_| {});
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    assert_eq!(why(&lab, "a").next, ["half-open with 3 new connections a sweep in 34 s"]);
+    lab.until(34_999);
+    assert_eq!(lab.backend("a").breaker, BreakerState::Open);
+    lab.until(35_000);
+    assert_eq!(lab.backend("a").breaker, BreakerState::HalfOpen);
+    lab.status("a", 200);
+    let expected = [
+        "2 more good outcomes in a row readmit it",
+        "one failure ejects it again, with the next number",
+        "3 more sweeps without an outcome close it",
+    ];
+    assert_eq!(why(&lab, "a").next, expected);
+    assert_eq!(why(&lab, "a").next_sweep_ms, Instant(40_000));
+}
+
+#[test]
+fn what_keeps_it_out_is_told_on_every_axis() {
+    let mut service = web(&["a", "b"]);
+    service.probe = Some(probe());
+    let mut lab = Lab::new(vec![service]);
+    lab.probe("a", false);
+    lab.probe("b", true);
+    lab.probe("a", true);
+    let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "alice".to_owned());
+    let (verb, duration) = (crate::io::Verb::Drain, Some(Millis::secs(60)));
+    let order = crate::io::Operation { service, backend, verb, duration, reason: None, actor, force: false };
+    lab.operate(&order).expect("it does not serve");
+    let expected = [
+        "it is draining until an operator enables it, or by itself in 60 s",
+        "1 more passing probes in a row bring it up",
+    ];
+    assert_eq!(why(&lab, "a").next, expected);
+}

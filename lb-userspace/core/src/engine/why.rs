@@ -1,0 +1,213 @@
+//! One backend in depth, for `shunt why`: what each detector has counted, and what
+//! comes next. Made when asked for; a snapshot of everything has no room for it.
+
+use super::{Engine, backend::Backend, report::span, service::Service};
+use crate::{
+    breaker::{
+        Window,
+        detector::{self, Detector},
+        ring::Ring,
+        sweep,
+    },
+    snapshot::{BreakerState, DetectorSnapshot, OperatorState, ProbeState, Why},
+    time::{Instant, Millis},
+};
+
+impl Engine {
+    /// `None`: there is no such backend.
+    pub fn why(&self, service: &str, backend: &str, now: Instant) -> Option<Why> {
+        let service = self.active().find(|known| known.config.name == service)?;
+        let index = service.backends.iter().position(|known| known.config.name == backend)?;
+        let of = &service.backends[index];
+        Some(Why {
+            service: service.config.name.clone(),
+            backend: service.backend_snapshot(index, now),
+            last_decision: of.decision.as_deref().cloned(),
+            detectors: service.detectors(of, now),
+            next: service.outlook(of, now),
+            next_sweep_ms: service.next_sweep,
+        })
+    }
+}
+
+/// A rate as it stands.
+struct Standing {
+    detector: Detector,
+    bad: u64,
+    total: u64,
+    least: u32,
+    percent: u8,
+}
+
+impl Service {
+    fn detectors(&self, backend: &Backend, now: Instant) -> Vec<DetectorSnapshot> {
+        let policy = &self.config.breaker;
+        let tally = &backend.tally;
+        let l4 = if policy.split_l4_failures { policy.consecutive_l4_failure } else { 0 };
+        let runs = [
+            (Detector::ConsecutiveGatewayFailure, tally.run_gateway, policy.consecutive_gateway_failure),
+            (Detector::Consecutive5xx, tally.run_5xx, policy.consecutive_5xx),
+            (Detector::ConsecutiveL4Failure, tally.run_l4, l4),
+        ];
+        let runs = runs.into_iter().filter(|(_, _, threshold)| *threshold > 0);
+        let mut all: Vec<_> =
+            runs.map(|(detector, run, threshold)| self.run(detector, run, threshold)).collect();
+
+        let ring = |ring: &Ring, limit: detector::Window| {
+            let (total, bad) = ring.count(limit.window, now);
+            let detector::Window { detector, window: _, least, percent } = limit;
+            Standing { detector, bad, total, least, percent }
+        };
+        let at_once = [
+            ring(&tally.errors, detector::error_rate(policy)),
+            ring(&tally.slow, detector::slow_rate(policy)),
+        ];
+        all.extend(at_once.iter().filter(|of| of.percent > 0).map(|of| self.rate(of, "")));
+
+        let at_sweep = format!(" when the interval ends in {}", span(self.next_sweep - now));
+        let (http, l4) = self.lines();
+        let Window { responses, failures, l4_failures, .. } = backend.breaker.window;
+        let mut windows =
+            vec![(Detector::SuccessRate, Detector::FailurePercentage, failures, responses, http)];
+        if policy.split_l4_failures {
+            let total = responses + l4_failures;
+            windows.push((Detector::SuccessRateL4, Detector::FailurePercentageL4, l4_failures, total, l4));
+        }
+        for (success_rate, failure_percentage, bad, total, line) in windows {
+            if policy.success_rate_stdev_factor > 0 {
+                all.push(self.success_rate(success_rate, total - bad, total, line, &at_sweep));
+            }
+            let (least, percent) =
+                (policy.failure_percentage_min_responses, policy.failure_percentage_threshold);
+            if percent > 0 {
+                let of = Standing { detector: failure_percentage, bad, total, least, percent };
+                all.push(self.rate(&of, &at_sweep));
+            }
+        }
+        all
+    }
+
+    fn run(&self, detector: Detector, run: u32, threshold: u32) -> DetectorSnapshot {
+        let more = threshold.saturating_sub(run).max(1);
+        DetectorSnapshot {
+            name: detector.to_string(),
+            enforced: self.enforces(detector),
+            count: u64::from(run),
+            total: None,
+            least: None,
+            threshold: Some(threshold),
+            next: format!("{more} more in a row"),
+        }
+    }
+
+    fn rate(&self, of: &Standing, when: &str) -> DetectorSnapshot {
+        let next = match more_failures(of) {
+            Some(more) => format!("{more} more in a row{when}"),
+            None => "nothing while one good response is in the window".to_owned(),
+        };
+        DetectorSnapshot {
+            name: of.detector.to_string(),
+            enforced: self.enforces(of.detector),
+            count: of.bad,
+            total: Some(of.total),
+            least: Some(of.least),
+            threshold: Some(u32::from(of.percent) * 100),
+            next,
+        }
+    }
+
+    fn success_rate(
+        &self,
+        detector: Detector,
+        good: u64,
+        total: u64,
+        line: Option<u32>,
+        when: &str,
+    ) -> DetectorSnapshot {
+        let next = match line {
+            Some(line) => format!("a rate below {}.{:02} %, as it is now,{when}", line / 100, line % 100),
+            None => format!("nothing unless enough backends can be compared{when}"),
+        };
+        DetectorSnapshot {
+            name: detector.to_string(),
+            enforced: self.enforces(detector),
+            count: good,
+            total: Some(total),
+            least: Some(self.config.breaker.success_rate_min_responses),
+            threshold: line,
+            next,
+        }
+    }
+
+    fn enforces(&self, detector: Detector) -> bool {
+        self.config.breaker.enforce && !self.config.breaker.shadow.contains(&detector)
+    }
+
+    fn lines(&self) -> (Option<u32>, Option<u32>) {
+        let inside = self.backends.iter().enumerate().filter(|(_, backend)| !backend.out());
+        let windows: Vec<_> = inside.map(|(index, backend)| (index, backend.breaker.window)).collect();
+        sweep::lines(&self.config.breaker, &windows)
+    }
+
+    /// What comes next, the nearest reason first.
+    fn outlook(&self, backend: &Backend, now: Instant) -> Vec<String> {
+        let policy = &self.config.breaker;
+        let mut next = Vec::new();
+        if backend.operator != OperatorState::Enabled {
+            let end = backend.mandate.as_ref().and_then(|mandate| mandate.until);
+            let end = end.map(|end| format!(", or by itself in {}", span(end - now))).unwrap_or_default();
+            next.push(format!("it is {} until an operator enables it{end}", backend.operator));
+        }
+        if backend.health.state() == ProbeState::Down {
+            let rise = self.config.probe.as_ref().map_or(1, |probe| probe.rise);
+            let more = rise.saturating_sub(backend.health.against()).max(1);
+            next.push(format!("{more} more passing probes in a row bring it up"));
+        }
+        match backend.breaker.state() {
+            BreakerState::Closed => {}
+            BreakerState::Open => {
+                let until = backend.breaker.until().unwrap_or(now);
+                let how = if policy.half_open_trials > 0 && policy.enforce {
+                    format!("half-open with {} new connections a sweep", policy.half_open_trials)
+                } else {
+                    "serving".to_owned()
+                };
+                let probe = if backend.readmits(policy) { "" } else { ", if its probe is up by then" };
+                next.push(format!("{how} in {}{probe}", span(self.first_sweep(until) - now)));
+            }
+            BreakerState::HalfOpen => {
+                let good = backend.breaker.trial().map_or(0, |trial| trial.good);
+                let more = policy.half_open_successes.saturating_sub(good).max(1);
+                next.push(format!("{more} more good outcomes in a row readmit it"));
+                next.push("one failure ejects it again, with the next number".to_owned());
+                if let Some(sweeps) = backend.breaker.patience(policy) {
+                    next.push(format!("{sweeps} more sweeps without an outcome close it"));
+                }
+            }
+        }
+        if !backend.readmits(policy) && backend.out() {
+            next.push("it returns only with its probe up".to_owned());
+        }
+        next
+    }
+
+    /// The first sweep that is not before `at`.
+    fn first_sweep(&self, at: Instant) -> Instant {
+        let interval = self.config.breaker.interval.0.max(1);
+        let after = (at - self.next_sweep).0.div_ceil(interval);
+        self.next_sweep + Millis(after.saturating_mul(interval))
+    }
+}
+
+/// How many failures and nothing else would do it. `None`: none, however many.
+fn more_failures(of: &Standing) -> Option<u64> {
+    let percent = u64::from(of.percent);
+    let missing = u64::from(of.least).saturating_sub(of.total);
+    let short = (percent * of.total).saturating_sub(100 * of.bad);
+    let by_share = match 100 - percent {
+        0 if short > 0 => return None,
+        0 => 0,
+        good => short.div_ceil(good),
+    };
+    Some(missing.max(by_share).max(1))
+}
