@@ -231,7 +231,8 @@ pub struct Flow {
     /// Towards the client only: up to where the backend has sent.
     pub sent_end: u32,
     /// Towards the client only: where the request that `head_seq` answers begins, and when
-    /// it was seen, in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go.
+    /// it was seen, in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`:
+    /// the acknowledgement number that answers the SYN, and when that was seen.
     pub request_seq: u32,
     pub request_us: u32,
     /// The acknowledgement number that ends the other direction: set by its FIN.
@@ -276,19 +277,30 @@ pub mod head_state {
     pub const CONTINUES: u32 = 1 << 2;
     /// A request was sent before the response to an earlier one was complete.
     pub const PIPELINED: u32 = 1 << 3;
+    /// The backend has answered an earlier request on this connection.
+    pub const SERVED: u32 = 1 << 4;
+    /// The backend has sent its FIN.
+    pub const CLOSED: u32 = 1 << 5;
+    /// The client has spoken, in a language we do not read, and the backend has not yet.
+    pub const UNREAD: u32 = 1 << 6;
+    /// The backend has not answered the SYN.
+    pub const CONNECTING: u32 = 1 << 7;
+
+    /// The client waits for an answer of which no byte was seen yet.
+    pub const AWAITED: u32 = WANTED | UNREAD;
 }
 
 /// Bytes of a response head that are mirrored.
 pub const HEAD_BYTES: usize = 256;
 
 /// A record of `EVENTS`: the first bytes of a backend segment that holds the
-/// start of a response.
+/// start of a response; or, without any bytes, what else became of an exchange.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct HeadRecord {
     /// When the segment was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
-    /// Since the request was seen. 0: not known.
+    /// Since the request, or the SYN, was seen. 0: not known.
     pub since_request_ns: u64,
     pub client: Addr,
     pub client_port: Port,
@@ -315,6 +327,41 @@ pub mod head_flags {
     pub const PIPELINED: u32 = 1 << 2;
     /// The connection was admitted out of a half-open budget.
     pub const TRIAL: u32 = 1 << 3;
+    /// No head: the backend refused the connection by a reset.
+    pub const REFUSED: u32 = 1 << 4;
+    /// No head: the backend reset the connection when an answer was due.
+    pub const RESET: u32 = 1 << 5;
+    /// No head: the backend closed the connection when an answer was due.
+    pub const NO_RESPONSE: u32 = 1 << 6;
+    /// No head: the first answer on a connection that is not HTTP/1.
+    pub const ANSWERED: u32 = 1 << 7;
+}
+
+/// Buckets of [`BackendCounters::ttfb`].
+pub const TTFB_BUCKETS: usize = 16;
+
+/// Upper bound of the first bucket of [`BackendCounters::ttfb`], in microseconds. Each further one is
+/// twice as wide; the last has no bound.
+pub const TTFB_FIRST_US: u32 = 64;
+
+/// The bucket of a time to first byte.
+#[inline(always)]
+pub const fn ttfb_bucket(us: u32) -> usize {
+    let mut rest = us / TTFB_FIRST_US;
+    if rest >> (TTFB_BUCKETS - 2) != 0 {
+        return TTFB_BUCKETS - 1;
+    }
+    // The place of the highest bit, by halves: BPF counts no leading zeros.
+    let mut bucket = 0;
+    let mut half = TTFB_BUCKETS / 2;
+    while half > 0 {
+        if rest >> (half - 1) != 0 {
+            bucket += half;
+            rest >>= half;
+        }
+        half /= 2;
+    }
+    bucket
 }
 
 /// Per-CPU value of `BACKEND_COUNTERS`. Totals of a service are the sums over
@@ -340,6 +387,9 @@ pub struct BackendCounters {
     pub opaque: u64,
     /// Connections on which a client pipelined.
     pub pipelined: u64,
+    /// Responses by their time to first byte, see [`ttfb_bucket`]. A connection that is not HTTP/1
+    /// counts once.
+    pub ttfb: [u64; TTFB_BUCKETS],
 }
 
 macro_rules! layout {
@@ -365,7 +415,7 @@ layout! {
     FlowKey = 36,
     Flow = 96,
     HeadRecord = 312,
-    BackendCounters = 88,
+    BackendCounters = 216,
 }
 
 /// One Maglev table: the only value of an inner map of `TABLES`.
@@ -401,6 +451,14 @@ mod tests {
         assert!(link.is_resolved());
         assert!(Link::new([0, 0, 0, 0, 0, 1], b).is_resolved());
         assert!(!Link::new([0; 6], b).is_resolved());
+    }
+
+    #[test]
+    fn first_bytes_fall_into_buckets_of_doubling_width() {
+        for (us, bucket) in [(0, 0), (63, 0), (64, 1), (127, 1), (128, 2), (1_048_575, 14), (1_048_576, 15)] {
+            assert_eq!(ttfb_bucket(us), bucket, "{us}");
+        }
+        assert_eq!(ttfb_bucket(u32::MAX), TTFB_BUCKETS - 1);
     }
 
     #[test]

@@ -125,6 +125,23 @@ impl Kernel {
         });
     }
 
+    /// The same service, with or without evidence.
+    pub fn evidence(&mut self, evidence: bool) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: SocketAddr::V4(vip()),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence,
+            trials: Vec::new(),
+        });
+    }
+
+    /// Of exchanges that wait too long.
+    pub fn watch(&self) -> bpf::Watch {
+        bpf::watch(&self.ebpf).expect("the maps are there")
+    }
+
     pub fn program(&mut self) -> &mut Xdp {
         let program = self.ebpf.program_mut("shunt");
         program.and_then(|program| program.try_into().ok()).expect("the XDP program")

@@ -27,7 +27,8 @@ impl Tally {
         let mut tally = Self::default();
         let services = status.snapshot.services.iter().filter(|known| known.name == service);
         for backend in services.flat_map(|service| &service.backends) {
-            let Responses { s1xx, s2xx, s3xx, s4xx, s5xx, opaque, l4_failures: _, lost } = backend.responses;
+            let Responses { s1xx, s2xx, s3xx, s4xx, s5xx, opaque, l4_failures: _, answered: _, lost } =
+                backend.responses;
             tally.s1xx += s1xx;
             tally.s2xx += s2xx;
             tally.s3xx += s3xx;

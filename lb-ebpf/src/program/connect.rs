@@ -5,7 +5,7 @@ use lb_common::{
     NO_BACKEND,
     abi::{
         Backend, Flow, FlowKey, IDLE_TICKS, Link, Port, Service, ServiceKey, TRIAL_SEATS, backend_flags,
-        flow_state, service_flags,
+        flow_state, head_state, service_flags,
     },
     hash::{flow_hash, rehash, slot},
     reason::Reason,
@@ -17,9 +17,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, atomic, counters, forget,
+    Leave, atomic, coarse_ns, counters, forget,
     maps::{BACKENDS, CONFIG, EMBRYOS, FLOWS, SCRATCH, SERVICES, TABLES, TRIAL},
-    now_ticks,
+    opaque, ticks,
     to_backend::{backend_of, forward},
 };
 
@@ -65,13 +65,18 @@ pub(super) fn connect(
     let back = SCRATCH.get_ptr_mut(0).ok_or(Reason::TableFull)?;
     // SAFETY: this CPU's own, and XDP programs on one CPU do not interrupt each other.
     let back = unsafe { &mut *back };
+    let now = coarse_ns();
+    let watched = service.flags & service_flags::EVIDENCE != 0;
     *back = Flow {
         to: tuple.key.reversed(),
         service: service.id,
         backend: id,
         generation: backend.generation,
         state: flow_state::TO_CLIENT | trial_bit,
-        seen: now_ticks(),
+        head: if watched { head_state::CONNECTING } else { 0 },
+        request_seq: segment.end(),
+        request_us: (now / 1000) as u32,
+        seen: ticks(now),
         ifindex: ctx.ingress_ifindex() as u32,
         link: link_back(frame).ok_or(Reason::Malformed)?,
         ..Flow::default()
@@ -131,16 +136,6 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
         hash = rehash(hash);
     }
     Err(reason)
-}
-
-/// The same number, of which the compiler knows nothing. It proves that a slot is inside
-/// the table and drops the check; the verifier cannot follow the proof and wants the check.
-#[inline(always)]
-fn opaque(slot: u32) -> u64 {
-    let mut slot = slot as u64;
-    // SAFETY: a move of a register to itself.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) slot, options(nomem, nostack, preserves_flags)) };
-    slot
 }
 
 /// One connection out of a half-open backend's budget. Exact under any number of CPUs:

@@ -10,16 +10,19 @@ use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
-use lb_common::abi::{Flow, FlowKey, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state};
+use lb_common::abi::{
+    BackendCounters, Flow, FlowKey, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
+};
 use lb_ebpf::{
     frame::Frame,
     head::{REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, speech},
-    segment::Segment,
+    segment::{Segment, flag},
 };
 
 use super::{
     atomic, counters,
     maps::{EVENTS, FLOWS},
+    opaque,
 };
 
 const NO_WAKEUP: u64 = 1;
@@ -40,6 +43,9 @@ pub(super) fn note_request(frame: &Frame, key: &FlowKey, segment: &Segment, flow
                 if let Some(counters) = counters(flow.backend) {
                     counters.opaque += 1;
                 }
+                if let Some(back) = back_of(key, flow) {
+                    await_any(segment, back);
+                }
                 return;
             }
         }
@@ -47,14 +53,34 @@ pub(super) fn note_request(frame: &Frame, key: &FlowKey, segment: &Segment, flow
     if flow.state & flow_state::SPOKEN == 0 {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
-    let Some(back) = FLOWS.get_ptr_mut(&flow.to.reversed()) else { return };
+    let Some(back) = back_of(key, flow) else { return };
+    if flow.state & flow_state::FIN_SEEN != 0 {
+        back.head |= head_state::CLOSED;
+    }
+    want(segment, back);
+}
+
+/// The entry of the other direction.
+#[inline(always)]
+fn back_of(key: &FlowKey, flow: &Flow) -> Option<&'static mut Flow> {
+    let back = FLOWS.get_ptr_mut(&flow.to.reversed())?;
     // SAFETY: map values stay mapped while the program runs; the fields are words, each valid
     // by itself. The reply direction may write `head` at the same time only if a response is
     // under way, and then nothing is wanted here.
     let back = unsafe { &mut *back };
-    if back.to == key.reversed() {
-        want(segment, back);
+    (back.to == key.reversed()).then_some(back)
+}
+
+/// The first word of a client whose language we do not read: the backend owes it an answer.
+#[inline(always)]
+fn await_any(segment: &Segment, back: &mut Flow) {
+    if segment.ack != back.sent_end || back.head & (head_state::KNOWN | head_state::SERVED) != 0 {
+        return;
     }
+    back.head_seq = segment.ack;
+    back.request_seq = segment.seq;
+    back.request_us = now_us();
+    back.head |= head_state::UNREAD;
 }
 
 /// A request asks for the head of its response.
@@ -81,7 +107,8 @@ fn want(segment: &Segment, back: &mut Flow) {
     back.request_seq = segment.seq;
     back.request_us = now_us();
     // What was mirrored of an exchange before ended inside its own segment: this is a new one.
-    back.head = (back.head | head_state::KNOWN | head_state::WANTED) & !head_state::CONTINUES;
+    let served = if back.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
+    back.head = (back.head | head_state::KNOWN | head_state::WANTED | served) & !head_state::CONTINUES;
 }
 
 /// Whether it is not the request that is answered now, sent again.
@@ -107,13 +134,124 @@ fn now_us() -> u32 {
     (unsafe { bpf_ktime_get_ns() } / 1000) as u32
 }
 
-/// Mirrors the response head that begins in this segment, if it does.
+/// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) {
-    let skip = flow.head_seq.wrapping_sub(segment.seq);
-    if skip >= segment.payload_len {
+pub(super) fn note_answer(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) {
+    if segment.payload_len > 0 {
+        // Where the head begins in it. Without a head that is read, any byte answers.
+        let skip = flow.head_seq.wrapping_sub(segment.seq);
+        if skip < segment.payload_len {
+            if flow.head & head_state::WANTED != 0 {
+                mirror_head(ctx, segment, flow, skip);
+            } else {
+                flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
+                tell(flow, head_flags::ANSWERED, NO_WAKEUP);
+            }
+        }
+    }
+    if segment.has(flag::FIN) || segment.has(flag::RST) {
+        note_end(segment, flow);
+    }
+}
+
+/// The backend closes or resets the connection. If it owes an answer and has not begun with it, it has
+/// failed.
+///
+/// Not its failure: the client has closed before, and waits no longer; or a kept connection is closed for
+/// being idle, and the next request crosses that on its way. Such a FIN does not acknowledge
+/// the request, and such a reset follows the FIN. A backend that closes a connection before its
+/// first request has no such excuse.
+#[inline(always)]
+fn note_end(segment: &Segment, flow: &mut Flow) {
+    let client_closed = flow.state & flow_state::FIN_SEEN != 0;
+    let owes = flow.head & head_state::AWAITED != 0 && flow.head & head_state::CONTINUES == 0;
+    if segment.has(flag::RST) {
+        let crossed = flow.head & (head_state::CLOSED | head_state::SERVED)
+            == (head_state::CLOSED | head_state::SERVED);
+        if owes && !client_closed && !crossed {
+            flow.head &= !head_state::AWAITED;
+            tell(flow, head_flags::RESET, FORCE_WAKEUP);
+        }
         return;
     }
+    flow.head |= head_state::CLOSED;
+    // Where a byte of the answer is missing, it was sent and is still on its way.
+    let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
+    let got_request = segment.ack.wrapping_sub(flow.request_seq) as i32 > 0;
+    if owes && !client_closed && nothing_sent && got_request {
+        flow.head &= !head_state::AWAITED;
+        tell(flow, head_flags::NO_RESPONSE, FORCE_WAKEUP);
+    }
+}
+
+/// A reset in answer to a SYN.
+#[inline(always)]
+pub(super) fn note_refusal(segment: &Segment, embryo: &mut Flow) {
+    let answers = segment.has(flag::ACK) && segment.ack == embryo.request_seq;
+    if answers && embryo.head & head_state::CONNECTING != 0 {
+        embryo.head &= !head_state::CONNECTING;
+        tell(embryo, head_flags::REFUSED, FORCE_WAKEUP);
+    }
+}
+
+/// What became of an exchange without a head that could be read.
+#[inline(always)]
+fn tell(flow: &Flow, what: u32, wakeup: u64) {
+    let Some(counters) = counters(flow.backend) else { return };
+    let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
+        counters.heads_lost += 1;
+        return;
+    };
+    // SAFETY: the record is ours until it is submitted.
+    let since_us = unsafe { describe(entry.as_mut_ptr(), flow, counters, 0, what) };
+    if what == head_flags::ANSWERED {
+        count_ttfb(counters, since_us);
+    }
+    entry.submit(wakeup);
+}
+
+/// Fills everything but the bytes. Gives the microseconds since the request.
+///
+/// # Safety
+/// `record` is reserved and not yet submitted.
+#[inline(always)]
+unsafe fn describe(
+    record: *mut HeadRecord,
+    flow: &Flow,
+    counters: &BackendCounters,
+    len: u16,
+    what: u32,
+) -> u32 {
+    let trial = if flow.state & flow_state::TRIAL != 0 { head_flags::TRIAL } else { 0 };
+    // SAFETY: plain helper calls, and writes into what the caller has reserved.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        (*record).at_ns = now;
+        let since_us = ((now / 1000) as u32).wrapping_sub(flow.request_us);
+        (*record).since_request_ns = since_us as u64 * 1000;
+        (*record).cpu = bpf_get_smp_processor_id();
+        (*record).lost = counters.heads_lost as u32;
+        (*record).client = flow.to.dst;
+        (*record).client_port = flow.to.dport;
+        (*record).service = flow.service;
+        (*record).backend = flow.backend;
+        (*record).len = len;
+        (*record).generation = flow.generation;
+        (*record).flags = what | trial;
+        since_us
+    }
+}
+
+#[inline(always)]
+fn count_ttfb(counters: &mut BackendCounters, us: u32) {
+    if let Some(count) = counters.ttfb.get_mut(opaque(ttfb_bucket(us) as u32) as usize) {
+        *count += 1;
+    }
+}
+
+/// Mirrors the response head that begins `skip` bytes into this segment.
+#[inline(always)]
+fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow, skip: u32) {
     let Some(counters) = counters(flow.backend) else { return };
     let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
         counters.heads_lost += 1;
@@ -149,9 +287,6 @@ pub(super) fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) 
     if flow.head & head_state::PIPELINED != 0 {
         flags |= head_flags::PIPELINED;
     }
-    if flow.state & flow_state::TRIAL != 0 {
-        flags |= head_flags::TRIAL;
-    }
     if unfinished {
         flags |= head_flags::UNFINISHED;
         flow.head_seq = segment.seq.wrapping_add(segment.payload_len);
@@ -159,21 +294,10 @@ pub(super) fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) 
     } else {
         flow.head &= !(head_state::WANTED | head_state::CONTINUES);
     }
-    // SAFETY: plain helper call and writes into the record that is still ours.
-    unsafe {
-        let now = bpf_ktime_get_ns();
-        (*record).at_ns = now;
-        let since_us = ((now / 1000) as u32).wrapping_sub(flow.request_us);
-        (*record).since_request_ns = since_us as u64 * 1000;
-        (*record).cpu = bpf_get_smp_processor_id();
-        (*record).lost = counters.heads_lost as u32;
-        (*record).client = flow.to.dst;
-        (*record).client_port = flow.to.dport;
-        (*record).service = flow.service;
-        (*record).backend = flow.backend;
-        (*record).len = len as u16;
-        (*record).generation = flow.generation;
-        (*record).flags = flags;
+    // SAFETY: the record is still ours.
+    let since_us = unsafe { describe(record, flow, counters, len as u16, flags) };
+    if !unfinished {
+        count_ttfb(counters, since_us);
     }
     counters.heads += 1;
     // Errors are told at once; good news waits for the daemon's next look. Anything that

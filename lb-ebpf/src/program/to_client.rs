@@ -12,9 +12,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, atomic, counters, evidence, forget,
+    Leave, atomic, coarse_ns, counters, evidence, forget,
     maps::{EMBRYOS, FLOWS},
-    now_ticks,
+    ticks,
     to_backend::closing,
 };
 
@@ -30,15 +30,15 @@ pub(super) fn steer(frame: &Frame, tuple: &Tuple, service: &mut u16, ctx: &XdpCo
         }
         *service = flow.service;
         let segment = Segment::read(frame, tuple)?;
-        let now = now_ticks();
+        let now = ticks(coarse_ns());
         if flow.seen != now {
             flow.seen = now;
         }
         if segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
             flow.sent_end = segment.end();
         }
-        if flow.head & head_state::WANTED != 0 && segment.payload_len > 0 {
-            evidence::mirror_head(ctx, &segment, flow);
+        if flow.head & head_state::AWAITED != 0 {
+            evidence::note_answer(ctx, &segment, flow);
         }
         let result = forward(frame, &segment, flow);
         // Last: it may give the entries back, and another CPU fills them at once.
@@ -65,6 +65,9 @@ pub(super) fn steer(frame: &Frame, tuple: &Tuple, service: &mut u16, ctx: &XdpCo
             }
         }
         embryo.sent_end = segment.end();
+        embryo.head &= !head_state::CONNECTING;
+    } else if segment.has(flag::RST) {
+        evidence::note_refusal(&segment, embryo);
     }
     let result = forward(frame, &segment, embryo);
     if segment.has(flag::RST) {

@@ -96,6 +96,8 @@ pub struct Window {
     pub responses: u64,
     /// Of these, failures.
     pub failures: u64,
+    /// Answers that cannot be read, where L4 failures are split off.
+    pub answers: u64,
     /// L4 failures in the present state that are split off.
     pub l4_failures: u64,
     /// Detections in the present state, carried out or not.
@@ -110,7 +112,7 @@ impl Window {
 
     /// Outcomes in the present state that tell something.
     pub const fn told(&self) -> u64 {
-        self.responses + self.l4_failures
+        self.responses + self.answers + self.l4_failures
     }
 
     pub const fn totals(&self) -> Totals {
@@ -322,7 +324,9 @@ impl Breaker {
         let interval = policy.interval.0;
         let in_service = now - self.since >= Millis(interval - interval / 2);
         let earned = match policy.backoff_decay {
-            BackoffDecay::Evidence => self.window.responses > 0 && self.window.detections == 0,
+            BackoffDecay::Evidence => {
+                self.window.responses + self.window.answers > 0 && self.window.detections == 0
+            }
             BackoffDecay::Time => true,
         };
         if in_service && earned {

@@ -115,7 +115,10 @@ pub struct Breaker {
     pub split_l4_failures: bool,
     /// L4 failures in a row that eject, when they are split off. 0: off. Default 5.
     pub consecutive_l4_failure: u32,
-    /// No response head within it is an L4 failure. The packet path's matter. 0: off. Default 0.
+    /// No answer to a SYN within it is an L4 failure. 0: off. Default 3 s, within which a client has sent
+    /// its SYN twice (RFC 6298 section 2).
+    pub connect_timeout: Millis,
+    /// No response head within it is an L4 failure. 0: off. Default 0.
     pub response_timeout: Millis,
     /// Responses in an interval that make a backend comparable. Default 100.
     pub success_rate_min_responses: u32,
@@ -205,6 +208,7 @@ impl Default for Breaker {
             consecutive_gateway_failure: 0,
             split_l4_failures: false,
             consecutive_l4_failure: 5,
+            connect_timeout: Millis::secs(3),
             response_timeout: Millis(0),
             success_rate_min_responses: 100,
             success_rate_min_backends: 5,

@@ -31,7 +31,7 @@ use crate::{
     event::{Event, EventKind, Evidence},
     io::{Adopted, BackendId, Generation, Input, Operation, Output, Plan, ServiceId, StepFailure},
     state::State,
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 /// What an engine begins with.
@@ -46,6 +46,15 @@ pub struct Settings {
     pub generation_floor: u32,
     /// What an earlier run remembered.
     pub restored: Option<State>,
+}
+
+/// For how long a service waits. 0: as long as it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the answer to a SYN.
+    pub connect: Millis,
+    /// For the head of a response.
+    pub response: Millis,
 }
 
 pub struct Engine {
@@ -126,6 +135,15 @@ impl Engine {
         let id = named.map(|service| service.id).ok_or_else(|| Refused::no_service(operation))?;
         self.dirty.insert(id);
         self.service(id).operate(operation, now)
+    }
+
+    /// For how long each service waits. What waits longer is an outcome.
+    pub fn timeouts(&self) -> BTreeMap<ServiceId, Timeouts> {
+        let of = |service: &Service| {
+            let policy = &service.config.breaker;
+            Timeouts { connect: policy.connect_timeout, response: policy.response_timeout }
+        };
+        self.active().map(|service| (service.id, of(service))).collect()
     }
 
     /// The next thing to do for somebody else. To be called until `None` after each `handle`.

@@ -128,12 +128,15 @@ impl fmt::Display for Verb {
 pub enum Outcome {
     Status(u16),
     Failure(L4Failure),
-    /// Unreadable: TLS, HTTP/2, anything else. Counts for nothing.
+    /// The first answer on a connection whose responses cannot be read: TLS, HTTP/2, anything else.
+    /// A success as far as it goes, and the only one that such a connection has to show.
+    Answered,
+    /// A response that cannot be read. Counts for nothing.
     Opaque,
 }
 
 /// Why an exchange had no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum L4Failure {
     /// A reset answered the SYN.

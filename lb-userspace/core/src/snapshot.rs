@@ -122,6 +122,9 @@ pub struct Responses {
     pub s4xx: u64,
     pub s5xx: u64,
     pub opaque: u64,
+    /// First answers on connections whose responses cannot be read.
+    #[serde(default)]
+    pub answered: u64,
     /// Exchanges without a response: refused, timed out, reset, closed.
     #[serde(default)]
     pub l4_failures: u64,

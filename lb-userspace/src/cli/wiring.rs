@@ -52,7 +52,9 @@ fn not_opened(error: OpenError) -> Failure {
         | OpenError::Attach { .. }
         | OpenError::Verifier(_)
         | OpenError::Bpffs { .. } => Exit::HostNotAble,
-        OpenError::Load(_) | OpenError::Object(_) | OpenError::Map(_) => Exit::Failed,
+        OpenError::Load(_) | OpenError::Object(_) | OpenError::Descriptor(_) | OpenError::Map(_) => {
+            Exit::Failed
+        }
     };
     let remedy = error.remedy();
     let failure = Failure::new(exit, error);

@@ -36,6 +36,7 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let gateway = count("consecutive_gateway_failure", default.consecutive_gateway_failure);
     let split = table.or("split_l4_failures", default.split_l4_failures, Node::boolean);
     let l4 = count("consecutive_l4_failure", default.consecutive_l4_failure);
+    let connect_timeout = span("connect_timeout", default.connect_timeout);
     let response_timeout = span("response_timeout", default.response_timeout);
     let success_responses = count("success_rate_min_responses", default.success_rate_min_responses);
     let success_backends = count("success_rate_min_backends", default.success_rate_min_backends);
@@ -83,6 +84,7 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
         consecutive_gateway_failure: gateway?.value,
         split_l4_failures: split?.value,
         consecutive_l4_failure: l4?.value,
+        connect_timeout: connect_timeout?.value,
         response_timeout: response_timeout?.value,
         success_rate_min_responses: success_responses?.value,
         success_rate_min_backends: success_backends?.value,

@@ -101,6 +101,7 @@ pub(super) const BREAKER: Keys = Keys {
         "consecutive_gateway_failure",
         "split_l4_failures",
         "consecutive_l4_failure",
+        "connect_timeout",
         "response_timeout",
         "success_rate_min_responses",
         "success_rate_min_backends",

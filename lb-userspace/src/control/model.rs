@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use lb_common::{abi::BackendCounters, reason::Reason};
+use lb_common::{
+    abi::{BackendCounters, TTFB_BUCKETS, TTFB_FIRST_US},
+    reason::Reason,
+};
 use lb_core::{config, event::Event, snapshot::Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +150,24 @@ pub struct Counters {
     pub heads_lost: u64,
     pub opaque: u64,
     pub pipelined: u64,
+    /// Responses by their time to first byte: the first below 64 µs, each further one up to twice as much,
+    /// the last without a bound.
+    pub ttfb: [u64; TTFB_BUCKETS],
+}
+
+impl Counters {
+    /// The upper bound of the time to first byte of this share of the responses, in microseconds.
+    /// `None`: without one, or there were no responses.
+    pub fn ttfb_us(&self, share: f64) -> Option<u64> {
+        let total: u64 = self.ttfb.iter().sum();
+        let rank = ((total as f64 * share).ceil() as u64).max(1);
+        let mut below = 0;
+        let bucket = self.ttfb.iter().position(|count| {
+            below += count;
+            below >= rank
+        })?;
+        (bucket + 1 < TTFB_BUCKETS).then(|| u64::from(TTFB_FIRST_US) << bucket)
+    }
 }
 
 /// Frames of one service that were not forwarded, by [`Reason::name`]. Reasons that never occurred are absent.
@@ -236,6 +257,7 @@ impl From<BackendCounters> for Counters {
             heads_lost,
             opaque,
             pipelined,
+            ttfb,
         } = counters;
         Self {
             packets_to,
@@ -249,6 +271,7 @@ impl From<BackendCounters> for Counters {
             heads_lost,
             opaque,
             pipelined,
+            ttfb,
         }
     }
 }

@@ -8,12 +8,12 @@ use lb_core::{
     config::Config,
     engine::{Engine, Exhausted},
     event::{Event, EventKind},
-    io::{BackendId, Input, Output},
+    io::{BackendId, Input, Outcome, Output},
     time::Instant,
 };
 use tokio::{
     io::unix::AsyncFd,
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
 use tracing::{debug, error, info, warn};
@@ -21,8 +21,12 @@ use tracing::{debug, error, info, warn};
 use super::{clock::Clock, status::Facts};
 use crate::{
     control::{EventLog, Request},
-    dataplane::{actor, bpf::HeadRing, chain},
-    mirror::Heads,
+    dataplane::{
+        actor,
+        bpf::{HeadRing, Limits, Overdue},
+        chain,
+    },
+    mirror::{Heads, Late},
     probe::Prober,
 };
 
@@ -38,6 +42,7 @@ pub(super) struct Sources {
     pub(super) reports: mpsc::Receiver<actor::Report>,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) asked: mpsc::Receiver<Request>,
+    pub(super) overdue: mpsc::Receiver<Overdue>,
 }
 
 pub(super) struct Loop {
@@ -48,6 +53,9 @@ pub(super) struct Loop {
     events: EventLog,
     pub(super) facts: Facts,
     heads: Heads,
+    late: Late,
+    /// For how long exchanges may take, to whoever looks for those that take longer.
+    limits: watch::Sender<Limits>,
     /// Plans under way that a response head caused: when that head was seen.
     caused: BTreeMap<u64, u64>,
     losses: Losses,
@@ -62,6 +70,7 @@ impl Loop {
         prober: Prober,
         events: EventLog,
         facts: Facts,
+        limits: watch::Sender<Limits>,
     ) -> Self {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,6 +82,8 @@ impl Loop {
             events,
             facts,
             heads: Heads::new(),
+            late: Late::new(),
+            limits,
             caused: BTreeMap::new(),
             losses: Losses::default(),
             look,
@@ -97,6 +108,7 @@ impl Loop {
             () = sleep => self.handle(Input::Tick),
             Some(input) = sources.inputs.recv() => self.handle(input),
             Some(request) = sources.asked.recv() => self.answer(request),
+            Some(overdue) = sources.overdue.recv() => self.overdue(overdue),
             ready = sources.heads.readable_mut() => match ready {
                 Ok(mut ready) => {
                     if self.read_heads(ready.get_inner_mut()) {
@@ -120,7 +132,11 @@ impl Loop {
     }
 
     fn handle_caused(&mut self, input: Input, seen_ns: Option<u64>) {
+        let configures = matches!(input, Input::Config(_));
         self.engine.handle(input, self.clock.now());
+        if configures {
+            self.limits.send_replace(self.engine.timeouts());
+        }
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Dataplane(plan) => {
@@ -181,6 +197,9 @@ impl Loop {
                 self.handle(Input::EvidenceLost { backend, lost });
             }
             let Some(reading) = self.heads.read(&record) else { continue };
+            if self.late.knows(&reading) {
+                continue;
+            }
             let input = Input::Outcome {
                 backend: reading.backend,
                 generation: reading.generation,
@@ -191,6 +210,14 @@ impl Loop {
             self.handle_caused(input, Some(reading.at_ns));
         }
         false
+    }
+
+    /// An exchange that waits too long.
+    fn overdue(&mut self, overdue: Overdue) {
+        let Overdue { backend, generation, client, failure, began_us } = overdue;
+        self.late.told(client, backend, began_us);
+        let outcome = Outcome::Failure(failure);
+        self.handle(Input::Outcome { backend, generation, outcome, ttfb: None, client: Some(client) });
     }
 
     fn answer(&self, request: Request) {

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | the loop | engine, head reader, prober | it is `run` itself |
 //! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
+//! | `overdue` thread | the flow maps, read only | ends with the loop |
 //! | next hops | a netlink socket | only reads, and asks for neighbours |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
@@ -120,6 +121,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
         wait(stopped),
     ));
 
+    let (limits, watched) = watch::channel(bpf::Limits::new());
+    let overdue =
+        opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;
     let heads = watch_fd(opened.heads).map_err(failed("watch the ring of response heads"))?;
     let mut signals = Signals::listen().map_err(failed("listen for signals"))?;
     let mut daemon = Loop::new(
@@ -129,10 +133,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
         Prober::new(results),
         events,
         status::Facts::new(&file, &config_path, &opened.attached, opened.shape),
+        limits,
     );
     daemon.handle(Input::Config(Arc::new(file.core.clone())));
     let mut current = file;
-    let mut sources = looping::Sources { heads, reports, inputs, asked };
+    let mut sources = looping::Sources { heads, reports, inputs, asked, overdue };
     loop {
         tokio::select! {
             () = daemon.turn(&mut sources) => {}

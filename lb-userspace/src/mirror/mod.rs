@@ -14,6 +14,10 @@
 //!   the body, is ignored: a continuation counts only while an unfinished head
 //!   of that connection waits for it.
 //!
+//! - A record may have no bytes and say what became of an exchange without a
+//!   head: refused, reset, closed without a response, or answered in a language
+//!   that is not read.
+//!
 //! Nothing is guessed: an interim head whose end was cut off may be followed by
 //! the final one in the same segment, unseen, so the exchange is `opaque`.
 //!
@@ -27,13 +31,15 @@ use std::{
 };
 
 use lb_common::abi::{HEAD_BYTES, HeadRecord, head_flags, socket_addr};
-use lb_core::io::{BackendId, Generation, Outcome};
+use lb_core::io::{BackendId, Generation, L4Failure, Outcome};
 
 mod head;
+mod late;
 #[cfg(test)]
 mod tests;
 
 use head::Verdict;
+pub use late::Late;
 
 /// Unfinished heads at a time. Each lives for one segment of its connection, so
 /// this is far more than wait at any moment; beyond it the oldest is given up.
@@ -55,12 +61,19 @@ pub struct Reading {
     pub outcome: Outcome,
     /// When the segment that decided was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
-    /// Since the request was seen. 0: not known.
+    /// Since the request, or the SYN, was seen. 0: not known.
     pub since_request_ns: u64,
     /// The connection was admitted out of a half-open budget.
     pub trial: bool,
     /// The client pipelines: responses are missing.
     pub pipelined: bool,
+}
+
+impl Reading {
+    /// When the request was seen, as [`Flow::request_us`](lb_common::abi::Flow::request_us).
+    pub const fn began_us(&self) -> u32 {
+        ((self.at_ns / 1000) as u32).wrapping_sub((self.since_request_ns / 1000) as u32)
+    }
 }
 
 /// Reads records, and holds the heads that are not complete yet.
@@ -81,6 +94,19 @@ struct Unfinished {
     since_ns: u64,
 }
 
+/// What a record says that has no head.
+fn without_head(flags: u32) -> Option<Outcome> {
+    [
+        (head_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
+        (head_flags::RESET, Outcome::Failure(L4Failure::Reset)),
+        (head_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
+        (head_flags::ANSWERED, Outcome::Answered),
+    ]
+    .into_iter()
+    .find(|(flag, _)| flags & flag != 0)
+    .map(|(_, outcome)| outcome)
+}
+
 impl Heads {
     pub fn new() -> Self {
         Self::default()
@@ -92,9 +118,22 @@ impl Heads {
         let (backend, generation) = (BackendId(record.backend), Generation(record.generation));
         let connection = (client, backend, generation);
         let has = |flag: u32| record.flags & flag != 0;
+        let reading = |outcome| Reading {
+            backend,
+            generation,
+            client,
+            outcome,
+            at_ns: record.at_ns,
+            since_request_ns: record.since_request_ns,
+            trial: has(head_flags::TRIAL),
+            pipelined: has(head_flags::PIPELINED),
+        };
 
         let before =
             self.take(&connection).filter(|before| record.at_ns.saturating_sub(before.since_ns) <= OLDEST_NS);
+        if let Some(outcome) = without_head(record.flags) {
+            return Some(reading(outcome));
+        }
         let mut bytes = match (has(head_flags::CONTINUES), before) {
             (true, Some(before)) => before.bytes,
             (true, None) => return None,
@@ -120,16 +159,7 @@ impl Heads {
                 Outcome::Opaque
             }
         };
-        Some(Reading {
-            backend,
-            generation,
-            client,
-            outcome,
-            at_ns: record.at_ns,
-            since_request_ns: record.since_request_ns,
-            trial: has(head_flags::TRIAL),
-            pipelined: has(head_flags::PIPELINED),
-        })
+        Some(reading(outcome))
     }
 
     /// How many heads are waited for.

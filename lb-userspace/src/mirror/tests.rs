@@ -337,3 +337,19 @@ fn http_like() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(prop::sample::select(pieces), 0..40).prop_map(|pieces| pieces.concat()),
     ]
 }
+
+#[test]
+fn what_has_no_head_is_told_by_its_flags_and_ends_what_was_unfinished() {
+    for (flag, outcome) in [
+        (head_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
+        (head_flags::RESET, Outcome::Failure(L4Failure::Reset)),
+        (head_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
+        (head_flags::ANSWERED, Outcome::Answered),
+    ] {
+        let mut heads = Heads::new();
+        assert_eq!(heads.read(&record(UNFINISHED, b"HTTP/1.")), None);
+        let reading = heads.read(&record(flag | head_flags::TRIAL, b"")).expect("told");
+        assert_eq!((reading.outcome, reading.trial, reading.since_request_ns), (outcome, true, 500));
+        assert_eq!(heads.unfinished(), 0);
+    }
+}

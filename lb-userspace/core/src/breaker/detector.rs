@@ -65,8 +65,10 @@ impl fmt::Display for Detector {
 /// One outcome as detectors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
-    /// A response, or an L4 failure that counts as one. `failure`: on which side of `errors` it is.
+    /// A response, or what counts as one. `failure`: on which side of `errors` it is.
     Response { status: u16, failure: bool, ttfb: Option<Duration> },
+    /// The first answer on a connection whose responses cannot be read, under `split_l4_failures`.
+    Answer { ttfb: Option<Duration> },
     /// An L4 failure under `split_l4_failures`.
     L4Failure,
 }
@@ -75,6 +77,7 @@ impl Sample {
     pub const fn failure(&self) -> bool {
         match self {
             Self::Response { failure, .. } => *failure,
+            Self::Answer { .. } => false,
             Self::L4Failure => true,
         }
     }
@@ -117,9 +120,18 @@ impl Tally {
                 *run = 0;
             }
         };
-        let Sample::Response { status, failure, ttfb } = sample else {
-            run(Detector::ConsecutiveL4Failure, &mut self.run_l4, policy.consecutive_l4_failure);
-            return found;
+        let (status, failure, ttfb) = match sample {
+            Sample::Response { status, failure, ttfb } => (status, failure, ttfb),
+            Sample::Answer { ttfb } => {
+                // It tells nothing of statuses.
+                self.run_l4 = 0;
+                found.extend(self.time(policy, ttfb, now));
+                return found;
+            }
+            Sample::L4Failure => {
+                run(Detector::ConsecutiveL4Failure, &mut self.run_l4, policy.consecutive_l4_failure);
+                return found;
+            }
         };
         if gateway(status) {
             let threshold = policy.consecutive_gateway_failure;
@@ -139,12 +151,15 @@ impl Tally {
             self.errors.add(failure, policy.error_rate_window, now);
             found.extend(over(&mut self.errors, &error_rate(policy)));
         }
-        if let (true, Some(ttfb)) = (slow_rate(policy).percent > 0, ttfb) {
-            let slow = ttfb > Duration::from_millis(policy.slow_threshold.0);
-            self.slow.add(slow, policy.slow_rate_window, now);
-            found.extend(over(&mut self.slow, &slow_rate(policy)));
-        }
+        found.extend(self.time(policy, ttfb, now));
         found
+    }
+
+    fn time(&mut self, policy: &Policy, ttfb: Option<Duration>, now: Instant) -> Option<Detection> {
+        let ttfb = ttfb.filter(|_| slow_rate(policy).percent > 0)?;
+        let slow = ttfb > Duration::from_millis(policy.slow_threshold.0);
+        self.slow.add(slow, policy.slow_rate_window, now);
+        over(&mut self.slow, &slow_rate(policy))
     }
 
     pub fn reset(&mut self) {

@@ -83,9 +83,9 @@ fn responses(window: &Window) -> (u64, u64) {
     (window.responses, window.failures)
 }
 
-/// The same of connects: a completed response shows that its connection was good.
+/// The same of connects: an answer shows that its connection was good.
 fn connects(window: &Window) -> (u64, u64) {
-    (window.responses + window.l4_failures, window.l4_failures)
+    (window.responses + window.answers + window.l4_failures, window.l4_failures)
 }
 
 /// Mean and population standard deviation of rates, as sums.

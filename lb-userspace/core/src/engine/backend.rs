@@ -10,7 +10,7 @@ use crate::{
     },
     config::{self, Service as Policy},
     event::{Event, Seen},
-    io::{BackendId, Generation, L4Failure},
+    io::{BackendId, Generation, Outcome},
     plan::Grant,
     probe::Health,
     random,
@@ -140,38 +140,48 @@ impl Backend {
         }
     }
 
-    /// Counts what an exchange showed, whatever becomes of it. `status`: also what a failure counts as.
+    /// Counts what an exchange showed, whatever becomes of it.
     pub(super) fn count(
         &mut self,
-        status: u16,
-        failure: Option<L4Failure>,
+        outcome: Outcome,
         sample: Sample,
         client: Option<SocketAddr>,
         now: Instant,
     ) {
-        let class = match (failure, status / 100) {
-            (Some(_), _) => Some(&mut self.responses.l4_failures),
-            (None, 1) => Some(&mut self.responses.s1xx),
-            (None, 2) => Some(&mut self.responses.s2xx),
-            (None, 3) => Some(&mut self.responses.s3xx),
-            (None, 4) => Some(&mut self.responses.s4xx),
-            (None, 5) => Some(&mut self.responses.s5xx),
+        let responses = &mut self.responses;
+        let class = match outcome {
+            Outcome::Status(100..200) => Some(&mut responses.s1xx),
+            Outcome::Status(200..300) => Some(&mut responses.s2xx),
+            Outcome::Status(300..400) => Some(&mut responses.s3xx),
+            Outcome::Status(400..500) => Some(&mut responses.s4xx),
+            Outcome::Status(500..600) => Some(&mut responses.s5xx),
             // Not HTTP's; `errors` may still name it.
-            (None, _) => None,
+            Outcome::Status(_) => None,
+            Outcome::Failure(_) => Some(&mut responses.l4_failures),
+            Outcome::Answered => Some(&mut responses.answered),
+            Outcome::Opaque => Some(&mut responses.opaque),
         };
         if let Some(count) = class {
             *count += 1;
         }
-        if self.last.len() == REMEMBERED {
-            self.last.pop_front();
+        let seen = match outcome {
+            Outcome::Status(status) => Some((status, None)),
+            Outcome::Failure(failure) => Some((failure.status(), Some(failure))),
+            Outcome::Answered | Outcome::Opaque => None,
+        };
+        if let Some((status, failure)) = seen {
+            if self.last.len() == REMEMBERED {
+                self.last.pop_front();
+            }
+            self.last.push_back(Seen { t_ms: now, status, failure, client });
         }
-        self.last.push_back(Seen { t_ms: now, status, failure, client });
         let window = &mut self.breaker.window;
         match sample {
             Sample::Response { failure, .. } => {
                 window.responses += 1;
                 window.failures += u64::from(failure);
             }
+            Sample::Answer { .. } => window.answers += 1,
             Sample::L4Failure => window.l4_failures += 1,
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     config::{self, ProbeKind},
     event::{Event, EventKind, Evidence, Run},
-    io::{BackendId, Outcome, ProbeRequest, ProbeResult, ServiceId},
+    io::{BackendId, L4Failure, Outcome, ProbeRequest, ProbeResult, ServiceId},
     plan::Grant,
     probe,
     snapshot::{BreakerState, Effective, ProbeState},
@@ -59,22 +59,30 @@ impl Service {
         let policy = &self.config.breaker;
         let backend = &mut self.backends[index];
         backend.breaker.window.heads += 1;
-        let (status, l4) = match outcome {
-            Outcome::Status(status) => (status, None),
-            Outcome::Failure(failure) => (failure.status(), Some(failure)),
+        let limit = Duration::from_millis(policy.response_timeout.0);
+        let late = !limit.is_zero() && ttfb.is_some_and(|ttfb| ttfb >= limit);
+        let outcome = match outcome {
+            // Its time was over before it came.
+            Outcome::Status(_) | Outcome::Answered if late => Outcome::Failure(L4Failure::ResponseTimeout),
+            Outcome::Status(_) | Outcome::Answered | Outcome::Failure(_) | Outcome::Opaque => outcome,
+        };
+        let failed = |status| policy.errors.iter().any(|range| range.contains(&status));
+        let sample = match outcome {
+            Outcome::Status(status) => Sample::Response { status, failure: failed(status), ttfb },
+            Outcome::Failure(_) if policy.split_l4_failures => Sample::L4Failure,
+            // Nothing came of it that could have been slow.
+            Outcome::Failure(l4) => {
+                Sample::Response { status: l4.status(), failure: failed(l4.status()), ttfb: None }
+            }
+            Outcome::Answered if policy.split_l4_failures => Sample::Answer { ttfb },
+            // As L4 failures count as bad ones: a good one (so does Envoy for TCP).
+            Outcome::Answered => Sample::Response { status: 200, failure: false, ttfb },
             Outcome::Opaque => {
                 backend.responses.opaque += 1;
                 return false;
             }
         };
-        let sample = if l4.is_some() && policy.split_l4_failures {
-            Sample::L4Failure
-        } else {
-            let failure = policy.errors.iter().any(|range| range.contains(&status));
-            // Nothing came of an L4 failure that could have been slow.
-            Sample::Response { status, failure, ttfb: ttfb.filter(|_| l4.is_none()) }
-        };
-        backend.count(status, l4, sample, client, now);
+        backend.count(outcome, sample, client, now);
         match backend.breaker.state() {
             BreakerState::Closed => {
                 for detection in backend.tally.observe(policy, sample, now) {

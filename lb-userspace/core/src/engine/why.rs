@@ -66,11 +66,11 @@ impl Service {
 
         let at_sweep = format!(" when the interval ends in {}", span(self.next_sweep - now));
         let (http, l4) = self.lines();
-        let Window { responses, failures, l4_failures, .. } = backend.breaker.window;
+        let Window { responses, answers, failures, l4_failures, .. } = backend.breaker.window;
         let mut windows =
             vec![(Detector::SuccessRate, Detector::FailurePercentage, failures, responses, http)];
         if policy.split_l4_failures {
-            let total = responses + l4_failures;
+            let total = responses + answers + l4_failures;
             windows.push((Detector::SuccessRateL4, Detector::FailurePercentageL4, l4_failures, total, l4));
         }
         for (success_rate, failure_percentage, bad, total, line) in windows {

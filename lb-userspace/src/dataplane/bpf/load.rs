@@ -5,6 +5,7 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +21,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Backend, Config, Service, ServiceKey},
+    abi::{self, Backend, Config, Flow, FlowKey, Service, ServiceKey},
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
@@ -28,8 +29,10 @@ use tracing::{info, warn};
 use super::{
     super::chain,
     Bpf, backend_address,
+    overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
+    walk::Walker,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -104,6 +107,8 @@ pub struct Opened {
     pub dataplane: Bpf,
     pub attached: Vec<Attached>,
     pub heads: HeadRing,
+    /// Of exchanges that wait too long.
+    pub watch: Watch,
     /// `None` when the program logs nothing.
     pub logger: Option<Logger>,
     /// Backends of an earlier run, whose flows go on.
@@ -153,6 +158,8 @@ pub enum OpenError {
     Verifier(#[source] ProgramError),
     #[error("the BPF object lacks {0}")]
     Object(&'static str),
+    #[error("cannot read the maps")]
+    Descriptor(#[source] io::Error),
     #[error("cannot write the maps")]
     Map(#[source] aya::maps::MapError),
     #[error("nat_ports {}-{} overlaps the host's own ports {}-{}", nat.start(), nat.end(), host.start(), host.end())]
@@ -185,7 +192,9 @@ impl OpenError {
                 host.start(),
                 host.end()
             ),
-            Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Map(_) => return None,
+            Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Descriptor(_) | Self::Map(_) => {
+                return None;
+            }
         })
     }
 }
@@ -213,6 +222,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
+    let watch = watch(&ebpf)?;
     let mut maps = Maps::take(&mut ebpf)?;
     let dataplane = maps.dataplane(options.nat_addresses.to_vec());
     let adopted = adopt(&dataplane).map_err(OpenError::Map)?;
@@ -225,7 +235,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(&options.nat_ports)?;
     undo.succeeded();
-    Ok(Opened { dataplane, attached, heads: maps.heads, logger, adopted, shape, lock })
+    Ok(Opened { dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
@@ -268,6 +278,15 @@ fn verify(ebpf: &mut Ebpf) -> Result<Option<u32>, OpenError> {
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
     let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
     program.try_into().map_err(|_| OpenError::Object("XDP program shunt"))
+}
+
+/// For [`Watch::spawn`].
+pub fn watch(ebpf: &Ebpf) -> Result<Watch, OpenError> {
+    fn walker(ebpf: &Ebpf, name: &'static str) -> Result<Walker<FlowKey, Flow>, OpenError> {
+        let Some(Map::LruHashMap(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
+        Walker::new(map.fd().as_fd()).map_err(OpenError::Descriptor)
+    }
+    Ok(Watch { embryos: walker(ebpf, "EMBRYOS")?, flows: walker(ebpf, "FLOWS")? })
 }
 
 /// The maps out of a loaded object, typed.

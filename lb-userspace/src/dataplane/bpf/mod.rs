@@ -1,8 +1,10 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
 mod load;
+mod overdue;
 mod pins;
 mod ring;
+mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +23,8 @@ use lb_core::{
 };
 
 pub use self::{
-    load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
+    load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs, watch},
+    overdue::{Limits, Overdue, Watch},
     pins::{DetachError, Detached, Lock, detach},
     ring::HeadRing,
 };
@@ -210,6 +213,7 @@ fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
         heads_lost: sum.heads_lost + cpu.heads_lost,
         opaque: sum.opaque + cpu.opaque,
         pipelined: sum.pipelined + cpu.pipelined,
+        ttfb: std::array::from_fn(|bucket| sum.ttfb[bucket] + cpu.ttfb[bucket]),
     }
 }
 

@@ -180,6 +180,74 @@ fn opaque_is_nothing_to_any_detector() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_breaks_runs_of_l4_failures() {
+    for split in [false, true] {
+        let mut lab = lab(&["a", "b"], |breaker| {
+            breaker.split_l4_failures = split;
+            breaker.consecutive_5xx = 3;
+            breaker.consecutive_l4_failure = 3;
+        });
+        fails(&mut lab, "a", L4Failure::ConnectRefused, 2);
+        lab.outcome("a", Outcome::Answered);
+        fails(&mut lab, "a", L4Failure::ConnectRefused, 2);
+        assert_eq!(lab.news(), [], "split: {split}");
+        fails(&mut lab, "a", L4Failure::ConnectRefused, 1);
+        assert_eq!(state(&lab, "a"), BreakerState::Open, "split: {split}");
+        assert_eq!(lab.backend("a").responses.answered, 1);
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_no_verdict_on_statuses_where_l4_failures_are_split_off() {
+    let mut lab = lab(&["a", "b"], |breaker| {
+        breaker.split_l4_failures = true;
+        breaker.consecutive_5xx = 2;
+    });
+    lab.status("a", 500);
+    lab.outcome("a", Outcome::Answered);
+    lab.status("a", 500);
+    assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
+}
+
+#[test]
+fn answers_make_a_rate_of_l4_failures() {
+    for (failures, split, ejected) in
+        [(9, true, false), (10, true, true), (9, false, false), (10, false, true)]
+    {
+        let mut lab = lab(&["a", "b"], |breaker| {
+            breaker.split_l4_failures = split;
+            breaker.consecutive_5xx = 0;
+            breaker.consecutive_l4_failure = 0;
+            breaker.failure_percentage_threshold = 10;
+            breaker.failure_percentage_min_backends = 1;
+            breaker.failure_percentage_min_responses = 100;
+        });
+        for _ in 0..100 - failures {
+            lab.outcome("a", Outcome::Answered);
+        }
+        fails(&mut lab, "a", L4Failure::Reset, failures);
+        lab.until(30_000);
+        assert_eq!(
+            lab.events.iter().any(|event| event.kind == EventKind::Eject),
+            ejected,
+            "{failures} {split}"
+        );
+    }
+}
+
+#[test]
+fn answers_on_trials_readmit() {
+    let mut lab = lab(&["a", "b"], |breaker| breaker.consecutive_5xx = 1);
+    fails(&mut lab, "a", L4Failure::ConnectTimeout, 1);
+    lab.until(30_000);
+    assert_eq!(state(&lab, "a"), BreakerState::HalfOpen);
+    for _ in 0..3 {
+        lab.outcome("a", Outcome::Answered);
+    }
+    assert_eq!(lab.news().last(), Some(&said(EventKind::Readmit, "a", "half_open_successes")));
+}
+
+#[test]
 fn the_error_rate_detects_at_once_and_from_one_backend_up() {
     let mut lab = lab(&["a"], |breaker| {
         breaker.min_serving = 0;

@@ -1,0 +1,315 @@
+//! What became of exchanges that have no response: refused, reset, closed, overdue; and the time that
+//! responses take.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use lb_common::abi::{TTFB_BUCKETS, head_flags};
+use lb_core::{
+    engine::Timeouts,
+    io::{BackendId, Generation, L4Failure},
+    time::Millis,
+};
+use lb_tests::{
+    frame::{ACK, FIN, PSH, RST, SYN, Tcp},
+    kernel::{Action, Kernel, SERVICE, backend_address, vip},
+};
+use lb_userspace::dataplane::bpf::{Limits, Overdue};
+use tokio::sync::{mpsc, watch};
+
+use crate::connections::{BACKEND_ISN, CLIENT_ISN, Connection};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const NOTHING: [u32; 0] = [];
+const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on";
+
+/// One connection, and what the backend does with it.
+struct Case {
+    kernel: Kernel,
+    connection: Connection,
+}
+
+impl Case {
+    fn open() -> Self {
+        let mut kernel = Kernel::new(1);
+        let connection = Connection::open(&mut kernel, 1);
+        Self { kernel, connection }
+    }
+
+    fn ask(mut self, payload: &[u8]) -> Self {
+        assert_eq!(self.connection.send(&mut self.kernel, ACK | PSH, payload), Action::Redirect);
+        self.connection.client_next = self.connection.client_next.wrapping_add(payload.len() as u32);
+        self
+    }
+
+    fn client(mut self, flags: u8) -> Self {
+        assert_eq!(self.connection.send(&mut self.kernel, flags, b""), Action::Redirect);
+        self.connection.client_next = self.connection.client_next.wrapping_add(u32::from(flags & FIN != 0));
+        self
+    }
+
+    fn tell(mut self, flags: u8, payload: &[u8]) -> Self {
+        assert_eq!(self.connection.reply(&mut self.kernel, flags, payload), Action::Tx);
+        let moved = payload.len() as u32 + u32::from(flags & FIN != 0);
+        self.connection.backend_next = self.connection.backend_next.wrapping_add(moved);
+        self
+    }
+
+    /// The backend sends this without having seen the last `unseen` bytes of the client.
+    fn tell_early(mut self, flags: u8, unseen: usize) -> Self {
+        let next = self.connection.client_next;
+        self.connection.client_next = next.wrapping_sub(unseen as u32);
+        self = self.tell(flags, b"");
+        self.connection.client_next = next;
+        self
+    }
+
+    /// Flags of the records without a head.
+    fn told(mut self) -> Vec<u32> {
+        self.kernel.heads().iter().filter(|record| record.len == 0).map(|record| record.flags).collect()
+    }
+}
+
+#[test]
+fn a_reset_to_a_syn_is_a_refusal() {
+    let mut kernel = Kernel::new(1);
+    let connection = Connection::begin(&mut kernel, 1);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx, "the client is told");
+    let told = kernel.heads();
+    let [record] = &told[..] else { panic!("one record") };
+    assert_eq!((record.flags, record.len), (head_flags::REFUSED, 0));
+    assert_eq!((record.service, record.backend, record.generation), (SERVICE.0, 0, 1));
+    let client = lb_common::abi::socket_addr(record.client, record.client_port);
+    assert_eq!(client, std::net::SocketAddr::V4(connection.client));
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Pass, "once");
+    assert_eq!(kernel.heads().len(), 0);
+}
+
+#[test]
+fn a_reset_that_does_not_answer_the_syn_is_none() {
+    let mut kernel = Kernel::new(1);
+    let connection = Connection::begin(&mut kernel, 1);
+    let stray = Tcp::new(backend_address(0), connection.nat, RST | ACK).numbers(0, CLIENT_ISN);
+    kernel.run(&stray.bytes());
+    assert_eq!(kernel.heads().len(), 0);
+
+    let connection = Connection::begin(&mut kernel, 2);
+    let answer = Tcp::new(backend_address(0), connection.nat, SYN | ACK)
+        .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
+    kernel.run(&answer.bytes());
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(kernel.heads().len(), 0, "it had accepted");
+}
+
+#[test]
+fn a_service_without_evidence_tells_nothing() {
+    let mut kernel = Kernel::new(1);
+    kernel.evidence(false);
+    let connection = Connection::begin(&mut kernel, 1);
+    connection.reply(&mut kernel, RST | ACK, b"");
+    let connection = Connection::open(&mut kernel, 2);
+    connection.send(&mut kernel, ACK | PSH, GET);
+    connection.reply(&mut kernel, RST, b"");
+    assert_eq!(kernel.heads().len(), 0);
+}
+
+/// A request that is not HTTP/1 is owed an answer just the same.
+fn requests() -> [&'static [u8]; 2] {
+    [GET, HELLO]
+}
+
+#[test]
+fn a_reset_when_an_answer_is_due() {
+    for request in requests() {
+        for flags in [RST, RST | ACK] {
+            assert_eq!(Case::open().ask(request).tell(flags, b"").told(), [head_flags::RESET]);
+        }
+    }
+}
+
+#[test]
+fn a_close_when_an_answer_is_due() {
+    for request in requests() {
+        let case = Case::open().ask(request).tell(ACK | FIN, b"");
+        assert_eq!(case.told(), [head_flags::NO_RESPONSE]);
+        // And no second failure for what follows.
+        let case = Case::open().ask(request).tell(ACK | FIN, b"").client(ACK).ask(b"more").tell(RST, b"");
+        assert_eq!(case.told(), [head_flags::NO_RESPONSE]);
+    }
+}
+
+#[test]
+fn an_answer_is_no_failure_whatever_follows() {
+    for end in [RST, RST | ACK, ACK | FIN] {
+        assert_eq!(Case::open().ask(GET).tell(ACK, OK).tell(end, b"").told(), NOTHING);
+        assert_eq!(
+            Case::open().ask(HELLO).tell(ACK, b"\x16\x03").tell(end, b"").told(),
+            [head_flags::ANSWERED]
+        );
+        // In one segment with the response.
+        assert_eq!(Case::open().ask(GET).tell(end, OK).told(), NOTHING);
+    }
+}
+
+#[test]
+fn only_the_first_answer_of_an_unreadable_connection_is_told() {
+    let case = Case::open().ask(HELLO).tell(ACK, b"hello").ask(HELLO).tell(ACK, b"again").tell(RST, b"");
+    assert_eq!(case.told(), [head_flags::ANSWERED]);
+}
+
+#[test]
+fn a_connection_on_which_nothing_was_asked_owes_nothing() {
+    for end in [RST, RST | ACK, ACK | FIN] {
+        assert_eq!(Case::open().tell(end, b"").told(), NOTHING);
+    }
+}
+
+#[test]
+fn a_backend_need_not_answer_a_client_that_has_closed() {
+    for end in [RST | ACK, ACK | FIN] {
+        assert_eq!(Case::open().ask(GET).client(ACK | FIN).tell(end, b"").told(), NOTHING);
+    }
+}
+
+#[test]
+fn an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way() {
+    // The FIN was sent before the request arrived, whichever of them passes here first.
+    let kept = || Case::open().ask(GET).tell(ACK, OK);
+    let crossed = kept().tell(ACK | FIN, b"").ask(GET).tell(RST, b"");
+    assert_eq!(crossed.told(), NOTHING);
+    let crossed = kept().ask(GET).tell_early(ACK | FIN, GET.len()).tell(RST, b"");
+    assert_eq!(crossed.told(), NOTHING);
+    // But one that has the request and closes has failed.
+    assert_eq!(kept().ask(GET).tell(ACK | FIN, b"").told(), [head_flags::NO_RESPONSE]);
+    assert_eq!(kept().ask(GET).tell(RST, b"").told(), [head_flags::RESET]);
+}
+
+#[test]
+fn a_backend_that_accepts_and_closes_has_failed_its_first_client() {
+    let closed = Case::open().tell(ACK | FIN, b"").ask(GET).tell(RST, b"");
+    assert_eq!(closed.told(), [head_flags::RESET]);
+    let closed = Case::open().ask(GET).tell_early(ACK | FIN, GET.len()).tell(RST, b"");
+    assert_eq!(closed.told(), [head_flags::RESET]);
+}
+
+#[test]
+fn a_fin_that_overtakes_the_response_is_no_failure() {
+    let mut case = Case::open().ask(GET);
+    case.connection.backend_next = case.connection.backend_next.wrapping_add(OK.len() as u32);
+    let mut case = case.tell(ACK | FIN, b"");
+    case.connection.backend_next = case.connection.backend_next.wrapping_sub(OK.len() as u32 + 1);
+    let mut case = case.tell(ACK, OK);
+    let heads = case.kernel.heads();
+    assert_eq!(heads.len(), 1);
+    assert!(heads[0].data.starts_with(b"HTTP/1.1 200"));
+}
+
+#[test]
+fn first_bytes_are_timed() {
+    let mut case = Case::open();
+    for _ in 0..3 {
+        case = case.ask(GET).tell(ACK, OK);
+    }
+    let before = case.ask(GET);
+    let started = SystemTime::now();
+    while started.elapsed().expect("the clock runs on") < Duration::from_millis(5) {
+        std::hint::spin_loop();
+    }
+    let mut case = before.tell(ACK, OK);
+    let ttfb = case.kernel.counters().backends[0].1.ttfb;
+    assert_eq!(ttfb.iter().sum::<u64>(), 4);
+    // 5 ms is in the bucket from 4.096 ms on, or above if this machine dozed.
+    let slow: u64 = ttfb[7..TTFB_BUCKETS].iter().sum();
+    assert!(slow >= 1, "{ttfb:?}");
+}
+
+fn watched(kernel: &Kernel, connect: u64, response: u64) -> (watch::Sender<Limits>, mpsc::Receiver<Overdue>) {
+    let timeouts = Timeouts { connect: Millis(connect), response: Millis(response) };
+    let (limits, watched) = watch::channel(BTreeMap::from([(SERVICE, timeouts)]));
+    (limits, kernel.watch().spawn(watched).expect("a thread"))
+}
+
+/// All that is told within a second, but no more than four.
+fn overdue(inbox: &mut mpsc::Receiver<Overdue>) -> Vec<Overdue> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut all = Vec::new();
+        let end = tokio::time::Instant::now() + Duration::from_secs(1);
+        while let Ok(Some(one)) = tokio::time::timeout_at(end, inbox.recv()).await {
+            all.push(one);
+            if all.len() == 4 {
+                break;
+            }
+        }
+        all
+    })
+}
+
+#[test]
+fn a_syn_without_an_answer_is_told_once() {
+    let mut kernel = Kernel::new(1);
+    let (_limits, mut inbox) = watched(&kernel, 200, 0);
+    let silent = Connection::begin(&mut kernel, 1);
+    // It comes again, and that changes nothing.
+    let again = Tcp::new(silent.client, vip(), SYN).numbers(CLIENT_ISN, 0);
+    kernel.run(&again.bytes());
+    let open = Connection::open(&mut kernel, 2);
+    open.send(&mut kernel, ACK | PSH, GET);
+    let refused = Connection::begin(&mut kernel, 3);
+    refused.reply(&mut kernel, RST | ACK, b"");
+    let found = overdue(&mut inbox);
+    let [only] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((only.backend, only.generation), (BackendId(0), Generation(1)));
+    assert_eq!(only.client, std::net::SocketAddr::V4(silent.client));
+    assert_eq!(only.failure, L4Failure::ConnectTimeout);
+}
+
+#[test]
+fn a_request_without_a_response_is_told_once() {
+    let mut kernel = Kernel::new(1);
+    let (_limits, mut inbox) = watched(&kernel, 0, 200);
+    let mut clients = Vec::new();
+    for (n, request) in [(1, GET), (2, HELLO)] {
+        let silent = Connection::open(&mut kernel, n);
+        silent.send(&mut kernel, ACK | PSH, request);
+        clients.push(std::net::SocketAddr::V4(silent.client));
+    }
+    let idle = Connection::open(&mut kernel, 3);
+    idle.send(&mut kernel, ACK, b"");
+    let answered = Connection::open(&mut kernel, 4);
+    answered.send(&mut kernel, ACK | PSH, GET);
+    answered.reply(&mut kernel, ACK | PSH, OK);
+    let mut found = overdue(&mut inbox);
+    found.sort_by_key(|one| one.client);
+    assert_eq!(found.iter().map(|one| one.client).collect::<Vec<_>>(), clients);
+    assert!(found.iter().all(|one| one.failure == L4Failure::ResponseTimeout));
+}
+
+#[test]
+fn what_was_overdue_before_is_not_news() {
+    let mut kernel = Kernel::new(1);
+    Connection::begin(&mut kernel, 1);
+    std::thread::sleep(Duration::from_millis(150));
+    let (_limits, mut inbox) = watched(&kernel, 100, 0);
+    assert_eq!(overdue(&mut inbox), []);
+}
+
+#[test]
+fn a_full_map_is_read_whole() {
+    let mut kernel = Kernel::new(1);
+    let (_limits, mut inbox) = watched(&kernel, 300, 0);
+    for n in 0..2000 {
+        Connection::begin(&mut kernel, n);
+    }
+    let mut clients = std::collections::BTreeSet::new();
+    while clients.len() < 2000 {
+        let some = overdue(&mut inbox);
+        assert!(!some.is_empty(), "only {} were told", clients.len());
+        for one in some {
+            assert!(clients.insert(one.client), "{} twice", one.client);
+        }
+    }
+}
