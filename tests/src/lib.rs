@@ -8,6 +8,7 @@ pub mod kernel;
 pub mod lab;
 pub mod load;
 pub mod scripted;
+pub mod site;
 pub mod socket;
 pub mod tally;
 pub mod wire;

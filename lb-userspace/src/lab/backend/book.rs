@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use crate::lab::clock;
 
 /// Connections and failures that are remembered one by one; older ones are only counted.
 const REMEMBERED: usize = 200_000;
+
+/// The longest `delay`.
+const MOST_DELAY_MS: u64 = 60_000;
 
 /// The answer to `report`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +95,7 @@ pub(super) struct Book(Mutex<Pages>);
 struct Pages {
     script: Script,
     probe_up: bool,
+    delay: Duration,
     totals: Report,
     connections: VecDeque<Connection>,
     /// The number of the first connection that is still remembered.
@@ -103,6 +108,7 @@ impl Book {
         Self(Mutex::new(Pages {
             script,
             probe_up: true,
+            delay: Duration::ZERO,
             totals: Report::default(),
             connections: VecDeque::new(),
             first: 0,
@@ -148,6 +154,11 @@ impl Book {
         status
     }
 
+    /// How long an answer that is no probe's takes.
+    pub(super) fn delay(&self) -> Duration {
+        self.pages().delay
+    }
+
     /// A request for the probe path.
     pub(super) fn probed(&self, connection: u64) -> u16 {
         let mut pages = self.pages();
@@ -167,6 +178,12 @@ impl Book {
             (Some("heal"), None) => pages.script.fraction = 0.0,
             (Some("probe"), Some("up")) => pages.probe_up = true,
             (Some("probe"), Some("down")) => pages.probe_up = false,
+            (Some("delay"), Some(value)) => match value.parse::<u64>() {
+                Ok(ms) if ms <= MOST_DELAY_MS => pages.delay = Duration::from_millis(ms),
+                Ok(_) | Err(_) => {
+                    return format!("error: a delay is 0 to {MOST_DELAY_MS} milliseconds, not {value}");
+                }
+            },
             (Some("fraction"), Some(value)) => match value.parse::<f64>() {
                 Ok(fraction) if (0.0..=1.0).contains(&fraction) => pages.script.fraction = fraction,
                 Ok(_) | Err(_) => return format!("error: a fraction is between 0 and 1, not {value}"),

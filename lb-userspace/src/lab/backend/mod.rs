@@ -11,6 +11,7 @@
 //! | `break` | fails the part that `--broken` says |
 //! | `heal` | fails nothing |
 //! | `fraction 0.25` | fails a quarter |
+//! | `delay 50` | answers after 50 ms |
 //! | `probe up`, `probe down` | the probe path answers 200 or 503 |
 //! | `report [NS]` | a [`Report`] as JSON, with connections and failures since that moment |
 
@@ -25,6 +26,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -121,7 +123,13 @@ async fn converse(stream: TcpStream, connection: u64, args: Arc<Args>, book: Arc
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(&request, connection, &args, &book);
-        async move { Ok::<_, Infallible>(answer) }
+        let delay = if request.uri().path() == args.probe_path { Duration::ZERO } else { book.delay() };
+        async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

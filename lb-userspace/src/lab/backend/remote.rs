@@ -50,6 +50,11 @@ impl Remote {
         self.order(&format!("fraction {fraction}"))
     }
 
+    /// Takes this many milliseconds for each answer from now on; probes are answered at once.
+    pub fn delay(&mut self, ms: u64) -> Result<()> {
+        self.order(&format!("delay {ms}"))
+    }
+
     /// Whether the probe path answers 200 or 503 from now on.
     pub fn probe(&mut self, up: bool) -> Result<()> {
         self.order(if up { "probe up" } else { "probe down" })

@@ -1,0 +1,94 @@
+//! The usual service: plain web servers behind the real daemon.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use lb_userspace::{
+    control::model::{BackendTraffic, Status},
+    lab::{
+        Shunt, Topology,
+        backend::{Args, Mode, Remote},
+        until,
+    },
+};
+
+use crate::{
+    lab::{at, shunt},
+    load::{Connections, Load, Sample},
+};
+
+pub const VIP: &str = "10.99.0.10:80";
+pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const NAMES: [&str; 4] = ["web-0", "web-1", "web-2", "web-3"];
+
+/// Fields end in this order.
+#[derive(Debug)]
+pub struct Site {
+    pub backends: Vec<Remote>,
+    pub shunt: Shunt,
+    pub topology: Topology,
+}
+
+impl Site {
+    /// As many backends as asked for, all good, probed; waits until all serve.
+    pub fn new(prefix: &str, backends: usize, breaker: &str) -> Result<Self> {
+        let probe = "[service.web.probe.http]\npath = \"/healthz\"\ninterval = \"500ms\"\n";
+        let site = Self::start(prefix, backends, &format!("{probe}[service.web.breaker]\n{breaker}\n"))?;
+        site.all_serve()?;
+        Ok(site)
+    }
+
+    /// The same with a policy as it is.
+    pub fn start(prefix: &str, backends: usize, policy: &str) -> Result<Self> {
+        let topology = Topology::new(prefix, &NAMES[..backends])?;
+        let mut remotes = Vec::new();
+        let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
+        toml += "[service.web.backends]\n";
+        for (number, host) in topology.backends.iter().enumerate() {
+            let listen = at(Topology::address(number), 8080);
+            let args = Args {
+                listen,
+                name: NAMES[number].to_owned(),
+                mode: Mode::Ok,
+                broken: 1.0,
+                seed: 1,
+                probe_path: "/healthz".to_owned(),
+            };
+            remotes.push(Remote::start(host, shunt(), &args)?);
+            toml += &format!("{} = \"{listen}\"\n", NAMES[number]);
+        }
+        toml += policy;
+        let shunt = Shunt::start(&topology.lab, &topology.node, shunt(), &toml)?;
+        Ok(Self { backends: remotes, shunt, topology })
+    }
+
+    pub fn all_serve(&self) -> Result<()> {
+        until("all backends are up", PATIENCE, || {
+            self.shunt.status().is_ok_and(|status| {
+                let probe = lb_core::snapshot::ProbeState::Up;
+                status.snapshot.services[0].backends.iter().all(|backend| backend.probe == probe)
+            })
+        })?;
+        Ok(())
+    }
+
+    pub fn load(&self, rate: u64, workers: usize, connections: Connections) -> Load {
+        let vip: SocketAddr = VIP.parse().expect("a literal");
+        Load::start(&self.topology.client, vip, rate, workers, connections)
+    }
+
+    pub fn traffic(&self, name: &str) -> Result<BackendTraffic> {
+        let status = self.shunt.status()?;
+        of(&status, name)
+    }
+}
+
+fn of(status: &Status, name: &str) -> Result<BackendTraffic> {
+    let found = status.traffic.iter().find(|traffic| traffic.backend == name);
+    found.cloned().with_context(|| format!("no traffic of {name}"))
+}
+
+/// Those without an answer.
+pub fn failed(samples: &[Sample]) -> Vec<&Sample> {
+    samples.iter().filter(|sample| sample.answer.is_err()).collect()
+}
