@@ -49,6 +49,99 @@ impl From<Addr> for IpAddr {
     }
 }
 
+/// An IPv4 address as it lies in a header: a word in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct V4(pub u32);
+
+impl From<V4> for Addr {
+    fn from(address: V4) -> Self {
+        Self::v4(address.0)
+    }
+}
+
+/// An address of one family, as words in network byte order.
+pub trait Address: Copy + Default + PartialEq + Eq + 'static {
+    /// What fills a [`Flow`] up, so that the part that most packets need lies in one cache line.
+    type Room: Copy + Default + PartialEq + Eq + core::fmt::Debug;
+
+    /// As maps and records that serve both families have it.
+    fn wide(&self) -> Addr;
+
+    /// What is in a map that serves both families, if it is of this one.
+    fn narrow(addr: &Addr) -> Self;
+
+    /// The words that differ between two addresses of this family, two at a time.
+    fn pairs(&self) -> [u64; 2];
+
+    /// The sum of its words, for checksums.
+    fn sum(&self) -> u64;
+
+    /// The same of its complement.
+    fn negated_sum(&self) -> u64;
+}
+
+impl Address for V4 {
+    type Room = [u32; 8];
+
+    #[inline(always)]
+    fn wide(&self) -> Addr {
+        Addr::v4(self.0)
+    }
+
+    #[inline(always)]
+    fn narrow(addr: &Addr) -> Self {
+        Self(addr.v4_word())
+    }
+
+    #[inline(always)]
+    fn pairs(&self) -> [u64; 2] {
+        [0, self.0 as u64]
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn negated_sum(&self) -> u64 {
+        !self.0 as u64
+    }
+}
+
+impl Address for Addr {
+    type Room = [u32; 0];
+
+    #[inline(always)]
+    fn wide(&self) -> Addr {
+        *self
+    }
+
+    #[inline(always)]
+    fn narrow(addr: &Addr) -> Self {
+        *addr
+    }
+
+    #[inline(always)]
+    fn pairs(&self) -> [u64; 2] {
+        let [a, b, c, d] = self.0;
+        [(a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64]
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        let [a, b, c, d] = self.0;
+        a as u64 + b as u64 + c as u64 + d as u64
+    }
+
+    #[inline(always)]
+    fn negated_sum(&self) -> u64 {
+        let [a, b, c, d] = self.0;
+        !a as u64 + !b as u64 + !c as u64 + !d as u64
+    }
+}
+
 /// A TCP port in network byte order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -112,14 +205,38 @@ impl Link {
     const TO_PART: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
 }
 
+/// NAT addresses of one family that may be configured.
+pub const NAT_ADDRESSES: usize = 8;
+
 /// `CONFIG`, one entry: what holds for every service.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
+    /// Keys the hash of the flow tables, so that nobody can choose where a flow is kept. It is the
+    /// tables' for as long as they live.
+    pub seed: u64,
     /// First port of the NAT range, host order.
     pub nat_first: u16,
     /// Last port of the NAT range, host order, inclusive.
     pub nat_last: u16,
+    /// How many of the NAT addresses below are set. 0: each backend's own.
+    pub nat4_len: u16,
+    pub nat6_len: u16,
+    pub nat4: [V4; NAT_ADDRESSES],
+    pub nat6: [Addr; NAT_ADDRESSES],
+}
+
+/// `PORTS`, one entry: what a TCP port of this host may be, by its number in host order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ports(pub [u8; 65_536]);
+
+/// Bits of [`Ports`].
+pub mod port_flags {
+    /// A VIP has it.
+    pub const VIP: u8 = 1 << 0;
+    /// It is in the NAT range.
+    pub const NAT: u8 = 1 << 1;
 }
 
 /// Key of `SERVICES`.
@@ -184,17 +301,17 @@ pub mod backend_flags {
     pub const TRIAL: u16 = 1 << 1;
 }
 
-/// Key of `FLOWS` and `EMBRYOS`: the tuple of a packet as it arrives.
+/// The tuple of a packet as it arrives.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowKey {
-    pub src: Addr,
-    pub dst: Addr,
+pub struct FlowKey<A> {
+    pub src: A,
+    pub dst: A,
     pub sport: Port,
     pub dport: Port,
 }
 
-impl FlowKey {
+impl<A: Copy> FlowKey<A> {
     /// The same tuple seen from the other end.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
@@ -202,68 +319,118 @@ impl FlowKey {
     }
 }
 
-/// Value of `FLOWS` and `EMBRYOS`: what becomes of a packet with that tuple.
+/// Places in one set of `CLIENTS4` and `CLIENTS6`.
+pub const CLIENT_WAYS: usize = 15;
+
+/// Value of `CLIENTS4` and `CLIENTS6`: one cache line that says which flows have clients of this hash.
 ///
-/// A connection has two entries, one for each direction. `to` reversed is the
-/// key of the other one.
-#[repr(C)]
+/// Way `w` of set `s` belongs to the flow at `s × CLIENT_WAYS + w`.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// The tuple after translation.
-    pub to: FlowKey,
-    /// What translation adds to the TCP checksum (RFC 1624), folded.
-    pub tcp_delta: u16,
-    /// What translation and the TTL step add to the IPv4 header checksum, folded.
-    pub ip_delta: u16,
-    pub service: u16,
-    pub backend: u16,
-    pub generation: u32,
-    /// `flow_state`
-    pub state: u32,
-    /// `head_state`. Towards the client only, as everything below that says so.
-    pub head: u32,
-    /// Towards the client only: the interface and link its packets came from.
-    pub ifindex: u32,
-    pub link: Link,
-    /// Towards the client only: sequence number at which the next response head
-    /// starts, or at which the last one started when none is wanted.
-    pub head_seq: u32,
-    /// Towards the client only: up to where the backend has sent.
-    pub sent_end: u32,
-    /// Towards the client only: where the request that `head_seq` answers begins, and when
-    /// it was seen, in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`:
-    /// the acknowledgement number that answers the SYN, and when that was seen.
-    pub request_seq: u32,
-    pub request_us: u32,
-    /// The acknowledgement number that ends the other direction: set by its FIN.
-    /// In an embryo towards the backend: the one that answers its SYN-ACK.
-    pub fin_ack: u32,
-    /// Towards the client only: when the backend was last heard, in ticks of 2^30 ns.
-    pub seen: u32,
+pub struct ClientSet {
+    /// Part of the hash, never 0. 0: free.
+    pub tags: [u32; CLIENT_WAYS],
+    /// Who gives way next when all are taken.
+    pub hand: u32,
 }
 
-/// Ticks of [`Flow::seen`] after which a silent connection may lose its NAT port to a new one: 15 minutes.
+/// Places in one set of `REPLIES4` and `REPLIES6`.
+pub const REPLY_WAYS: usize = 8;
+
+/// Sets of replies for each set of clients: about as many places.
+pub const REPLY_SETS: u32 = 2;
+
+/// Value of `REPLIES4` and `REPLIES6`: one cache line that leads from replies to flows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplySet {
+    /// Number of the flow in the high half, part of the hash, never 0, in the low one. 0: free.
+    pub ways: [u64; REPLY_WAYS],
+}
+
+/// Value of `FLOWS4` and `FLOWS6`: a connection, both directions.
+///
+/// What most packets need comes first: 64 bytes in IPv4.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow<A: Address> {
+    /// Of packets from the client: its source is the client, its destination the VIP.
+    pub client: FlowKey<A>,
+    /// Of packets from the backend: its source is the backend, its destination the NAT address.
+    pub reply: FlowKey<A>,
+    /// `flow_state`
+    pub state: u32,
+    pub backend: u16,
+    pub service: u16,
+    pub generation: u32,
+    /// What translation towards the backend adds to the TCP checksum (RFC 1624), folded.
+    pub tcp_delta: u16,
+    /// What it adds to the IPv4 header checksum, without the TTL.
+    pub ip_delta: u16,
+    /// The interface and link that the client's packets came from.
+    pub ifindex: u32,
+    pub link: Link,
+    /// When the backend was last heard, in ticks of 2^30 ns.
+    pub seen: u32,
+    /// Where this flow is: its place in the map.
+    pub slot: u32,
+    /// `head_state`
+    pub head: u32,
+    /// Sequence number at which the next response head starts, or at which the last one
+    /// started when none is wanted.
+    pub head_seq: u32,
+    /// Up to where the backend has sent.
+    pub sent_end: u32,
+    /// Where the request that `head_seq` answers begins, and when it was seen, in microseconds of
+    /// `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement number that
+    /// answers the SYN, and when that was seen.
+    pub request_seq: u32,
+    pub request_us: u32,
+    /// The acknowledgement number that ends what the client says: set by its FIN.
+    pub client_ack: u32,
+    /// The same for the backend. In a handshake: the one that answers its SYN-ACK.
+    pub backend_ack: u32,
+    pub room: A::Room,
+}
+
+impl<A: Address> Flow<A> {
+    /// Whether it holds a connection, or the rest of one.
+    #[inline(always)]
+    pub const fn is_live(&self) -> bool {
+        self.state & flow_state::LIVE != 0
+    }
+}
+
+/// Ticks of [`Flow::seen`] after which a silent connection may give way to a new one: 15 minutes.
 pub const IDLE_TICKS: u32 = 838;
 
-/// Bits of [`Flow::state`]. Both directions set them, each on its own CPU: atomically.
+/// Bits of [`Flow::state`]. Both directions set them, each on its own CPU: atomically. Who swaps the whole
+/// word for 0 owns the place.
 pub mod flow_state {
-    /// The entry is of the direction backend → client.
-    pub const TO_CLIENT: u32 = 1 << 0;
-    /// Embryo towards the backend: the backend's SYN-ACK was seen.
+    /// It holds something.
+    pub const LIVE: u32 = 1 << 0;
+    /// The backend's SYN-ACK was seen.
     pub const ANSWERED: u32 = 1 << 1;
-    /// The other direction has sent its FIN; `fin_ack` holds.
-    pub const FIN_SEEN: u32 = 1 << 2;
-    /// This direction has acknowledged the other one's FIN.
-    pub const FIN_ACKED: u32 = 1 << 3;
+    /// The client has acknowledged it. Until then it is an embryo.
+    pub const ESTABLISHED: u32 = 1 << 2;
+    /// The client has sent its FIN; `client_ack` holds.
+    pub const CLIENT_FIN: u32 = 1 << 3;
+    /// The backend has acknowledged it.
+    pub const CLIENT_FIN_ACKED: u32 = 1 << 4;
+    /// The backend has sent its FIN; `backend_ack` holds.
+    pub const BACKEND_FIN: u32 = 1 << 5;
+    /// The client has acknowledged it.
+    pub const BACKEND_FIN_ACKED: u32 = 1 << 6;
+    /// Over. Kept for a while, so that its NAT port rests: the backend may be in TIME_WAIT.
+    pub const OVER: u32 = 1 << 7;
     /// Admitted out of a half-open budget.
-    pub const TRIAL: u32 = 1 << 4;
-    /// Over. Kept among the embryos for a while, so that its NAT port rests: the backend may
-    /// be in TIME_WAIT.
-    pub const OVER: u32 = 1 << 5;
+    pub const TRIAL: u32 = 1 << 8;
+    /// Its service mirrored response heads when it began.
+    pub const EVIDENCE: u32 = 1 << 9;
     /// Not HTTP/1: nothing is mirrored.
-    pub const OPAQUE: u32 = 1 << 6;
+    pub const OPAQUE: u32 = 1 << 10;
     /// The first payload from the client has been seen.
-    pub const SPOKEN: u32 = 1 << 7;
+    pub const SPOKEN: u32 = 1 << 11;
 }
 
 /// Bits of [`Flow::head`].
@@ -408,12 +575,18 @@ macro_rules! layout {
 layout! {
     Addr = 16,
     Link = 12,
-    Config = 4,
+    V4 = 4,
+    Config = 176,
+    Ports = 65_536,
     ServiceKey = 20,
     Service = 24,
     Backend = 60,
-    FlowKey = 36,
-    Flow = 96,
+    FlowKey<V4> = 12,
+    FlowKey<Addr> = 36,
+    ClientSet = 64,
+    ReplySet = 64,
+    Flow<V4> = 128,
+    Flow<Addr> = 144,
     HeadRecord = 312,
     BackendCounters = 216,
 }

@@ -3,20 +3,51 @@
 //! Only the tuple as the client sent it goes in, so every node that serves the
 //! same VIP with the same backends picks the same slot.
 
-use crate::{TABLE_SLOTS, abi::FlowKey};
+use crate::{
+    TABLE_SLOTS,
+    abi::{Address, FlowKey},
+};
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Hash of a client's tuple. All 64 bits are well mixed (splitmix64's finaliser,
 /// Steele et al., OOPSLA 2014).
 #[inline(always)]
-pub const fn flow_hash(key: &FlowKey) -> u64 {
-    let FlowKey { src, dst, sport, dport } = key;
-    let mut hash = mix(0, pair(src.0[0], src.0[1]));
-    hash = mix(hash, pair(src.0[2], src.0[3]));
-    hash = mix(hash, pair(dst.0[0], dst.0[1]));
-    hash = mix(hash, pair(dst.0[2], dst.0[3]));
-    finish(mix(hash, pair(sport.0 as u32, dport.0 as u32)))
+pub fn flow_hash<A: Address>(key: &FlowKey<A>) -> u64 {
+    keyed_hash(key, 0)
+}
+
+/// The same with a key: where a flow is kept. With a key that nobody knows, nobody can fill a place of his choice.
+#[inline(always)]
+pub fn keyed_hash<A: Address>(key: &FlowKey<A>, seed: u64) -> u64 {
+    let [a, b] = key.src.pairs();
+    let [c, d] = key.dst.pairs();
+    let ports = pair(key.sport.0 as u32, key.dport.0 as u32);
+    let hash = if size_of::<A>() == 4 {
+        // The two addresses fit into one step.
+        mix(seed, b << 32 | d)
+    } else {
+        mix(mix(mix(mix(seed, a), b), c), d)
+    };
+    finish(mix(hash, ports))
+}
+
+/// Which of so many sets: the high half scaled, without a division.
+#[inline(always)]
+pub const fn set(hash: u64, sets: u32) -> u32 {
+    (((hash >> 32) * sets as u64) >> 32) as u32
+}
+
+/// The other set that may hold a flow.
+#[inline(always)]
+pub const fn other_set(hash: u64, sets: u32) -> u32 {
+    set(hash.wrapping_mul(MULTIPLIER), sets)
+}
+
+/// What tells the flows of a set apart: the low half, but never 0.
+#[inline(always)]
+pub const fn tag(hash: u64) -> u32 {
+    hash as u32 | 1
 }
 
 /// A further hash of the same connection, for the next try.
@@ -52,12 +83,12 @@ const fn finish(mut hash: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Addr, Port};
+    use crate::abi::{Port, V4};
 
-    fn key(client: u32, port: u16) -> FlowKey {
+    fn key(client: u32, port: u16) -> FlowKey<V4> {
         FlowKey {
-            src: Addr::v4(client.to_be()),
-            dst: Addr::v4(u32::from_ne_bytes([203, 0, 113, 10])),
+            src: V4(client.to_be()),
+            dst: V4(u32::from_ne_bytes([203, 0, 113, 10])),
             sport: Port::new(port),
             dport: Port::new(80),
         }
@@ -84,8 +115,8 @@ mod tests {
     fn every_field_counts() {
         let base = key(1, 1024);
         let mut others = [base; 4];
-        others[0].src = Addr::v4(2);
-        others[1].dst = Addr::v4(2);
+        others[0].src = V4(2);
+        others[1].dst = V4(2);
         others[2].sport = Port::new(1025);
         others[3].dport = Port::new(81);
         for other in others {

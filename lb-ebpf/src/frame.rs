@@ -19,6 +19,18 @@ impl Frame {
         Self { start, end }
     }
 
+    /// The same for an offset that is no constant.
+    #[inline(always)]
+    pub fn from_any(&self, offset: usize) -> Self {
+        Self { start: one(self.start + offset), end: self.end }
+    }
+
+    /// The rest of it, from `offset` on. Nothing is checked; an empty or impossible rest holds nothing.
+    #[inline(always)]
+    pub const fn from(&self, offset: usize) -> Self {
+        Self { start: self.start + offset, end: self.end }
+    }
+
     #[inline(always)]
     pub const fn len(&self) -> usize {
         self.end - self.start
@@ -49,10 +61,11 @@ impl Frame {
     /// `N` bytes from `offset` on, behind one check.
     #[inline(always)]
     pub fn bytes<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if self.start + offset + N > self.end {
+        let at = one(self.start + offset);
+        if at + N > self.end {
             return None;
         }
-        let at = (self.start + offset) as *const [u8; N];
+        let at = at as *const [u8; N];
         // SAFETY: the line above keeps it inside the frame; bytes need no alignment.
         Some(unsafe { *at })
     }
@@ -67,6 +80,51 @@ impl Frame {
         // SAFETY: the line above keeps it inside the frame.
         unsafe { write(at, value) };
         true
+    }
+}
+
+/// An address that the compiler computes once. It may otherwise check one sum and use another, equal one, and
+/// the verifier does not know that they are.
+#[inline(always)]
+fn one(at: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut at = at;
+        // SAFETY: a move of a register to itself.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack)) };
+        at
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    at
+}
+
+/// The same number, of which the verifier knows nothing any more.
+///
+/// It walks every path with every constant that a path leaves behind. Behind a few branches that is more than it
+/// has patience for, unless they end alike. `noise` is anything that it cannot know, such as a word of the frame.
+#[inline(always)]
+pub fn forget(number: u32, noise: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = number as u64;
+        // SAFETY: arithmetic in registers; it adds the noise combined with itself, which is 0.
+        unsafe {
+            core::arch::asm!(
+                "{zero} = {noise}",
+                "{zero} ^= {noise}",
+                "{number} += {zero}",
+                zero = out(reg) _,
+                noise = in(reg) noise as u64,
+                number = inout(reg) number,
+                options(pure, nomem, nostack),
+            );
+        }
+        number as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = noise;
+        number
     }
 }
 

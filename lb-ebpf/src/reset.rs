@@ -1,25 +1,25 @@
 //! Answering a segment with a reset (RFC 9293 section 3.10.7.1).
 
-use lb_common::checksum::fold;
-use network_types::{eth::EthHdr, ip::Ipv4Hdr};
+use lb_common::{abi::Address as _, checksum::fold};
 
 use crate::{
+    family::Family,
     frame::Frame,
     segment::{Segment, flag},
 };
 
-const IP: usize = EthHdr::LEN;
-const TCP: usize = IP + Ipv4Hdr::LEN;
 /// Length of an Ethernet frame that needs no padding by the driver.
-pub const MIN_FRAME: usize = 60;
+const MIN_FRAME: usize = 60;
+const PROTO_TCP: u8 = 6;
 
 /// Turns the frame into the reset that answers it: `RST` with `SEQ = SEG.ACK` for
 /// a segment with ACK, else `RST|ACK` with `ACK` = what the segment ends at.
-/// The caller cuts the frame to [`MIN_FRAME`]; the bytes up to there are zeroed.
+/// Gives the length that the caller cuts the frame to if it is longer; what is beyond the reset is zeroed.
 /// `None`: the segment is a reset itself, and a reset is never answered.
 #[inline(always)]
-pub fn reset(frame: &Frame, segment: &Segment) -> Option<()> {
-    if segment.has(flag::RST) || !frame.holds(TCP + 20) {
+pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Option<usize> {
+    let ip = frame.from(link_len);
+    if segment.has(flag::RST) || !ip.holds(F::HEADER + 20) || !frame.holds(12) {
         return None;
     }
     let (seq, ack, flags) = if segment.has(flag::ACK) {
@@ -35,58 +35,41 @@ pub fn reset(frame: &Frame, segment: &Segment) -> Option<()> {
         frame.store(6 + 2 * i, to[i]);
     }
 
-    let (src, dst) = (frame.load::<u32>(IP + 12)?, frame.load::<u32>(IP + 16)?);
-    let (sport, dport) = (frame.load::<u16>(TCP)?, frame.load::<u16>(TCP + 2)?);
-    let ip = [
-        u32::from_ne_bytes([0x45, 0, 0, 40]),
-        u32::from_ne_bytes([0, 0, 0x40, 0]),
-        u32::from_ne_bytes([64, 6, 0, 0]),
-        dst,
-        src,
-    ];
-    let tcp = [
-        u32::from_be(u32::from(u16::from_be(dport)) << 16 | u32::from(u16::from_be(sport))),
-        seq.to_be(),
-        ack.to_be(),
-        u32::from_ne_bytes([0x50, flags, 0, 0]),
-        0,
-    ];
-    let pseudo = u64::from(src) + u64::from(dst) + u64::from(u32::from_ne_bytes([0, 6, 0, 20]));
-    for (i, word) in ip.iter().enumerate() {
-        frame.store(IP + 4 * i, *word);
+    let (src, dst) = (F::load(&ip, F::SRC)?, F::load(&ip, F::DST)?);
+    let ports = ip.load::<u32>(segment.tcp as usize & 0x3fff)?;
+    F::write_header(&ip, &dst, &src);
+    let tcp = ip.from(F::HEADER);
+    let words = [ports.rotate_left(16), seq.to_be(), ack.to_be(), u32::from_ne_bytes([0x50, flags, 0, 0]), 0];
+    let mut sum = src.sum() + dst.sum() + u64::from(u32::from_ne_bytes([0, PROTO_TCP, 0, 20]));
+    for (i, word) in words.iter().enumerate() {
+        tcp.store(4 * i, *word);
+        sum += u64::from(*word);
     }
-    for (i, word) in tcp.iter().enumerate() {
-        frame.store(TCP + 4 * i, *word);
-    }
-    frame.store(IP + 10, !fold(sum(&ip)));
-    frame.store(TCP + 16, !fold(sum(&tcp) + pseudo));
+    tcp.store(16, !fold(sum));
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
-    frame.store(TCP + 20, 0u32);
-    frame.store(TCP + 24, 0u16);
-    Some(())
-}
-
-#[inline(always)]
-fn sum(words: &[u32; 5]) -> u64 {
-    words.iter().map(|word| u64::from(*word)).sum()
+    let end = link_len + F::HEADER + 20;
+    if end < MIN_FRAME {
+        tcp.store(20, 0u32);
+        tcp.store(24, 0u16);
+        return Some(MIN_FRAME);
+    }
+    Some(end)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        frame,
-        segment::{Tuple, tests::tcp},
-    };
+    use crate::{family::Ipv4, frame, segment::tests::tcp};
 
     fn answer(flags: u8, payload: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = tcp(flags, payload);
         bytes.resize(bytes.len().max(MIN_FRAME), 0xee);
         let frame = frame::of(&mut bytes);
-        let tuple = Tuple::read(&frame).expect("tcp");
-        let segment = Segment::read(&frame, &tuple).expect("well formed");
-        reset(&frame, &segment)?;
-        bytes.truncate(MIN_FRAME);
+        let ip = frame.from(14);
+        let tuple = Ipv4::tuple(&ip).expect("tcp");
+        let segment = Segment::read::<Ipv4>(&ip, &tuple).expect("well formed");
+        let len = reset::<Ipv4>(&frame, 14, &segment)?;
+        bytes.truncate(len);
         Some(bytes)
     }
 

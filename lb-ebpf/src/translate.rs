@@ -1,47 +1,56 @@
 //! Giving a segment its new addresses.
 
 use lb_common::{
-    abi::{Flow, FlowKey, Link},
-    checksum::{self, TTL_STEP, fold, replace16, replace32},
+    abi::{Address, FlowKey, Link},
+    checksum::{self, TTL_STEP, fold},
 };
-use network_types::{eth::EthHdr, ip::Ipv4Hdr};
 
-use crate::frame::Frame;
+use crate::{family::Family, frame::Frame};
 
-const IP: usize = EthHdr::LEN;
-const TCP: usize = IP + Ipv4Hdr::LEN;
-
-/// What a translation adds to the TCP and to the IPv4 header checksum.
-///
-/// Mapped prefixes are alike on both sides and cancel out, so only the last
-/// address words and the ports count.
+/// What a translation adds to the TCP and to the IPv4 header checksum, the TTL left out. The way back adds
+/// the complement of each. Which of the two ends is the source does not matter to a sum.
 #[inline(always)]
-pub const fn deltas(from: &FlowKey, to: &FlowKey) -> (u16, u16) {
-    let addresses =
-        replace32(from.src.v4_word(), to.src.v4_word()) + replace32(from.dst.v4_word(), to.dst.v4_word());
-    let ports = replace16(from.sport.0, to.sport.0) + replace16(from.dport.0, to.dport.0);
-    (fold(addresses + ports), fold(addresses + TTL_STEP))
+pub fn deltas<A: Address>(from: &FlowKey<A>, to: &FlowKey<A>) -> (u16, u16) {
+    let addresses = from.src.negated_sum() + from.dst.negated_sum() + to.src.sum() + to.dst.sum();
+    let ports = !from.sport.0 as u64 + !from.dport.0 as u64 + to.sport.0 as u64 + to.dport.0 as u64;
+    (fold(addresses + ports), fold(addresses))
 }
 
-/// Rewrites link, addresses, ports, TTL and checksums as the flow says.
+/// Addresses of a segment to come, and what they add to its checksums.
+pub struct Translation<'a, A> {
+    pub src: &'a A,
+    pub dst: &'a A,
+    /// Source and destination port as they lie in the header.
+    pub ports: u32,
+    pub tcp_delta: u16,
+    pub ip_delta: u16,
+}
+
+/// Rewrites link, addresses, ports, TTL and checksums. `frame` begins with the link header, `ip` with the IP
+/// header, and `tcp` is where in that TCP begins.
 /// `None`: the frame is shorter than its headers, and nothing was written.
 #[inline(always)]
-pub fn translate(frame: &Frame, flow: &Flow, link: &Link) -> Option<()> {
-    if !frame.holds(TCP + 20) {
+pub fn translate<F: Family>(
+    frame: &Frame,
+    ip: &Frame,
+    tcp: usize,
+    link: &Link,
+    to: &Translation<'_, F::Addr>,
+) -> Option<()> {
+    let tcp = if F::FIXED { ip.from(tcp) } else { ip.from_any(tcp) };
+    if !tcp.holds(20) || !ip.holds(F::HEADER) || !frame.holds(12) {
         return None;
     }
-    let ip_check = frame.load::<u16>(IP + 10)?;
-    let tcp_check = frame.load::<u16>(TCP + 16)?;
-    let ttl = frame.load::<u8>(IP + 8)?;
+    let tcp_check = tcp.load::<u16>(16)?;
+    let ttl = ip.load::<u8>(F::TTL)?;
     frame.store(0, link.0[0]);
     frame.store(4, link.0[1]);
     frame.store(8, link.0[2]);
-    frame.store(IP + 8, ttl.wrapping_sub(1));
-    frame.store(IP + 10, checksum::apply(ip_check, flow.ip_delta));
-    frame.store(IP + 12, flow.to.src.v4_word());
-    frame.store(IP + 16, flow.to.dst.v4_word());
-    frame.store(TCP, flow.to.sport.0);
-    frame.store(TCP + 2, flow.to.dport.0);
-    frame.store(TCP + 16, checksum::apply(tcp_check, flow.tcp_delta));
+    F::adjust(ip, to.ip_delta as u64 + TTL_STEP);
+    ip.store(F::TTL, ttl.wrapping_sub(1));
+    F::store(ip, F::SRC, to.src);
+    F::store(ip, F::DST, to.dst);
+    tcp.store(0, to.ports);
+    tcp.store(16, checksum::apply(tcp_check, to.tcp_delta));
     Some(())
 }

@@ -1,9 +1,13 @@
 //! The real program in the real kernel, one frame at a time (`BPF_PROG_TEST_RUN`): no interface is involved.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::{
+    cell::Cell,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+};
 
-use aya::{Ebpf, TestRun as _, TestRunOptions, maps::HashMap, programs::Xdp};
-use lb_common::abi::{Flow, FlowKey, HeadRecord, Link};
+use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use lb_common::abi::{HeadRecord, Link, flow_state};
 use lb_core::{
     config::{Mode, NoBackend},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
@@ -41,15 +45,55 @@ pub const INGRESS: u32 = 1;
 pub const ELSEWHERE: u32 = 2;
 
 pub const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];
-pub const NAT_SOURCE: [u8; 4] = [10, 9, 0, 1];
-pub const NAT_PORTS: std::ops::RangeInclusive<u16> = 1024..=32_767;
+pub const NAT_PORTS: RangeInclusive<u16> = 1024..=32_767;
 pub const SERVICE: ServiceId = ServiceId(3);
+
+/// Which addresses the hosts of a fixture have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+thread_local! {
+    static FAMILY: Cell<Family> = const { Cell::new(Family::V4) };
+}
+
+/// What fixtures on this thread use: IPv4, unless [`in_family`] says otherwise.
+pub fn family() -> Family {
+    FAMILY.get()
+}
+
+/// Does this with the addresses of one family. A fixture is written once and done with both.
+pub fn in_family<T>(family: Family, work: impl FnOnce() -> T) -> T {
+    let before = FAMILY.replace(family);
+    let done = work();
+    FAMILY.set(before);
+    done
+}
+
+/// Makes two tests out of a function: one for each family.
+#[macro_export]
+macro_rules! both_families {
+    ($name:ident) => {
+        mod $name {
+            #[test]
+            fn ipv4() {
+                $crate::kernel::in_family($crate::kernel::Family::V4, super::$name);
+            }
+
+            #[test]
+            fn ipv6() {
+                $crate::kernel::in_family($crate::kernel::Family::V6, super::$name);
+            }
+        }
+    };
+}
 
 /// The program with a service in its maps.
 pub struct Kernel {
-    ebpf: Ebpf,
-    pub maps: bpf::Bpf,
-    heads: bpf::HeadRing,
+    loaded: bpf::Loaded,
+    flows: bpf::FlowTables,
 }
 
 /// The MAC that the next hop of a backend is given.
@@ -57,12 +101,28 @@ pub fn backend_mac(id: u16) -> [u8; 6] {
     [0x02, 0, 0, 1, (id >> 8) as u8, id as u8]
 }
 
-pub fn backend_address(id: u16) -> SocketAddrV4 {
-    SocketAddrV4::new([10, 9, 1 + (id >> 8) as u8, id as u8].into(), 8080)
+/// Of the family in use: the IPv4 address, or the last 32 bits of an IPv6 address.
+pub fn address(v4: [u8; 4]) -> IpAddr {
+    match family() {
+        Family::V4 => Ipv4Addr::from(v4).into(),
+        Family::V6 => {
+            let [a, b, c, d] = v4.map(u16::from);
+            Ipv6Addr::new(0x2001, 0xdb8, a, b, 0x5a, 0, c, d).into()
+        }
+    }
 }
 
-pub fn vip() -> SocketAddrV4 {
-    SocketAddrV4::new([203, 0, 113, 10].into(), 80)
+pub fn backend_address(id: u16) -> SocketAddr {
+    SocketAddr::new(address([10, 9, 1 + (id >> 8) as u8, id as u8]), 8080)
+}
+
+pub fn vip() -> SocketAddr {
+    SocketAddr::new(address([203, 0, 113, 10]), 80)
+}
+
+/// What backends see as the source.
+pub fn nat_source() -> IpAddr {
+    address([10, 9, 0, 1])
 }
 
 impl Kernel {
@@ -71,9 +131,20 @@ impl Kernel {
         Self::with(backends, NAT_PORTS, 4096)
     }
 
-    pub fn with(backends: u16, nat_ports: std::ops::RangeInclusive<u16>, max_flows: u32) -> Self {
-        let (ebpf, maps, heads) = bpf::programs(nat_ports, max_flows).expect("the program loads");
-        let mut kernel = Self { ebpf, maps, heads };
+    pub fn with(backends: u16, nat_ports: RangeInclusive<u16>, max_flows: u32) -> Self {
+        Self::with_nat(backends, nat_ports, &[], max_flows)
+    }
+
+    /// The same with configured NAT addresses.
+    pub fn with_nat(
+        backends: u16,
+        nat_ports: RangeInclusive<u16>,
+        nat_addresses: &[IpAddr],
+        max_flows: u32,
+    ) -> Self {
+        let loaded = bpf::programs(nat_ports, nat_addresses, max_flows).expect("the program loads");
+        let flows = loaded.flows().expect("its tables can be mapped");
+        let mut kernel = Self { loaded, flows };
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -84,19 +155,19 @@ impl Kernel {
     }
 
     pub fn apply(&mut self, step: &Step) {
-        self.maps.apply(step).expect("the map takes it");
+        self.loaded.dataplane.apply(step).expect("the map takes it");
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
-        let hop = NextHop { ifindex, link, source: IpAddr::from(NAT_SOURCE) };
-        self.maps.set_next_hop(IpAddr::V4(*backend_address(id).ip()), hop).expect("the map takes it");
+        let hop = NextHop { ifindex, link, source: nat_source() };
+        self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
-            address: SocketAddr::V4(backend_address(id)),
+            address: backend_address(id),
             generation: Generation(generation),
             admit,
         });
@@ -105,11 +176,7 @@ impl Kernel {
     pub fn table(&mut self, members: &[u16]) {
         let members = members
             .iter()
-            .map(|id| Member {
-                id: BackendId(*id),
-                weight: 100,
-                address: SocketAddr::V4(backend_address(*id)),
-            })
+            .map(|id| Member { id: BackendId(*id), weight: 100, address: backend_address(*id) })
             .collect();
         self.apply(&Step::Table { service: SERVICE, members });
     }
@@ -117,7 +184,7 @@ impl Kernel {
     pub fn service(&mut self, no_backend: NoBackend, trials: &[u16]) {
         self.apply(&Step::Service {
             id: SERVICE,
-            vip: SocketAddr::V4(vip()),
+            vip: vip(),
             mode: Mode::Nat,
             no_backend,
             evidence: true,
@@ -129,7 +196,7 @@ impl Kernel {
     pub fn evidence(&mut self, evidence: bool) {
         self.apply(&Step::Service {
             id: SERVICE,
-            vip: SocketAddr::V4(vip()),
+            vip: vip(),
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence,
@@ -139,33 +206,27 @@ impl Kernel {
 
     /// Of exchanges that wait too long.
     pub fn watch(&self) -> bpf::Watch {
-        bpf::watch(&self.ebpf).expect("the maps are there")
+        self.loaded.watch().expect("the maps are there")
     }
 
     pub fn program(&mut self) -> &mut Xdp {
-        let program = self.ebpf.program_mut("shunt");
+        let program = self.loaded.ebpf.program_mut("shunt");
         program.and_then(|program| program.try_into().ok()).expect("the XDP program")
+    }
+
+    /// The flow tables as they are.
+    pub fn flows(&self) -> &bpf::FlowTables {
+        &self.flows
     }
 
     /// Ends every connection.
     pub fn forget_connections(&mut self) {
-        for name in ["FLOWS", "EMBRYOS"] {
-            self.clear(name);
-        }
+        self.flows.end_all(|_| true);
     }
 
     /// Ends every handshake.
     pub fn forget_handshakes(&mut self) {
-        self.clear("EMBRYOS");
-    }
-
-    fn clear(&mut self, name: &str) {
-        let map = self.ebpf.map_mut(name).expect("the object has it");
-        let mut map: HashMap<_, FlowKey, Flow> = map.try_into().expect("it is a hash of flows");
-        let keys: Vec<FlowKey> = map.keys().collect::<Result<_, _>>().expect("the map is readable");
-        for key in keys {
-            map.remove(&key).expect("nobody else removes it");
-        }
+        self.flows.end_all(|state| state & flow_state::ESTABLISHED == 0);
     }
 
     /// Runs the program on one frame.
@@ -183,16 +244,16 @@ impl Kernel {
 
     /// The heads mirrored since the last call.
     pub fn heads(&mut self) -> Vec<HeadRecord> {
-        std::iter::from_fn(|| self.heads.pop()).collect()
+        std::iter::from_fn(|| self.loaded.heads.pop()).collect()
     }
 
     /// Drops them unread.
     pub fn forget_heads(&mut self) {
-        while self.heads.pop().is_some() {}
+        while self.loaded.heads.pop().is_some() {}
     }
 
     pub fn counters(&mut self) -> Counters {
-        self.maps.counters().expect("the maps are readable")
+        self.loaded.dataplane.counters().expect("the maps are readable")
     }
 
     pub fn drops(&mut self, reason: lb_common::reason::Reason) -> u64 {

@@ -35,3 +35,77 @@ pub(super) fn set(at: &mut u32, bits: u32) {
         );
     }
 }
+
+/// Sets bits of `*at` and returns what was there.
+#[inline(always)]
+pub(super) fn fetch_set(at: &mut u32, bits: u32) -> u32 {
+    let at: *mut u32 = at;
+    let mut bits = bits;
+    // SAFETY: the reference makes it an aligned and writable word.
+    unsafe {
+        core::arch::asm!(
+            "{bits} = atomic_fetch_or((u32 *)({at} + 0), {bits})",
+            at = in(reg) at,
+            bits = inout(wreg) bits,
+            options(nostack),
+        );
+    }
+    bits
+}
+
+/// Puts `new` in the place of `old`; false, and nothing written, where something else is.
+///
+/// # Safety
+/// `at` must be an aligned and writable word of a map.
+#[inline(always)]
+pub(super) unsafe fn replace32(at: *mut u32, old: u32, new: u32) -> bool {
+    let mut seen = old;
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "w0 = cmpxchg32_32({at} + 0, w0, {new})",
+            at = in(reg) at,
+            new = in(wreg) new,
+            inout("w0") seen,
+            options(nostack),
+        );
+    }
+    seen == old
+}
+
+/// The same for 64 bits.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn replace64(at: *mut u64, old: u64, new: u64) -> bool {
+    let mut seen = old;
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({at} + 0, r0, {new})",
+            at = in(reg) at,
+            new = in(reg) new,
+            inout("r0") seen,
+            options(nostack),
+        );
+    }
+    seen == old
+}
+
+/// Writes a word after everything that was written before it.
+///
+/// # Safety
+/// `at` must be an aligned and writable word of a map.
+#[inline(always)]
+pub(super) unsafe fn publish(at: *mut u32, value: u32) {
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "{value} = xchg32_32({at} + 0, {value})",
+            at = in(reg) at,
+            value = inout(wreg) value => _,
+            options(nostack),
+        );
+    }
+}

@@ -1,39 +1,42 @@
 //! A new connection: which backend, which NAT port.
 
-use aya_ebpf::{helpers::bpf_get_prandom_u32, programs::XdpContext};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_prandom_u32, bpf_loop},
+    programs::XdpContext,
+};
 use lb_common::{
     NO_BACKEND,
     abi::{
-        Backend, Flow, FlowKey, IDLE_TICKS, Link, Port, Service, ServiceKey, TRIAL_SEATS, backend_flags,
-        flow_state, head_state, service_flags,
+        Address, Backend, Config, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state,
+        head_state, port_flags, service_flags,
     },
     hash::{flow_hash, rehash, slot},
     reason::Reason,
 };
-use lb_ebpf::{
-    frame::Frame,
-    segment::{Segment, Tuple},
-    translate::deltas,
-};
+use lb_ebpf::{frame::Frame, translate::deltas};
 
 use super::{
-    Leave, atomic, coarse_ns, counters, forget,
-    maps::{BACKENDS, CONFIG, EMBRYOS, FLOWS, SCRATCH, SERVICES, TABLES, TRIAL},
-    opaque, ticks,
-    to_backend::{backend_of, forward},
+    Leave, Packet, atomic, coarse_ns, counters, kinds,
+    maps::{BACKENDS, CONFIG, TABLES, TRIAL},
+    opaque,
+    table::{self, Tables},
+    ticks,
+    to_backend::forward,
 };
-
-const ANY: u64 = 0;
-const NO_EXIST: u64 = 1;
 
 /// How many slots are tried when the table still names a backend that has just been
 /// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
 /// for one SYN in 65 536, until the new table is in a few milliseconds later.
 const SLOT_TRIES: u32 = 16;
 
-/// How many NAT ports are tried, all but the first at random. With half of the range taken, one SYN in
+/// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
 /// 65 536 finds none; its client tries again with other ports.
 const PORT_TRIES: u32 = 16;
+
+/// From this try on a port is taken from an embryo: only in a flood do so many have one.
+const FROM_EMBRYOS: u32 = 4;
 
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
@@ -45,15 +48,13 @@ struct Choice {
 }
 
 #[inline(always)]
-pub(super) fn connect(
+pub(super) fn connect<F: Tables>(
     ctx: &XdpContext,
-    frame: &Frame,
-    tuple: &Tuple,
-    segment: &Segment,
+    packet: &Packet<'_, F>,
     service: &Service,
 ) -> Result<u32, Leave> {
-    let hash = flow_hash(&tuple.key);
-    let choice = match choose(service, hash) {
+    let key = &packet.tuple.key;
+    let choice = match choose(service, flow_hash(key)) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
             return Err(Leave::Reset(Reason::NoBackend));
@@ -61,58 +62,57 @@ pub(super) fn connect(
         Err(reason) => return Err(Leave::Drop(reason)),
     };
     let Choice { id, backend, trial } = choice;
-    let trial_bit = if trial { flow_state::TRIAL } else { 0 };
-    let back = SCRATCH.get_ptr_mut(0).ok_or(Reason::TableFull)?;
-    // SAFETY: this CPU's own, and XDP programs on one CPU do not interrupt each other.
-    let back = unsafe { &mut *back };
     let now = coarse_ns();
-    let watched = service.flags & service_flags::EVIDENCE != 0;
-    *back = Flow {
-        to: tuple.key.reversed(),
-        service: service.id,
-        backend: id,
-        generation: backend.generation,
-        state: flow_state::TO_CLIENT | trial_bit,
-        head: if watched { head_state::CONNECTING } else { 0 },
-        request_seq: segment.end(),
-        request_us: (now / 1000) as u32,
-        seen: ticks(now),
-        ifindex: ctx.ingress_ifindex() as u32,
-        link: link_back(frame).ok_or(Reason::Malformed)?,
-        ..Flow::default()
-    };
-    let reply = reserve(back, backend)?;
-    let to = reply.reversed();
-    let (tcp_delta, ip_delta) = deltas(&tuple.key, &to);
-    let forth = Flow {
-        to,
-        tcp_delta,
-        ip_delta,
-        service: service.id,
-        backend: id,
-        generation: backend.generation,
-        state: trial_bit,
-        ..Flow::default()
-    };
-    if EMBRYOS.insert(&tuple.key, &forth, ANY).is_err() {
-        forget(&tuple.key, &to);
+    let place = table::claim::<F>(key, ticks(now));
+    if place == table::NOWHERE {
         return Err(Leave::Drop(Reason::TableFull));
     }
+    let place = place as u32;
+    let flow = F::flow(place).ok_or(Reason::TableFull)?;
+    // SAFETY: the place is ours, and nobody finds it before its state says so.
+    let flow = unsafe { &mut *flow };
+    flow.client = *key;
+    flow.slot = place;
+    flow.seen = ticks(now);
+    if let Err(reason) = reserve::<F>(flow, backend) {
+        table::free_place::<F>(place);
+        return Err(Leave::Drop(reason));
+    }
+    let watched = service.flags & service_flags::EVIDENCE != 0;
+    (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
+    flow.backend = id;
+    flow.service = service.id;
+    flow.generation = backend.generation;
+    flow.ifindex = ctx.ingress_ifindex() as u32;
+    // A frame that was read this far has a link header.
+    flow.link = link_back(&packet.frame).unwrap_or_default();
+    flow.head = if watched { head_state::CONNECTING } else { 0 };
+    flow.head_seq = 0;
+    flow.sent_end = 0;
+    flow.request_seq = packet.segment.end();
+    flow.request_us = (now / 1000) as u32;
+    flow.client_ack = 0;
+    flow.backend_ack = 0;
+    let state = flow_state::LIVE
+        | if trial { flow_state::TRIAL } else { 0 }
+        | if watched { flow_state::EVIDENCE } else { 0 };
+    // SAFETY: a word of a map.
+    unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {
         counters.connections += 1;
         counters.trials += trial as u64;
     }
-    forward(frame, segment, &forth, backend)
+    forward(packet, flow, backend)
 }
 
 /// Half-open backends first, while their budget lasts; else the table.
 #[inline(always)]
 fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
-    for seat in 0..TRIAL_SEATS {
+    for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
         if seat >= service.trial_len as usize {
             break;
         }
-        let id = service.trials[seat];
+        let Some(&id) = service.trials.get(seat) else { break };
         let Some(backend) = BACKENDS.get(id as u32) else { continue };
         if backend.flags & backend_flags::TRIAL != 0 && backend.link.is_resolved() && take_token(id) {
             return Ok(Choice { id, backend, trial: true });
@@ -121,7 +121,7 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
     let table = TABLES.get_value(service.id as u32, &0).ok_or(Reason::NoBackend)?;
     let mut hash = hash;
     let mut reason = Reason::Swapping;
-    for _ in 0..SLOT_TRIES {
+    for _ in 0..opaque(SLOT_TRIES) {
         let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
         if id == NO_BACKEND {
             return Err(Reason::NoBackend);
@@ -148,87 +148,96 @@ fn take_token(id: u16) -> bool {
     unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }
 }
 
-/// Finds a NAT port and holds it by the entry for the replies.
-///
-/// The embryo goes in first and only if its key is free; then the flows are asked. In
-/// this order two CPUs cannot both get a port: of two embryos one is refused, and a
-/// connection that was promoted in between is already among the flows. A port that rests is
-/// taken over without that exclusion: two SYNs that do so at the same moment would share it.
-#[inline(always)]
-fn reserve(back: &mut Flow, backend: &Backend) -> Result<FlowKey, Reason> {
-    let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
-    let ports = config.nat_last as u64 - config.nat_first as u64 + 1;
-    for attempt in 0..PORT_TRIES {
-        let offset = if attempt == 0 {
-            preferred(&back.to).checked_rem(ports).unwrap_or(0)
-        } else {
-            // SAFETY: a plain helper call.
-            (unsafe { bpf_get_prandom_u32() } as u64 * ports) >> 32
-        };
-        let port = Port::new(config.nat_first + offset as u16);
-        let own = ServiceKey { addr: backend.nat_addr, port, proto: 6, zero: 0 };
-        if SERVICES.get_ptr(&own).is_some() {
-            // Replies to it would be taken for a client's.
-            continue;
-        }
-        let reply = FlowKey { src: backend.addr, dst: backend.nat_addr, sport: backend.port, dport: port };
-        (back.tcp_delta, back.ip_delta) = deltas(&reply, &back.to);
-        if EMBRYOS.insert(&reply, &*back, NO_EXIST).is_err() {
-            let taken = attempt < TIRED_FROM && !rests_for(&reply, &back.to);
-            if taken || !is_over(&reply) || EMBRYOS.insert(&reply, &*back, ANY).is_err() {
-                continue;
-            }
-        }
-        if is_free(&reply, back.seen) {
-            return Ok(reply);
-        }
-        let _ = EMBRYOS.remove(&reply);
-    }
-    Err(Reason::NatPorts)
+/// A look for a NAT address and port: what goes from one turn to the next.
+#[repr(C)]
+struct Search<A: Address> {
+    flow: *mut Flow<A>,
+    /// Which of the addresses, as a part of 2^32.
+    which: u64,
+    /// Which of the ports.
+    offset: u64,
+    held: u64,
 }
 
-/// The port that a client's own port asks for: another one for each of its ports.
+/// Finds a NAT address and port, and holds them for this flow.
+///
+/// The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them, not at all that can
+/// happen in twelve.
+#[inline(always)]
+fn reserve<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) -> Result<(), Reason> {
+    let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
+    flow.reply.sport = backend.port;
+    let (which, wanted) = preferred(&flow.client);
+    let offset = (wanted as u64).checked_rem(ports(config)).unwrap_or(0);
+    let mut search = Search::<F::Addr> { flow, which: which as u64, offset, held: 0 };
+    // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
+    unsafe { bpf_loop(PORT_TRIES, turn::<F> as *mut c_void, (&raw mut search).cast(), 0) };
+    // SAFETY: written by the callback, of which the compiler does not know.
+    if unsafe { (&raw const search.held).read_volatile() } == 0 {
+        return Err(Reason::NatPorts);
+    }
+    Ok(())
+}
+
+/// How many ports the NAT range has.
+#[inline(always)]
+const fn ports(config: &Config) -> u64 {
+    (config.nat_last as u64).wrapping_sub(config.nat_first as u64).wrapping_add(1)
+}
+
+/// One turn of the search. 1 ends it.
+unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) -> i64 {
+    // SAFETY: the kernel hands over what `reserve` gave it.
+    let search = unsafe { &mut *search };
+    // SAFETY: a place of the map that is the search's alone.
+    let flow = unsafe { &mut *search.flow };
+    let Some(config) = CONFIG.get(0) else { return 1 };
+    let addresses = F::nat_len(config) as u64;
+    if addresses > 0 {
+        let Some(address) = F::nat_address(config, ((search.which * addresses) >> 32) as u32) else {
+            return 1;
+        };
+        flow.reply.dst = address;
+    }
+    let port = Port::new((config.nat_first as u64 + search.offset) as u16);
+    flow.reply.dport = port;
+    if !is_vip(port) && table::hold::<F>(flow, number >= FROM_EMBRYOS, number >= TIRED_FROM) {
+        search.held = 1;
+        return 1;
+    }
+    // SAFETY: plain helper calls.
+    unsafe {
+        search.which = bpf_get_prandom_u32() as u64;
+        search.offset = (bpf_get_prandom_u32() as u64 * ports(config)) >> 32;
+    }
+    0
+}
+
+/// Whether any VIP has this port: on a NAT address, replies to it would be taken for a client's.
+#[inline(always)]
+fn is_vip(port: Port) -> bool {
+    kinds(port).is_none_or(|kinds| kinds & port_flags::VIP != 0)
+}
+
+/// The NAT address that a client asks for, and the port that its own port asks for: another one for each of its ports.
 ///
 /// So a NAT port comes again when its client's port does, and a backend that still has the
 /// former connection in TIME_WAIT sees the same client's later numbers and time stamps, and
 /// accepts (RFC 6191). A port drawn at random brings it another connection's, which it refuses
 /// as old half of the time.
 #[inline(always)]
-const fn preferred(to_client: &FlowKey) -> u64 {
-    (rehash(to_client.dst.v4_word() as u64) >> 32) + to_client.dport.host() as u64
+fn preferred<A: Address>(client: &FlowKey<A>) -> (u32, u32) {
+    let [a, b] = client.src.pairs();
+    let hash = rehash(a.rotate_left(32) ^ b);
+    (hash as u32, ((hash >> 32) as u32).wrapping_add(client.sport.host() as u32))
 }
 
-/// Whether the port rests after a connection from this very client's port.
-#[inline(always)]
-fn rests_for(reply: &FlowKey, to_client: &FlowKey) -> bool {
-    // SAFETY: words are read, each valid whoever writes it.
-    unsafe { EMBRYOS.get(reply) }.is_some_and(|embryo| embryo.to == *to_client)
-}
-
-/// Whether the embryo of these replies only rests.
-#[inline(always)]
-fn is_over(reply: &FlowKey) -> bool {
-    // SAFETY: one word is read, which is valid whoever writes it.
-    unsafe { EMBRYOS.get(reply) }.is_some_and(|embryo| embryo.state & flow_state::OVER != 0)
-}
-
-/// Whether no flow has these replies, or one that is dead: its backend is gone, or it was
-/// silent for too long. A dead one is forgotten.
-#[inline(always)]
-fn is_free(reply: &FlowKey, now: u32) -> bool {
-    // SAFETY: words are read, each valid whoever writes it.
-    let Some(flow) = (unsafe { FLOWS.get(reply) }) else { return true };
-    if backend_of(flow).is_some() && now.wrapping_sub(flow.seen) < IDLE_TICKS {
-        return false;
-    }
-    let client = flow.to.reversed();
-    let _ = FLOWS.remove(reply);
-    let _ = FLOWS.remove(&client);
-    true
-}
-
-/// The way back to whoever sent the frame.
+/// The way back to whoever sent the frame: both addresses of its link header, exchanged.
 #[inline(always)]
 fn link_back(frame: &Frame) -> Option<Link> {
-    Some(Link([frame.load(0)?, frame.load(4)?, frame.load(8)?]).reversed())
+    let [a, b] = frame.load::<u16>(10)?.to_ne_bytes();
+    let [c, d] = frame.load::<u16>(0)?.to_ne_bytes();
+    Some(Link([frame.load(6)?, u32::from_ne_bytes([a, b, c, d]), frame.load(2)?]))
 }

@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::abi::{
-    BackendCounters, Flow, FlowKey, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
+    Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
 };
 use lb_ebpf::{
     frame::Frame,
@@ -19,22 +19,18 @@ use lb_ebpf::{
     segment::{Segment, flag},
 };
 
-use super::{
-    atomic, counters,
-    maps::{EVENTS, FLOWS},
-    opaque,
-};
+use super::{atomic, counters, maps::EVENTS, opaque};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 
 /// A client sent payload on a connection that is not known to be opaque.
 #[inline(always)]
-pub(super) fn note_request(frame: &Frame, key: &FlowKey, segment: &Segment, flow: &mut Flow) {
-    // At most 14 + 20 + 60; the mask tells the verifier.
-    let at = (segment.payload & 0x7f) as usize;
+pub(super) fn note_request<A: Address>(ip: &Frame, segment: &Segment, flow: &mut Flow<A>) {
+    // Behind at most two extension headers; the mask tells the verifier.
+    let at = (segment.payload & 0x3fff) as usize;
     if segment.payload_len >= REQUEST_BYTES as u32 {
-        let Some(first) = frame.bytes::<REQUEST_BYTES>(at) else { return };
+        let Some(first) = ip.bytes::<REQUEST_BYTES>(at) else { return };
         match speech(first) {
             Speech::Request => {}
             Speech::Other if flow.state & flow_state::SPOKEN != 0 => return,
@@ -43,9 +39,7 @@ pub(super) fn note_request(frame: &Frame, key: &FlowKey, segment: &Segment, flow
                 if let Some(counters) = counters(flow.backend) {
                     counters.opaque += 1;
                 }
-                if let Some(back) = back_of(key, flow) {
-                    await_any(segment, back);
-                }
+                await_any(segment, flow);
                 return;
             }
         }
@@ -53,77 +47,65 @@ pub(super) fn note_request(frame: &Frame, key: &FlowKey, segment: &Segment, flow
     if flow.state & flow_state::SPOKEN == 0 {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
-    let Some(back) = back_of(key, flow) else { return };
-    if flow.state & flow_state::FIN_SEEN != 0 {
-        back.head |= head_state::CLOSED;
+    if flow.state & flow_state::BACKEND_FIN != 0 {
+        flow.head |= head_state::CLOSED;
     }
-    want(segment, back);
-}
-
-/// The entry of the other direction.
-#[inline(always)]
-fn back_of(key: &FlowKey, flow: &Flow) -> Option<&'static mut Flow> {
-    let back = FLOWS.get_ptr_mut(&flow.to.reversed())?;
-    // SAFETY: map values stay mapped while the program runs; the fields are words, each valid
-    // by itself. The reply direction may write `head` at the same time only if a response is
-    // under way, and then nothing is wanted here.
-    let back = unsafe { &mut *back };
-    (back.to == key.reversed()).then_some(back)
+    want(segment, flow);
 }
 
 /// The first word of a client whose language we do not read: the backend owes it an answer.
 #[inline(always)]
-fn await_any(segment: &Segment, back: &mut Flow) {
-    if segment.ack != back.sent_end || back.head & (head_state::KNOWN | head_state::SERVED) != 0 {
+fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+    if segment.ack != flow.sent_end || flow.head & (head_state::KNOWN | head_state::SERVED) != 0 {
         return;
     }
-    back.head_seq = segment.ack;
-    back.request_seq = segment.seq;
-    back.request_us = now_us();
-    back.head |= head_state::UNREAD;
+    flow.head_seq = segment.ack;
+    flow.request_seq = segment.seq;
+    flow.request_us = now_us();
+    flow.head |= head_state::UNREAD;
 }
 
 /// A request asks for the head of its response.
 #[inline(always)]
-fn want(segment: &Segment, back: &mut Flow) {
-    if segment.ack != back.sent_end {
+fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+    if segment.ack != flow.sent_end {
         // The client has not got all that the backend has sent: it does not wait for the
         // response before it asks again. Where the next head will be is anybody's guess; and a
         // client that makes its numbers up must not choose what is taken for a head.
-        if is_later(segment, back) {
-            pipelines(back);
+        if is_later(segment, flow) {
+            pipelines(flow);
         }
         return;
     }
-    let known = back.head & head_state::KNOWN != 0 && segment.ack == back.head_seq;
-    if known && back.head & head_state::CONTINUES == 0 {
+    let known = flow.head & head_state::KNOWN != 0 && segment.ack == flow.head_seq;
+    if known && flow.head & head_state::CONTINUES == 0 {
         // The request comes again, or in several segments, or another one before the first is answered.
-        if back.head & head_state::WANTED != 0 && is_later(segment, back) {
-            pipelines(back);
+        if flow.head & head_state::WANTED != 0 && is_later(segment, flow) {
+            pipelines(flow);
         }
         return;
     }
-    back.head_seq = segment.ack;
-    back.request_seq = segment.seq;
-    back.request_us = now_us();
+    flow.head_seq = segment.ack;
+    flow.request_seq = segment.seq;
+    flow.request_us = now_us();
     // What was mirrored of an exchange before ended inside its own segment: this is a new one.
-    let served = if back.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
-    back.head = (back.head | head_state::KNOWN | head_state::WANTED | served) & !head_state::CONTINUES;
+    let served = if flow.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
+    flow.head = (flow.head | head_state::KNOWN | head_state::WANTED | served) & !head_state::CONTINUES;
 }
 
 /// Whether it is not the request that is answered now, sent again.
 #[inline(always)]
-const fn is_later(segment: &Segment, back: &Flow) -> bool {
-    back.head & head_state::KNOWN != 0 && segment.seq.wrapping_sub(back.request_seq) as i32 > 0
+const fn is_later<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    flow.head & head_state::KNOWN != 0 && segment.seq.wrapping_sub(flow.request_seq) as i32 > 0
 }
 
 #[inline(always)]
-fn pipelines(back: &mut Flow) {
-    if back.head & head_state::PIPELINED != 0 {
+fn pipelines<A: Address>(flow: &mut Flow<A>) {
+    if flow.head & head_state::PIPELINED != 0 {
         return;
     }
-    back.head |= head_state::PIPELINED;
-    if let Some(counters) = counters(back.backend) {
+    flow.head |= head_state::PIPELINED;
+    if let Some(counters) = counters(flow.backend) {
         counters.pipelined += 1;
     }
 }
@@ -136,13 +118,18 @@ fn now_us() -> u32 {
 
 /// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn note_answer(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) {
+pub(super) fn note_answer<A: Address>(
+    ctx: &XdpContext,
+    link_len: usize,
+    segment: &Segment,
+    flow: &mut Flow<A>,
+) {
     if segment.payload_len > 0 {
         // Where the head begins in it. Without a head that is read, any byte answers.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
             if flow.head & head_state::WANTED != 0 {
-                mirror_head(ctx, segment, flow, skip);
+                mirror_head(ctx, link_len as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
                 tell(flow, head_flags::ANSWERED, NO_WAKEUP);
@@ -162,8 +149,8 @@ pub(super) fn note_answer(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) 
 /// the request, and such a reset follows the FIN. A backend that closes a connection before its
 /// first request has no such excuse.
 #[inline(always)]
-fn note_end(segment: &Segment, flow: &mut Flow) {
-    let client_closed = flow.state & flow_state::FIN_SEEN != 0;
+fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+    let client_closed = flow.state & flow_state::CLIENT_FIN != 0;
     let owes = flow.head & head_state::AWAITED != 0 && flow.head & head_state::CONTINUES == 0;
     if segment.has(flag::RST) {
         let crossed = flow.head & (head_state::CLOSED | head_state::SERVED)
@@ -186,7 +173,7 @@ fn note_end(segment: &Segment, flow: &mut Flow) {
 
 /// A reset in answer to a SYN.
 #[inline(always)]
-pub(super) fn note_refusal(segment: &Segment, embryo: &mut Flow) {
+pub(super) fn note_refusal<A: Address>(segment: &Segment, embryo: &mut Flow<A>) {
     let answers = segment.has(flag::ACK) && segment.ack == embryo.request_seq;
     if answers && embryo.head & head_state::CONNECTING != 0 {
         embryo.head &= !head_state::CONNECTING;
@@ -196,7 +183,7 @@ pub(super) fn note_refusal(segment: &Segment, embryo: &mut Flow) {
 
 /// What became of an exchange without a head that could be read.
 #[inline(always)]
-fn tell(flow: &Flow, what: u32, wakeup: u64) {
+fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
     let Some(counters) = counters(flow.backend) else { return };
     let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
         counters.heads_lost += 1;
@@ -215,9 +202,9 @@ fn tell(flow: &Flow, what: u32, wakeup: u64) {
 /// # Safety
 /// `record` is reserved and not yet submitted.
 #[inline(always)]
-unsafe fn describe(
+unsafe fn describe<A: Address>(
     record: *mut HeadRecord,
-    flow: &Flow,
+    flow: &Flow<A>,
     counters: &BackendCounters,
     len: u16,
     what: u32,
@@ -231,8 +218,8 @@ unsafe fn describe(
         (*record).since_request_ns = since_us as u64 * 1000;
         (*record).cpu = bpf_get_smp_processor_id();
         (*record).lost = counters.heads_lost as u32;
-        (*record).client = flow.to.dst;
-        (*record).client_port = flow.to.dport;
+        (*record).client = flow.client.src.wide();
+        (*record).client_port = flow.client.sport;
         (*record).service = flow.service;
         (*record).backend = flow.backend;
         (*record).len = len;
@@ -249,9 +236,9 @@ fn count_ttfb(counters: &mut BackendCounters, us: u32) {
     }
 }
 
-/// Mirrors the response head that begins `skip` bytes into this segment.
+/// Mirrors the response head that begins `skip` bytes into this segment, `at` in the frame.
 #[inline(always)]
-fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow, skip: u32) {
+fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &mut Flow<A>, skip: u32) {
     let Some(counters) = counters(flow.backend) else { return };
     let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
         counters.heads_lost += 1;
@@ -272,7 +259,7 @@ fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow, skip: u32) 
     // SAFETY: the record is ours until it is submitted; `len` bytes fit into `data`.
     let status = unsafe {
         let data = &raw mut (*record).data;
-        if bpf_xdp_load_bytes(ctx.ctx, segment.payload + skip, data.cast(), len) != 0 {
+        if bpf_xdp_load_bytes(ctx.ctx, at, data.cast(), len) != 0 {
             entry.discard(NO_WAKEUP);
             return;
         }

@@ -1,17 +1,31 @@
 //! The maps. DESIGN of each: ARCHITECTURE.md, "Maps".
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES,
-    abi::{Backend, BackendCounters, Config, Flow, FlowKey, HeadRecord, Service, ServiceKey, Table},
+    abi::{
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Ports, ReplySet, Service,
+        ServiceKey, Table, V4,
+    },
     reason::Reason,
 };
 
+/// The daemon reads and sweeps the flow tables as its own memory.
+const SHARED: usize = BPF_F_MMAPABLE as usize;
+
+/// A map whose size the daemon sets.
+pub(super) type Sized<T> = Array<T, 1, SHARED>;
+
 #[btf_map]
 pub(super) static CONFIG: Array<Config, 1> = Array::new();
+
+/// What a port may be: most frames that are not ours are told apart by one byte of it.
+#[btf_map]
+pub(super) static PORTS: Array<Ports, 1> = Array::new();
 
 #[btf_map]
 pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
@@ -23,21 +37,23 @@ pub(super) static TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_SERVICES as usize }
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 
-/// Two entries a connection. The daemon sets the size from `max_flows`.
+// The flow tables of each family: see `table.rs`.
 #[btf_map]
-pub(super) static FLOWS: LruHashMap<FlowKey, Flow, 262_144> = LruHashMap::new();
-
-/// Handshakes under way, two entries each: a flood of SYNs evicts only these.
+pub(super) static CLIENTS4: Sized<ClientSet> = Array::new();
 #[btf_map]
-pub(super) static EMBRYOS: LruHashMap<FlowKey, Flow, 32_768> = LruHashMap::new();
+pub(super) static CLIENTS6: Sized<ClientSet> = Array::new();
+#[btf_map]
+pub(super) static REPLIES4: Sized<ReplySet> = Array::new();
+#[btf_map]
+pub(super) static REPLIES6: Sized<ReplySet> = Array::new();
+#[btf_map]
+pub(super) static FLOWS4: Sized<Flow<V4>> = Array::new();
+#[btf_map]
+pub(super) static FLOWS6: Sized<Flow<Addr>> = Array::new();
 
 /// Backend id → new connections that a half-open backend may still be given.
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
-
-/// An entry being made: two of them do not fit on the stack.
-#[btf_map]
-pub(super) static SCRATCH: PerCpuArray<Flow, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =

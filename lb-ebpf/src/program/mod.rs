@@ -4,27 +4,38 @@ mod atomic;
 mod connect;
 mod evidence;
 mod maps;
+mod table;
 mod to_backend;
 mod to_client;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+        xdp_md,
+    },
     helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
 };
 use aya_log_ebpf::warn;
 use lb_common::{
-    abi::{BackendCounters, FlowKey, ServiceKey},
+    abi::{Address as _, BackendCounters, Port, ServiceKey, flow_state, port_flags},
     reason::Reason,
 };
 use lb_ebpf::{
+    family::{Family as _, Ipv4, Ipv6, Tuple},
     frame::Frame,
-    reset::{self, MIN_FRAME},
-    segment::{Segment, Tuple},
+    reset,
+    segment::{Segment, plausible_client},
 };
 
-use self::maps::{BACKEND_COUNTERS, CONFIG, DROPS, EMBRYOS, FLOWS, SERVICES};
+use self::{
+    maps::{BACKEND_COUNTERS, DROPS, PORTS, SERVICES},
+    table::Tables,
+};
+
+/// Length of an Ethernet header.
+const LINK: usize = 14;
 
 /// Set by the daemon when it loads the program: answer on the interface a frame came from by
 /// a redirect to it. A veth whose peer has no XDP program of its own leaves a frame of
@@ -36,6 +47,8 @@ static TX_BY_REDIRECT: u8 = 0;
 enum Leave {
     /// Not ours: the stack gets it as it came.
     Pass,
+    /// Of no flow; it may be for a VIP all the same.
+    Unknown,
     Drop(Reason),
     /// Answered by a TCP reset.
     Reset(Reason),
@@ -48,44 +61,149 @@ impl From<Reason> for Leave {
     }
 }
 
+/// A TCP segment that may be ours.
+struct Packet<'a, F: Tables> {
+    /// From the link header on.
+    frame: Frame,
+    link_len: usize,
+    /// From the IP header on.
+    ip: Frame,
+    tuple: &'a Tuple<F::Addr>,
+    segment: Segment,
+}
+
+/// Returned by the look for a flow: there is none, but there may be a VIP.
+const NO_FLOW: u32 = u32::MAX;
+
 #[xdp]
 fn shunt(ctx: XdpContext) -> u32 {
+    let Some(kind) = frame(&ctx).load::<u16>(12) else { return XDP_PASS };
+    // Functions of their own, one after the other: together they would not find room on one stack.
+    if kind == Ipv4::ETHER_TYPE {
+        return match known4(ctx.ctx) {
+            NO_FLOW => fresh4(ctx.ctx),
+            action => action,
+        };
+    }
+    if kind == Ipv6::ETHER_TYPE {
+        return match known6(ctx.ctx) {
+            NO_FLOW => fresh6(ctx.ctx),
+            action => action,
+        };
+    }
+    XDP_PASS
+}
+
+#[inline(never)]
+fn known4(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, known::<Ipv4>)
+}
+
+#[inline(never)]
+fn known6(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, known::<Ipv6>)
+}
+
+#[inline(never)]
+fn fresh4(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, fresh::<Ipv4>)
+}
+
+#[inline(never)]
+fn fresh6(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, fresh::<Ipv6>)
+}
+
+#[inline(always)]
+fn run<F: Tables>(
+    ctx: &XdpContext,
+    link_len: usize,
+    steer: impl Fn(&XdpContext, usize, &mut u16) -> Result<u32, Leave>,
+) -> u32 {
     // Set once a VIP or a flow has matched; before that nothing is dropped.
     let mut service = 0;
-    match steer(&ctx, &mut service) {
+    match steer(ctx, link_len, &mut service) {
         // Translated; the number is the interface it leaves by.
-        Ok(ifindex) => send(&ctx, ifindex),
+        Ok(ifindex) => send(ctx, ifindex),
         Err(Leave::Pass) => XDP_PASS,
+        Err(Leave::Unknown) => NO_FLOW,
         Err(Leave::Drop(reason)) => {
-            count(&ctx, service, reason);
+            count(ctx, service, reason);
             XDP_DROP
         }
         Err(Leave::Reset(reason)) => {
-            count(&ctx, service, reason);
-            answer_with_reset(&ctx).unwrap_or(XDP_DROP)
+            count(ctx, service, reason);
+            answer_with_reset::<F>(ctx, link_len).unwrap_or(XDP_DROP)
         }
     }
 }
 
+/// A frame of a flow, in either direction.
 #[inline(always)]
-fn steer(ctx: &XdpContext, service_id: &mut u16) -> Result<u32, Leave> {
+fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> Result<u32, Leave> {
     let frame = frame(ctx);
-    let tuple = Tuple::read(&frame).ok_or(Leave::Pass)?;
-    let key = ServiceKey { addr: tuple.key.dst, port: tuple.key.dport, proto: 6, zero: 0 };
-    // SAFETY: a service is replaced whole; a reader may see parts of the old and of the
-    // new value, all of which are valid by themselves.
-    if let Some(service) = unsafe { SERVICES.get(&key) } {
-        *service_id = service.id;
-        return to_backend::steer(ctx, &frame, &tuple, service);
-    }
-    // Replies come to a port of the NAT range. Looking at the range first spares
-    // everything else on this host a flow look-up.
-    let config = CONFIG.get(0).ok_or(Leave::Pass)?;
-    let port = tuple.key.dport.host();
-    if port < config.nat_first || port > config.nat_last {
+    let ip = frame.from(link_len);
+    let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
+    let kinds = kinds(tuple.key.dport).ok_or(Leave::Pass)?;
+    if kinds == 0 {
         return Err(Leave::Pass);
     }
-    to_client::steer(&frame, &tuple, service_id, ctx)
+    let mut packet = Packet::<F> { frame, link_len, ip, tuple: &tuple, segment: Segment::default() };
+    if kinds & port_flags::VIP != 0
+        && let Some(flow) = table::by_client::<F>(&tuple.key)
+    {
+        *service_id = flow.service;
+        packet.segment.fill::<F>(&ip, &tuple)?;
+        return to_backend::steer(&packet, flow).unwrap_or(Err(Leave::Unknown));
+    }
+    if kinds & port_flags::NAT != 0
+        && let Some(flow) = table::by_reply::<F>(&tuple.key)
+        // One that is over only keeps its port from being used.
+        && flow.state & flow_state::OVER == 0
+    {
+        *service_id = flow.service;
+        packet.segment.fill::<F>(&ip, &tuple)?;
+        return to_client::steer(ctx, &packet, flow);
+    }
+    Err(if kinds & port_flags::VIP != 0 { Leave::Unknown } else { Leave::Pass })
+}
+
+/// A frame of no flow, to a port that a VIP has.
+#[inline(always)]
+fn fresh<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> Result<u32, Leave> {
+    let frame = frame(ctx);
+    let ip = frame.from(link_len);
+    let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
+    let key = ServiceKey { addr: tuple.key.dst.wide(), port: tuple.key.dport, proto: 6, zero: 0 };
+    // SAFETY: a service is replaced whole; a reader may see parts of the old and of the
+    // new value, all of which are valid by themselves.
+    let service = unsafe { SERVICES.get(&key) }.ok_or(Leave::Pass)?;
+    *service_id = service.id;
+    let mut packet = Packet::<F> { frame, link_len, ip, tuple: &tuple, segment: Segment::default() };
+    packet.segment.fill::<F>(&ip, &tuple)?;
+    if !plausible_client::<F>(&tuple) {
+        return Err(Leave::Drop(Reason::Martian));
+    }
+    if packet.segment.opens() {
+        return connect::connect(ctx, &packet, service);
+    }
+    Err(Leave::Reset(Reason::NoFlow))
+}
+
+/// What frames to this port may be. 0: not ours.
+#[inline(always)]
+fn kinds(port: Port) -> Option<u8> {
+    let ports = PORTS.get_ptr(0)?;
+    // SAFETY: an index of 16 bits is inside; bytes may be read while the daemon writes them.
+    Some(unsafe { (&raw const (*ports).0[port.host() as usize]).read_volatile() })
+}
+
+/// Two ports as they lie in a TCP header.
+#[inline(always)]
+const fn ports(source: Port, destination: Port) -> u32 {
+    let [a, b] = source.0.to_ne_bytes();
+    let [c, d] = destination.0.to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 #[inline(always)]
@@ -106,13 +224,14 @@ fn send(ctx: &XdpContext, ifindex: u32) -> u32 {
 }
 
 #[inline(always)]
-fn answer_with_reset(ctx: &XdpContext) -> Option<u32> {
+fn answer_with_reset<F: Tables>(ctx: &XdpContext, link_len: usize) -> Option<u32> {
     let frame = frame(ctx);
+    let ip = frame.from(link_len);
     // Read again rather than carried here: on this path it does not matter, and on
     // the others it would fill the stack.
-    let segment = Segment::read(&frame, &Tuple::read(&frame)?).ok()?;
-    reset::reset(&frame, &segment)?;
-    let excess = frame.len() as i32 - MIN_FRAME as i32;
+    let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?).ok()?;
+    let len = reset::reset::<F>(&frame, link_len, &segment)?;
+    let excess = frame.len() as i32 - len as i32;
     // SAFETY: a plain helper call; the frame is not touched afterwards.
     if excess > 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } != 0 {
         return None;
@@ -168,25 +287,6 @@ fn counters(backend: u16) -> Option<&'static mut BackendCounters> {
     // SAFETY: this CPU's own slot, see `count`; no second reference to it is alive
     // where this is called.
     Some(unsafe { &mut *counters })
-}
-
-/// Forgets a connection, wherever it stands. `to` is where the entry of `key` leads.
-#[inline(always)]
-fn forget(key: &FlowKey, to: &FlowKey) {
-    let other = to.reversed();
-    let back = key.reversed();
-    // The two halves are evicted one by one, and the port of a half may be another's by now.
-    // An entry that is not there is as good as removed.
-    // SAFETY: words are read, each valid whoever writes it.
-    if unsafe { FLOWS.get(&other) }.is_some_and(|flow| flow.to == back) {
-        let _ = FLOWS.remove(&other);
-    }
-    // SAFETY: as above.
-    if unsafe { EMBRYOS.get(&other) }.is_some_and(|flow| flow.to == back) {
-        let _ = EMBRYOS.remove(&other);
-    }
-    let _ = FLOWS.remove(key);
-    let _ = EMBRYOS.remove(key);
 }
 
 /// The same number, of which the compiler knows nothing. It proves that an index is

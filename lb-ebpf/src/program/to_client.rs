@@ -2,87 +2,98 @@
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    abi::{Flow, flow_state, head_state},
+    abi::{Address, Flow, flow_state, head_state},
     reason::Reason,
 };
 use lb_ebpf::{
-    frame::Frame,
-    segment::{Segment, Tuple, flag},
-    translate::translate,
+    segment::{Segment, flag},
+    translate::{Translation, translate},
 };
 
 use super::{
-    Leave, atomic, coarse_ns, counters, evidence, forget,
-    maps::{EMBRYOS, FLOWS},
+    Leave, Packet, atomic, coarse_ns, counters, evidence, ports,
+    table::{self, Tables},
     ticks,
-    to_backend::closing,
+    to_backend::finish,
 };
 
-/// A frame to a port of the NAT range: a reply if a flow says so, else the host's own.
+/// A segment of a backend that has a flow which is not over.
 #[inline(always)]
-pub(super) fn steer(frame: &Frame, tuple: &Tuple, service: &mut u16, ctx: &XdpContext) -> Result<u32, Leave> {
-    if let Some(flow) = FLOWS.get_ptr_mut(&tuple.key) {
-        // SAFETY: map values stay mapped while the program runs. Another CPU may write
-        // the same entry; fields are words, and each is valid by itself.
-        let flow = unsafe { &mut *flow };
-        if flow.state & flow_state::TO_CLIENT == 0 {
-            return Err(Leave::Pass);
-        }
-        *service = flow.service;
-        let segment = Segment::read(frame, tuple)?;
-        let now = ticks(coarse_ns());
-        if flow.seen != now {
-            flow.seen = now;
-        }
-        if segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
-            flow.sent_end = segment.end();
-        }
-        if flow.head & head_state::AWAITED != 0 {
-            evidence::note_answer(ctx, &segment, flow);
-        }
-        let result = forward(frame, &segment, flow);
-        // Last: it may give the entries back, and another CPU fills them at once.
-        closing(&tuple.key, &segment, flow);
-        return result;
+pub(super) fn steer<F: Tables>(
+    ctx: &XdpContext,
+    packet: &Packet<'_, F>,
+    flow: &mut Flow<F::Addr>,
+) -> Result<u32, Leave> {
+    let segment = &packet.segment;
+    if flow.state & flow_state::ESTABLISHED == 0 {
+        return handshake(packet, flow);
     }
-    let Some(embryo) = EMBRYOS.get_ptr_mut(&tuple.key) else { return Err(Leave::Pass) };
-    // SAFETY: as above.
-    let embryo = unsafe { &mut *embryo };
-    // One that is over only keeps its port from being used.
-    if embryo.state & (flow_state::TO_CLIENT | flow_state::OVER) != flow_state::TO_CLIENT {
-        return Err(Leave::Pass);
+    let now = ticks(coarse_ns());
+    if flow.seen != now {
+        flow.seen = now;
     }
-    *service = embryo.service;
-    let segment = Segment::read(frame, tuple)?;
-    let client = embryo.to.reversed();
+    if segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
+        flow.sent_end = segment.end();
+    }
+    if flow.head & head_state::AWAITED != 0 {
+        evidence::note_answer(ctx, packet.link_len, segment, flow);
+    }
+    let result = forward(packet, flow);
+    closing(segment, flow);
+    result
+}
+
+#[inline(always)]
+fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<u32, Leave> {
+    let segment = &packet.segment;
     if segment.has(flag::SYN) && segment.has(flag::ACK) {
-        if let Some(forth) = EMBRYOS.get_ptr_mut(&client) {
-            // SAFETY: as above; this is the entry of the other direction.
-            let forth = unsafe { &mut *forth };
-            if forth.to == tuple.key.reversed() {
-                forth.fin_ack = segment.seq.wrapping_add(1);
-                atomic::set(&mut forth.state, flow_state::ANSWERED);
-            }
-        }
-        embryo.sent_end = segment.end();
-        embryo.head &= !head_state::CONNECTING;
+        flow.backend_ack = segment.seq.wrapping_add(1);
+        flow.sent_end = segment.end();
+        flow.head &= !head_state::CONNECTING;
+        atomic::set(&mut flow.state, flow_state::ANSWERED);
     } else if segment.has(flag::RST) {
-        evidence::note_refusal(&segment, embryo);
+        evidence::note_refusal(segment, flow);
     }
-    let result = forward(frame, &segment, embryo);
+    let result = forward(packet, flow);
     if segment.has(flag::RST) {
-        forget(&tuple.key, &embryo.to);
+        table::release::<F>(flow);
     }
     result
 }
 
+/// As for the client, the other way round.
+#[inline(always)]
+fn closing<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+    let ends = segment.flags & (flag::FIN | flag::RST) != 0;
+    if !ends && flow.state & flow_state::CLIENT_FIN == 0 {
+        return;
+    }
+    let mut set = 0;
+    if segment.has(flag::ACK) && flow.state & flow_state::CLIENT_FIN != 0 && segment.ack == flow.client_ack {
+        set |= flow_state::CLIENT_FIN_ACKED;
+    }
+    if segment.has(flag::FIN) {
+        flow.backend_ack = segment.end();
+        set |= flow_state::BACKEND_FIN;
+    }
+    finish(flow, set, segment.has(flag::RST));
+}
+
 /// Sends a segment on to the client, by the way the client's own came.
 #[inline(always)]
-fn forward(frame: &Frame, segment: &Segment, flow: &Flow) -> Result<u32, Leave> {
-    translate(frame, flow, &flow.link).ok_or(Reason::Malformed)?;
+fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<u32, Leave> {
+    let to = Translation {
+        src: &flow.client.dst,
+        dst: &flow.client.src,
+        ports: ports(flow.client.dport, flow.client.sport),
+        tcp_delta: !flow.tcp_delta,
+        ip_delta: !flow.ip_delta,
+    };
+    let tcp = packet.segment.tcp as usize;
+    translate::<F>(&packet.frame, &packet.ip, tcp, &flow.link, &to).ok_or(Reason::Malformed)?;
     if let Some(counters) = counters(flow.backend) {
         counters.packets_from += 1;
-        counters.bytes_from += segment.ip_len as u64;
+        counters.bytes_from += packet.segment.ip_len as u64;
     }
     Ok(flow.ifindex)
 }

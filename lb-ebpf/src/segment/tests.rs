@@ -1,5 +1,7 @@
+use lb_common::abi::{FlowKey, Port, V4};
+
 use super::*;
-use crate::frame;
+use crate::{family::Ipv4, frame};
 
 /// A frame 10.0.0.1:40000 → 203.0.113.10:80 with right checksums left out: nothing here reads them.
 pub(crate) fn tcp(flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -18,20 +20,20 @@ pub(crate) fn tcp(flags: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn read(bytes: &mut [u8]) -> Option<Result<Segment, Reason>> {
-    let frame = frame::of(bytes);
-    Tuple::read(&frame).map(|tuple| Segment::read(&frame, &tuple))
+    let ip = frame::of(bytes).from(14);
+    Ipv4::tuple(&ip).map(|tuple| Segment::read::<Ipv4>(&ip, &tuple))
 }
 
 #[test]
 fn a_plain_segment() {
     let mut bytes = tcp(flag::ACK, b"hello");
-    let frame = frame::of(&mut bytes);
-    let tuple = Tuple::read(&frame).expect("tcp");
+    let ip = frame::of(&mut bytes).from(14);
+    let tuple = Ipv4::tuple(&ip).expect("tcp");
     assert_eq!(tuple.key.sport.host(), 40_000);
     assert_eq!(tuple.key.dport.host(), 80);
-    let segment = Segment::read(&frame, &tuple).expect("well formed");
+    let segment = Segment::read::<Ipv4>(&ip, &tuple).expect("well formed");
     assert_eq!((segment.seq, segment.ack), (1000, 2000));
-    assert_eq!((segment.payload, segment.payload_len), (54, 5));
+    assert_eq!((segment.payload, segment.payload_len), (40, 5));
     assert_eq!(segment.end(), 1005);
 }
 
@@ -76,9 +78,13 @@ fn refusals() {
 
 #[test]
 fn not_ours() {
-    for (name, at, value) in
-        [("arp", 13, 6), ("udp", 23, 17), ("ipv6", 14, 0x65), ("later fragment", 21, 1), ("ihl 4", 14, 0x44)]
-    {
+    for (name, at, value) in [
+        ("arp", 13, 6),
+        ("udp", 23, 17),
+        ("version 6", 14, 0x65),
+        ("later fragment", 21, 1),
+        ("ihl 4", 14, 0x44),
+    ] {
         let mut bytes = tcp(flag::ACK, b"hello");
         bytes[at] = value;
         assert_eq!(read(&mut bytes), None, "{name}");
@@ -88,11 +94,16 @@ fn not_ours() {
 #[test]
 fn clients_that_cannot_be() {
     let mut bytes = tcp(flag::SYN, b"");
-    let key = Tuple::read(&frame::of(&mut bytes)).expect("tcp").key;
-    assert!(plausible_client(&key));
-    for src in [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], [203, 0, 113, 10]] {
-        let key = FlowKey { src: Addr::v4(u32::from_ne_bytes(src)), ..key };
-        assert!(!plausible_client(&key), "{src:?}");
-    }
-    assert!(!plausible_client(&FlowKey { sport: Port::new(0), ..key }));
+    let mut with = |change: fn(&mut FlowKey<V4>)| {
+        let mut tuple = Ipv4::tuple(&frame::of(&mut bytes).from(14)).expect("tcp");
+        change(&mut tuple.key);
+        plausible_client::<Ipv4>(&tuple)
+    };
+    assert!(with(|_| {}));
+    assert!(!with(|key| key.src = V4(0)));
+    assert!(!with(|key| key.src = V4(u32::from_ne_bytes([127, 0, 0, 1]))));
+    assert!(!with(|key| key.src = V4(u32::from_ne_bytes([224, 0, 0, 1]))));
+    assert!(!with(|key| key.src = V4(u32::MAX)));
+    assert!(!with(|key| key.src = key.dst));
+    assert!(!with(|key| key.sport = Port::new(0)));
 }

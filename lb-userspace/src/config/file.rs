@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf};
 
+use lb_common::abi::NAT_ADDRESSES;
 use lb_core::config::Config;
 
 use super::{
@@ -36,7 +37,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
     });
     let nat_addresses = table.or("nat_addresses", Vec::new(), nat_addresses);
     let nat_ports = table.or("nat_ports", 1024..=32767, value::nat_ports);
-    // Below, the per-CPU lists of an LRU map have nothing to hold; above, it takes gigabytes.
+    // Below, a set of the flow tables is most of them; above, they take gigabytes.
     let max_flows = table.or("max_flows", DEFAULT_MAX_FLOWS, |node| node.integer(1024..=16_777_216));
     let log = table.or("log", LogLevel::default(), |node| {
         let choices = [
@@ -91,8 +92,14 @@ fn nat_addresses(node: &Node<'_>) -> Option<Vec<IpAddr>> {
     let items = node.items("an array of addresses", "nat_addresses = [\"10.0.0.2\"]")?;
     let addresses =
         each_once(&items, value::address, |address| format!("the address {address} is named twice"))?;
-    if let [_, second, ..] = items.as_slice() {
-        return second.reject("more than one NAT address is not supported yet", "leave one of them");
+    for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
+        let mut of_family = items.iter().zip(&addresses).filter(|(_, address)| family(address));
+        if let Some((node, _)) = of_family.nth(NAT_ADDRESSES) {
+            return node.reject(
+                format!("more than {NAT_ADDRESSES} NAT addresses of one family are not possible"),
+                "remove some",
+            );
+        }
     }
     Some(addresses)
 }

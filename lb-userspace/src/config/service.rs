@@ -58,9 +58,12 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         value::choice(node, &choices)
     });
     let evidence = table.or("evidence", true, Node::boolean);
+    let first = addresses.backends.len();
     let (backends, count) = read_backends(&table, addresses);
+    let families = vip.and_then(|vip| one_family(vip, &addresses.backends[first..]));
     let probe = table.or("probe", None, |node| probe::read(node).map(Some));
     let breaker = table.or("breaker", Breaker::default(), |node| breaker::read(node, count));
+    families?;
     Some(Service {
         name: name?,
         vip: vip?,
@@ -85,6 +88,21 @@ fn read_vip<'a>(node: &Node<'a>, addresses: &mut Addresses<'a>) -> Option<Socket
     }
     addresses.vips.insert(vip, node.clone());
     Some(vip)
+}
+
+/// Translation does not lead from one family into the other.
+fn one_family(vip: SocketAddr, backends: &[(SocketAddr, Node<'_>)]) -> Option<()> {
+    let family = |address: &SocketAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let mut same = Some(());
+    for (address, node) in backends {
+        if family(address) != family(&vip) {
+            same = node.reject(
+                format!("the backend is {}, the VIP is {}", family(address), family(&vip)),
+                "give the service backends of its own family; two services may have the same servers",
+            );
+        }
+    }
+    same
 }
 
 fn read_mode(node: &Node<'_>) -> Option<Mode> {

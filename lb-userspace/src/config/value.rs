@@ -89,15 +89,18 @@ pub(super) fn choice<T: Copy>(node: &Node<'_>, choices: &[(&'static str, T)]) ->
     node.reject(format!("{} is not a value of `{}`", quoted(text), node.key()), help)
 }
 
-/// An IPv4 address and a port. `example` is a whole line.
+/// An address and a port. `example` is a whole line.
 pub(super) fn endpoint(node: &Node<'_>, example: &str) -> Option<SocketAddr> {
     let Some(text) = node.as_str() else { return node.expected("an address with a port", example) };
-    let example = format!("write an IPv4 address and a port, for example `{example}`");
+    let example = format!("write an address and a port, for example `{example}`");
     let address: SocketAddr = match text.parse() {
         Ok(address) => address,
         Err(_) => {
             let message = match (text.parse::<IpAddr>(), text.rsplit_once(':')) {
-                (Ok(IpAddr::V6(_)), _) => return no_ipv6(node),
+                (Ok(IpAddr::V6(v6)), _) => {
+                    let help = format!("write it in brackets, for example `\"[{v6}]:80\"`");
+                    return node.reject(format!("{} has no port", quoted(text)), help);
+                }
                 (Ok(IpAddr::V4(_)), _) => format!("{} has no port", quoted(text)),
                 (Err(_), Some((host, port))) if host.parse::<IpAddr>().is_ok() => {
                     format!("{} is not a port", quoted(port))
@@ -117,7 +120,7 @@ pub(super) fn endpoint(node: &Node<'_>, example: &str) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// An IPv4 address of this host.
+/// An address of this host.
 pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
     let Some(text) = node.as_str() else {
         return node.expected("an address", "nat_addresses = [\"10.0.0.2\"]");
@@ -126,27 +129,23 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
         Ok(address) => unicast(node, address),
         Err(_) => node.reject(
             format!("{} is not an address", quoted(text)),
-            "write an IPv4 address without a port, for example `\"10.0.0.2\"`",
+            "write an address without a port, for example `\"10.0.0.2\"`",
         ),
     }
 }
 
 fn unicast(node: &Node<'_>, address: IpAddr) -> Option<IpAddr> {
-    let IpAddr::V4(v4) = address else { return no_ipv6(node) };
-    let kind = if v4.octets()[0] == 0 {
-        "no host's address"
-    } else if v4.is_multicast() {
-        "a multicast address"
-    } else if v4.is_broadcast() {
-        "the broadcast address"
-    } else {
-        return Some(address);
+    let kind = match address {
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => "no host's address",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+        IpAddr::V6(v6) if v6.is_unspecified() => "no host's address",
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in disguise",
+        // Which link it is on, an address alone does not say.
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
+        IpAddr::V4(_) | IpAddr::V6(_) if address.is_multicast() => "a multicast address",
+        IpAddr::V4(_) | IpAddr::V6(_) => return Some(address),
     };
-    node.reject(format!("{v4} is {kind}"), "write the address of one host")
-}
-
-fn no_ipv6<T>(node: &Node<'_>) -> Option<T> {
-    node.reject("IPv6 is not supported yet", "write an IPv4 address")
+    node.reject(format!("{address} is {kind}"), "write the address of one host")
 }
 
 /// A span of time: `"500ms"`, `"5s"`, `"1m30s"`, `"2h"`.

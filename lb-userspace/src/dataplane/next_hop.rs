@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -34,7 +34,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// Follows the next hops of `addresses` and tells the dataplane of each change. Ends when
 /// the sender of `addresses` is dropped.
 pub async fn follow(dataplane: actor::Handle, mut addresses: watch::Receiver<Vec<IpAddr>>) -> io::Result<()> {
-    let groups = [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route];
+    let groups =
+        [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
     let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
     let mut known = BTreeMap::new();
@@ -131,19 +132,30 @@ struct Route {
 
 /// The kernel's answer to "how would you send there".
 async fn route(handle: &Handle, to: IpAddr) -> Option<Route> {
-    let IpAddr::V4(v4) = to else { return None };
-    let request = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build();
+    let request = match to {
+        IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
+        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
+    };
     let answer = handle.route().get(request).execute().boxed().try_next().await.ok().flatten()?;
     let (mut ifindex, mut gateway, mut source) = (None, None, None);
     for attribute in answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(index),
-            RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(IpAddr::V4(address)),
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(IpAddr::V4(address)),
+            RouteAttribute::Gateway(address) => gateway = plain(address),
+            RouteAttribute::PrefSource(address) => source = plain(address),
             _ => {}
         }
     }
     Some(Route { ifindex: ifindex?, gateway, source: source? })
+}
+
+fn plain(address: RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(v4.into()),
+        RouteAddress::Inet6(v6) => Some(v6.into()),
+        // Other protocols' addresses.
+        _ => None,
+    }
 }
 
 struct Neighbour {
@@ -168,6 +180,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
             NeighbourAttribute::LinkLayerAddress(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
             _ => {}
         }

@@ -1,11 +1,12 @@
 //! The usual lab: a client, the node that Shunt runs on, and backends behind it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Host, Lab, Result};
 
 /// ```text
 ///   client 10.10.0.2 ── 10.10.0.1 node 10.20.N.1 ── 10.20.N.2 backend N
+///          fd10::2   ── fd10::1        fd20:N::1 ── fd20:N::2
 /// ```
 ///
 /// Client and backends send everything to the node, so any other address may be a VIP; none
@@ -28,6 +29,7 @@ impl Topology {
         let node = lab.host("node")?;
         let [_, toward] = lab.link((&client, "10.10.0.2/24"), (&node, "10.10.0.1/24"))?;
         client.ip("route add default via 10.10.0.1")?;
+        also_v6((&client, "node", "fd10::2"), (&node, "client", "fd10::1"))?;
         let mut devices = vec![toward.device];
         let mut hosts = Vec::new();
         for (number, name) in backends.iter().enumerate() {
@@ -36,6 +38,8 @@ impl Topology {
             let there = Self::address(number);
             let [toward, _] = lab.link((&node, &format!("{here}/24")), (&host, &format!("{there}/24")))?;
             host.ip(&format!("route add default via {here}"))?;
+            let [here, there] = [format!("fd20:{number:x}::1"), Self::address6(number).to_string()];
+            also_v6((&host, "node", &there), (&node, &toward.device, &here))?;
             devices.push(toward.device);
             hosts.push(host);
         }
@@ -48,8 +52,24 @@ impl Topology {
         Ipv4Addr::new(10, 20, third, 2)
     }
 
+    /// The same in IPv6.
+    pub fn address6(number: usize) -> Ipv6Addr {
+        let second = u16::try_from(number).expect("a lab has fewer than 256 backends");
+        Ipv6Addr::new(0xfd20, second, 0, 0, 0, 0, 0, 2)
+    }
+
     /// Lets the node route: the plain path that Shunt is compared with.
     pub fn route(&self) -> Result<()> {
         self.node.sysctl("net/ipv4/ip_forward", "1")
     }
+}
+
+/// Gives a link IPv6 addresses too, each end by its device; the first end sends everything to the second.
+/// Nobody else is there, so nobody is asked whether the addresses are free.
+fn also_v6(end: (&Host, &str, &str), node: (&Host, &str, &str)) -> Result<()> {
+    for (host, device, address) in [end, node] {
+        host.ip(&format!("address add {address}/64 dev {device} nodad"))?;
+    }
+    end.0.ip(&format!("route add default via {}", node.2))?;
+    Ok(())
 }

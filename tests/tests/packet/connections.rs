@@ -1,10 +1,11 @@
 //! The life of a connection, from handshake to the last acknowledgement.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use lb_common::reason::Reason;
 use lb_core::io::{Admit, BackendId, Step};
 use lb_tests::{
+    both_families,
     frame::{ACK, FIN, RST, SYN, Tcp, checksums},
     kernel::{Action, Kernel, backend_address, backend_mac, vip},
 };
@@ -16,9 +17,9 @@ pub(crate) const BACKEND_ISN: u32 = 0xffff_ffe0;
 
 /// Both ends of one connection through the program.
 pub(crate) struct Connection {
-    pub(crate) client: SocketAddrV4,
+    pub(crate) client: SocketAddr,
     /// Our side as the backend sees it.
-    pub(crate) nat: SocketAddrV4,
+    pub(crate) nat: SocketAddr,
     pub(crate) backend: u16,
     pub(crate) client_next: u32,
     pub(crate) backend_next: u32,
@@ -27,24 +28,35 @@ pub(crate) struct Connection {
 impl Connection {
     /// SYN only.
     pub(crate) fn begin(kernel: &mut Kernel, n: u16) -> Self {
+        Self::try_begin(kernel, n).expect("a connection begins")
+    }
+
+    /// What the SYN came to, if it was not sent on.
+    pub(crate) fn try_begin(kernel: &mut Kernel, n: u16) -> Result<Self, Action> {
         let syn = Tcp::new(client(n), vip(), SYN).numbers(CLIENT_ISN, 0);
         let (action, out) = kernel.run(&syn.bytes());
-        assert_eq!(action, Action::Redirect);
+        if action != Action::Redirect {
+            return Err(action);
+        }
         let nat = Tcp::read(&out).expect("tcp").src;
-        Self {
+        Ok(Self {
             client: client(n),
             nat,
             backend: backend_of(&out),
             client_next: CLIENT_ISN.wrapping_add(1),
             backend_next: BACKEND_ISN.wrapping_add(1),
-        }
+        })
     }
 
     pub(crate) fn open(kernel: &mut Kernel, n: u16) -> Self {
-        let connection = Self::begin(kernel, n);
-        connection.answer(kernel);
-        assert_eq!(connection.send(kernel, ACK, b""), Action::Redirect);
-        connection
+        Self::begin(kernel, n).complete(kernel)
+    }
+
+    /// The rest of the handshake.
+    pub(crate) fn complete(self, kernel: &mut Kernel) -> Self {
+        self.answer(kernel);
+        assert_eq!(self.send(kernel, ACK, b""), Action::Redirect);
+        self
     }
 
     /// The backend's SYN-ACK, seen by the client as the VIP's.
@@ -103,7 +115,7 @@ fn established(kernel: &mut Kernel) -> u64 {
     kernel.counters().backends.iter().map(|(_, counters)| counters.established).sum()
 }
 
-#[test]
+both_families!(opens_carries_and_closes);
 fn opens_carries_and_closes() {
     let mut kernel = Kernel::new(3);
     let mut connection = Connection::open(&mut kernel, 1);
@@ -128,7 +140,7 @@ fn opens_carries_and_closes() {
     assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Pass, "no business of ours");
 }
 
-#[test]
+both_families!(a_reset_ends_it_from_either_side);
 fn a_reset_ends_it_from_either_side() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::open(&mut kernel, 1);
@@ -142,7 +154,7 @@ fn a_reset_ends_it_from_either_side() {
     assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Tx);
 }
 
-#[test]
+both_families!(a_refusal_reaches_the_client);
 fn a_refusal_reaches_the_client() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::begin(&mut kernel, 1);
@@ -151,7 +163,7 @@ fn a_refusal_reaches_the_client() {
     assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Pass, "forgotten");
 }
 
-#[test]
+both_families!(only_the_right_acknowledgement_completes_a_handshake);
 fn only_the_right_acknowledgement_completes_a_handshake() {
     let mut kernel = Kernel::new(1);
     let mut connection = Connection::begin(&mut kernel, 1);
@@ -166,7 +178,7 @@ fn only_the_right_acknowledgement_completes_a_handshake() {
     assert_eq!(established(&mut kernel), 1);
 }
 
-#[test]
+both_families!(established_flows_outlive_an_ejection_but_not_a_removal);
 fn established_flows_outlive_an_ejection_but_not_a_removal() {
     let mut kernel = Kernel::new(2);
     let connection = Connection::open(&mut kernel, 1);
@@ -180,7 +192,7 @@ fn established_flows_outlive_an_ejection_but_not_a_removal() {
     assert_eq!(kernel.drops(Reason::NoFlow), 1);
 }
 
-#[test]
+both_families!(a_client_that_begins_anew_on_an_ejected_backend_is_steered_elsewhere);
 fn a_client_that_begins_anew_on_an_ejected_backend_is_steered_elsewhere() {
     let mut kernel = Kernel::new(2);
     let connection = Connection::open(&mut kernel, 1);
@@ -191,7 +203,7 @@ fn a_client_that_begins_anew_on_an_ejected_backend_is_steered_elsewhere() {
     assert_eq!(again.backend, 1 - connection.backend);
 }
 
-#[test]
+both_families!(an_old_handshake_takes_no_trial);
 fn an_old_handshake_takes_no_trial() {
     let mut kernel = Kernel::new(2);
     let first = Connection::begin(&mut kernel, 1);
@@ -203,7 +215,7 @@ fn an_old_handshake_takes_no_trial() {
     assert_eq!(again.backend, 1 - first.backend);
 }
 
-#[test]
+both_families!(a_port_rests_after_its_connection);
 fn a_port_rests_after_its_connection() {
     let mut kernel = Kernel::with(1, 20_000..=20_001, 4096);
     let first = Connection::open(&mut kernel, 1);
@@ -216,7 +228,7 @@ fn a_port_rests_after_its_connection() {
     assert_eq!(third.reply(&mut kernel, ACK, b"x"), Action::Tx);
 }
 
-#[test]
+both_families!(a_port_of_a_removed_backend_is_free_at_once);
 fn a_port_of_a_removed_backend_is_free_at_once() {
     let mut kernel = Kernel::with(1, 20_000..=20_000, 4096);
     let first = Connection::open(&mut kernel, 1);
@@ -228,11 +240,11 @@ fn a_port_of_a_removed_backend_is_free_at_once() {
     assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Tx);
 }
 
-#[test]
+both_families!(a_port_that_is_a_vips_is_never_used);
 fn a_port_that_is_a_vips_is_never_used() {
     // A VIP on the node's own address, inside the NAT range.
     let mut kernel = Kernel::with(1, 20_000..=20_003, 4096);
-    let own = std::net::SocketAddr::from((lb_tests::kernel::NAT_SOURCE, 20_002));
+    let own = SocketAddr::from((lb_tests::kernel::nat_source(), 20_002));
     kernel.apply(&Step::Service {
         id: lb_core::io::ServiceId(9),
         vip: own,
@@ -243,16 +255,15 @@ fn a_port_that_is_a_vips_is_never_used() {
     });
     let mut ports: Vec<u16> = Vec::new();
     for n in 0..60 {
-        let (action, out) = kernel.run(&Tcp::new(client(n), vip(), SYN).bytes());
-        if action == Action::Redirect {
-            ports.push(Tcp::read(&out).expect("tcp").src.port());
+        if let Ok(begun) = Connection::try_begin(&mut kernel, n) {
+            ports.push(begun.complete(&mut kernel).nat.port());
         }
     }
     ports.sort_unstable();
     assert_eq!(ports, [20_000, 20_001, 20_003]);
 }
 
-#[test]
+both_families!(whoever_gets_the_id_next_gets_none_of_the_former_flows);
 fn whoever_gets_the_id_next_gets_none_of_the_former_flows() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::open(&mut kernel, 1);
@@ -262,7 +273,7 @@ fn whoever_gets_the_id_next_gets_none_of_the_former_flows() {
     assert_eq!(begun.client, connection.client, "the client may begin anew at once");
 }
 
-#[test]
+both_families!(a_syn_on_a_closing_tuple_decides_afresh);
 fn a_syn_on_a_closing_tuple_decides_afresh() {
     let mut kernel = Kernel::new(2);
     let mut connection = Connection::open(&mut kernel, 1);
@@ -276,7 +287,7 @@ fn a_syn_on_a_closing_tuple_decides_afresh() {
     assert_eq!(again.backend, 1 - id);
 }
 
-#[test]
+both_families!(a_syn_on_a_living_connection_stays_with_it);
 fn a_syn_on_a_living_connection_stays_with_it() {
     let mut kernel = Kernel::new(2);
     let connection = Connection::open(&mut kernel, 1);

@@ -2,6 +2,7 @@
 
 use lb_common::abi::{HeadRecord, head_flags};
 use lb_tests::{
+    both_families,
     frame::{ACK, PSH},
     kernel::{Action, Kernel},
 };
@@ -60,7 +61,7 @@ fn plain(statuses: &[&str]) -> Vec<(String, u32)> {
     statuses.iter().map(|status| (format!("HTTP/1.1 {status}"), 0)).collect()
 }
 
-#[test]
+both_families!(keep_alive);
 fn keep_alive() {
     let mut talk = Talk::new();
     for _ in 0..50 {
@@ -73,7 +74,7 @@ fn keep_alive() {
     assert_eq!(talk.heads(), wanted);
 }
 
-#[test]
+both_families!(a_record_says_who_and_when);
 fn a_record_says_who_and_when() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -83,11 +84,11 @@ fn a_record_says_who_and_when() {
     assert_eq!(text(head, 256).as_bytes(), BAD);
     assert_eq!((head.service, head.backend, head.generation), (3, 0, 1));
     let client = lb_common::abi::socket_addr(head.client, head.client_port);
-    assert_eq!(client, std::net::SocketAddr::V4(talk.connection.client));
+    assert_eq!(client, talk.connection.client);
     assert!(head.at_ns > 0 && head.since_request_ns > 0 && head.since_request_ns < 1_000_000_000);
 }
 
-#[test]
+both_families!(a_body_that_looks_like_a_head);
 fn a_body_that_looks_like_a_head() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -98,7 +99,7 @@ fn a_body_that_looks_like_a_head() {
     assert_eq!(talk.heads(), plain(&["200", "200"]));
 }
 
-#[test]
+both_families!(a_large_body_in_many_segments);
 fn a_large_body_in_many_segments() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -111,7 +112,7 @@ fn a_large_body_in_many_segments() {
     assert_eq!(talk.heads(), plain(&["200"]));
 }
 
-#[test]
+both_families!(retransmissions_count_once);
 fn retransmissions_count_once() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -128,7 +129,7 @@ fn retransmissions_count_once() {
     assert_eq!(talk.heads(), plain(&["200"]));
 }
 
-#[test]
+both_families!(a_retransmission_that_carries_more);
 fn a_retransmission_that_carries_more() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -141,7 +142,7 @@ fn a_retransmission_that_carries_more() {
     assert_eq!(talk.heads(), plain(&["200", "500"]));
 }
 
-#[test]
+both_families!(a_status_line_in_two_segments);
 fn a_status_line_in_two_segments() {
     for cut in 1..BAD.len() {
         let mut talk = Talk::new();
@@ -161,7 +162,7 @@ fn a_status_line_in_two_segments() {
     }
 }
 
-#[test]
+both_families!(interim_responses);
 fn interim_responses() {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     let (unfinished, continues) = (head_flags::UNFINISHED, head_flags::CONTINUES);
@@ -192,7 +193,7 @@ fn interim_responses() {
     assert_eq!(talk.heads(), [head("100", unfinished), head("200", 0)]);
 }
 
-#[test]
+both_families!(switching_protocols_is_final);
 fn switching_protocols_is_final() {
     let mut talk = Talk::new();
     talk.ask(b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
@@ -202,7 +203,7 @@ fn switching_protocols_is_final() {
     assert_eq!(talk.heads(), plain(&["101"]));
 }
 
-#[test]
+both_families!(responses_without_a_body);
 fn responses_without_a_body() {
     let mut talk = Talk::new();
     for (request, response) in [
@@ -221,7 +222,7 @@ fn responses_without_a_body() {
     assert_eq!(talk.heads(), plain(&["200", "204", "304", "200", "500"]));
 }
 
-#[test]
+both_families!(a_request_in_several_segments);
 fn a_request_in_several_segments() {
     let mut talk = Talk::new();
     talk.ask(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n");
@@ -231,7 +232,7 @@ fn a_request_in_several_segments() {
     assert_eq!(talk.heads(), plain(&["500"]));
 }
 
-#[test]
+both_families!(an_early_response_while_the_body_still_comes);
 fn an_early_response_while_the_body_still_comes() {
     let mut talk = Talk::new();
     talk.ask(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n");
@@ -243,7 +244,7 @@ fn an_early_response_while_the_body_still_comes() {
     assert_eq!(talk.heads(), plain(&["413", "200"]));
 }
 
-#[test]
+both_families!(opaque_connections_tell_that_they_were_answered);
 fn opaque_connections_tell_that_they_were_answered() {
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -258,7 +259,7 @@ fn opaque_connections_tell_that_they_were_answered() {
     }
 }
 
-#[test]
+both_families!(a_pipelining_client_is_recognised);
 fn a_pipelining_client_is_recognised() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -268,7 +269,7 @@ fn a_pipelining_client_is_recognised() {
     assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
 }
 
-#[test]
+both_families!(a_client_cannot_choose_what_is_taken_for_a_head);
 fn a_client_cannot_choose_what_is_taken_for_a_head() {
     let mut talk = Talk::new();
     talk.ask(GET);
@@ -289,7 +290,7 @@ fn a_client_cannot_choose_what_is_taken_for_a_head() {
     assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
 }
 
-#[test]
+both_families!(a_full_ring_loses_heads_not_packets);
 fn a_full_ring_loses_heads_not_packets() {
     let mut talk = Talk::new();
     for _ in 0..20_000 {

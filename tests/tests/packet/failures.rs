@@ -10,6 +10,7 @@ use lb_core::{
     time::Millis,
 };
 use lb_tests::{
+    both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp},
     kernel::{Action, Kernel, SERVICE, backend_address, vip},
 };
@@ -73,7 +74,7 @@ impl Case {
     }
 }
 
-#[test]
+both_families!(a_reset_to_a_syn_is_a_refusal);
 fn a_reset_to_a_syn_is_a_refusal() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::begin(&mut kernel, 1);
@@ -83,12 +84,12 @@ fn a_reset_to_a_syn_is_a_refusal() {
     assert_eq!((record.flags, record.len), (head_flags::REFUSED, 0));
     assert_eq!((record.service, record.backend, record.generation), (SERVICE.0, 0, 1));
     let client = lb_common::abi::socket_addr(record.client, record.client_port);
-    assert_eq!(client, std::net::SocketAddr::V4(connection.client));
+    assert_eq!(client, connection.client);
     assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Pass, "once");
     assert_eq!(kernel.heads().len(), 0);
 }
 
-#[test]
+both_families!(a_reset_that_does_not_answer_the_syn_is_none);
 fn a_reset_that_does_not_answer_the_syn_is_none() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::begin(&mut kernel, 1);
@@ -104,7 +105,7 @@ fn a_reset_that_does_not_answer_the_syn_is_none() {
     assert_eq!(kernel.heads().len(), 0, "it had accepted");
 }
 
-#[test]
+both_families!(a_service_without_evidence_tells_nothing);
 fn a_service_without_evidence_tells_nothing() {
     let mut kernel = Kernel::new(1);
     kernel.evidence(false);
@@ -121,7 +122,7 @@ fn requests() -> [&'static [u8]; 2] {
     [GET, HELLO]
 }
 
-#[test]
+both_families!(a_reset_when_an_answer_is_due);
 fn a_reset_when_an_answer_is_due() {
     for request in requests() {
         for flags in [RST, RST | ACK] {
@@ -130,7 +131,7 @@ fn a_reset_when_an_answer_is_due() {
     }
 }
 
-#[test]
+both_families!(a_close_when_an_answer_is_due);
 fn a_close_when_an_answer_is_due() {
     for request in requests() {
         let case = Case::open().ask(request).tell(ACK | FIN, b"");
@@ -141,7 +142,7 @@ fn a_close_when_an_answer_is_due() {
     }
 }
 
-#[test]
+both_families!(an_answer_is_no_failure_whatever_follows);
 fn an_answer_is_no_failure_whatever_follows() {
     for end in [RST, RST | ACK, ACK | FIN] {
         assert_eq!(Case::open().ask(GET).tell(ACK, OK).tell(end, b"").told(), NOTHING);
@@ -154,27 +155,27 @@ fn an_answer_is_no_failure_whatever_follows() {
     }
 }
 
-#[test]
+both_families!(only_the_first_answer_of_an_unreadable_connection_is_told);
 fn only_the_first_answer_of_an_unreadable_connection_is_told() {
     let case = Case::open().ask(HELLO).tell(ACK, b"hello").ask(HELLO).tell(ACK, b"again").tell(RST, b"");
     assert_eq!(case.told(), [head_flags::ANSWERED]);
 }
 
-#[test]
+both_families!(a_connection_on_which_nothing_was_asked_owes_nothing);
 fn a_connection_on_which_nothing_was_asked_owes_nothing() {
     for end in [RST, RST | ACK, ACK | FIN] {
         assert_eq!(Case::open().tell(end, b"").told(), NOTHING);
     }
 }
 
-#[test]
+both_families!(a_backend_need_not_answer_a_client_that_has_closed);
 fn a_backend_need_not_answer_a_client_that_has_closed() {
     for end in [RST | ACK, ACK | FIN] {
         assert_eq!(Case::open().ask(GET).client(ACK | FIN).tell(end, b"").told(), NOTHING);
     }
 }
 
-#[test]
+both_families!(an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way);
 fn an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way() {
     // The FIN was sent before the request arrived, whichever of them passes here first.
     let kept = || Case::open().ask(GET).tell(ACK, OK);
@@ -187,7 +188,7 @@ fn an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way() {
     assert_eq!(kept().ask(GET).tell(RST, b"").told(), [head_flags::RESET]);
 }
 
-#[test]
+both_families!(a_backend_that_accepts_and_closes_has_failed_its_first_client);
 fn a_backend_that_accepts_and_closes_has_failed_its_first_client() {
     let closed = Case::open().tell(ACK | FIN, b"").ask(GET).tell(RST, b"");
     assert_eq!(closed.told(), [head_flags::RESET]);
@@ -195,7 +196,7 @@ fn a_backend_that_accepts_and_closes_has_failed_its_first_client() {
     assert_eq!(closed.told(), [head_flags::RESET]);
 }
 
-#[test]
+both_families!(a_fin_that_overtakes_the_response_is_no_failure);
 fn a_fin_that_overtakes_the_response_is_no_failure() {
     let mut case = Case::open().ask(GET);
     case.connection.backend_next = case.connection.backend_next.wrapping_add(OK.len() as u32);
@@ -207,7 +208,7 @@ fn a_fin_that_overtakes_the_response_is_no_failure() {
     assert!(heads[0].data.starts_with(b"HTTP/1.1 200"));
 }
 
-#[test]
+both_families!(first_bytes_are_timed);
 fn first_bytes_are_timed() {
     let mut case = Case::open();
     for _ in 0..3 {
@@ -248,7 +249,7 @@ fn overdue(inbox: &mut mpsc::Receiver<Overdue>) -> Vec<Overdue> {
     })
 }
 
-#[test]
+both_families!(a_syn_without_an_answer_is_told_once);
 fn a_syn_without_an_answer_is_told_once() {
     let mut kernel = Kernel::new(1);
     let (_limits, mut inbox) = watched(&kernel, 200, 0);
@@ -263,11 +264,11 @@ fn a_syn_without_an_answer_is_told_once() {
     let found = overdue(&mut inbox);
     let [only] = &found[..] else { panic!("{found:?}") };
     assert_eq!((only.backend, only.generation), (BackendId(0), Generation(1)));
-    assert_eq!(only.client, std::net::SocketAddr::V4(silent.client));
+    assert_eq!(only.client, silent.client);
     assert_eq!(only.failure, L4Failure::ConnectTimeout);
 }
 
-#[test]
+both_families!(a_request_without_a_response_is_told_once);
 fn a_request_without_a_response_is_told_once() {
     let mut kernel = Kernel::new(1);
     let (_limits, mut inbox) = watched(&kernel, 0, 200);
@@ -275,7 +276,7 @@ fn a_request_without_a_response_is_told_once() {
     for (n, request) in [(1, GET), (2, HELLO)] {
         let silent = Connection::open(&mut kernel, n);
         silent.send(&mut kernel, ACK | PSH, request);
-        clients.push(std::net::SocketAddr::V4(silent.client));
+        clients.push(silent.client);
     }
     let idle = Connection::open(&mut kernel, 3);
     idle.send(&mut kernel, ACK, b"");
@@ -288,7 +289,7 @@ fn a_request_without_a_response_is_told_once() {
     assert!(found.iter().all(|one| one.failure == L4Failure::ResponseTimeout));
 }
 
-#[test]
+both_families!(what_was_overdue_before_is_not_news);
 fn what_was_overdue_before_is_not_news() {
     let mut kernel = Kernel::new(1);
     Connection::begin(&mut kernel, 1);
@@ -297,7 +298,7 @@ fn what_was_overdue_before_is_not_news() {
     assert_eq!(overdue(&mut inbox), []);
 }
 
-#[test]
+both_families!(a_full_map_is_read_whole);
 fn a_full_map_is_read_whole() {
     let mut kernel = Kernel::new(1);
     let (_limits, mut inbox) = watched(&kernel, 300, 0);

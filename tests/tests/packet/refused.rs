@@ -2,11 +2,15 @@
 
 use lb_common::reason::Reason;
 use lb_tests::{
-    frame::{ACK, FIN, RST, SYN, TCP, Tcp, checksums, set_checksums},
-    kernel::{Action, Kernel, NAT_SOURCE, backend_address, vip},
+    both_families,
+    frame::{ACK, FIN, RST, SYN, Tcp, checksums, set_checksums},
+    kernel::{Action, Kernel, backend_address, nat_source, vip},
 };
 
 use crate::steering::{client, syn};
+
+/// Where TCP begins in a plain IPv4 frame.
+const TCP: usize = 34;
 
 fn passes(kernel: &mut Kernel, name: &str, frame: &[u8]) {
     let (action, out) = kernel.run(frame);
@@ -48,10 +52,10 @@ fn not_ours() {
     }
 }
 
-#[test]
+both_families!(the_hosts_own_connections_are_not_ours);
 fn the_hosts_own_connections_are_not_ours() {
     let mut kernel = Kernel::new(1);
-    let own = |port| std::net::SocketAddrV4::new(NAT_SOURCE.into(), port);
+    let own = |port| std::net::SocketAddr::new(nat_source(), port);
     // A probe's answer to an ephemeral port, and to a port of the NAT range without a flow.
     for port in [45_000, 20_000] {
         for flags in [SYN | ACK, ACK, FIN | ACK, RST] {
@@ -131,7 +135,7 @@ fn wrong_about_the_vip() {
     assert_eq!(counters.backends[0].1.connections, 0, "none of it made a connection");
 }
 
-#[test]
+both_families!(of_no_connection);
 fn of_no_connection() {
     let mut kernel = Kernel::new(1);
     for (flags, payload) in [(ACK, b"".as_slice()), (ACK, b"GET / HTTP/1.1\r\n\r\n"), (ACK | FIN, b"")] {
@@ -143,19 +147,21 @@ fn of_no_connection() {
         assert_eq!((reset.src, reset.dst), (vip(), client(1)));
         assert_eq!((reset.to_mac, reset.from_mac), (sent.from_mac, sent.to_mac));
         assert_eq!(checksums(&out), (true, true));
-        assert!(out.len() <= 60);
+        assert!(out.len() <= 74);
     }
     let rst = Tcp::new(client(1), vip(), RST);
     assert_eq!(kernel.run(&rst.bytes()).0, Action::Drop, "a reset is never answered by one");
     assert_eq!(kernel.drops(Reason::NoFlow), 4);
 }
 
-#[test]
+both_families!(padding_is_neither_payload_nor_kept_in_a_reset);
 fn padding_is_neither_payload_nor_kept_in_a_reset() {
     let mut kernel = Kernel::new(1);
     let mut frame = Tcp::new(client(1), vip(), ACK).bytes();
-    frame.resize(60, 0xee);
+    let len = frame.len();
+    frame.resize(80, 0xee);
     let (action, out) = kernel.run(&frame);
     assert_eq!(action, Action::Tx);
-    assert_eq!(out[54..], [0; 6], "nothing of the padding leaks");
+    assert!(out[len..].iter().all(|byte| *byte == 0), "nothing of the padding leaks");
+    assert_eq!(out.len(), len.max(60));
 }

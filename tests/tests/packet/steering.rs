@@ -1,9 +1,12 @@
 //! Which backend a SYN goes to, and that everything else about the VIP stays as it is.
 
-use std::{collections::BTreeMap, net::SocketAddrV4};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use lb_common::{
-    abi::{FlowKey, Link, Port},
+    abi::{Addr, Address, FlowKey, Link, Port, V4},
     hash::{flow_hash, slot},
     reason::Reason,
 };
@@ -13,26 +16,40 @@ use lb_core::{
     maglev,
 };
 use lb_tests::{
-    frame::{ACK, RST, SYN, Tcp, checksums},
+    both_families,
+    frame::{ACK, RST, SYN, Tcp, checksums, layout},
     kernel::{
-        Action, ELSEWHERE, INGRESS, Kernel, NAT_PORTS, NAT_SOURCE, OWN_MAC, backend_address, backend_mac, vip,
+        Action, ELSEWHERE, Family, INGRESS, Kernel, NAT_PORTS, OWN_MAC, address, backend_address,
+        backend_mac, family, nat_source, vip,
     },
 };
 
-pub(crate) fn client(n: u16) -> SocketAddrV4 {
-    SocketAddrV4::new([10, 1, (n >> 8) as u8, n as u8].into(), 40_000 + n % 1000)
+use crate::connections::Connection;
+
+const NOTHING: [String; 0] = [];
+
+pub(crate) fn client(n: u16) -> SocketAddr {
+    SocketAddr::new(address([10, 1, (n >> 8) as u8, n as u8]), 40_000 + n % 1000)
 }
 
 pub(crate) fn syn(n: u16) -> Tcp {
     Tcp::new(client(n), vip(), SYN)
 }
 
-fn key(tcp: &Tcp) -> FlowKey {
-    FlowKey {
-        src: std::net::IpAddr::V4(*tcp.src.ip()).into(),
-        dst: std::net::IpAddr::V4(*tcp.dst.ip()).into(),
-        sport: Port::new(tcp.src.port()),
-        dport: Port::new(tcp.dst.port()),
+/// The slot that userspace computes for a client's tuple.
+fn slot_of(tcp: &Tcp) -> usize {
+    fn slot_of<A: Address>(tcp: &Tcp, narrow: impl Fn(IpAddr) -> A) -> usize {
+        let key = FlowKey {
+            src: narrow(tcp.src.ip()),
+            dst: narrow(tcp.dst.ip()),
+            sport: Port::new(tcp.src.port()),
+            dport: Port::new(tcp.dst.port()),
+        };
+        slot(flow_hash(&key)) as usize
+    }
+    match tcp.src {
+        SocketAddr::V4(_) => slot_of(tcp, |ip| V4::narrow(&ip.into())),
+        SocketAddr::V6(_) => slot_of(tcp, Addr::from),
     }
 }
 
@@ -42,7 +59,7 @@ pub(crate) fn backend_of(frame: &[u8]) -> u16 {
     (0..64).find(|id| backend_address(*id) == tcp.dst).expect("the destination is a backend")
 }
 
-#[test]
+both_families!(a_syn_is_translated_and_nothing_else_of_it_changes);
 fn a_syn_is_translated_and_nothing_else_of_it_changes() {
     let mut kernel = Kernel::new(4);
     for n in 0..200 {
@@ -59,7 +76,7 @@ fn a_syn_is_translated_and_nothing_else_of_it_changes() {
         let wanted = Tcp {
             to_mac: backend_mac(id),
             from_mac: OWN_MAC,
-            src: SocketAddrV4::new(NAT_SOURCE.into(), got.src.port()),
+            src: SocketAddr::new(nat_source(), got.src.port()),
             dst: backend_address(id),
             ttl: sent.ttl - 1,
             ..sent
@@ -68,45 +85,43 @@ fn a_syn_is_translated_and_nothing_else_of_it_changes() {
     }
 }
 
-#[test]
+both_families!(the_slot_is_the_one_that_userspace_computes);
 fn the_slot_is_the_one_that_userspace_computes() {
     let mut kernel = Kernel::new(5);
-    let members: Vec<Member> = (0..5)
-        .map(|id| Member {
-            id: BackendId(id),
-            weight: 100,
-            address: std::net::SocketAddr::V4(backend_address(id)),
-        })
-        .collect();
+    let members: Vec<Member> =
+        (0..5).map(|id| Member { id: BackendId(id), weight: 100, address: backend_address(id) }).collect();
     let table = maglev::build(&members);
     for n in 0..500 {
         let sent = syn(n);
         let (_, out) = kernel.run(&sent.bytes());
-        assert_eq!(backend_of(&out), table.0[slot(flow_hash(&key(&sent))) as usize]);
+        assert_eq!(backend_of(&out), table.0[slot_of(&sent)]);
     }
 }
 
-#[test]
+both_families!(a_bad_checksum_stays_bad);
 fn a_bad_checksum_stays_bad() {
     let mut kernel = Kernel::new(1);
     let mut frame = syn(1).bytes();
-    frame[40] ^= 0x55;
+    let at = layout(&frame).expect("tcp");
+    frame[at.tcp + 6] ^= 0x55;
     let (_, out) = kernel.run(&frame);
     assert_eq!(checksums(&out), (true, false));
-    let mut frame = syn(2).bytes();
-    frame[24] ^= 0x55;
-    let (_, out) = kernel.run(&frame);
-    assert_eq!(checksums(&out), (false, true));
+    if family() == Family::V4 {
+        let mut frame = syn(2).bytes();
+        frame[24] ^= 0x55;
+        let (_, out) = kernel.run(&frame);
+        assert_eq!(checksums(&out), (false, true));
+    }
 }
 
-#[test]
+both_families!(a_backend_on_the_same_interface_is_answered_in_place);
 fn a_backend_on_the_same_interface_is_answered_in_place() {
     let mut kernel = Kernel::new(1);
     kernel.next_hop(0, Link::new(backend_mac(0), OWN_MAC), INGRESS);
     assert_eq!(kernel.run(&syn(1).bytes()).0, Action::Tx);
 }
 
-#[test]
+both_families!(an_ejected_backend_gets_nothing_even_before_the_table_is_swapped);
 fn an_ejected_backend_gets_nothing_even_before_the_table_is_swapped() {
     let mut kernel = Kernel::new(4);
     kernel.admit(2, 1, Admit::None);
@@ -120,7 +135,7 @@ fn an_ejected_backend_gets_nothing_even_before_the_table_is_swapped() {
     assert!(seen.values().all(|count| *count > 200), "{seen:?}");
 }
 
-#[test]
+both_families!(all_ejected_but_still_in_the_table_drops_and_says_so);
 fn all_ejected_but_still_in_the_table_drops_and_says_so() {
     let mut kernel = Kernel::new(2);
     kernel.admit(0, 1, Admit::None);
@@ -129,7 +144,7 @@ fn all_ejected_but_still_in_the_table_drops_and_says_so() {
     assert_eq!(kernel.drops(Reason::Swapping), 1);
 }
 
-#[test]
+both_families!(a_repeated_syn_keeps_its_backend_unless_that_was_ejected);
 fn a_repeated_syn_keeps_its_backend_unless_that_was_ejected() {
     let mut kernel = Kernel::new(4);
     let (_, first) = kernel.run(&syn(7).bytes());
@@ -142,7 +157,7 @@ fn a_repeated_syn_keeps_its_backend_unless_that_was_ejected() {
     assert_ne!(backend_of(&third), id);
 }
 
-#[test]
+both_families!(nobody_serves);
 fn nobody_serves() {
     let mut kernel = Kernel::new(1);
     kernel.table(&[]);
@@ -152,14 +167,14 @@ fn nobody_serves() {
     assert_eq!((reset.src, reset.dst, reset.flags), (vip(), client(1), RST | ACK));
     assert_eq!((reset.seq, reset.ack), (0, 1001));
     assert_eq!(checksums(&out), (true, true));
-    assert_eq!(out.len(), 54, "the frame was shorter than one that has to be cut");
+    assert_eq!(out.len(), syn(1).bytes().len(), "the frame was no longer than the answer");
 
     kernel.service(NoBackend::Drop, &[]);
     assert_eq!(kernel.run(&syn(2).bytes()).0, Action::Drop);
     assert_eq!(kernel.drops(Reason::NoBackend), 2);
 }
 
-#[test]
+both_families!(half_open_takes_its_budget_and_no_more);
 fn half_open_takes_its_budget_and_no_more() {
     let mut kernel = Kernel::new(3);
     kernel.admit(1, 1, Admit::Trials);
@@ -185,7 +200,7 @@ fn half_open_takes_its_budget_and_no_more() {
     assert_eq!((trial.trials, trial.connections), (5, 5));
 }
 
-#[test]
+both_families!(an_unresolved_next_hop_sends_nothing);
 fn an_unresolved_next_hop_sends_nothing() {
     let mut kernel = Kernel::new(1);
     kernel.next_hop(0, Link::new([0; 6], OWN_MAC), ELSEWHERE);
@@ -195,7 +210,7 @@ fn an_unresolved_next_hop_sends_nothing() {
     assert_eq!(kernel.run(&syn(1).bytes()).0, Action::Redirect);
 }
 
-#[test]
+both_families!(a_backend_without_a_next_hop_leaves_its_share_to_the_others);
 fn a_backend_without_a_next_hop_leaves_its_share_to_the_others() {
     let mut kernel = Kernel::new(3);
     kernel.next_hop(1, Link::new([0; 6], OWN_MAC), ELSEWHERE);
@@ -209,20 +224,52 @@ fn a_backend_without_a_next_hop_leaves_its_share_to_the_others() {
     assert_eq!(kernel.drops(Reason::Neighbour), 0);
 }
 
-#[test]
+both_families!(nat_ports_run_out_and_are_counted);
 fn nat_ports_run_out_and_are_counted() {
     let mut kernel = Kernel::with(1, 20_000..=20_003, 4096);
     let mut ports = Vec::new();
     let mut refused = 0;
     for n in 0..40 {
-        let (action, out) = kernel.run(&syn(n).bytes());
-        match action {
-            Action::Redirect => ports.push(Tcp::read(&out).expect("tcp").src.port()),
-            Action::Drop => refused += 1,
-            other => panic!("{other:?}"),
+        match Connection::try_begin(&mut kernel, n) {
+            Ok(begun) => ports.push(begun.complete(&mut kernel).nat.port()),
+            Err(Action::Drop) => refused += 1,
+            Err(other) => panic!("{other:?}"),
         }
     }
     ports.sort_unstable();
     assert_eq!(ports, [20_000, 20_001, 20_002, 20_003], "each port once");
     assert_eq!(kernel.drops(Reason::NatPorts), refused);
+    assert_eq!(kernel.flows().inconsistencies(), NOTHING);
+}
+
+both_families!(several_nat_addresses_add_up);
+fn several_nat_addresses_add_up() {
+    let addresses = [[10, 9, 0, 5], [10, 9, 0, 6], [10, 9, 0, 7]].map(address);
+    let mut kernel = Kernel::with_nat(1, 20_000..=20_003, &addresses, 4096);
+    let mut sources = std::collections::BTreeSet::new();
+    for n in 0..200 {
+        if let Ok(begun) = Connection::try_begin(&mut kernel, n) {
+            let nat = begun.complete(&mut kernel).nat;
+            assert!(addresses.contains(&nat.ip()) && (20_000..=20_003).contains(&nat.port()));
+            assert!(sources.insert(nat), "{nat} is another connection's");
+        }
+    }
+    assert_eq!(sources.len(), 12, "every port of every address");
+    assert_eq!(kernel.drops(Reason::NatPorts), 188);
+}
+
+both_families!(embryos_give_their_ports_to_those_that_find_none);
+fn embryos_give_their_ports_to_those_that_find_none() {
+    let mut kernel = Kernel::with(1, 20_000..=20_003, 4096);
+    let living = [0, 1].map(|n| Connection::open(&mut kernel, n));
+    for n in 2..100 {
+        assert_eq!(kernel.run(&syn(n).bytes()).0, Action::Redirect, "never refused");
+    }
+    for connection in living {
+        assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect);
+        assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Tx);
+    }
+    let census = kernel.flows().census();
+    assert_eq!((census.established, census.embryos), (2, 2));
+    assert_eq!(kernel.flows().inconsistencies(), NOTHING);
 }

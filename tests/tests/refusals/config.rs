@@ -93,7 +93,7 @@ const WRONG: &[Wrong] = &[
         at: "7:9",
         says: "`shop.example` is not an address; names are not resolved",
         marks: "^^^^^^^^^^^^^^^^^^^",
-        help: "write an IPv4 address and a port",
+        help: "write an address and a port",
     },
     Wrong {
         line: 3,
@@ -120,12 +120,12 @@ const WRONG: &[Wrong] = &[
         help: "remove one of them",
     },
     Wrong {
-        line: 4,
-        text: "vip = \"[2001:db8::1]:80\"",
-        at: "4:7",
-        says: "IPv6 is not supported yet",
+        line: 8,
+        text: "web-2 = \"[2001:db8::1]:80\"",
+        at: "8:9",
+        says: "the backend is IPv6, the VIP is IPv4",
         marks: "^^^^^^^^^^^^^^^^^^",
-        help: "write an IPv4 address",
+        help: "give the service backends of its own family",
     },
     Wrong {
         line: 1,

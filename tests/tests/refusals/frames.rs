@@ -4,14 +4,14 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
 };
 
 use anyhow::{Context, Result};
 use lb_common::reason::Reason;
 use lb_tests::{
-    frame::{ACK, FIN, IP, PSH, RST, SYN, TCP, Tcp, set_checksums},
+    frame::{ACK, FIN, IP, PSH, RST, SYN, Tcp, set_checksums},
     http::{PATIENCE, ask, connect},
     lab::skipped,
     wire::Wire,
@@ -68,13 +68,6 @@ fn macs(site: &Site) -> Result<([u8; 6], [u8; 6])> {
     Ok((read("client", &site.topology.node)?, read("node", &site.topology.client)?))
 }
 
-fn v4(address: SocketAddr) -> SocketAddrV4 {
-    match address {
-        SocketAddr::V4(address) => address,
-        SocketAddr::V6(_) => unreachable!("the VIP is IPv4"),
-    }
-}
-
 fn drops(site: &Site) -> Result<BTreeMap<String, u64>> {
     Ok(site.shunt.status()?.drops.first().map(|drops| drops.reasons.clone()).unwrap_or_default())
 }
@@ -94,13 +87,13 @@ fn garbage_frames() -> Result<()> {
     let wire = Wire::open(&site.topology.client, "node")?;
     let mut stream = connect(&site.topology.client, vip(), PATIENCE)?;
     assert_eq!(ask(&mut stream, "GET /")?.status, 200);
-    let own = v4(stream.local_addr()?);
+    let own = stream.local_addr()?;
     // A client that is on no host: what is answered to it ends at the client's stack, which forwards nothing.
-    let ghost =
-        |n: u64| SocketAddrV4::new([10, 10, 0, 100 + (n % 100) as u8].into(), 1024 + (n % 60_000) as u16);
-    let base = |src: SocketAddrV4, flags: u8| Tcp { to_mac, from_mac, ..Tcp::new(src, v4(vip()), flags) };
+    let ghost = |n: u64| SocketAddr::from(([10, 10, 0, 100 + (n % 100) as u8], 1024 + (n % 60_000) as u16));
+    let base = |src: SocketAddr, flags: u8| Tcp { to_mac, from_mac, ..Tcp::new(src, vip(), flags) };
 
     // One frame for each reason that a frame alone can give.
+    let tcp = IP + 20;
     let with = |at: usize, value: u8| {
         let mut frame = base(ghost(0), SYN).payload(b"hello").bytes();
         frame[at] = value;
@@ -108,13 +101,13 @@ fn garbage_frames() -> Result<()> {
     };
     // Ports behind four bytes of options.
     let mut options = with(IP, 0x46);
-    options.splice(TCP..TCP, [1; 4]);
+    options.splice(tcp..tcp, [1; 4]);
     options[IP + 2..IP + 4].copy_from_slice(&(20 + 4 + 20 + 5u16).to_be_bytes());
     let mut martian = base(ghost(0), SYN).bytes();
     martian[IP + 12..IP + 16].copy_from_slice(&[127, 0, 0, 1]);
     set_checksums(&mut martian);
     let exact = [
-        (with(TCP + 12, 0xf0), Reason::Malformed),
+        (with(tcp + 12, 0xf0), Reason::Malformed),
         (with(IP + 6, 0x20), Reason::Fragment),
         (options, Reason::IpOptions),
         (with(IP + 8, 1), Reason::Ttl),

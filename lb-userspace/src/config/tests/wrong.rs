@@ -80,14 +80,14 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"]\nnat_addresses = [\"224.0.0.1\", \"fe80::1\", \"x\"]",
         &[
             "2:18 [nat_addresses[0]] 224.0.0.1 is a multicast address | write the address of one host",
-            "2:31 [nat_addresses[1]] IPv6 is not supported yet | write an IPv4 address",
-            r#"2:42 [nat_addresses[2]] `x` is not an address | write an IPv4 address without a port, for example `"10.0.0.2"`"#,
+            "2:31 [nat_addresses[1]] fe80::1 is a link-local address | write the address of one host",
+            r#"2:42 [nat_addresses[2]] `x` is not an address | write an address without a port, for example `"10.0.0.2"`"#,
         ],
     ),
     (
         1,
-        "interfaces = [\"eth0\"]\nnat_addresses = [\"10.0.0.2\", \"10.0.0.3\"]",
-        &["2:30 [nat_addresses[1]] more than one NAT address is not supported yet | leave one of them"],
+        "interfaces = [\"eth0\"]\nnat_addresses = [\"10.0.0.1\", \"10.0.0.2\", \"::1\", \"10.0.0.3\", \"10.0.0.4\", \"10.0.0.5\", \"10.0.0.6\", \"10.0.0.7\", \"10.0.0.8\", \"10.0.0.9\"]",
+        &["2:121 [nat_addresses[9]] more than 8 NAT addresses of one family are not possible | remove some"],
     ),
     (
         1,
@@ -184,7 +184,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         4,
         r#"vip = "203.0.113.10""#,
         &[
-            r#"4:7 [service.web.vip] `203.0.113.10` has no port | write an IPv4 address and a port, for example `vip = "203.0.113.10:80"`"#,
+            r#"4:7 [service.web.vip] `203.0.113.10` has no port | write an address and a port, for example `vip = "203.0.113.10:80"`"#,
         ],
     ),
     (
@@ -196,25 +196,30 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         4,
         r#"vip = "203.0.113.10:99999""#,
         &[
-            r#"4:7 [service.web.vip] `99999` is not a port | write an IPv4 address and a port, for example `vip = "203.0.113.10:80"`"#,
+            r#"4:7 [service.web.vip] `99999` is not a port | write an address and a port, for example `vip = "203.0.113.10:80"`"#,
         ],
     ),
     (
         4,
         r#"vip = "example.com:80""#,
         &[
-            r#"4:7 [service.web.vip] `example.com` is not an address; names are not resolved | write an IPv4 address and a port, for example `vip = "203.0.113.10:80"`"#,
+            r#"4:7 [service.web.vip] `example.com` is not an address; names are not resolved | write an address and a port, for example `vip = "203.0.113.10:80"`"#,
         ],
     ),
     (
         4,
         r#"vip = "[2001:db8::1]:80""#,
-        &["4:7 [service.web.vip] IPv6 is not supported yet | write an IPv4 address"],
+        &[
+            "7:9 [service.web.backends.web-1] the backend is IPv4, the VIP is IPv6 | give the service backends of its own family; two services may have the same servers",
+            "8:9 [service.web.backends.web-2] the backend is IPv4, the VIP is IPv6 | give the service backends of its own family; two services may have the same servers",
+        ],
     ),
     (
         4,
         r#"vip = "2001:db8::1""#,
-        &["4:7 [service.web.vip] IPv6 is not supported yet | write an IPv4 address"],
+        &[
+            r#"4:7 [service.web.vip] `2001:db8::1` has no port | write it in brackets, for example `"[2001:db8::1]:80"`"#,
+        ],
     ),
     (
         4,
@@ -309,7 +314,9 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     (
         7,
         r#"web-1 = "[::1]:80""#,
-        &["7:9 [service.web.backends.web-1] IPv6 is not supported yet | write an IPv4 address"],
+        &[
+            "7:9 [service.web.backends.web-1] the backend is IPv6, the VIP is IPv4 | give the service backends of its own family; two services may have the same servers",
+        ],
     ),
     (
         9,

@@ -21,7 +21,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Backend, Config, Flow, FlowKey, Service, ServiceKey},
+    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4},
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
@@ -29,10 +29,10 @@ use tracing::{info, warn};
 use super::{
     super::chain,
     Bpf, backend_address,
+    flows::{Family, FlowTables, Shared},
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
-    walk::Walker,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -41,18 +41,67 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 15] = [
     "CONFIG",
+    "PORTS",
     "SERVICES",
     "TABLES",
     "BACKENDS",
-    "FLOWS",
-    "EMBRYOS",
+    "CLIENTS4",
+    "CLIENTS6",
+    "REPLIES4",
+    "REPLIES6",
+    "FLOWS4",
+    "FLOWS6",
     "TRIAL",
     "BACKEND_COUNTERS",
     "DROPS",
     "EVENTS",
 ];
+
+/// The flow tables: their maps, and how many entries a set of clients stands for.
+const FLOW_MAPS: [(&str, u32); 6] = [
+    ("CLIENTS4", 1),
+    ("CLIENTS6", 1),
+    ("REPLIES4", REPLY_SETS),
+    ("REPLIES6", REPLY_SETS),
+    ("FLOWS4", CLIENT_WAYS as u32),
+    ("FLOWS6", CLIENT_WAYS as u32),
+];
+
+/// How large the flow tables are, and how they are hashed. They keep both as long as they live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tables {
+    client_sets: u32,
+    seed: u64,
+}
+
+impl Tables {
+    /// Half as many places again as there may be flows: then one in ten thousand finds both of its sets full.
+    fn new(max_flows: u32) -> io::Result<Self> {
+        let places = u64::from(max_flows) * 3 / 2;
+        let client_sets = places.div_ceil(CLIENT_WAYS as u64).max(1);
+        let mut seed = [0; 8];
+        // SAFETY: the kernel writes at most so many bytes.
+        let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
+        if got != seed.len() as isize {
+            return Err(io::Error::last_os_error());
+        }
+        let client_sets = u32::try_from(client_sets).map_err(io::Error::other)?;
+        Ok(Self { client_sets, seed: u64::from_ne_bytes(seed) })
+    }
+
+    /// Those of an earlier run.
+    fn pinned(dir: &Path) -> Result<Option<Self>, aya::maps::MapError> {
+        let (config, clients) = (dir.join("CONFIG"), dir.join("CLIENTS4"));
+        if !config.exists() || !clients.exists() {
+            return Ok(None);
+        }
+        let client_sets = MapInfo::from_pin(clients)?.max_entries();
+        let config = Array::<_, Config>::try_from(Map::Array(MapData::from_pin(config)?))?;
+        Ok(Some(Self { client_sets, seed: config.get(&0, 0)?.seed }))
+    }
+}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,16 +265,18 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     // From here to the end, every failure takes back what was pinned and attached until then.
     let undo =
         Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
-    let entries = options.max_flows.saturating_mul(2);
     check_layouts(&dir)?;
-    let mut ebpf = load(Some(&dir), entries, options.tx_by_redirect)?;
+    let tables = match Tables::pinned(&dir).map_err(OpenError::Map)? {
+        Some(tables) => tables,
+        None => Tables::new(options.max_flows).map_err(OpenError::Descriptor)?,
+    };
+    let mut ebpf = load(Some(&dir), tables, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
-    let watch = watch(&ebpf)?;
-    let mut maps = Maps::take(&mut ebpf)?;
-    let dataplane = maps.dataplane(options.nat_addresses.to_vec());
-    let adopted = adopt(&dataplane).map_err(OpenError::Map)?;
+    let watch = Watch { flows: flows(&ebpf, tables.seed)? };
+    let mut maps = Maps::take(&mut ebpf, options.nat_ports.clone())?;
+    let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
     for (interface, index) in indexes {
@@ -233,30 +284,55 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(&options.nat_ports)?;
+    maps.configure(tables.seed, options.nat_addresses)?;
     undo.succeeded();
-    Ok(Opened { dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
+    Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
-pub fn programs(nat_ports: RangeInclusive<u16>, max_flows: u32) -> Result<(Ebpf, Bpf, HeadRing), OpenError> {
-    let mut ebpf = load(None, max_flows.saturating_mul(2), false)?;
-    let mut maps = Maps::take(&mut ebpf)?;
-    maps.configure(&nat_ports)?;
-    verify(&mut ebpf)?;
-    let dataplane = maps.dataplane(Vec::new());
-    Ok((ebpf, dataplane, maps.heads))
+pub struct Loaded {
+    pub ebpf: Ebpf,
+    pub dataplane: Bpf,
+    pub heads: HeadRing,
+    seed: u64,
 }
 
-fn load(dir: Option<&Path>, entries: u32, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
+impl Loaded {
+    pub fn flows(&self) -> Result<FlowTables, OpenError> {
+        flows(&self.ebpf, self.seed)
+    }
+
+    pub fn watch(&self) -> Result<Watch, OpenError> {
+        Ok(Watch { flows: self.flows()? })
+    }
+}
+
+/// See [`Loaded`].
+pub fn programs(
+    nat_ports: RangeInclusive<u16>,
+    nat_addresses: &[IpAddr],
+    max_flows: u32,
+) -> Result<Loaded, OpenError> {
+    let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
+    let mut ebpf = load(None, tables, false)?;
+    let mut maps = Maps::take(&mut ebpf, nat_ports)?;
+    maps.configure(tables.seed, nat_addresses)?;
+    verify(&mut ebpf)?;
+    Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
+}
+
+fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
     let tx_by_redirect = u8::from(tx_by_redirect);
     let btf = Btf::from_sys_fs().ok();
     let mut loader = EbpfLoader::new();
-    loader.btf(btf.as_ref()).map_max_entries("FLOWS", entries).override_global(
-        "TX_BY_REDIRECT",
-        &tx_by_redirect,
-        true,
-    );
+    loader
+        .btf(btf.as_ref())
+        .override_global("TX_BY_REDIRECT", &tx_by_redirect, true)
+        .override_global("CLIENT_SETS", &tables.client_sets, true)
+        .override_global("HASH_SEED", &tables.seed, true);
+    for (name, each) in FLOW_MAPS {
+        loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
+    }
     if let Some(dir) = dir {
         for name in PINNED {
             loader.map_pin_path(name, dir.join(name));
@@ -280,24 +356,40 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
     program.try_into().map_err(|_| OpenError::Object("XDP program shunt"))
 }
 
-/// For [`Watch::spawn`].
-pub fn watch(ebpf: &Ebpf) -> Result<Watch, OpenError> {
-    fn walker(ebpf: &Ebpf, name: &'static str) -> Result<Walker<FlowKey, Flow>, OpenError> {
-        let Some(Map::LruHashMap(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
-        Walker::new(map.fd().as_fd()).map_err(OpenError::Descriptor)
+/// The flow tables of a loaded program.
+fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
+    fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenError> {
+        let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
+        let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
+        Shared::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
     }
-    Ok(Watch { embryos: walker(ebpf, "EMBRYOS")?, flows: walker(ebpf, "FLOWS")? })
+    fn family<A: Address>(
+        ebpf: &Ebpf,
+        seed: u64,
+        [clients, replies, flows]: [&'static str; 3],
+    ) -> Result<Family<A>, OpenError> {
+        Ok(Family {
+            clients: shared(ebpf, clients)?,
+            replies: shared(ebpf, replies)?,
+            flows: shared(ebpf, flows)?,
+            seed,
+        })
+    }
+    Ok(FlowTables {
+        v4: family(ebpf, seed, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
+        v6: family(ebpf, seed, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+    })
 }
 
 /// The maps out of a loaded object, typed.
 struct Maps {
     config: Array<MapData, Config>,
-    dataplane: Option<Bpf>,
+    dataplane: Bpf,
     heads: HeadRing,
 }
 
 impl Maps {
-    fn take(ebpf: &mut Ebpf) -> Result<Self, OpenError> {
+    fn take(ebpf: &mut Ebpf, nat_ports: RangeInclusive<u16>) -> Result<Self, OpenError> {
         fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, OpenError> {
             let map = ebpf.take_map(name).ok_or(OpenError::Object(name))?;
             T::try_from(map).map_err(|_| OpenError::Object(name))
@@ -305,7 +397,8 @@ impl Maps {
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
             heads: HeadRing::new(take(ebpf, "EVENTS")?),
-            dataplane: Some(Bpf {
+            dataplane: Bpf {
+                ports: take(ebpf, "PORTS")?,
                 services: take(ebpf, "SERVICES")?,
                 tables: take(ebpf, "TABLES")?,
                 backends: take(ebpf, "BACKENDS")?,
@@ -313,31 +406,46 @@ impl Maps {
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
                 next_hops: BTreeMap::new(),
-                nat_addresses: Vec::new(),
-                used_services: BTreeSet::new(),
+                nat_ports,
+                vips: BTreeMap::new(),
                 used_backends: BTreeSet::new(),
-            }),
+            },
         })
     }
 
-    fn configure(&mut self, nat_ports: &RangeInclusive<u16>) -> Result<(), OpenError> {
-        let config = Config { nat_first: *nat_ports.start(), nat_last: *nat_ports.end() };
-        self.config.set(0, config, 0).map_err(OpenError::Map)
-    }
-
-    fn dataplane(&mut self, nat_addresses: Vec<IpAddr>) -> Bpf {
-        let mut dataplane = self.dataplane.take().expect("taken once");
-        dataplane.nat_addresses = nat_addresses;
-        dataplane
+    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr]) -> Result<(), OpenError> {
+        let ports = &self.dataplane.nat_ports;
+        let mut config =
+            Config { seed, nat_first: *ports.start(), nat_last: *ports.end(), ..Config::default() };
+        for address in nat_addresses {
+            // More than there is room for are refused with the configuration.
+            match address {
+                IpAddr::V4(v4) => {
+                    if let Some(place) = config.nat4.get_mut(usize::from(config.nat4_len)) {
+                        *place = V4(u32::from_ne_bytes(v4.octets()));
+                        config.nat4_len += 1;
+                    }
+                }
+                IpAddr::V6(_) => {
+                    if let Some(place) = config.nat6.get_mut(usize::from(config.nat6_len)) {
+                        *place = (*address).into();
+                        config.nat6_len += 1;
+                    }
+                }
+            }
+        }
+        self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        self.dataplane.write_ports().map_err(OpenError::Map)
     }
 }
 
 /// Reads what an earlier run left in the maps. The engine keeps what is still configured, and
 /// removes the rest.
-fn adopt(dataplane: &Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
+fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
     let services: Vec<(ServiceKey, Service)> = dataplane.services.iter().collect::<Result<_, _>>()?;
     let vips: BTreeMap<u16, SocketAddr> =
         services.iter().map(|(key, value)| (value.id, abi::socket_addr(key.addr, key.port))).collect();
+    dataplane.vips = vips.iter().map(|(id, vip)| (*vip, ServiceId(*id))).collect();
     let mut adopted = Vec::new();
     if services.is_empty() {
         return Ok(adopted);
@@ -360,7 +468,7 @@ fn adopt(dataplane: &Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
 /// A pinned map is reused as it is, so its layout has to be looked at first.
 fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
-        true => load(None, 2, false)?,
+        true => load(None, Tables { client_sets: 1, seed: 0 }, false)?,
         false => return Ok(()),
     };
     for name in PINNED {
@@ -372,10 +480,11 @@ fn check_layouts(dir: &Path) -> Result<(), OpenError> {
         let wanted = map_info(wanted).map_err(OpenError::Map)?;
         let pinned = MapInfo::from_pin(&path).map_err(OpenError::Map)?;
         // The number of flows may differ: it is the earlier run's until a detach.
+        let sized = FLOW_MAPS.iter().any(|(flow_map, _)| *flow_map == name);
         let same = pinned.map_type().ok() == wanted.map_type().ok()
             && pinned.key_size() == wanted.key_size()
             && pinned.value_size() == wanted.value_size()
-            && (name == "FLOWS" || pinned.max_entries() == wanted.max_entries());
+            && (sized || pinned.max_entries() == wanted.max_entries());
         if !same {
             return Err(OpenError::Layout { name, dir: dir.to_owned() });
         }
@@ -388,7 +497,6 @@ fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
-        | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data.info(),
         // The program declares no other kinds.

@@ -1,19 +1,23 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
+mod flows;
 mod load;
 mod overdue;
 mod pins;
 mod ring;
-mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
 };
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
-    abi::{self, Backend, BackendCounters, Port, Service, ServiceKey, Table, backend_flags, service_flags},
+    abi::{
+        self, Backend, BackendCounters, Port, Ports, Service, ServiceKey, Table, backend_flags, port_flags,
+        service_flags,
+    },
     reason::Reason,
 };
 use lb_core::{
@@ -23,7 +27,8 @@ use lb_core::{
 };
 
 pub use self::{
-    load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs, watch},
+    flows::{Census, FlowTables},
+    load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
     overdue::{Limits, Overdue, Watch},
     pins::{DetachError, Detached, Lock, detach},
     ring::HeadRing,
@@ -32,6 +37,7 @@ use super::{Counters, Dataplane, Error, NextHop};
 
 /// The maps, and what of their content is not in them: how addresses are reached.
 pub struct Bpf {
+    ports: Array<MapData, Ports>,
     services: HashMap<MapData, ServiceKey, Service>,
     tables: ArrayOfMaps<MapData, Array<MapData, Table>>,
     backends: Array<MapData, Backend>,
@@ -39,9 +45,8 @@ pub struct Bpf {
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
     next_hops: BTreeMap<IpAddr, NextHop>,
-    /// Configured source addresses, which go before the route's own.
-    nat_addresses: Vec<IpAddr>,
-    used_services: BTreeSet<ServiceId>,
+    nat_ports: RangeInclusive<u16>,
+    vips: BTreeMap<SocketAddr, ServiceId>,
     used_backends: BTreeSet<BackendId>,
 }
 
@@ -49,13 +54,25 @@ impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::Service { id, vip, mode: _, no_backend, evidence, trials } => {
-                self.used_services.insert(*id);
                 let value = service_value(*id, *no_backend, *evidence, trials);
-                self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))
+                self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))?;
+                // Again if that failed the last time: it is known only once its port is written.
+                if self.vips.get(vip) != Some(id) {
+                    self.vips.insert(*vip, *id);
+                    self.write_ports()
+                        .inspect_err(|_| {
+                            self.vips.remove(vip);
+                        })
+                        .map_err(on("PORTS"))?;
+                }
+                Ok(())
             }
             Step::RemoveService { id, vip } => {
-                self.used_services.remove(id);
-                absent_is_fine(self.services.remove(&service_key(*vip))).map_err(on("SERVICES"))
+                absent_is_fine(self.services.remove(&service_key(*vip))).map_err(on("SERVICES"))?;
+                if self.vips.get(vip) == Some(id) {
+                    self.vips.remove(vip);
+                }
+                self.write_ports().map_err(on("PORTS"))
             }
             Step::Backend { id, service, address, generation, admit } => {
                 self.used_backends.insert(*id);
@@ -114,7 +131,7 @@ impl Dataplane for Bpf {
                 counters.unreachable.push(*id);
             }
         }
-        for id in &self.used_services {
+        for id in self.vips.values().collect::<BTreeSet<_>>() {
             for reason in Reason::ALL {
                 let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
                 let cpus = self.drops.get(&index, 0).map_err(on("DROPS"))?;
@@ -139,6 +156,22 @@ impl Bpf {
         Ok(())
     }
 
+    /// Says of every port what it may be.
+    fn write_ports(&mut self) -> Result<(), MapError> {
+        let mut ports = vec![0u8; 1 << 16];
+        for port in self.nat_ports.clone() {
+            ports[usize::from(port)] |= port_flags::NAT;
+        }
+        for vip in self.vips.keys() {
+            ports[usize::from(vip.port())] |= port_flags::VIP;
+        }
+        let ports: Box<[u8; 1 << 16]> = ports.into_boxed_slice().try_into().expect("as many as made above");
+        // SAFETY: `Ports` is that array, transparently.
+        let ports: &Ports = unsafe { &*std::ptr::from_ref(&*ports).cast() };
+        // By reference: it is large for a stack.
+        self.ports.set(0, ports, 0)
+    }
+
     /// What an id's former owner counted is not the new one's.
     fn zero_counters(&mut self, id: BackendId) -> Result<(), Error> {
         let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
@@ -152,8 +185,7 @@ impl Bpf {
         if let Some(hop) = self.next_hops.get(&address) {
             value.ifindex = hop.ifindex;
             value.link = hop.link;
-            let configured = self.nat_addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
-            value.nat_addr = configured.copied().unwrap_or(hop.source).into();
+            value.nat_addr = hop.source.into();
         } else {
             // Taken over from an earlier run: what it knew holds until we know better.
             let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;

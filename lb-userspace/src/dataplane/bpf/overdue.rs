@@ -14,15 +14,14 @@ use std::{
     time::Duration,
 };
 
-use lb_common::abi::{Flow, FlowKey, flow_state, head_state, socket_addr};
+use lb_common::abi::{Address, Flow, flow_state, head_state, socket_addr};
 use lb_core::{
     engine::Timeouts,
     io::{BackendId, Generation, L4Failure, ServiceId},
 };
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
 
-use super::{super::actor::monotonic_ns, walk::Walker};
+use super::{super::actor::monotonic_ns, flows::FlowTables};
 
 /// Between two looks, at least and at most. In between, a quarter of the shortest time that is watched.
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -51,8 +50,7 @@ pub type Limits = BTreeMap<ServiceId, Timeouts>;
 
 /// Reads the maps; made by [`open`](super::open).
 pub struct Watch {
-    pub(super) embryos: Walker<FlowKey, Flow>,
-    pub(super) flows: Walker<FlowKey, Flow>,
+    pub(super) flows: FlowTables,
 }
 
 impl Watch {
@@ -64,65 +62,64 @@ impl Watch {
         Ok(inbox)
     }
 
-    fn run(mut self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<Overdue>) {
+    fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<Overdue>) {
         let mut told = HashSet::new();
         let mut before_us = now_us();
-        let mut failing = false;
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
             let now = now_us();
-            match self.look(&limits, now) {
-                Ok(overdue) => {
-                    failing = false;
-                    // What was already overdue when this thread began is not news.
-                    let is_new =
-                        |of: &&(Overdue, u32)| !told.contains(&of.0) && of.1 <= now.wrapping_sub(before_us);
-                    for (overdue, _) in overdue.iter().filter(is_new) {
-                        if found.blocking_send(*overdue).is_err() {
-                            return;
-                        }
-                    }
-                    told = overdue.into_iter().map(|(overdue, _)| overdue).collect();
-                    before_us = now;
+            let overdue = self.look(&limits, now);
+            // What was already overdue when this thread began is not news.
+            let is_new = |of: &&(Overdue, u32)| !told.contains(&of.0) && of.1 <= now.wrapping_sub(before_us);
+            for (overdue, _) in overdue.iter().filter(is_new) {
+                if found.blocking_send(*overdue).is_err() {
+                    return;
                 }
-                Err(error) if !failing => {
-                    warn!(%error, "cannot look for exchanges that wait too long");
-                    failing = true;
-                }
-                Err(_) => {}
             }
+            told = overdue.into_iter().map(|(overdue, _)| overdue).collect();
+            before_us = now;
             thread::sleep(pace(&limits).max(Duration::from_nanos(monotonic_ns() - began_ns) * LEISURE));
         }
     }
 
     /// All that is overdue, and by how many microseconds.
-    fn look(&mut self, limits: &Limits, now: u32) -> io::Result<Vec<(Overdue, u32)>> {
+    fn look(&self, limits: &Limits, now: u32) -> Vec<(Overdue, u32)> {
+        if limits.values().all(|of| of.connect.0 == 0 && of.response.0 == 0) {
+            return Vec::new();
+        }
         let mut found = Vec::new();
         let ticks = now_ticks();
-        if limits.values().any(|of| of.connect.0 > 0) {
-            self.embryos.each(|_, flow| {
-                let fresh = ticks.wrapping_sub(flow.seen) < STALE_TICKS;
-                let waits = flow.head & head_state::CONNECTING != 0 && flow.state & flow_state::OVER == 0;
-                if fresh && waits {
-                    found.extend(overdue(flow, L4Failure::ConnectTimeout, limits, now));
-                }
-            })?;
-        }
-        if limits.values().any(|of| of.response.0 > 0) {
-            self.flows.each(|_, flow| {
-                let begun = flow.head & head_state::CONTINUES != 0;
-                let closed = flow.state & flow_state::FIN_SEEN != 0;
-                if flow.head & head_state::AWAITED != 0 && !begun && !closed {
-                    found.extend(overdue(flow, L4Failure::ResponseTimeout, limits, now));
-                }
-            })?;
-        }
-        Ok(found)
+        self.flows
+            .v4
+            .each(|flow| found.extend(waits(flow, ticks).and_then(|of| overdue(flow, of, limits, now))));
+        self.flows
+            .v6
+            .each(|flow| found.extend(waits(flow, ticks).and_then(|of| overdue(flow, of, limits, now))));
+        found
     }
 }
 
-fn overdue(flow: &Flow, failure: L4Failure, limits: &Limits, now: u32) -> Option<(Overdue, u32)> {
+/// What a flow waits for, by how it fails.
+fn waits<A: Address>(flow: &Flow<A>, ticks: u32) -> Option<L4Failure> {
+    if flow.state & flow_state::OVER != 0 {
+        return None;
+    }
+    if flow.state & flow_state::ESTABLISHED == 0 {
+        let fresh = ticks.wrapping_sub(flow.seen) < STALE_TICKS;
+        return (fresh && flow.head & head_state::CONNECTING != 0).then_some(L4Failure::ConnectTimeout);
+    }
+    let begun = flow.head & head_state::CONTINUES != 0;
+    let closed = flow.state & flow_state::CLIENT_FIN != 0;
+    (flow.head & head_state::AWAITED != 0 && !begun && !closed).then_some(L4Failure::ResponseTimeout)
+}
+
+fn overdue<A: Address>(
+    flow: &Flow<A>,
+    failure: L4Failure,
+    limits: &Limits,
+    now: u32,
+) -> Option<(Overdue, u32)> {
     let of = limits.get(&ServiceId(flow.service))?;
     let limit = match failure {
         L4Failure::ConnectTimeout => of.connect,
@@ -138,7 +135,7 @@ fn overdue(flow: &Flow, failure: L4Failure, limits: &Limits, now: u32) -> Option
     let overdue = Overdue {
         backend: BackendId(flow.backend),
         generation: Generation(flow.generation),
-        client: socket_addr(flow.to.dst, flow.to.dport),
+        client: socket_addr(flow.client.src.wide(), flow.client.sport),
         failure,
         began_us: flow.request_us,
     };

@@ -1,12 +1,12 @@
 //! Which packets are measured. A further kind is a further entry of [`CASES`].
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use lb_common::reason::Reason;
 use lb_tests::{
     frame::{ACK, PSH, SYN, Tcp},
-    kernel::{Action, Kernel, vip},
+    kernel::{Action, Kernel, address, vip},
 };
 
 use super::wrapper::Record;
@@ -88,7 +88,7 @@ impl Counts {
 const PASSES: u32 = 65_536;
 /// Every other pass mirrors a head, and the ring holds 13 000.
 const RING: u32 = 16_384;
-/// Every pass begins a handshake, and there is room for 16 384.
+/// Every pass begins a handshake, and there is room for many more.
 const HANDSHAKES: u32 = 8_192;
 
 pub(crate) const CASES: &[Case] = &[
@@ -198,23 +198,23 @@ const SYN_OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 
 const CLIENT_ISN: u32 = 7_000;
 const BACKEND_ISN: u32 = 9_000;
 
-fn tcp(from: SocketAddrV4, to: SocketAddrV4, flags: u8) -> Tcp {
+fn tcp(from: SocketAddr, to: SocketAddr, flags: u8) -> Tcp {
     let options = if flags & SYN == 0 { OPTIONS.to_vec() } else { SYN_OPTIONS.to_vec() };
     Tcp { options, ..Tcp::new(from, to, flags) }
 }
 
 /// 64 connections from each address.
-fn client(number: u32) -> SocketAddrV4 {
-    let address = std::net::Ipv4Addr::from_bits(0x0a40_0001 + ((number / 64) << 8));
-    SocketAddrV4::new(address, 40_000 + (number % 64) as u16)
+fn client(number: u32) -> SocketAddr {
+    let bits = 0x0a40_0001 + ((number / 64) << 8);
+    SocketAddr::new(address(bits.to_be_bytes()), 40_000 + (number % 64) as u16)
 }
 
 /// A connection that the program knows.
 struct Connection {
-    client: SocketAddrV4,
-    backend: SocketAddrV4,
+    client: SocketAddr,
+    backend: SocketAddr,
     /// Our side as the backend sees it.
-    nat: SocketAddrV4,
+    nat: SocketAddr,
 }
 
 impl Connection {
@@ -264,12 +264,12 @@ const TO_BACKEND: Counts = Counts { to_backend: 1, to_client: 0, connections: 0,
 const TO_CLIENT: Counts = Counts { to_backend: 0, to_client: 1, connections: 0, heads: 0, without_flow: 0 };
 
 fn pass(_: &mut Kernel, flows: u32) -> Result<Script> {
-    let elsewhere = SocketAddrV4::new([198, 51, 100, 7].into(), 40_443);
+    let elsewhere = SocketAddr::new(address([198, 51, 100, 7]), 40_443);
     single(flows, Action::Pass, Counts::default(), |number| Ok(tcp(client(number), elsewhere, ACK)))
 }
 
 fn pass_nat_port(_: &mut Kernel, flows: u32) -> Result<Script> {
-    let here = SocketAddrV4::new([198, 51, 100, 7].into(), 8_443);
+    let here = SocketAddr::new(address([198, 51, 100, 7]), 8_443);
     single(flows, Action::Pass, Counts::default(), |number| Ok(tcp(client(number), here, ACK)))
 }
 
@@ -346,6 +346,7 @@ mod tests {
         // 64 connections an address, and 256 rounds until an address meets its neighbour.
         let clients: std::collections::BTreeSet<_> = (0..16_384).map(client).collect();
         assert_eq!(clients.len(), 16_384);
-        assert_eq!(u32::from(*client(64).ip()) - u32::from(*client(0).ip()), 256);
+        assert_eq!(client(64).ip(), address([10, 64, 1, 1]));
+        assert_eq!(client(0).ip(), address([10, 64, 0, 1]));
     }
 }

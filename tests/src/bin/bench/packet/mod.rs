@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_tests::kernel::{Action, Kernel, NAT_PORTS};
+use lb_tests::kernel::{Action, Family, Kernel, NAT_PORTS, in_family};
 use lb_userspace::lab::signals;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -66,6 +66,7 @@ pub(crate) struct Report {
 pub(crate) struct Row {
     pub(crate) case: &'static str,
     pub(crate) what: &'static str,
+    pub(crate) family: &'static str,
     pub(crate) flows: u32,
     /// Nanoseconds a packet; over repetitions.
     pub(crate) ns: Spread,
@@ -75,22 +76,41 @@ pub(crate) struct Row {
 
 pub(crate) fn run(plan: Plan) -> Result<Report> {
     let _pinned = Pinned::to_last_cpu().context("staying on one CPU")?;
-    let mut bench = Bench::new()?;
-    let shape = shape::read(bench.kernel.program())?;
-    let empty_ns = bench.empty(plan)?;
     let mut rows: Vec<Row> = Vec::new();
-    for case in CASES {
-        for flows in case.flows.iter().copied().filter(|flows| plan.includes(case, *flows)) {
-            eprintln!("packet: {} × {flows}", case.name);
-            let beside = case.beside.map(|name| {
-                let row = rows.iter().find(|row| row.case == name && row.flows == flows);
-                row.expect("what a case subtracts is measured before it").ns.median
-            });
-            let measured = bench.case(case, flows, plan, beside.unwrap_or_default());
-            rows.push(measured.with_context(|| format!("packet {} over {flows} flows", case.name))?);
-        }
+    let mut first = None;
+    for family in [Family::V4, Family::V6] {
+        in_family(family, || -> Result<()> {
+            let mut bench = Bench::new(family)?;
+            if first.is_none() {
+                first = Some((shape::read(bench.kernel.program())?, bench.empty(plan)?));
+            }
+            let name = name(family);
+            for case in CASES {
+                for flows in case.flows.iter().copied().filter(|flows| plan.includes(case, *flows)) {
+                    eprintln!("packet: {} × {flows}, {name}", case.name);
+                    let beside = case.beside.map(|beside| {
+                        let row = rows
+                            .iter()
+                            .find(|row| row.case == beside && row.flows == flows && row.family == name);
+                        row.expect("what a case subtracts is measured before it").ns.median
+                    });
+                    let measured = bench.case(case, name, flows, plan, beside.unwrap_or_default());
+                    let context = || format!("packet {} over {flows} flows, {name}", case.name);
+                    rows.push(measured.with_context(context)?);
+                }
+            }
+            Ok(())
+        })?;
     }
+    let (shape, empty_ns) = first.context("no family was measured")?;
     Ok(Report { shape, empty_ns, rows })
+}
+
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
 }
 
 struct Bench {
@@ -101,11 +121,11 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Result<Self> {
+    fn new(family: Family) -> Result<Self> {
         let mut kernel = Kernel::with(BACKENDS, NAT_PORTS, MAX_FLOWS);
-        let around_program = Wrapper::new(kernel.program().fd()?.as_fd())?;
+        let around_program = Wrapper::new(kernel.program().fd()?.as_fd(), family)?;
         let empty = wrapper::empty()?;
-        let around_empty = Wrapper::new(&empty)?;
+        let around_empty = Wrapper::new(&empty, family)?;
         Ok(Self { kernel, around_program, around_empty, empty })
     }
 
@@ -118,7 +138,14 @@ impl Bench {
         Spread::of(values).context("no repetitions")
     }
 
-    fn case(&mut self, case: &Case, flows: u32, plan: Plan, beside_ns: f64) -> Result<Row> {
+    fn case(
+        &mut self,
+        case: &Case,
+        family: &'static str,
+        flows: u32,
+        plan: Plan,
+        beside_ns: f64,
+    ) -> Result<Row> {
         self.kernel.forget_connections();
         let script = (case.script)(&mut self.kernel, flows)?;
         self.around_program.play(&script.records, &script.frame)?;
@@ -154,6 +181,7 @@ impl Bench {
         Ok(Row {
             case: case.name,
             what: case.what,
+            family,
             flows,
             ns: Spread::of(values).context("no repetitions")?,
             wrapper_ns: Spread::of(wrapper).context("no repetitions")?.median,
@@ -203,13 +231,16 @@ impl Report {
         let mut text = String::new();
         let mut line = |line: String| writeln!(text, "{line}").expect("a string takes everything");
         line("packet: ns a packet by BPF_PROG_TEST_RUN, cost of the wrapper subtracted".to_owned());
-        line(format!("  {:<58} {:>7} {:>8}   {}", "", "flows", "ns", "least..most"));
-        let row = |what: &str, flows: &str, ns: &Spread| {
-            format!("  {what:<58} {flows:>7} {:>8.1}   {:.1}..{:.1}", ns.median, ns.least, ns.most)
+        line(format!("  {:<58} {:>6} {:>7} {:>8}   {}", "", "", "flows", "ns", "least..most"));
+        let row = |what: &str, family: &str, flows: &str, ns: &Spread| {
+            format!(
+                "  {what:<58} {family:>6} {flows:>7} {:>8.1}   {:.1}..{:.1}",
+                ns.median, ns.least, ns.most
+            )
         };
-        line(row("empty program (without the wrapper, not subtracted)", "-", &self.empty_ns));
+        line(row("empty program (without the wrapper, not subtracted)", "-", "-", &self.empty_ns));
         for measured in &self.rows {
-            line(row(measured.what, &measured.flows.to_string(), &measured.ns));
+            line(row(measured.what, measured.family, &measured.flows.to_string(), &measured.ns));
         }
         line(String::new());
         line(self.shape.table());
@@ -220,8 +251,9 @@ impl Report {
     pub(crate) fn implausible(&self) -> Vec<String> {
         let plausible = |ns: f64| ns > 0.0 && ns < 100_000.0;
         let rows = self.rows.iter().filter(|row| !plausible(row.ns.median));
-        let mut found: Vec<_> =
-            rows.map(|row| format!("packet {} × {}: {} ns", row.case, row.flows, row.ns.median)).collect();
+        let mut found: Vec<_> = rows
+            .map(|row| format!("packet {} × {}, {}: {} ns", row.case, row.flows, row.family, row.ns.median))
+            .collect();
         if !plausible(self.empty_ns.median) {
             found.push(format!("packet, empty program: {} ns", self.empty_ns.median));
         }

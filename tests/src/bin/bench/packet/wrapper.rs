@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Result, ensure};
 use lb_tests::{
-    frame::{IP, TCP, Tcp},
-    kernel::Action,
+    frame::Tcp,
+    kernel::{Action, Family},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 
 /// Bytes of a frame that are restored: the headers, which are translated, and as much payload as tells a request
 /// from a response. A shorter frame is padded, as short frames are on a wire.
-const HEADERS: usize = 80;
+const HEADERS: usize = 104;
 const XDP_PASS: i32 = 2;
 
 /// The first bytes of one frame, and what each round over all records adds to its headers.
@@ -38,8 +38,14 @@ pub(crate) struct Record {
 /// Where in a record the length is.
 const LEN: i16 = HEADERS as i16;
 /// Where a step is, and where in the frame it goes.
-const STEPS: [(i16, i16); 3] =
-    [(LEN + 4, IP as i16 + 12), (LEN + 8, TCP as i16 + 4), (LEN + 12, TCP as i16 + 8)];
+const fn steps(family: Family) -> [(i16, i16); 3] {
+    // The last word of the source address, and where TCP begins.
+    let (source, tcp) = match family {
+        Family::V4 => (14 + 12, 14 + 20),
+        Family::V6 => (14 + 8 + 12, 14 + 40),
+    };
+    [(LEN + 4, source), (LEN + 8, tcp + 4), (LEN + 12, tcp + 8)]
+}
 
 impl Record {
     /// The same frame in every round. Checksums are right in the first round only, and nobody looks at them.
@@ -89,11 +95,11 @@ impl Wrapper {
     /// `records` may be of at most this number.
     pub(crate) const MOST: u32 = 32_768;
 
-    pub(crate) fn new(inner: impl AsFd) -> Result<Self> {
+    pub(crate) fn new(inner: impl AsFd, family: Family) -> Result<Self> {
         let state = syscall::array::<State>(1)?;
         let records = syscall::array::<Record>(Self::MOST)?;
         let next = syscall::program_array()?;
-        let program = syscall::load("bench_wrapper", &code(&state, &records, &next))?;
+        let program = syscall::load("bench_wrapper", &code(&state, &records, &next, family))?;
         syscall::write(&next, 0, &inner.as_fd().as_raw_fd())?;
         Ok(Self { program, state, records, _next: next, frame: Vec::new() })
     }
@@ -136,7 +142,7 @@ pub(crate) fn bare(program: &OwnedFd, passes: u32) -> Result<f64> {
     Ok(syscall::test_run(program.as_raw_fd(), &frame, passes)?.1.into())
 }
 
-fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd) -> Vec<Instruction> {
+fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd, family: Family) -> Vec<Instruction> {
     let mut program = Program::default();
     let mut fail = Label::default();
     program.copy(R6, R1);
@@ -176,7 +182,7 @@ fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd) -> Vec<Instruction> 
         program.load(Width::Double, R4, R8, offset);
         program.store(Width::Double, R1, offset, R4);
     }
-    for (step, field) in STEPS {
+    for (step, field) in steps(family) {
         program.load(Width::Word, R4, R8, step);
         program.multiply(R4, R9);
         program.load(Width::Word, R5, R1, field);
@@ -208,9 +214,10 @@ mod tests {
     #[test]
     fn the_code_knows_the_layout() {
         assert_eq!(std::mem::offset_of!(Record, len), HEADERS);
-        assert_eq!(std::mem::offset_of!(Record, source_step), STEPS[0].0 as usize);
-        assert_eq!(std::mem::offset_of!(Record, seq_step), STEPS[1].0 as usize);
-        assert_eq!(std::mem::offset_of!(Record, ack_step), STEPS[2].0 as usize);
+        let [source, seq, ack] = steps(Family::V6);
+        assert_eq!(std::mem::offset_of!(Record, source_step), source.0 as usize);
+        assert_eq!(std::mem::offset_of!(Record, seq_step), seq.0 as usize);
+        assert_eq!(std::mem::offset_of!(Record, ack_step), ack.0 as usize);
         assert_eq!(size_of::<Record>(), HEADERS + 16);
         assert_eq!(std::mem::offset_of!(State, mask), 8);
         assert_eq!(std::mem::offset_of!(State, shift), 16);

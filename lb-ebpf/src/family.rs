@@ -1,0 +1,272 @@
+//! What differs between IPv4 and IPv6. Everything else is written once.
+//!
+//! Offsets are from the start of the IP header, wherever that lies in the frame.
+
+use lb_common::{
+    abi::{Addr, Address, FlowKey, Port, V4},
+    checksum::{self, fold},
+};
+
+use crate::frame::{Frame, forget};
+
+const PROTO_TCP: u8 = 6;
+
+/// Extension headers that a segment for a VIP may have.
+const MOST_EXTENSIONS: u32 = 2;
+
+/// Behind more than these nobody looks for ports, and the frame is not ours.
+const DEEPEST: u32 = 6;
+
+/// Who talks to whom in a frame that is TCP and has its ports.
+pub struct Tuple<A> {
+    pub key: FlowKey<A>,
+    /// Where the TCP header begins.
+    pub tcp: usize,
+    /// `flaw`: what a VIP does not take, although its ports can be read.
+    pub flaws: u32,
+}
+
+/// Bits of [`Tuple::flaws`].
+pub mod flaw {
+    /// The first fragment of a datagram.
+    pub const FRAGMENT: u32 = 1 << 0;
+    /// IPv4 options, or extension headers that are too many or not for us.
+    pub const OPTIONS: u32 = 1 << 1;
+}
+
+/// One of the two.
+pub trait Family: Copy {
+    type Addr: Address;
+
+    /// In network order, as a frame has it.
+    const ETHER_TYPE: u16;
+    /// Length of the header without anything that may follow.
+    const HEADER: usize;
+    /// TCP follows at once in everything that is forwarded.
+    const FIXED: bool;
+    /// Where TTL or hop limit is.
+    const TTL: usize;
+    const SRC: usize;
+    const DST: usize;
+
+    /// `None`: no business of ours.
+    fn tuple(ip: &Frame) -> Option<Tuple<Self::Addr>>;
+
+    /// Length of the datagram, from the start of the header to the end of the payload.
+    fn length(ip: &Frame) -> Option<u32>;
+
+    fn load(ip: &Frame, offset: usize) -> Option<Self::Addr>;
+
+    fn store(ip: &Frame, offset: usize, address: &Self::Addr);
+
+    /// Adds to the header's checksum, where there is one.
+    fn adjust(ip: &Frame, delta: u64);
+
+    /// Writes a header of a segment without options or payload, and its checksum.
+    fn write_header(ip: &Frame, src: &Self::Addr, dst: &Self::Addr);
+
+    /// Whether an address can be a client's (RFC 6890).
+    fn plausible(address: &Self::Addr) -> bool;
+}
+
+#[derive(Clone, Copy)]
+pub struct Ipv4;
+
+#[derive(Clone, Copy)]
+pub struct Ipv6;
+
+#[inline(always)]
+fn key<A>(src: A, dst: A, ports: u32) -> FlowKey<A> {
+    let [s0, s1, d0, d1] = ports.to_ne_bytes();
+    FlowKey { src, dst, sport: Port(u16::from_ne_bytes([s0, s1])), dport: Port(u16::from_ne_bytes([d0, d1])) }
+}
+
+impl Family for Ipv4 {
+    type Addr = V4;
+
+    const ETHER_TYPE: u16 = u16::to_be(0x0800);
+    const HEADER: usize = 20;
+    const FIXED: bool = true;
+    const TTL: usize = 8;
+    const SRC: usize = 12;
+    const DST: usize = 16;
+
+    #[inline(always)]
+    fn tuple(ip: &Frame) -> Option<Tuple<V4>> {
+        // One check serves every load of fixed offset below.
+        if !ip.holds(Self::HEADER + 4) {
+            return None;
+        }
+        let vihl = ip.load::<u8>(0)?;
+        if ip.load::<u8>(9)? != PROTO_TCP {
+            return None;
+        }
+        let fragment = u16::from_be(ip.load(6)?);
+        let addresses = (V4(ip.load(Self::SRC)?), V4(ip.load(Self::DST)?));
+        if vihl == 0x45 && fragment & 0x3fff == 0 {
+            let key = key(addresses.0, addresses.1, ip.load(Self::HEADER)?);
+            return Some(Tuple { key, tcp: Self::HEADER, flaws: 0 });
+        }
+        // Without the first fragment's ports, or no IPv4 at all.
+        if fragment & 0x1fff != 0 || vihl >> 4 != 4 || vihl & 0x0f < 5 {
+            return None;
+        }
+        let tcp = ((vihl & 0x0f) as usize) << 2;
+        let flaws = if fragment & 0x2000 != 0 { flaw::FRAGMENT } else { flaw::OPTIONS };
+        let key = key(addresses.0, addresses.1, ip.load(tcp)?);
+        // Nothing with options is translated, so that where its TCP header begins does not matter.
+        Some(Tuple { key, tcp: Self::HEADER, flaws })
+    }
+
+    #[inline(always)]
+    fn length(ip: &Frame) -> Option<u32> {
+        Some(u16::from_be(ip.load(2)?) as u32)
+    }
+
+    #[inline(always)]
+    fn load(ip: &Frame, offset: usize) -> Option<V4> {
+        Some(V4(ip.load(offset)?))
+    }
+
+    #[inline(always)]
+    fn store(ip: &Frame, offset: usize, address: &V4) {
+        ip.store(offset, address.0);
+    }
+
+    #[inline(always)]
+    fn adjust(ip: &Frame, delta: u64) {
+        if let Some(sum) = ip.load::<u16>(10) {
+            ip.store(10, checksum::apply(sum, fold(delta)));
+        }
+    }
+
+    #[inline(always)]
+    fn write_header(ip: &Frame, src: &V4, dst: &V4) {
+        let words = [
+            u32::from_ne_bytes([0x45, 0, 0, 40]),
+            u32::from_ne_bytes([0, 0, 0x40, 0]),
+            u32::from_ne_bytes([64, PROTO_TCP, 0, 0]),
+            src.0,
+            dst.0,
+        ];
+        let mut sum = 0;
+        for (i, word) in words.iter().enumerate() {
+            ip.store(4 * i, *word);
+            sum += u64::from(*word);
+        }
+        ip.store(10, !fold(sum));
+    }
+
+    /// Not this network, not loopback, not multicast or reserved.
+    #[inline(always)]
+    fn plausible(address: &V4) -> bool {
+        let first = address.0.to_ne_bytes()[0];
+        first != 0 && first != 127 && first < 224
+    }
+}
+
+/// Next headers that may lie between an IPv6 header and TCP (RFC 8200 section 4).
+mod next {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const DESTINATION: u8 = 60;
+}
+
+/// Where TCP begins behind extension headers, and what is wrong with them. `None`: it is not TCP, or its ports are
+/// not there.
+#[inline(always)]
+fn extensions(ip: &Frame, first: u8) -> Option<(usize, u32)> {
+    let mut protocol = first;
+    let mut at = Ipv6::HEADER as u32;
+    let mut flaws = 0;
+    for count in 1..=DEEPEST {
+        let head: [u8; 4] = ip.bytes((at & FURTHEST) as usize)?;
+        if protocol == next::FRAGMENT {
+            if u16::from_be_bytes([head[2], head[3]]) & 0xfff8 != 0 {
+                return None;
+            }
+            flaws |= flaw::FRAGMENT;
+            at += 8;
+        } else if protocol == next::HOP_BY_HOP || protocol == next::DESTINATION || protocol == next::ROUTING {
+            // The checksum behind a routing header is that of another destination.
+            if count > MOST_EXTENSIONS || protocol == next::ROUTING {
+                flaws |= flaw::OPTIONS;
+            }
+            at += (head[1] as u32 + 1) << 3;
+        } else {
+            return None;
+        }
+        protocol = head[0];
+        let noise = u32::from_ne_bytes(head);
+        at = forget(at, noise) & FURTHEST;
+        flaws = forget(flaws, noise) & (flaw::FRAGMENT | flaw::OPTIONS);
+        if protocol == PROTO_TCP {
+            break;
+        }
+    }
+    (protocol == PROTO_TCP).then_some(((at & FURTHEST) as usize, flaws))
+}
+
+/// Each extension header is at most 2048 bytes long; this tells the verifier how far they can get.
+const FURTHEST: u32 = 0x3fff;
+
+impl Family for Ipv6 {
+    type Addr = Addr;
+
+    const ETHER_TYPE: u16 = u16::to_be(0x86dd);
+    const HEADER: usize = 40;
+    const FIXED: bool = false;
+    const TTL: usize = 7;
+    const SRC: usize = 8;
+    const DST: usize = 24;
+
+    #[inline(always)]
+    fn tuple(ip: &Frame) -> Option<Tuple<Addr>> {
+        if !ip.holds(Self::HEADER + 4) || ip.load::<u8>(0)? >> 4 != 6 {
+            return None;
+        }
+        let protocol = ip.load::<u8>(6)?;
+        let (tcp, flaws) = if protocol == PROTO_TCP { (Self::HEADER, 0) } else { extensions(ip, protocol)? };
+        let key = key(Self::load(ip, Self::SRC)?, Self::load(ip, Self::DST)?, ip.load(tcp)?);
+        Some(Tuple { key, tcp, flaws })
+    }
+
+    #[inline(always)]
+    fn length(ip: &Frame) -> Option<u32> {
+        Some(u16::from_be(ip.load(4)?) as u32 + Self::HEADER as u32)
+    }
+
+    #[inline(always)]
+    fn load(ip: &Frame, offset: usize) -> Option<Addr> {
+        Some(Addr([ip.load(offset)?, ip.load(offset + 4)?, ip.load(offset + 8)?, ip.load(offset + 12)?]))
+    }
+
+    #[inline(always)]
+    fn store(ip: &Frame, offset: usize, address: &Addr) {
+        let [a, b, c, d] = address.0;
+        ip.store(offset, a);
+        ip.store(offset + 4, b);
+        ip.store(offset + 8, c);
+        ip.store(offset + 12, d);
+    }
+
+    #[inline(always)]
+    fn adjust(_: &Frame, _: u64) {}
+
+    #[inline(always)]
+    fn write_header(ip: &Frame, src: &Addr, dst: &Addr) {
+        ip.store(0, u32::from_ne_bytes([0x60, 0, 0, 0]));
+        ip.store(4, u32::from_ne_bytes([0, 20, PROTO_TCP, 64]));
+        Self::store(ip, Self::SRC, src);
+        Self::store(ip, Self::DST, dst);
+    }
+
+    /// Not multicast, not unspecified or loopback, and no IPv4 address in disguise.
+    #[inline(always)]
+    fn plausible(address: &Addr) -> bool {
+        let [a, b, c, d] = address.0;
+        let low = (a | b) == 0 && (c == 0 && (d == 0 || d == 1u32.to_be()) || c == 0xffffu32.to_be());
+        a.to_ne_bytes()[0] != 0xff && !low
+    }
+}

@@ -1,0 +1,445 @@
+//! The flow tables: one place a connection, found from either end.
+//!
+//! ```text
+//!   client's tuple ──hash──► CLIENTS: set of 15 tags ──┐ set × 15 + way
+//!                                                      ▼
+//!                                                    FLOWS
+//!                                                      ▲
+//!   reply's tuple ───hash──► REPLIES: set of 8 ────────┘ number in the entry
+//! ```
+//!
+//! A set is one cache line. A flow lies in the first of two sets that has room, and tags are unique
+//! within a set. The reply's entry holds the NAT port, so there is no other list of ports in use.
+//!
+//! Who owns what, with any number of CPUs:
+//! - A free place (tag 0) is taken by swapping in the tag.
+//! - A taken one is taken over, or freed, by swapping its flow's whole state for 0; only who
+//!   succeeds in that touches tag and reply entry, and frees the reply entry first.
+//! - A reply entry is free (0) and swapped in, or taken over with its flow. Two CPUs that put the same tag
+//!   into one set at the same moment see each other's afterwards, and both step back.
+//!
+//! A reader may hold a flow that another CPU frees and fills again under its hands, as with the
+//! kernel's own LRU maps. Only what is over, unfinished, dead or idle for long is ever taken over.
+
+use lb_common::{
+    abi::{
+        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, IDLE_TICKS, REPLY_SETS, REPLY_WAYS,
+        ReplySet, V4, flow_state,
+    },
+    hash::{keyed_hash, other_set, set, tag},
+};
+use lb_ebpf::{
+    family::{Family, Ipv4, Ipv6},
+    frame::forget,
+};
+
+use super::{
+    atomic,
+    maps::{CLIENTS4, CLIENTS6, FLOWS4, FLOWS6, REPLIES4, REPLIES6},
+    opaque,
+    to_backend::backend_of,
+};
+
+/// Sets of `CLIENTS4` and `CLIENTS6`. Set by the daemon when it loads the program.
+#[unsafe(no_mangle)]
+static CLIENT_SETS: u32 = 1;
+
+/// `Config::seed`. Set by the daemon when it loads the program.
+#[unsafe(no_mangle)]
+static HASH_SEED: u64 = 0;
+
+/// How many of a full set are looked at for one that gives way. The next SYN looks at the next ones.
+const TURNS: u32 = 5;
+
+/// How often a state is tried to be swapped that others set bits of.
+const SWAP_TRIES: u32 = 4;
+
+/// The maps of one family.
+pub(super) trait Tables: Family {
+    fn clients(number: u32) -> Option<*mut ClientSet>;
+    fn replies(number: u32) -> Option<*mut ReplySet>;
+    fn flow(slot: u32) -> Option<*mut Flow<Self::Addr>>;
+    /// How many NAT addresses are configured.
+    fn nat_len(config: &Config) -> u16;
+    fn nat_address(config: &Config, number: u32) -> Option<Self::Addr>;
+}
+
+impl Tables for Ipv4 {
+    #[inline(always)]
+    fn clients(number: u32) -> Option<*mut ClientSet> {
+        CLIENTS4.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn replies(number: u32) -> Option<*mut ReplySet> {
+        REPLIES4.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn flow(slot: u32) -> Option<*mut Flow<V4>> {
+        FLOWS4.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn nat_len(config: &Config) -> u16 {
+        config.nat4_len
+    }
+
+    #[inline(always)]
+    fn nat_address(config: &Config, number: u32) -> Option<V4> {
+        config.nat4.get(opaque(number) as usize).copied()
+    }
+}
+
+impl Tables for Ipv6 {
+    #[inline(always)]
+    fn clients(number: u32) -> Option<*mut ClientSet> {
+        CLIENTS6.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn replies(number: u32) -> Option<*mut ReplySet> {
+        REPLIES6.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn flow(slot: u32) -> Option<*mut Flow<Addr>> {
+        FLOWS6.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn nat_len(config: &Config) -> u16 {
+        config.nat6_len
+    }
+
+    #[inline(always)]
+    fn nat_address(config: &Config, number: u32) -> Option<Addr> {
+        config.nat6.get(opaque(number) as usize).copied()
+    }
+}
+
+#[inline(always)]
+fn sets() -> u32 {
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    unsafe { (&raw const CLIENT_SETS).read_volatile() }
+}
+
+#[inline(always)]
+fn hash<A: Address>(key: &FlowKey<A>) -> u64 {
+    // SAFETY: as above.
+    keyed_hash(key, unsafe { (&raw const HASH_SEED).read_volatile() })
+}
+
+/// The flow of a segment from a client.
+#[inline(always)]
+pub(super) fn by_client<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+    let hash = hash(key);
+    match in_set::<F>(key, set(hash, sets()), tag(hash)) {
+        Some(flow) => Some(flow),
+        None => in_set::<F>(key, other_set(hash, sets()), tag(hash)),
+    }
+}
+
+#[inline(always)]
+fn in_set<F: Tables>(key: &FlowKey<F::Addr>, number: u32, tag: u32) -> Option<&'static mut Flow<F::Addr>> {
+    let set = F::clients(number)?;
+    let mut way = home(tag);
+    // SAFETY: words of maps may be read while others write them.
+    if unsafe { word(&raw const (*set).tags, way) } != Some(tag) {
+        way = 0;
+        // SAFETY: as above.
+        while unsafe { word(&raw const (*set).tags, way)? } != tag {
+            way += 1;
+        }
+        // Wherever it was found, it goes on alike.
+        way = forget(way, tag) & 15;
+    }
+    let flow = F::flow(number * CLIENT_WAYS as u32 + way)?;
+    // SAFETY: map values stay where they are. Another CPU may write the same flow; fields are words,
+    // and each is valid by itself.
+    let flow = unsafe { &mut *flow };
+    (flow.is_live() && flow.client == *key).then_some(flow)
+}
+
+/// Where a tag is put if that way is free, so that most are found at the first look.
+#[inline(always)]
+const fn home(tag: u32) -> u32 {
+    ((tag >> 8) * CLIENT_WAYS as u32) >> 24
+}
+
+/// # Safety
+/// `words` must be readable.
+#[inline(always)]
+unsafe fn word<const N: usize>(words: *const [u32; N], index: u32) -> Option<u32> {
+    let index = opaque(index) as usize;
+    if index >= N {
+        return None;
+    }
+    // SAFETY: inside, by the line above.
+    Some(unsafe { words.cast::<u32>().add(index).read_volatile() })
+}
+
+/// The flow of a segment from a backend.
+#[inline(always)]
+pub(super) fn by_reply<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+    let hash = hash(key);
+    let tag = tag(hash);
+    let set = F::replies(set(hash, sets() * REPLY_SETS))?;
+    let slot = {
+        let mut way = 0;
+        loop {
+            // SAFETY: words of maps may be read while others write them.
+            let entry = unsafe { (&raw const (*set).ways[way]).read_volatile() };
+            if entry as u32 == tag {
+                break (entry >> 32) as u32;
+            }
+            way += 1;
+            if way == REPLY_WAYS {
+                return None;
+            }
+        }
+    };
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &mut *F::flow(slot)? };
+    (flow.is_live() && flow.reply == *key).then_some(flow)
+}
+
+/// Frees a flow's place and its NAT port.
+#[inline(always)]
+pub(super) fn release<F: Tables>(flow: &mut Flow<F::Addr>) {
+    for _ in 0..opaque(SWAP_TRIES) {
+        // SAFETY: a word of a map that others may write.
+        let state = unsafe { (&raw const flow.state).read_volatile() };
+        if state & flow_state::LIVE == 0 {
+            return;
+        }
+        if owns(flow, state) {
+            free_reply::<F>(flow);
+            free_place::<F>(flow.slot);
+            return;
+        }
+    }
+}
+
+/// Whether this CPU is the one that ends what the flow holds.
+#[inline(always)]
+fn owns<A: Address>(flow: &mut Flow<A>, state: u32) -> bool {
+    // SAFETY: a word of a map.
+    unsafe { atomic::replace32(&raw mut flow.state, state, 0) }
+}
+
+#[inline(always)]
+fn free_reply<F: Tables>(flow: &Flow<F::Addr>) {
+    let hash = hash(&flow.reply);
+    let entry = entry(flow.slot, tag(hash));
+    let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return };
+    for way in 0..REPLY_WAYS {
+        // SAFETY: words of a map that others may write.
+        unsafe {
+            let at = &raw mut (*set).ways[way];
+            if at.read_volatile() == entry {
+                atomic::replace64(at, entry, 0);
+                return;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn free_place<F: Tables>(slot: u32) {
+    let number = slot / CLIENT_WAYS as u32;
+    let way = opaque(slot - number * CLIENT_WAYS as u32) as usize;
+    let Some(set) = F::clients(number) else { return };
+    if way < CLIENT_WAYS {
+        // SAFETY: a word of a map, and its place is ours.
+        unsafe { atomic::publish((&raw mut (*set).tags).cast::<u32>().add(way), 0) };
+    }
+}
+
+#[inline(always)]
+const fn entry(slot: u32, tag: u32) -> u64 {
+    (slot as u64) << 32 | tag as u64
+}
+
+/// No place.
+pub(super) const NOWHERE: u64 = u64::MAX;
+
+/// A place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it. `now` in ticks.
+// A function of its own, because it needs much of the stack.
+#[inline(never)]
+pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>, now: u32) -> u64 {
+    let hash = hash(key);
+    let tag = tag(hash);
+    let numbers = (set(hash, sets()), other_set(hash, sets()));
+    let mut place = None;
+    for way_to in 0..opaque(4) {
+        let number = if way_to & 1 == 0 { numbers.0 } else { numbers.1 };
+        place = if way_to < 2 { free_in::<F>(number, tag) } else { taken_over::<F>(number, tag, now) };
+        if place.is_some() {
+            break;
+        }
+    }
+    // Wherever it was found, it goes on alike.
+    place.map_or(NOWHERE, |place| forget(place, tag) as u64)
+}
+
+#[inline(always)]
+fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
+    let set = F::clients(number)?;
+    let (mut same, mut free) = (0, 0);
+    for way in 0..CLIENT_WAYS {
+        // SAFETY: words of maps may be read while others write them.
+        let seen = unsafe { (&raw const (*set).tags[way]).read_volatile() };
+        same |= is_zero(seen ^ tag);
+        free |= is_zero(seen) << way;
+    }
+    // The place where the tag is looked for first, if that is free.
+    let home = 1 << home(tag);
+    let chosen = if free & home != 0 { home } else { free };
+    let way = lowest(chosen) as usize;
+    if same != 0 || chosen == 0 || way >= CLIENT_WAYS {
+        return None;
+    }
+    // SAFETY: inside, by the line above.
+    let won = unsafe { atomic::replace32((&raw mut (*set).tags).cast::<u32>().add(way), 0, tag) };
+    won.then_some(number * CLIENT_WAYS as u32 + way as u32)
+}
+
+/// Embryos, and what is over, give way in the order they came; after them who was silent for too long.
+#[inline(always)]
+fn taken_over<F: Tables>(number: u32, tag: u32, now: u32) -> Option<u32> {
+    let set = F::clients(number)?;
+    // SAFETY: a word of a map.
+    let mut way = unsafe { (&raw const (*set).hand).read_volatile() };
+    for _ in 0..opaque(TURNS) {
+        if way >= CLIENT_WAYS as u32 {
+            way = 0;
+        }
+        let slot = number * CLIENT_WAYS as u32 + way;
+        // SAFETY: as in `in_set`.
+        let flow = unsafe { &mut *F::flow(slot)? };
+        // SAFETY: a word of a map that others may write.
+        let state = unsafe { (&raw const flow.state).read_volatile() };
+        if state & flow_state::LIVE != 0 && gives_way(flow, state, now) && owns(flow, state) {
+            free_reply::<F>(flow);
+            let at = opaque(way) as usize;
+            if at < CLIENT_WAYS {
+                // SAFETY: inside, and its place is ours.
+                unsafe {
+                    atomic::publish((&raw mut (*set).tags).cast::<u32>().add(at), tag);
+                    (&raw mut (*set).hand).write_volatile(way + 1);
+                }
+            }
+            return Some(slot);
+        }
+        way += 1;
+    }
+    // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
+    unsafe { (&raw mut (*set).hand).write_volatile(way) };
+    None
+}
+
+#[inline(always)]
+fn gives_way<A: Address>(flow: &Flow<A>, state: u32, now: u32) -> bool {
+    state & flow_state::OVER != 0 || state & flow_state::ESTABLISHED == 0 || is_dead(flow, now)
+}
+
+/// Its backend is gone, or it was silent for too long.
+#[inline(always)]
+fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
+    now.wrapping_sub(flow.seen) >= IDLE_TICKS || backend_of(flow).is_none()
+}
+
+/// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.
+/// Embryos do so, and what rests after another client's connection, as the caller says.
+#[inline(always)]
+pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, from_embryos: bool, tired: bool) -> bool {
+    let hash = hash(&flow.reply);
+    let tag = tag(hash);
+    let mine = entry(flow.slot, tag);
+    let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return false };
+    let (mut same, mut free) = (0, 0);
+    for way in 0..REPLY_WAYS {
+        // SAFETY: words of maps may be read while others write them.
+        let seen = unsafe { (&raw const (*set).ways[way]).read_volatile() };
+        same |= is_zero(seen as u32 ^ tag) << way;
+        free |= is_zero(seen as u32) << way;
+    }
+    if same != 0 {
+        let taken = lowest(same) as usize;
+        if taken >= REPLY_WAYS {
+            return false;
+        }
+        // SAFETY: inside, by the line above; read once more, it may be another's by now.
+        let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(taken) };
+        // SAFETY: a word of a map.
+        let held = unsafe { at.read_volatile() };
+        let holder = (held >> 32) as u32;
+        if held as u32 != tag {
+            return false;
+        }
+        if !ends::<F>(holder, flow, from_embryos, tired) {
+            return false;
+        }
+        // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
+        unsafe { at.write_volatile(mine) };
+        free_place::<F>(holder);
+        return true;
+    }
+    let way = lowest(free) as usize;
+    if free == 0 || way >= REPLY_WAYS {
+        return false;
+    }
+    // SAFETY: inside, by the line above.
+    let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(way) };
+    // SAFETY: a word of a map.
+    if !unsafe { atomic::replace64(at, 0, mine) } {
+        return false;
+    }
+    let mut same = 0;
+    for way in 0..REPLY_WAYS {
+        // SAFETY: words of maps may be read while others write them.
+        same += is_zero(unsafe { (&raw const (*set).ways[way]).read_volatile() } as u32 ^ tag);
+    }
+    if same > 1 {
+        // SAFETY: a word of a map.
+        unsafe { atomic::replace64(at, mine, 0) };
+        return false;
+    }
+    true
+}
+
+/// 1 for 0, else 0. Without a branch, which the verifier would follow both ways for each way of a set.
+#[inline(always)]
+fn is_zero(number: u32) -> u32 {
+    (opaque(number).wrapping_sub(1) >> 63) as u32
+}
+
+/// The place of the lowest bit of at most 16, likewise.
+#[inline(always)]
+fn lowest(mask: u32) -> u64 {
+    let bit = mask & mask.wrapping_neg();
+    let half = |ones: u32| 1 - is_zero(bit & ones);
+    opaque(half(0xff00) << 3 | half(0xf0f0) << 2 | half(0xcccc) << 1 | half(0xaaaa))
+}
+
+/// Ends the flow that holds a NAT port, if it may.
+#[inline(always)]
+fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, from_embryos: bool, tired: bool) -> bool {
+    let Some(flow) = F::flow(holder) else { return false };
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &mut *flow };
+    // SAFETY: a word of a map that others may write.
+    let state = unsafe { (&raw const flow.state).read_volatile() };
+    if state & flow_state::LIVE == 0 {
+        return false;
+    }
+    let may = if state & flow_state::OVER != 0 {
+        tired || flow.client == successor.client
+    } else if state & flow_state::ESTABLISHED == 0 {
+        from_embryos
+    } else {
+        is_dead(flow, successor.seen)
+    };
+    may && owns(flow, state)
+}

@@ -1,0 +1,208 @@
+//! The flow tables as this process's own memory: the kernel's arrays, mapped.
+//!
+//! Reading costs no system call and no copy, and counts as no use. A flow is ended here by the same
+//! protocol that the program's CPUs use among themselves (`lb-ebpf/src/program/table.rs`).
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use lb_common::{
+    abi::{Addr, Address, CLIENT_WAYS, ClientSet, Flow, REPLY_SETS, REPLY_WAYS, ReplySet, V4, flow_state},
+    hash::{keyed_hash, set, tag},
+};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// Both families' tables.
+#[derive(Debug)]
+pub struct FlowTables {
+    pub(super) v4: Family<V4>,
+    pub(super) v6: Family<Addr>,
+}
+
+/// How many of what there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub established: u64,
+    pub embryos: u64,
+    /// Over: their NAT ports rest.
+    pub resting: u64,
+}
+
+impl FlowTables {
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        self.v4.each(|flow| census.add(flow.state));
+        self.v6.each(|flow| census.add(flow.state));
+        census
+    }
+
+    /// Ends every flow, or those whose state is chosen.
+    pub fn end_all(&self, chosen: impl Fn(u32) -> bool) {
+        self.v4.end_all(&chosen);
+        self.v6.end_all(&chosen);
+    }
+
+    /// Places that lead nowhere, and flows that nothing leads to: none, while no frame is under way.
+    pub fn inconsistencies(&self) -> Vec<String> {
+        let mut found = self.v4.inconsistencies();
+        found.extend(self.v6.inconsistencies());
+        found
+    }
+}
+
+impl Census {
+    fn add(&mut self, state: u32) {
+        if state & flow_state::OVER != 0 {
+            self.resting += 1;
+        } else if state & flow_state::ESTABLISHED != 0 {
+            self.established += 1;
+        } else {
+            self.embryos += 1;
+        }
+    }
+}
+
+/// The three maps of a family.
+#[derive(Debug)]
+pub(super) struct Family<A: Address> {
+    pub(super) clients: Shared<ClientSet>,
+    pub(super) replies: Shared<ReplySet>,
+    pub(super) flows: Shared<Flow<A>>,
+    pub(super) seed: u64,
+}
+
+impl<A: Address> Family<A> {
+    /// Shows every flow as it is found. One that changes meanwhile may be shown half old, half new.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Flow<A>)) {
+        for number in 0..self.clients.len {
+            let set = self.clients.read(number);
+            for way in (0..CLIENT_WAYS).filter(|way| set.tags[*way] != 0) {
+                let flow = self.flows.read(number * CLIENT_WAYS + way);
+                if flow.is_live() {
+                    visit(&flow);
+                }
+            }
+        }
+    }
+
+    fn end_all(&self, chosen: impl Fn(u32) -> bool) {
+        self.each(|flow| {
+            if chosen(flow.state) {
+                self.end(flow);
+            }
+        });
+    }
+
+    /// Ends a flow that was just read, unless it has changed since.
+    pub(super) fn end(&self, flow: &Flow<A>) -> bool {
+        let slot = flow.slot as usize;
+        let at = self.flows.at(slot);
+        // SAFETY: a word of the mapping, which is only ever written whole.
+        let state = unsafe { AtomicU32::from_ptr(&raw mut (*at).state) };
+        if state.compare_exchange(flow.state, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // From here on it is ours: as it is now.
+        let hash = keyed_hash(&self.flows.read(slot).reply, self.seed);
+        let entry = u64::from(flow.slot) << 32 | u64::from(tag(hash));
+        let replies = self.replies.at(self.reply_set(hash));
+        for way in 0..REPLY_WAYS {
+            // SAFETY: as above.
+            let at = unsafe { AtomicU64::from_ptr(&raw mut (*replies).ways[way]) };
+            if at.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        let clients = self.clients.at(slot / CLIENT_WAYS);
+        // SAFETY: as above.
+        let tag = unsafe { AtomicU32::from_ptr(&raw mut (*clients).tags[slot % CLIENT_WAYS]) };
+        tag.store(0, Ordering::Release);
+        true
+    }
+
+    fn reply_set(&self, hash: u64) -> usize {
+        set(hash, self.clients.len as u32 * REPLY_SETS) as usize
+    }
+
+    fn inconsistencies(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut live = 0;
+        for slot in 0..self.flows.len {
+            let flow = self.flows.read(slot);
+            let tagged = self.clients.read(slot / CLIENT_WAYS).tags[slot % CLIENT_WAYS];
+            if !flow.is_live() {
+                if tagged != 0 {
+                    found.push(format!("place {slot} is taken by nothing"));
+                }
+                continue;
+            }
+            live += 1;
+            if flow.slot as usize != slot || tagged != tag(keyed_hash(&flow.client, self.seed)) {
+                found.push(format!("the flow at {slot} is not where its client's hash leads"));
+            }
+            let hash = keyed_hash(&flow.reply, self.seed);
+            let entry = (slot as u64) << 32 | u64::from(tag(hash));
+            if !self.replies.read(self.reply_set(hash)).ways.contains(&entry) {
+                found.push(format!("nothing leads from its replies to the flow at {slot}"));
+            }
+        }
+        let sets = (0..self.replies.len).map(|number| self.replies.read(number));
+        let entries = sets.flat_map(|set| set.ways).filter(|entry| *entry != 0).count();
+        if entries != live {
+            found.push(format!("{entries} reply entries, {live} flows"));
+        }
+        found
+    }
+}
+
+/// The values of an array map made with `BPF_F_MMAPABLE`.
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    at: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone, and everything in it is read and written as words that
+// others write at the same time, from whatever thread.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T: Copy> Shared<T> {
+    /// `len` values of this very type must be what the map has.
+    pub(super) fn new(map: impl AsFd, len: usize) -> io::Result<Self> {
+        assert!(size_of::<T>().is_multiple_of(8), "the kernel would keep them further apart");
+        let bytes = NonZeroUsize::new(len * size_of::<T>())
+            .ok_or_else(|| io::Error::other("a flow table of nothing"))?;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at = unsafe {
+            mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0)
+        };
+        Ok(Self { at: at?.cast(), len })
+    }
+
+    fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "inside the map");
+        // SAFETY: inside the mapping, by the line above.
+        unsafe { self.at.as_ptr().add(index) }
+    }
+
+    pub(super) fn read(&self, index: usize) -> T {
+        // SAFETY: readable, and any bits make a value; volatile because others write it.
+        unsafe { self.at(index).read_volatile() }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new`, and nothing of it is handed out.
+        if let Err(error) = unsafe { munmap(self.at.cast(), self.len * size_of::<T>()) } {
+            tracing::debug!(%error, "a flow table stays mapped");
+        }
+    }
+}
