@@ -1,5 +1,7 @@
 //! Packet fixtures: the program in the kernel, frame by frame. Needs root.
 
+#[path = "packet/concurrent.rs"]
+mod concurrent;
 #[path = "packet/connections.rs"]
 mod connections;
 #[path = "packet/evidence.rs"]

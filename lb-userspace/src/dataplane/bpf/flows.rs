@@ -151,6 +151,14 @@ impl<A: Address> Family<A> {
                 found.push(format!("nothing leads from its replies to the flow at {slot}"));
             }
         }
+        for number in 0..self.replies.len {
+            let mut tags: Vec<_> = self.replies.read(number).ways.map(|entry| entry as u32).to_vec();
+            tags.retain(|tag| *tag != 0);
+            tags.sort_unstable();
+            if tags.windows(2).any(|pair| pair[0] == pair[1]) {
+                found.push(format!("two flows share a NAT port in set {number}"));
+            }
+        }
         let sets = (0..self.replies.len).map(|number| self.replies.read(number));
         let entries = sets.flat_map(|set| set.ways).filter(|entry| *entry != 0).count();
         if entries != live {

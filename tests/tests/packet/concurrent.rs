@@ -1,0 +1,61 @@
+//! Two CPUs at once.
+
+use std::thread;
+
+use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use lb_tests::{
+    both_families,
+    frame::{SYN, Tcp},
+    kernel::{Kernel, address, vip},
+};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+const EACH: u16 = 20_000;
+const PORTS: std::ops::RangeInclusive<u16> = 20_000..=20_255;
+
+/// Runs all frames on one CPU, and says how many were sent on.
+fn run_on(cpu: usize, program: &Xdp, frames: &[Vec<u8>]) -> usize {
+    let mut one = CpuSet::new();
+    one.set(cpu).expect("a small number");
+    // Where there is one CPU only, the two take turns.
+    let _ = sched_setaffinity(Pid::from_raw(0), &one);
+    let mut sent = 0;
+    for frame in frames {
+        let mut out = vec![0; frame.len() + 64];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        let result = program.test_run(options).expect("the kernel runs it");
+        sent += usize::from(result.return_value == 4);
+    }
+    sent
+}
+
+both_families!(no_two_flows_share_a_nat_port);
+fn no_two_flows_share_a_nat_port() {
+    // Few ports and many SYNs, so that nearly each takes a port over from another; and a small table, so that
+    // places are taken over too.
+    let mut kernel = Kernel::with(1, PORTS, 1024);
+    let frames = |half: u8| -> Vec<Vec<u8>> {
+        let client = |n: u16| (address([10, 50 + half, (n >> 8) as u8, n as u8]), 40_000 + n % 10).into();
+        (0..EACH).map(|n| Tcp::new(client(n), vip(), SYN).bytes()).collect()
+    };
+    let halves = [frames(0), frames(1)];
+    let program: &Xdp = kernel.program();
+    let sent: usize = thread::scope(|scope| {
+        let [a, b] = [0, 1].map(|cpu| {
+            let frames = &halves[cpu];
+            scope.spawn(move || run_on(cpu, program, frames))
+        });
+        a.join().expect("no panic") + b.join().expect("no panic")
+    });
+    assert!(sent > usize::from(EACH), "most find a port: {sent}");
+    let flows = kernel.flows();
+    let found = flows.inconsistencies();
+    assert!(found.is_empty(), "{found:?}");
+    let census = flows.census();
+    assert!(census.embryos > 100 && census.embryos <= 256, "as many as there are ports, at most: {census:?}");
+}
