@@ -78,13 +78,9 @@ fn refusals() {
 
 #[test]
 fn not_ours() {
-    for (name, at, value) in [
-        ("arp", 13, 6),
-        ("udp", 23, 17),
-        ("version 6", 14, 0x65),
-        ("later fragment", 21, 1),
-        ("ihl 4", 14, 0x44),
-    ] {
+    for (name, at, value) in
+        [("udp", 23, 17), ("version 6", 14, 0x65), ("later fragment", 21, 1), ("ihl 4", 14, 0x44)]
+    {
         let mut bytes = tcp(flag::ACK, b"hello");
         bytes[at] = value;
         assert_eq!(read(&mut bytes), None, "{name}");
