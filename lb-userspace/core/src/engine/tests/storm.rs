@@ -78,7 +78,7 @@ impl Storm {
         for step in 0..10 {
             self.lab.until(second * 1000 + step * 100);
             for (_, request) in std::mem::take(&mut self.lab.probes) {
-                let passes = !sick(usize::from(request.backend.0), second / 3);
+                let passes = !sick(usize::from(request.backend.0), 1000 + second / 3);
                 let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("timeout".to_owned()) };
                 let (backend, generation) = (request.backend, request.generation);
                 self.send(Input::Probe { backend, generation, result });
@@ -91,9 +91,17 @@ impl Storm {
                     self.send(Input::Outcome { backend, generation, outcome, ttfb: None, client: None });
                 }
             }
-            let (index, verb, fails) = (self.draw(BACKENDS as u64) as usize, self.draw(6), self.draw(4));
-            // An operator at once with everything else, and some of the writes that follow fail.
-            self.lab.script.extend((0..fails).map(|fail| fail % 2 == 1));
+            // Once a second a write fails in the middle of a plan, now and then four times in a row.
+            let times = match second % 10 {
+                9 => 4,
+                // As long as that takes to be tried again.
+                0 | 1 => 0,
+                _ => 1,
+            };
+            if step == 3 && times > 0 {
+                self.lab.script = std::iter::once(false).chain(std::iter::repeat_n(true, times)).collect();
+            }
+            let (index, verb) = (self.draw(BACKENDS as u64) as usize, self.draw(6));
             self.send(Input::Operator(order(index, verb)));
         }
     }
@@ -118,7 +126,8 @@ impl Told {
         };
         let before = axis.insert(name, event.to.clone());
         assert!(before.is_none_or(|before| before == event.from), "{event:?}");
-        if (event.kind, event.from.as_str(), event.actor.as_str()) == (EventKind::Eject, "closed", "breaker") {
+        if (event.kind, event.from.as_str(), event.actor.as_str()) == (EventKind::Eject, "closed", "breaker")
+        {
             let out = self.breaker.values().filter(|state| *state != "closed").count();
             assert!(100 * out <= CEILING * BACKENDS, "{out} are out: {event:?}");
             assert!(self.serving() >= FLOOR, "below the floor: {event:?}");
@@ -177,7 +186,7 @@ fn two_hundred_flapping_backends_break_no_rule_and_lose_no_write() {
         (EventKind::Trial, 100),
         (EventKind::Readmit, 100),
         (EventKind::Refused, 100),
-        (EventKind::Probe, 1000),
+        (EventKind::Probe, 500),
         (EventKind::Operator, 100),
         (EventKind::Weight, 100),
         (EventKind::Dataplane, 50),
@@ -193,9 +202,7 @@ fn two_hundred_flapping_backends_break_no_rule_and_lose_no_write() {
         let admit = match backend.effective {
             Effective::Serving => Admit::All,
             Effective::Trial => Admit::Trials,
-            Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => {
-                Admit::None
-            }
+            Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => Admit::None,
         };
         assert_eq!(lab.maps.backends[&backend.id].admit, admit, "{backend:?}");
     }
