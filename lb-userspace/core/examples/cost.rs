@@ -47,7 +47,10 @@ impl Bench {
     fn new(services: usize, backends: usize) -> Self {
         let backend = |service: usize, index: usize| Backend {
             name: format!("b{index}"),
-            address: SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + (service * backends + index) as u32), 80)),
+            address: SocketAddr::from((
+                Ipv4Addr::from(0x0a00_0000 + (service * backends + index) as u32),
+                80,
+            )),
             weight: 100,
         };
         let service = |service: usize| Service {
@@ -78,7 +81,8 @@ impl Bench {
     /// Three answers in a row of one backend after the other, each second the other half of them bad.
     fn flap(&mut self, inputs: u64) {
         let snapshot = self.engine.snapshot(self.now);
-        let backends: Vec<_> = snapshot.services[0].backends.iter().map(|of| (of.id, of.generation)).collect();
+        let backends: Vec<_> =
+            snapshot.services[0].backends.iter().map(|of| (of.id, of.generation)).collect();
         for input in 0..inputs {
             // 10 000 a second.
             let now = Instant(input / 10);
