@@ -75,7 +75,17 @@ fn build() -> Result<PathBuf> {
     let host = host()?;
     let folder = target_dir().join("fuzz/build");
     let mut build = cargo();
-    build.args(["build", "--profile", "fuzz", "--package", "lb-fuzz", "--bin", "fuzz", "--features", "libfuzzer"]);
+    build.args([
+        "build",
+        "--profile",
+        "fuzz",
+        "--package",
+        "lb-fuzz",
+        "--bin",
+        "fuzz",
+        "--features",
+        "libfuzzer",
+    ]);
     build.args(["--target", &host]).arg("--target-dir").arg(&folder).env("RUSTFLAGS", COVERAGE.join(" "));
     command::run(&mut build)?;
     Ok(folder.join(host).join("fuzz/fuzz"))

@@ -40,7 +40,9 @@ enum Task {
         args: Vec<OsString>,
     },
     /// Look for input that breaks a reader; the targets are the folders of tests/fuzz/corpus
-    #[command(after_help = "Example: cargo xtask fuzz config --seconds 300\n         cargo xtask fuzz config --keep")]
+    #[command(
+        after_help = "Example: cargo xtask fuzz config --seconds 300\n         cargo xtask fuzz config --keep"
+    )]
     Fuzz {
         target: String,
         /// How long

@@ -56,7 +56,8 @@ fn rules(text: &str) -> Vec<Rule<'_>> {
     let section = numbered.skip_while(|(_, line)| *line != SECTION).skip(1);
     let section = section.take_while(|(_, line)| !line.starts_with("## "));
     let rows = section.filter_map(|(line, text)| {
-        let cells: Vec<&str> = text.strip_prefix('|')?.strip_suffix('|')?.split(" | ").map(str::trim).collect();
+        let cells: Vec<&str> =
+            text.strip_prefix('|')?.strip_suffix('|')?.split(" | ").map(str::trim).collect();
         let last = *cells.last()?;
         // The head of a table and the line below it.
         let is_rule = cells.len() > 1 && last != "shown by" && !last.starts_with("--");
@@ -84,7 +85,8 @@ fn exists(workspace: &Path, test: &str) -> bool {
             let inline = &modules[depth..];
             files(&folder, &modules[..depth]).iter().any(|file| {
                 fs::read_to_string(file).is_ok_and(|source| {
-                    inline.iter().all(|module| source.contains(&format!("mod {module} {{"))) && has(&source, name)
+                    inline.iter().all(|module| source.contains(&format!("mod {module} {{")))
+                        && has(&source, name)
                 })
             })
         })
@@ -99,11 +101,16 @@ fn files(root: &Path, modules: &[&str]) -> [PathBuf; 2] {
 /// A function of this name with a test's attribute among those above it.
 fn has(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
-    let begins = |line: &str| ["fn ", "async fn "].iter().any(|word| {
-        line.strip_prefix(word).and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('))
-    });
+    let begins = |line: &str| {
+        ["fn ", "async fn "].iter().any(|word| {
+            line.strip_prefix(word)
+                .and_then(|rest| rest.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with('('))
+        })
+    };
     let is_test = |at: usize| {
-        let above = lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
+        let above =
+            lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
         above.clone().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
     };
     lines.iter().enumerate().any(|(at, line)| begins(line) && is_test(at))

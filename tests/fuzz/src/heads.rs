@@ -28,7 +28,12 @@ fn one_head_in_two_segments(bytes: &[u8], cut: usize) {
     let outcome = |reading: Option<Reading>| reading.map(|reading| reading.outcome);
     // What was decided early is not decided again.
     assert!(early.is_none() || late.is_none(), "{early:?} {late:?}");
-    assert_eq!(outcome(early.or(late)), outcome(whole), "cut at {cut}: {:?}", bytes.escape_ascii().to_string());
+    assert_eq!(
+        outcome(early.or(late)),
+        outcome(whole),
+        "cut at {cut}: {:?}",
+        bytes.escape_ascii().to_string()
+    );
 }
 
 /// Each record: a byte of flags and whose it is, a byte of length, the bytes.

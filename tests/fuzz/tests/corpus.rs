@@ -19,7 +19,11 @@ fn what_was_kept_holds() {
             (target.run)(&bytes);
             ran += 1;
         }
-        assert!((10..200).contains(&ran), "{}: {ran} files; `cargo xtask fuzz` keeps a small corpus", target.name);
+        assert!(
+            (10..200).contains(&ran),
+            "{}: {ran} files; `cargo xtask fuzz` keeps a small corpus",
+            target.name
+        );
     }
 }
 
