@@ -86,32 +86,33 @@ fn exists(workspace: &Path, test: &str) -> bool {
             files(&folder, &modules[..depth]).iter().any(|file| {
                 fs::read_to_string(file).is_ok_and(|source| {
                     inline.iter().all(|module| source.contains(&format!("mod {module} {{")))
-                        && has(&source, name)
+                        && has(&source, name, !inline.is_empty())
                 })
             })
         })
     })
 }
 
-fn files(root: &Path, modules: &[&str]) -> [PathBuf; 2] {
+fn files(root: &Path, modules: &[&str]) -> [PathBuf; 3] {
     let path = root.join(modules.join("/"));
-    [path.with_extension("rs"), path.join("mod.rs")]
+    [path.with_extension("rs"), path.join("mod.rs"), path.join("main.rs")]
 }
 
-/// A function of this name with a test's attribute among those above it.
-fn has(source: &str, name: &str) -> bool {
-    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+/// A function of this name with a test's attribute among those above it, inside a module of the file or in
+/// none.
+fn has(source: &str, name: &str, inside: bool) -> bool {
+    let lines: Vec<&str> = source.lines().collect();
     let begins = |line: &str| {
-        ["fn ", "async fn "].iter().any(|word| {
-            line.strip_prefix(word)
-                .and_then(|rest| rest.strip_prefix(name))
-                .is_some_and(|rest| rest.starts_with('('))
-        })
+        let rest = line.trim_start().trim_start_matches("async ").strip_prefix("fn ")?.strip_prefix(name)?;
+        rest.starts_with('(').then_some(())
     };
     let is_test = |at: usize| {
-        let above =
-            lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
-        above.clone().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+        let above = lines[..at].iter().rev().map(|line| line.trim_start());
+        let mut above = above.take_while(|line| line.starts_with('#') || line.starts_with("//"));
+        above.any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
     };
-    lines.iter().enumerate().any(|(at, line)| begins(line) && is_test(at))
+    let is_inside =
+        |at: usize| lines[..at].iter().any(|line| line.starts_with("mod ") && line.ends_with('{'));
+    let mut found = lines.iter().enumerate().filter(|(_, line)| begins(line).is_some()).map(|(at, _)| at);
+    found.any(|at| is_test(at) && is_inside(at) == inside)
 }
