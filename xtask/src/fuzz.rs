@@ -53,7 +53,9 @@ pub(crate) fn run(order: &Order) -> Result<()> {
     fuzzer.env("FUZZ_TARGET", &order.target);
     fuzzer.arg(format!("-timeout={TIMEOUT}")).arg(format!("-max_len={LONGEST}"));
     if order.keep {
-        return command::run(fuzzer.arg("-merge=1").arg(&committed).arg(&grown));
+        // The fewest inputs that reach all edges, however often each.
+        let fewest = ["-set_cover_merge=1", "-use_counters=0"];
+        return command::run(fuzzer.args(fewest).arg(&committed).arg(&grown));
     }
     fuzzer.arg(format!("-artifact_prefix={}/", finds.display()));
     fuzzer.arg(format!("-max_total_time={}", order.seconds)).arg("-print_final_stats=1");

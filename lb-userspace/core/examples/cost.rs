@@ -1,9 +1,10 @@
-//! What the engine costs: CPU time an input in a storm, and a sweep and a snapshot of a thousand services.
+//! What the engine costs: time an input in a storm, and a sweep and a snapshot of a thousand services.
 //!
 //! `cargo run --release --package lb-core --example cost`
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -16,20 +17,28 @@ use lb_core::{
 };
 
 fn main() {
+    const INPUTS: u64 = 60_000;
     let mut storm = Bench::new(1, 200);
-    let inputs = 600_000;
-    let took = timed(|| storm.flap(inputs));
-    let (each, events) = (took.as_nanos() / u128::from(inputs), storm.events);
-    println!("1 service x 200 backends, flapping: {each} ns an input ({inputs} inputs, {events} events)");
+    let took = best(|round| storm.flap((round - 1) * INPUTS..round * INPUTS));
+    let (each, events) = (took.as_nanos() / u128::from(INPUTS), storm.events);
+    println!(
+        "1 service x 200 backends, flapping: {each} ns an input ({events} events of {} inputs)",
+        10 * INPUTS
+    );
 
     for (services, backends) in [(1000, 16), (1, 1000)] {
         let mut bench = Bench::new(services, backends);
-        let sweep = timed(|| bench.send(Input::Tick, Instant(1000)));
-        let snapshot = timed(|| assert_eq!(bench.engine.snapshot(bench.now).services.len(), services));
+        let sweep = best(|round| bench.send(Input::Tick, Instant(round * 1000)));
+        let snapshot = best(|_| assert_eq!(bench.engine.snapshot(bench.now).services.len(), services));
         println!(
-            "{services} services x {backends} backends: one sweep of all {sweep:?}, snapshot {snapshot:?}"
+            "{services} services x {backends} backends: a sweep of all {sweep:?}, a snapshot {snapshot:?}"
         );
     }
+}
+
+/// The quickest of ten: others on the machine only add.
+fn best(mut act: impl FnMut(u64)) -> Duration {
+    (1..=10).map(|round| timed(|| act(round))).min().expect("ten rounds")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark owns a clock")]
@@ -81,11 +90,11 @@ impl Bench {
     }
 
     /// Three answers in a row of one backend after the other, each second the other half of them bad.
-    fn flap(&mut self, inputs: u64) {
+    fn flap(&mut self, inputs: Range<u64>) {
         let snapshot = self.engine.snapshot(self.now);
         let backends: Vec<_> =
             snapshot.services[0].backends.iter().map(|of| (of.id, of.generation)).collect();
-        for input in 0..inputs {
+        for input in inputs {
             // 10 000 a second.
             let now = Instant(input / 10);
             let index = (input / 3 * 7) as usize % backends.len();
