@@ -25,6 +25,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lb-core", &["lb-common"]),
     ("lb-userspace", &["lb-common", "lb-core"]),
     ("lb-tests", &["lb-common", "lb-core", "lb-userspace"]),
+    ("lb-fuzz", &["lb-common", "lb-core", "lb-userspace"]),
     ("xtask", &[]),
 ];
 

@@ -130,7 +130,9 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
         Ok(text) => parse(name, text),
         Err(_) if bytes.len() > MAX_BYTES => Err(too_large(name)),
         Err(error) => {
-            let at = error.valid_up_to();
+            let text = String::from_utf8_lossy(bytes);
+            let shown = without_mark(&text);
+            let at = error.valid_up_to() - (text.len() - shown.len());
             let problem = Problem {
                 // The replacement character in the text that is shown.
                 span: at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
@@ -140,7 +142,7 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
                 also: None,
                 class: Class::Syntax,
             };
-            Err(Diagnostics::new(name, &String::from_utf8_lossy(bytes), vec![problem]))
+            Err(Diagnostics::new(name, shown, vec![problem]))
         }
     }
 }
@@ -150,8 +152,7 @@ pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
     if text.len() > MAX_BYTES {
         return Err(too_large(name));
     }
-    // What some editors put first; it takes no column.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let problems = Problems::default();
     let (root, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
@@ -163,6 +164,11 @@ pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
         Some(file) if problems.is_empty() => Ok(file),
         Some(_) | None => Err(Diagnostics::new(name, text, problems)),
     }
+}
+
+/// Without what some editors put first; it takes no column.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn too_large(name: &str) -> Diagnostics {

@@ -408,6 +408,9 @@ fn bytes_that_are_not_text_have_a_place() {
         parse_bytes("shunt.toml", b"interfaces = [\"eth0\"]\nlog = \"\xff\"\n").expect_err("not UTF-8");
     assert_eq!(lines(&error), ["2:8 [] the file is not UTF-8 | save it as UTF-8 text"]);
     assert!(error.render(false).contains("2 | log = "));
+    // The mark that some editors put first takes no column here either.
+    let error = parse_bytes("shunt.toml", b"\xef\xbb\xbflog = \"\xff\"\n").expect_err("not UTF-8");
+    assert_eq!(lines(&error), ["1:8 [] the file is not UTF-8 | save it as UTF-8 text"]);
 }
 
 #[test]

@@ -165,3 +165,22 @@ fn a_run_restarts_when_it_detects() {
         assert_eq!(seen(failure), expected);
     }
 }
+
+/// Of 4000 first ejections. Were two numbers added up, the ends would hardly be reached.
+#[test]
+fn jitter_reaches_both_ends_and_is_one_draw() {
+    let policy = Policy { max_ejection_time_jitter: Millis(9), ..policy() };
+    let mut seen = [0; 10];
+    for key in 0..4000 {
+        let mut breaker = Breaker::new(key, Instant(0));
+        breaker.on(Signal::Detected("consecutive_5xx"), &policy, Instant(0));
+        let until = breaker.until().expect("it is open").0;
+        seen[usize::try_from(until - 30_000).expect("small")] += 1;
+        // Nothing that happens to it while it is open draws again.
+        for signal in [GOOD, Signal::Bad, Signal::Sweep { readmits: false, offered: false }] {
+            breaker.on(signal, &policy, Instant(29_999));
+        }
+        assert_eq!(breaker.until(), Some(Instant(until)));
+    }
+    assert!(seen.iter().all(|count| (320..480).contains(count)), "{seen:?}");
+}
