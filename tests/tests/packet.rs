@@ -4,6 +4,8 @@
 mod connections;
 #[path = "packet/evidence.rs"]
 mod evidence;
+#[path = "packet/explain.rs"]
+mod explain;
 #[path = "packet/refused.rs"]
 mod refused;
 #[path = "packet/steering.rs"]

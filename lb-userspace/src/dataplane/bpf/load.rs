@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::{
@@ -29,6 +30,7 @@ use super::{
     super::chain,
     Bpf, backend_address,
     pins::{self, LINK_PREFIX, Undo},
+    reading::Connections,
     ring::HeadRing,
 };
 
@@ -293,6 +295,7 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                flows: Arc::new(Connections::of(ebpf)?),
                 next_hops: BTreeMap::new(),
                 nat_addresses: Vec::new(),
                 used_services: BTreeSet::new(),
