@@ -1,12 +1,11 @@
 //! The loop: takes the earliest of an input and a deadline, has the engine decide,
 //! and carries its outputs to the edges.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lb_common::abi::HeadRecord;
 use lb_core::{
-    config::Config,
-    engine::{Engine, Exhausted},
+    engine::Engine,
     event::{Event, EventKind},
     io::{BackendId, Input, Output},
     time::Instant,
@@ -18,10 +17,13 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{clock::Clock, status::Facts};
+use super::{clock::Clock, lag::Lag, reload::Configured, saving::Saving, status::Facts};
 use crate::{
-    control::{EventLog, Request},
-    dataplane::{actor, bpf::HeadRing, chain},
+    control::{
+        EventLog, Request,
+        model::{Problem, ProblemKind, Reloaded},
+    },
+    dataplane::{actor, bpf::HeadRing},
     mirror::Heads,
     probe::Prober,
 };
@@ -40,13 +42,23 @@ pub(super) struct Sources {
     pub(super) asked: mpsc::Receiver<Request>,
 }
 
-pub(super) struct Loop {
-    engine: Engine,
-    clock: Clock,
-    dataplane: actor::Handle,
-    prober: Prober,
-    events: EventLog,
+/// What the loop keeps for itself, besides the engine's state.
+pub(super) struct Own {
     pub(super) facts: Facts,
+    pub(super) configured: Configured,
+    pub(super) saving: Saving,
+}
+
+pub(super) struct Loop {
+    pub(super) engine: Engine,
+    pub(super) clock: Clock,
+    pub(super) dataplane: actor::Handle,
+    prober: Prober,
+    pub(super) events: EventLog,
+    pub(super) own: Own,
+    pub(super) lag: Lag,
+    /// When the turn under way began to do something.
+    begun: Option<Duration>,
     heads: Heads,
     /// Plans under way that a response head caused: when that head was seen.
     caused: BTreeMap<u64, u64>,
@@ -61,7 +73,7 @@ impl Loop {
         dataplane: actor::Handle,
         prober: Prober,
         events: EventLog,
-        facts: Facts,
+        own: Own,
     ) -> Self {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,7 +83,9 @@ impl Loop {
             dataplane,
             prober,
             events,
-            facts,
+            own,
+            lag: Lag::default(),
+            begun: None,
             heads: Heads::new(),
             caused: BTreeMap::new(),
             losses: Losses::default(),
@@ -82,6 +96,7 @@ impl Loop {
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
     pub(super) async fn turn(&mut self, sources: &mut Sources) {
         let deadline = self.engine.next_deadline();
+        let save = self.own.saving.due();
         let clock = self.clock;
         let sleep = async move {
             match deadline {
@@ -93,26 +108,100 @@ impl Loop {
             // The heads come last: under a flood of them there are always more, and everything
             // else must still get its turn.
             biased;
-            Some(report) = sources.reports.recv() => self.applied(report),
-            () = sleep => self.handle(Input::Tick),
-            Some(input) = sources.inputs.recv() => self.handle(input),
-            Some(request) = sources.asked.recv() => self.answer(request),
-            ready = sources.heads.readable_mut() => match ready {
-                Ok(mut ready) => {
-                    if self.read_heads(ready.get_inner_mut()) {
-                        ready.clear_ready();
+            Some(report) = sources.reports.recv() => {
+                self.begin();
+                self.applied(report);
+            }
+            () = sleep => {
+                self.begin();
+                self.late(deadline);
+                self.handle(Input::Tick);
+            }
+            Some(input) = sources.inputs.recv() => {
+                self.begin();
+                self.handle(input);
+            }
+            Some(request) = sources.asked.recv() => {
+                self.begin();
+                self.answer(request);
+            }
+            () = clock.sleep_until(save) => {
+                self.begin();
+                self.own.saving.save(&self.engine, &self.clock);
+            }
+            ready = sources.heads.readable_mut() => {
+                self.begun = Some(clock.elapsed());
+                match ready {
+                    Ok(mut ready) => {
+                        if self.read_heads(ready.get_inner_mut()) {
+                            ready.clear_ready();
+                        }
                     }
+                    Err(error) => error!(%error, "the ring of response heads cannot be watched"),
                 }
-                Err(error) => error!(%error, "the ring of response heads cannot be watched"),
-            },
+            }
             _ = self.look.tick() => {
+                self.begin();
                 self.read_heads(sources.heads.get_mut());
             }
         }
+        if let Some(begun) = self.begun.take() {
+            let at = self.clock.elapsed();
+            self.lag.note(at.saturating_sub(begun), at);
+        }
     }
 
-    pub(super) fn fits(&self, config: &Config) -> Result<(), Exhausted> {
-        self.engine.fits(config)
+    /// From here on the others wait.
+    fn begin(&mut self) {
+        self.begun = Some(self.clock.elapsed());
+    }
+
+    /// The deadline is dealt with only now.
+    fn late(&mut self, deadline: Option<Instant>) {
+        let at = self.clock.elapsed();
+        if let Some(deadline) = deadline {
+            self.lag.note(at.saturating_sub(Duration::from_millis(deadline.0)), at);
+        }
+    }
+
+    /// Gives the engine the configuration that holds.
+    pub(super) fn configure(&mut self) {
+        self.handle(Input::Config(Arc::new(self.own.configured.core().clone())));
+    }
+
+    /// SIGHUP: there is nobody to answer, but the log.
+    pub(super) fn hang_up(&mut self) {
+        if let Err(Problem { error, .. }) = self.reload(false) {
+            error!("not reloaded, nothing changes: {error}");
+        }
+    }
+
+    /// What can change without a restart: services and everything below them.
+    pub(super) fn reload(&mut self, dry_run: bool) -> Result<Reloaded, Problem> {
+        let file = self.own.configured.read()?;
+        self.engine.fits(&file.core).map_err(|exhausted| Problem {
+            kind: ProblemKind::InvalidConfig,
+            error: exhausted.to_string(),
+            remedy: "the maps have no room for it beside the present configuration; nothing has changed"
+                .to_owned(),
+        })?;
+        let changes = self.own.configured.differences(&file);
+        let needs_restart = self.own.configured.needs_restart(&file);
+        if !dry_run {
+            self.own.facts.configured(&file.core);
+            self.own.configured.take(file);
+            self.configure();
+            if !needs_restart.is_empty() {
+                warn!(keys = needs_restart.join(", "), "changed, and in force with a restart only");
+            }
+            info!(changes = changes.len(), path = %self.own.configured.path().display(), "reloaded");
+        }
+        let config_generation = self.snapshot().config_generation;
+        Ok(Reloaded { config_generation, changes, needs_restart, dry_run })
+    }
+
+    pub(super) async fn stop(self) {
+        self.own.saving.stop(&self.engine, &self.clock).await;
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -121,6 +210,11 @@ impl Loop {
 
     fn handle_caused(&mut self, input: Input, seen_ns: Option<u64>) {
         self.engine.handle(input, self.clock.now());
+        self.carry_out(seen_ns);
+    }
+
+    /// Takes the engine's outputs to whom they are for.
+    pub(super) fn carry_out(&mut self, seen_ns: Option<u64>) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Dataplane(plan) => {
@@ -136,7 +230,8 @@ impl Loop {
         }
     }
 
-    fn tell(&self, event: Event) {
+    fn tell(&mut self, event: Event) {
+        self.own.saving.stir();
         let sentence = event.sentence();
         let (seq, reason) = (event.seq, event.reason.as_str());
         match event.kind {
@@ -162,7 +257,7 @@ impl Loop {
                 to_swap_us = last / 1000,
                 "ejection in force: time since the deciding response was seen"
             );
-            self.facts.reacted(first, last);
+            self.own.facts.reacted(first, last);
         }
         if let Err(failure) = &report.result {
             warn!(plan = report.plan, step = failure.index, error = failure.error, "map write failed");
@@ -193,30 +288,11 @@ impl Loop {
         false
     }
 
-    fn answer(&self, request: Request) {
-        match request {
-            Request::Status(answer) => {
-                let (facts, dataplane) = (self.facts.clone(), self.dataplane.clone());
-                let (snapshot, clock, seq) = (self.snapshot(), self.clock, self.events.last_seq());
-                // The counters are read by the dataplane's thread, which may be waiting for the kernel.
-                tokio::spawn(async move {
-                    let counters = match dataplane.counters().await {
-                        Some(Ok(counters)) => counters,
-                        Some(Err(error)) => return warn!(error = chain(&error), "cannot read the counters"),
-                        None => return,
-                    };
-                    // Whoever asked may have gone.
-                    let _ = answer.send(facts.status(snapshot, &counters, &clock, seq));
-                });
-            }
-        }
-    }
-
-    fn snapshot(&self) -> lb_core::snapshot::Snapshot {
+    pub(super) fn snapshot(&self) -> lb_core::snapshot::Snapshot {
         self.engine.snapshot(self.now())
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.clock.now()
     }
 }
