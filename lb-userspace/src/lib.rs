@@ -9,3 +9,4 @@ pub mod demo;
 pub mod lab;
 pub mod mirror;
 pub mod probe;
+pub mod state;

@@ -60,7 +60,8 @@ const IMPURE_PATHS: &[&str] = &[
 ];
 
 /// Modules of lb-userspace that touch the world. Only `daemon` joins them.
-const EDGES: &[&str] = &["config", "probe", "mirror", "control", "dataplane", "journal", "discovery"];
+const EDGES: &[&str] =
+    &["config", "probe", "mirror", "control", "dataplane", "journal", "discovery", "state"];
 
 /// A foreign crate, and the modules of lb-userspace that may name it. `lab` holds the
 /// web server of demo and tests.

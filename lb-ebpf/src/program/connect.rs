@@ -2,7 +2,7 @@
 
 use aya_ebpf::{helpers::bpf_get_prandom_u32, programs::XdpContext};
 use lb_common::{
-    NO_BACKEND,
+    NO_BACKEND, SLOT_TRIES,
     abi::{
         Backend, Flow, FlowKey, IDLE_TICKS, Link, Port, Service, ServiceKey, TRIAL_SEATS, backend_flags,
         flow_state, head_state, service_flags,
@@ -25,11 +25,6 @@ use super::{
 
 const ANY: u64 = 0;
 const NO_EXIST: u64 = 1;
-
-/// How many slots are tried when the table still names a backend that has just been
-/// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
-/// for one SYN in 65 536, until the new table is in a few milliseconds later.
-const SLOT_TRIES: u32 = 16;
 
 /// How many NAT ports are tried, all but the first at random. With half of the range taken, one SYN in
 /// 65 536 finds none; its client tries again with other ports.

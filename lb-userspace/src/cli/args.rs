@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod operator;
+
+pub use operator::{Backend, Explain, Hold, Named, Reload, Take, Wait, Weight, Why};
+
 pub const DEFAULT_CONFIG: &str = "/etc/shunt/shunt.toml";
 pub const DEFAULT_SOCKET: &str = "/run/shunt/control.sock";
 
@@ -17,6 +21,7 @@ Examples:
   shunt check -c shunt.toml           is it right?
   sudo shunt run -c shunt.toml        the daemon
   shunt status                        what it does now
+  shunt why web/web-2                 why a backend is in the state it is in
 
 Exit codes:
   0 done                      1 run-time failure        2 usage
@@ -37,6 +42,11 @@ pub enum Command {
     Check(Check),
     Status(Status),
     Events(Events),
+    Why(Why),
+    Explain(Explain),
+    #[command(subcommand)]
+    Backend(Backend),
+    Reload(Reload),
     Detach(Detach),
     Demo(Demo),
     /// A backend of the demo, in a namespace of its own

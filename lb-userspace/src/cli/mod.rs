@@ -13,15 +13,19 @@ use tokio::runtime;
 use crate::control::client::Client;
 
 pub mod args;
+mod backend;
 mod check;
 mod events;
 pub mod exit;
+mod explain;
 pub mod logging;
 pub mod out;
 pub mod palette;
+mod reload;
 pub mod render;
 mod status;
 mod version;
+mod why;
 pub mod wiring;
 
 use crate::lab;
@@ -48,6 +52,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => ask(async || status::run(&client(socket), &args).await),
         Command::Events(args) => ask(async || events::run(&client(socket), args).await),
+        Command::Why(args) => ask(async || why::run(&client(socket), &args).await),
+        Command::Explain(args) => ask(async || explain::run(&client(socket), &args).await),
+        Command::Backend(args) => ask(async || backend::run(&client(socket), args).await),
+        Command::Reload(args) => ask(async || reload::run(&client(socket), &args).await),
         Command::Detach(args) => {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)

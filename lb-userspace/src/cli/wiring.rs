@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -138,4 +139,9 @@ pub fn demo(script: bool) -> Result<Exit, Failure> {
 /// The commented configuration.
 pub fn example() -> &'static str {
     config::EXAMPLE
+}
+
+/// `90s`, `10m`, `1h30m`, as in the configuration.
+pub fn duration(text: &str) -> Option<Duration> {
+    config::parse_duration(text).map(|span| Duration::from_millis(span.0))
 }

@@ -16,6 +16,7 @@ pub(super) const ROOT: Keys = Keys {
         "interfaces",
         "xdp_mode",
         "control_socket",
+        "state_file",
         "bpffs",
         "nat_addresses",
         "nat_ports",

@@ -31,6 +31,7 @@ mod value;
 
 use diagnostic::{Class, Problem, Problems};
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use value::parse_duration;
 
 /// A commented configuration with every key and its default.
 pub const EXAMPLE: &str = include_str!("../../../dist/shunt.toml");
@@ -41,13 +42,16 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// A configuration file, checked and with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Names the pinned maps and the control socket. Default `default`.
+    /// Names the pinned maps, the control socket and the state file. Default `default`.
     pub instance: String,
     /// At least one, each once.
     pub interfaces: Vec<String>,
     pub xdp_mode: XdpMode,
     /// Default `/run/shunt/control.sock`; of another instance `/run/shunt/INSTANCE.sock`.
     pub control_socket: PathBuf,
+    /// What outlives a restart. Default `/var/lib/shunt/state.json`; of another instance
+    /// `/var/lib/shunt/INSTANCE.json`.
+    pub state_file: PathBuf,
     /// Where the BPF file system is mounted. Default `/sys/fs/bpf`.
     pub bpffs: PathBuf,
     /// Source addresses in `nat` mode. Empty: the preferred source of the route to each backend.

@@ -154,6 +154,7 @@ fn defaults_are_filled_in() {
     assert_eq!(file.interfaces, ["eth0"]);
     assert_eq!(file.xdp_mode, XdpMode::Auto);
     assert_eq!(file.control_socket, Path::new("/run/shunt/control.sock"));
+    assert_eq!(file.state_file, Path::new("/var/lib/shunt/state.json"));
     assert_eq!(file.bpffs, Path::new("/sys/fs/bpf"));
     assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
     assert_eq!(file.nat_ports, 1024..=32767);
@@ -319,6 +320,7 @@ fn a_timeout_that_is_not_given_fits_into_the_interval() {
 fn another_instance_has_another_socket() {
     let file = right(&small_with(2, "instance = \"blue\""));
     assert_eq!(file.control_socket, Path::new("/run/shunt/blue.sock"));
+    assert_eq!(file.state_file, Path::new("/var/lib/shunt/blue.json"));
     let file = right(&small_with(2, "instance = \"blue\"\ncontrol_socket = \"/tmp/x\""));
     assert_eq!(file.control_socket, Path::new("/tmp/x"));
 }

@@ -112,6 +112,7 @@ impl Service {
         if let Some(change) = self.backends[index].health.result(policy, result) {
             let mut event = self.event(EventKind::Probe, Some(index), now);
             event.evidence.detail = detail;
+            self.backends[index].health_since = now;
             self.turned(event, change.from, change.to, change.reason, "probe");
         }
         let up = self.backends[index].health.state() == ProbeState::Up;

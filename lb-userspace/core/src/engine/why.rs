@@ -9,6 +9,7 @@ use crate::{
         ring::Ring,
         sweep,
     },
+    io::Member,
     snapshot::{BreakerState, DetectorSnapshot, OperatorState, ProbeState, Why},
     time::{Instant, Millis},
 };
@@ -22,11 +23,22 @@ impl Engine {
         Some(Why {
             service: service.config.name.clone(),
             backend: service.backend_snapshot(index, now),
+            operator_since_ms: of.operator_since,
+            probe_since_ms: of.health_since,
+            in_maps: service.writer.agrees_on(of.id),
+            pending: service.writer.failing.clone(),
+            last_outcomes: of.last.iter().copied().collect(),
             last_decision: of.decision.as_deref().cloned(),
             detectors: service.detectors(of, now),
             next: service.outlook(of, now),
             next_sweep_ms: service.next_sweep,
         })
+    }
+
+    /// The members of a service's table as the maps hold it. `None`: there is no such service.
+    pub fn members(&self, service: &str) -> Option<&[Member]> {
+        let service = self.active().find(|known| known.config.name == service)?;
+        Some(service.writer.applied.table.as_deref().unwrap_or_default())
     }
 }
 

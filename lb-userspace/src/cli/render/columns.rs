@@ -10,7 +10,7 @@ use super::{
         self, Cell,
         Side::{self, Left, Right},
     },
-    text::{exact_share, share, short},
+    text::{exact_share, printable, share, short},
 };
 use crate::{
     cli::palette::{Paint, Palette},
@@ -131,13 +131,21 @@ fn alarming(number: u64, text: fn(u64) -> String) -> Cell {
 
 fn state(row: &Row<'_>) -> Cell {
     let state = row.backend.effective;
-    let paint = match state {
+    Cell::painted(state.to_string(), paint(state))
+}
+
+/// A name in the colour of its state.
+pub(super) fn painted(state: Effective, name: &str, palette: Palette) -> String {
+    palette.paint(paint(state), &printable(name))
+}
+
+const fn paint(state: Effective) -> Paint {
+    match state {
         Effective::Serving => Paint::Good,
         Effective::Trial | Effective::Draining => Paint::Warning,
         Effective::Ejected | Effective::Down => Paint::Bad,
         Effective::Disabled => Paint::Faint,
-    };
-    Cell::painted(state.to_string(), paint)
+    }
 }
 
 fn operator(row: &Row<'_>) -> Cell {

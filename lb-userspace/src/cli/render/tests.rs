@@ -161,3 +161,22 @@ fn a_hundred_columns_are_enough() {
         assert!(text::width(line) <= WIDTH, "{line}");
     }
 }
+
+#[test]
+fn what_an_operator_changed_is_told_with_who_why_and_until_when() {
+    let mut state = fixture::status();
+    let web_1 = &mut state.snapshot.services[0].backends[0];
+    web_1.weight = 7;
+    web_1.overrides = vec![Override {
+        what: "weight 7".to_owned(),
+        actor: "alice (as root)".to_owned(),
+        reason: Some("canary".to_owned()),
+        since_ms: Instant(3_700_000),
+        until_ms: Some(Instant(3_783_400)),
+    }];
+    let told = "  why web-1: weight 7 by alice (as root) (canary), 1 m 00 s left\n";
+    for wide in [false, true] {
+        let text = plain(&state, wide);
+        assert!(text.contains(told), "{text}");
+    }
+}

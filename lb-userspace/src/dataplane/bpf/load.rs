@@ -7,6 +7,7 @@ use std::{
     ops::RangeInclusive,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::{
@@ -31,6 +32,7 @@ use super::{
     Bpf, backend_address,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
+    reading::Connections,
     ring::HeadRing,
     walk::Walker,
 };
@@ -312,6 +314,7 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                flows: Arc::new(Connections::of(ebpf)?),
                 next_hops: BTreeMap::new(),
                 nat_addresses: Vec::new(),
                 used_services: BTreeSet::new(),

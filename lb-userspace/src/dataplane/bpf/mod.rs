@@ -3,32 +3,41 @@
 mod load;
 mod overdue;
 mod pins;
+mod reading;
 mod ring;
 mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
-    abi::{self, Backend, BackendCounters, Port, Service, ServiceKey, Table, backend_flags, service_flags},
+    abi::{
+        self, Backend, BackendCounters, FlowKey, Port, Service, ServiceKey, Table, backend_flags,
+        service_flags,
+    },
     reason::Reason,
 };
 use lb_core::{
     config::NoBackend,
-    io::{Admit, BackendId, ServiceId, Step},
+    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
     maglev,
 };
 
+use self::reading::Connections;
 pub use self::{
     load::{Attached, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs, watch},
     overdue::{Limits, Overdue, Watch},
     pins::{DetachError, Detached, Lock, detach},
     ring::HeadRing,
 };
-use super::{Counters, Dataplane, Error, NextHop};
+use super::{
+    Count, Counters, Dataplane, Error, NextHop,
+    steering::{self, Steering},
+};
 
 /// The maps, and what of their content is not in them: how addresses are reached.
 pub struct Bpf {
@@ -38,6 +47,7 @@ pub struct Bpf {
     trial: Array<MapData, i64>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
+    flows: Arc<Connections>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     /// Configured source addresses, which go before the route's own.
     nat_addresses: Vec<IpAddr>,
@@ -125,6 +135,15 @@ impl Dataplane for Bpf {
             }
         }
         Ok(counters)
+    }
+
+    fn steering(&mut self, key: &FlowKey, members: &[Member]) -> Result<Option<Steering>, Error> {
+        steering::of(self, key, members)
+    }
+
+    fn connections(&mut self, backend: BackendId, generation: Generation) -> Count {
+        let flows = Arc::clone(&self.flows);
+        Box::new(move || flows.count(backend, generation))
     }
 }
 

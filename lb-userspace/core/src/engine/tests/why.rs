@@ -162,3 +162,43 @@ fn what_keeps_it_out_is_told_on_every_axis() {
     ];
     assert_eq!(why(&lab, "a").next, expected);
 }
+
+#[test]
+fn whether_the_maps_agree_is_told_of_each_backend_by_itself() {
+    let mut lab = lab(|_| {});
+    let members = |lab: &Lab| lab.engine.members("web").expect("it is there").len();
+    assert_eq!((why(&lab, "a").in_maps, why(&lab, "b").in_maps, members(&lab)), (true, true, 2));
+    lab.slow = true;
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    assert_eq!((why(&lab, "a").in_maps, why(&lab, "b").in_maps, members(&lab)), (false, true, 2));
+    lab.answer();
+    assert_eq!((why(&lab, "a").in_maps, members(&lab)), (true, 1));
+    assert_eq!(lab.engine.members("z"), None);
+}
+
+#[test]
+fn since_when_is_told_of_each_axis() {
+    let mut service = web(&["a", "b"]);
+    service.probe = Some(probe());
+    let mut lab = Lab::new(vec![service]);
+    lab.until(1000);
+    lab.probe("a", true);
+    lab.probe("b", true);
+    lab.until(1500);
+    let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "alice".to_owned());
+    let verb = crate::io::Verb::Drain;
+    let order =
+        crate::io::Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
+    lab.operate(&order).expect("another one serves");
+    lab.until(1700);
+    // The same again changes nothing since when.
+    lab.operate(&order).expect("another one serves");
+    lab.until(2000);
+    lab.statuses("a", &[200, 500, 500, 500]);
+    let told = why(&lab, "a");
+    let since = (told.operator_since_ms, told.probe_since_ms, told.backend.since_ms);
+    assert_eq!(since, (Instant(1500), Instant(1000), Instant(2000)));
+    let last: Vec<u16> = told.last_outcomes.iter().map(|seen| seen.status).collect();
+    assert_eq!(last, [200, 500, 500, 500]);
+}
