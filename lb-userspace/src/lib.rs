@@ -6,6 +6,8 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod demo;
+pub mod journal;
 pub mod lab;
 pub mod mirror;
 pub mod probe;
+pub mod replay;

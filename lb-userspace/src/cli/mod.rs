@@ -20,6 +20,7 @@ pub mod logging;
 pub mod out;
 pub mod palette;
 pub mod render;
+mod replay;
 mod status;
 mod version;
 pub mod wiring;
@@ -43,11 +44,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(run) => {
             let runtime = runtime::Builder::new_multi_thread().enable_all().build();
             let runtime = runtime.context("cannot start the runtime")?;
-            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref()))
+            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref(), run.record))
         }
         Command::Check(args) => check::run(&args),
         Command::Status(args) => ask(async || status::run(&client(socket), &args).await),
         Command::Events(args) => ask(async || events::run(&client(socket), args).await),
+        Command::Replay(args) => replay::run(&args),
         Command::Detach(args) => {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)

@@ -12,10 +12,12 @@ use crate::control::model::{Evidence, Status, XdpMode};
 
 mod columns;
 mod events;
+mod replay;
 mod table;
 mod text;
 
 pub use events::EventLines;
+pub use replay::{comparison, summary};
 use text::{printable, span, wrap};
 
 /// The table stays within it while names and addresses are of common length.

@@ -22,6 +22,7 @@ use super::{clock::Clock, status::Facts};
 use crate::{
     control::{EventLog, Request},
     dataplane::{actor, bpf::HeadRing, chain},
+    journal::Recorder,
     mirror::Heads,
     probe::Prober,
 };
@@ -45,6 +46,7 @@ pub(super) struct Loop {
     clock: Clock,
     dataplane: actor::Handle,
     prober: Prober,
+    pub(super) recorder: Recorder,
     events: EventLog,
     pub(super) facts: Facts,
     heads: Heads,
@@ -60,6 +62,7 @@ impl Loop {
         clock: Clock,
         dataplane: actor::Handle,
         prober: Prober,
+        recorder: Recorder,
         events: EventLog,
         facts: Facts,
     ) -> Self {
@@ -70,6 +73,7 @@ impl Loop {
             clock,
             dataplane,
             prober,
+            recorder,
             events,
             facts,
             heads: Heads::new(),
@@ -120,7 +124,12 @@ impl Loop {
     }
 
     fn handle_caused(&mut self, input: Input, seen_ns: Option<u64>) {
-        self.engine.handle(input, self.clock.now());
+        let now = self.clock.now();
+        let configured = self.recorder.input(&input, now);
+        self.engine.handle(input, now);
+        if let Some(config) = configured {
+            self.recorder.configured(&config, &self.engine.snapshot(now), now);
+        }
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Dataplane(plan) => {
