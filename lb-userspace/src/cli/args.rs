@@ -17,7 +17,7 @@ Examples:
   shunt check -c shunt.toml           is it right?
   sudo shunt run -c shunt.toml        the daemon
   shunt status                        what it does now
-  shunt replay -c new.toml rec.jsonl  what would it have done?
+  shunt replay -c b.toml a.jsonl      what would it have done?
 
 Exit codes:
   0 done                      1 run-time failure        2 usage
@@ -160,8 +160,14 @@ EVENTS has one JSON object a line, in the order of t_ms (milliseconds from the s
   {\"t_ms\":1500,\"backend\":\"web-1\",\"lost\":20}              response heads that were lost
   {\"t_ms\":1600,\"ask\":\"snapshot\"}                         prints the state
   {\"t_ms\":9000}                                          time passes
-With several services, a line also has \"service\". `shunt run --record FILE` writes such lines;
+With several services, a line also has \"service\". A daemon that records writes such lines;
 files that were rotated are read one by one or in one go, the oldest first.
+
+Every outcome is judged as a new connection: it reaches its client if this configuration would
+have sent it to that backend at that moment; if not, it is counted as diverted, or as an error
+that a client saw if nobody served. A readmission is false when another ejection follows it
+within base_ejection_time. --compare measures both by the same: an error is what either calls
+one, and the longer of the two times.
 
 Examples:
   shunt replay -c shunt.toml events.jsonl

@@ -68,8 +68,9 @@ fn compare(args: &args::Replay, paths: [&Path; 2]) -> Result<Exit, Failure> {
         Some(ReplayFormat::Json) => true,
         Some(ReplayFormat::Table) | None => false,
         Some(ReplayFormat::Jsonl) => {
-            return Err(Failure::message(Exit::Usage, "a comparison has no lines of events")
-                .remedy("`-o table` or `-o json` with --compare; for events replay one configuration by `-c`"));
+            return Err(Failure::message(Exit::Usage, "a comparison has no lines of events").remedy(
+                "`-o table` or `-o json` with --compare; for events replay one configuration by `-c`",
+            ));
         }
     };
     let mut configs = Vec::new();

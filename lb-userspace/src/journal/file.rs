@@ -82,6 +82,11 @@ impl LogFile {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn replace(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
     /// Begins a new file.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let path = &self.options.path;

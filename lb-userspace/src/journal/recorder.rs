@@ -160,6 +160,18 @@ impl Recorder {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_queue(depth: usize) -> (Self, Receiver<(Instant, Entry)>) {
+        let (queue, entries) = sync_channel(depth);
+        let (_, ended) = sync_channel(1);
+        (Self(Some(Active { queue, ended, missing: 0, owed: None })), entries)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn send(&mut self, now: Instant, entry: Entry) {
         let Some(active) = &mut self.0 else { return };
         if active.send(now, entry).is_err() {

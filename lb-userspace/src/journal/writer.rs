@@ -91,6 +91,11 @@ impl Writer {
         writer
     }
 
+    #[cfg(test)]
+    pub(super) fn file(&mut self) -> &mut LogFile {
+        &mut self.file
+    }
+
     /// Until the other end is gone.
     pub(super) fn run(mut self, entries: &Receiver<(Instant, Entry)>) {
         loop {

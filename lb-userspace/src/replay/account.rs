@@ -223,7 +223,9 @@ impl Account {
         self.by_service_id.clear();
         for (index, service) in self.services.iter_mut().enumerate() {
             let configured = &config.services[index];
-            let Some(known) = snapshot.services.iter().find(|known| known.name == service.name) else { continue };
+            let Some(known) = snapshot.services.iter().find(|known| known.name == service.name) else {
+                continue;
+            };
             self.by_service_id.insert(known.id, index);
             for backend in &mut service.backends {
                 if !configured.backends.iter().any(|of| of.name == backend.name) {
@@ -250,7 +252,12 @@ impl Account {
         service.backends[service.by_name[backend]].ids.expect("it is there")
     }
 
-    pub(super) fn outcome(&mut self, service: usize, backend: &str, outcome: Outcome) -> (BackendId, Generation) {
+    pub(super) fn outcome(
+        &mut self,
+        service: usize,
+        backend: &str,
+        outcome: Outcome,
+    ) -> (BackendId, Generation) {
         let service = &mut self.services[service];
         let place = service.by_name[backend];
         let way = service.way(place);

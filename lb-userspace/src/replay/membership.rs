@@ -43,10 +43,7 @@ pub(super) fn add(
             .or(configured.map(|known| known.address))
             .filter(|address| backends.iter().all(|known| known.name == name || known.address != *address))
             .unwrap_or_else(|| unused(backends)),
-        weight: weight
-            .map(u16::from)
-            .or(configured.map(|known| known.weight))
-            .unwrap_or(DEFAULT_WEIGHT),
+        weight: weight.map(u16::from).or(configured.map(|known| known.weight)).unwrap_or(DEFAULT_WEIGHT),
     };
     match backends.iter_mut().find(|known| known.name == name) {
         None => backends.push(wanted),

@@ -119,6 +119,9 @@ impl Replay {
         if let What::Clock { began_unix_ms, seed } = line.what {
             return self.set_clock(line.at, began_unix_ms, seed);
         }
+        if !self.started {
+            self.start(Instant(0));
+        }
         let at = self.moment(line.at)?;
         let service = self.service(line)?;
         if let Some(service) = service {
@@ -275,8 +278,12 @@ impl Replay {
             | What::Operator { backend, .. }
             | What::Remove { backend }
             | What::EvidenceLost { backend, .. } => backend,
-            What::Add { backend, address, .. } => return membership::check(&self.config, service, backend, *address),
-            What::Members(_) | What::Gap { .. } | What::Ask | What::Clock { .. } | What::Pass => return Ok(()),
+            What::Add { backend, address, .. } => {
+                return membership::check(&self.config, service, backend, *address);
+            }
+            What::Members(_) | What::Gap { .. } | What::Ask | What::Clock { .. } | What::Pass => {
+                return Ok(());
+            }
         };
         if self.account.knows(service, backend) {
             return Ok(());

@@ -26,7 +26,9 @@ pub fn summary(summary: &Summary, palette: Palette) -> String {
         lines.push(format!("{diverted} responses would have come from other backends instead"));
     }
     if unserved > 0 {
-        lines.push(format!("{unserved} requests would have found no backend; they count as errors that clients saw"));
+        lines.push(format!(
+            "{unserved} requests would have found no backend; they count as errors that clients saw"
+        ));
     }
     let heads = [
         ("BACKEND", Left),
@@ -155,7 +157,8 @@ mod tests {
     use crate::replay::account::BackendSummary;
 
     fn run(client_errors: u64, out_ms: u64) -> Summary {
-        let totals = Totals { responses: 100, errors: 9, client_errors, out_ms, diverted: 2, ..Totals::default() };
+        let totals =
+            Totals { responses: 100, errors: 9, client_errors, out_ms, diverted: 2, ..Totals::default() };
         let backend = BackendSummary { service: "web".to_owned(), backend: "web-1".to_owned(), totals };
         Summary { ended_ms: Instant(61_500), total: totals, backends: vec![backend], ..Summary::default() }
     }
@@ -177,8 +180,10 @@ warning: 3 lines are missing in the recording"
     #[test]
     fn a_comparison_shows_the_difference() {
         let side = |config: &str, summary| Side { config: config.to_owned(), summary };
-        let text =
-            comparison(&Comparison::new(side("a.toml", run(7, 0)), side("b.toml", run(4, 30_000))), Palette::PLAIN);
+        let text = comparison(
+            &Comparison::new(side("a.toml", run(7, 0)), side("b.toml", run(4, 30_000))),
+            Palette::PLAIN,
+        );
         assert!(text.contains("A is a.toml, B is b.toml\n"), "{text}");
         let line = |name: &str| text.lines().find(|line| line.contains(name)).expect("shown").to_owned();
         let words = |line: String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");

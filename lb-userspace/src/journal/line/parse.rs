@@ -3,7 +3,9 @@
 //! In one pass and mostly without copies, because a million lines are a usual
 //! recording. The first thing that is wrong is said, with its column and a remedy.
 
-use std::{borrow::Cow, cell::RefCell, collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU16, time::Duration};
+use std::{
+    borrow::Cow, cell::RefCell, collections::BTreeSet, fmt, net::SocketAddr, num::NonZeroU16, time::Duration,
+};
 
 use lb_core::{
     io::{L4Failure, Outcome, ProbeResult, Verb},
@@ -30,7 +32,8 @@ pub struct LineError {
     pub help: String,
 }
 
-const EXAMPLE: &str = r#"a line is one JSON object, for example {"t_ms":1200,"backend":"web-1","status":503}"#;
+const EXAMPLE: &str =
+    r#"a line is one JSON object, for example {"t_ms":1200,"backend":"web-1","status":503}"#;
 
 const KEYS: [&str; 22] = [
     "t_ms",
@@ -388,7 +391,6 @@ fn has(seen: u32, key: &str) -> bool {
     let index = KEYS.iter().position(|known| *known == key).expect("only known keys are asked for");
     seen & (1 << index) != 0
 }
-
 
 fn check_members(members: &[Member]) -> Result<(), Trouble> {
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
