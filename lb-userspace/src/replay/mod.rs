@@ -18,7 +18,6 @@ mod record;
 mod tests;
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
@@ -334,10 +333,10 @@ impl Replay {
         }
     }
 
-    fn operate(&mut self, service: usize, backend: &Cow<'_, str>, order: &Order) {
+    fn operate(&mut self, service: usize, backend: &str, order: &Order) {
         let operation = Operation {
             service: self.config.services[service].name.clone(),
-            backend: backend.clone().into_owned(),
+            backend: backend.to_owned(),
             verb: order.verb,
             duration: order.duration,
             reason: order.reason.clone(),

@@ -1,4 +1,5 @@
 mod founding;
+mod recording;
 
 use lb_core::event::EventKind;
 

@@ -70,22 +70,21 @@ fn beside_a_healthy_backend_three_bad_answers_an_ejection() {
     let Run { replay, answers, events, .. } = run(BOTH, 50, 600);
     let (mut ejections, mut trials) = (0, 0);
     for event in &events {
-        let before = answers.iter().filter(|answer| answer.backend == "sick" && answer.at <= event.t_ms.0);
-        match (event.kind, event.reason.as_str()) {
-            (EventKind::Eject, "consecutive_5xx") => {
-                let last: Vec<bool> = before.map(|answer| answer.good).rev().take(4).collect();
-                assert_eq!(last[..3], [false; 3], "at {}", event.t_ms.0);
-                assert!(last.len() < 4 || last[3], "at {}: a fourth one before it", event.t_ms.0);
+        trials += u64::from(event.kind == EventKind::Trial);
+        if event.kind != EventKind::Eject {
+            continue;
+        }
+        let sick = answers.iter().filter(|answer| answer.backend == "sick" && answer.at <= event.t_ms.0);
+        let last: Vec<_> = sick.rev().take(4).collect();
+        match event.reason.as_str() {
+            "consecutive_5xx" => {
+                assert!(last[..3].iter().all(|answer| !answer.good), "at {}", event.t_ms.0);
+                assert!(last.get(3).is_none_or(|fourth| fourth.good), "at {}: a fourth one", event.t_ms.0);
                 ejections += 1;
             }
-            (EventKind::Eject, "half_open_failure") => {
-                // One bad trial is enough.
-                let last = before.last().expect("somebody tried it");
-                assert_eq!((last.way, last.good), (Way::Trial, false));
-            }
-            (EventKind::Trial, _) => trials += 1,
-            (EventKind::Eject, other) => panic!("ejected for {other}"),
-            _ => {}
+            // One bad trial is enough.
+            "half_open_failure" => assert_eq!((last[0].way, last[0].good), (Way::Trial, false)),
+            other => panic!("ejected for {other}"),
         }
     }
     // A sweep's budget is three.
