@@ -113,7 +113,7 @@ fn events_come_as_the_daemons_own_and_a_summary_for_people() {
         stderr.starts_with("5 responses in 20.400 s, 4 of them errors; clients saw 3 errors\n"),
         "{stderr}"
     );
-    assert!(stderr.contains("1 responses would have come from other backends"), "{stderr}");
+    assert!(stderr.contains("1 of them would have been answered by other backends"), "{stderr}");
     assert!(stderr.contains("20.000 s"), "web-1 was out from 0.4 s on: {stderr}");
     // The same from a pipe, and again.
     let piped = site.piped(&["-c", "a.toml", "-o", "jsonl", "-"], EVENTS);

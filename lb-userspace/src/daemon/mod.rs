@@ -187,8 +187,9 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
 
 fn recording(record: &config::Record) -> Result<Recording, journal::OpenError> {
     let config::Record { path, max_size, files } = record.clone();
+    let recording = Recording::open(&journal::Options { path: path.clone(), max_size, files })?;
     info!(path = %path.display(), "recording");
-    Recording::open(&journal::Options { path, max_size, files })
+    Ok(recording)
 }
 
 fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted: &[Adopted], socket: &Path) {

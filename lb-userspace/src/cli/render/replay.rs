@@ -23,11 +23,11 @@ pub fn summary(summary: &Summary, palette: Palette) -> String {
         "{responses} responses in {span}, {errors} of them errors; clients saw {client_errors} errors"
     )];
     if diverted > 0 {
-        lines.push(format!("{diverted} responses would have come from other backends instead"));
+        lines.push(format!("{diverted} of them would have been answered by other backends instead"));
     }
     if unserved > 0 {
         lines.push(format!(
-            "{unserved} requests would have found no backend; they count as errors that clients saw"
+            "{unserved} of them would have found no backend; these count as errors that clients saw"
         ));
     }
     let heads = [
@@ -170,7 +170,7 @@ mod tests {
             text,
             "\
 100 responses in 61.500 s, 9 of them errors; clients saw 7 errors
-2 responses would have come from other backends instead
+2 of them would have been answered by other backends instead
   BACKEND   RESPONSES ERRORS CLIENTS-SAW DIVERTED OUT-OF-SERVICE EJECTIONS READMITTED FALSELY REFUSED
   web/web-1       100      9           7        2       30.000 s         0          0       0       0
 warning: 3 lines are missing in the recording"
