@@ -23,6 +23,7 @@ pub mod out;
 pub mod palette;
 mod reload;
 pub mod render;
+mod replay;
 mod status;
 mod version;
 mod why;
@@ -47,7 +48,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(run) => {
             let runtime = runtime::Builder::new_multi_thread().enable_all().build();
             let runtime = runtime.context("cannot start the runtime")?;
-            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref()))
+            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref(), run.record))
         }
         Command::Check(args) => check::run(&args),
         Command::Status(args) => ask(async || status::run(&client(socket), &args).await),
@@ -56,6 +57,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain(args) => ask(async || explain::run(&client(socket), &args).await),
         Command::Backend(args) => ask(async || backend::run(&client(socket), args).await),
         Command::Reload(args) => ask(async || reload::run(&client(socket), &args).await),
+        Command::Replay(args) => replay::run(&args),
         Command::Detach(args) => {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)

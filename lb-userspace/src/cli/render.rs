@@ -13,12 +13,14 @@ use crate::control::model::{Evidence, Status, XdpMode};
 mod columns;
 mod events;
 mod explain;
+mod replay;
 mod table;
 mod text;
 mod why;
 
 pub use events::EventLines;
 pub use explain::explanation;
+pub use replay::{comparison, summary};
 use text::{printable, span, wrap};
 pub use why::{changed, why as backend};
 

@@ -7,7 +7,7 @@ use lb_core::config::Config;
 use super::{
     File, LogLevel, XdpMode, keys,
     reader::{Node, Table, quoted},
-    service, value,
+    record, service, value,
 };
 
 const DEFAULT_INSTANCE: &str = "default";
@@ -52,6 +52,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         ];
         value::choice(node, &choices)
     });
+    let record = record::read(&table);
     let services = services(&table);
     Some(File {
         instance: instance?.value,
@@ -64,6 +65,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         nat_ports: nat_ports?.value,
         max_flows: max_flows?.value,
         log: log?.value,
+        record: record?,
         core: Config { services: services? },
     })
 }

@@ -22,10 +22,17 @@ pub(super) const ROOT: Keys = Keys {
         "nat_ports",
         "max_flows",
         "log",
+        "record",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
     aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+};
+
+pub(super) const RECORD: Keys = Keys {
+    known: &["path", "max_size", "files"],
+    later: &[],
+    aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
 };
 
 pub(super) const SERVICE: Keys = Keys {

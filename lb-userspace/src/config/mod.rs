@@ -24,6 +24,7 @@ mod file;
 mod keys;
 mod probe;
 mod reader;
+mod record;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,25 @@ pub struct File {
     /// Connections that are remembered. Default 131072.
     pub max_flows: u32,
     pub log: LogLevel,
+    pub record: Option<Record>,
     pub core: Config,
+}
+
+/// `[record]`: what the breaker is told is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub path: PathBuf,
+    /// Of one file, in bytes. Default 64 MiB.
+    pub max_size: u64,
+    /// How many are kept, the one that is written included. Default 4.
+    pub files: u32,
+}
+
+/// As it is without `[record]`; the path is still to be said.
+impl Default for Record {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), max_size: 64 << 20, files: 4 }
+    }
 }
 
 /// How the program is attached to an interface.

@@ -357,8 +357,15 @@ fn the_example_is_right_and_its_comments_are_the_defaults() {
 
 #[test]
 fn the_example_shows_every_key() {
-    let tables =
-        [&keys::ROOT, &keys::SERVICE, &keys::BACKEND, &keys::PROBE_HTTP, &keys::PROBE_TCP, &keys::BREAKER];
+    let tables = [
+        &keys::ROOT,
+        &keys::RECORD,
+        &keys::SERVICE,
+        &keys::BACKEND,
+        &keys::PROBE_HTTP,
+        &keys::PROBE_TCP,
+        &keys::BREAKER,
+    ];
     for key in tables.into_iter().flat_map(|keys| keys.known) {
         let shown = EXAMPLE.lines().any(|line| {
             let line = line.trim_start_matches('#');

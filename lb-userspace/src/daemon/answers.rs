@@ -44,7 +44,9 @@ impl Loop {
     }
 
     fn operate(&mut self, operation: &Operation) -> Result<(), lb_core::engine::Refused> {
-        let done = self.engine.operate(operation, self.now());
+        let now = self.now();
+        self.recorder.operation(operation, now);
+        let done = self.engine.operate(operation, now);
         self.carry_out(None);
         done
     }

@@ -27,6 +27,7 @@ use crate::{
         actor,
         bpf::{HeadRing, Limits, Overdue},
     },
+    journal::Recorder,
     mirror::{Heads, Late},
     probe::Prober,
 };
@@ -60,6 +61,7 @@ pub(super) struct Loop {
     pub(super) clock: Clock,
     pub(super) dataplane: actor::Handle,
     prober: Prober,
+    pub(super) recorder: Recorder,
     pub(super) events: EventLog,
     pub(super) own: Own,
     pub(super) lag: Lag,
@@ -79,6 +81,7 @@ impl Loop {
         clock: Clock,
         dataplane: actor::Handle,
         prober: Prober,
+        recorder: Recorder,
         events: EventLog,
         own: Own,
     ) -> Self {
@@ -89,6 +92,7 @@ impl Loop {
             clock,
             dataplane,
             prober,
+            recorder,
             events,
             own,
             lag: Lag::default(),
@@ -214,6 +218,7 @@ impl Loop {
 
     pub(super) async fn stop(self) {
         self.own.saving.stop(&self.engine, &self.clock).await;
+        self.recorder.finish();
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -221,8 +226,13 @@ impl Loop {
     }
 
     fn handle_caused(&mut self, input: Input, seen_ns: Option<u64>) {
+        let now = self.clock.now();
         let configures = matches!(input, Input::Config(_));
-        self.engine.handle(input, self.clock.now());
+        let configured = self.recorder.input(&input, now);
+        self.engine.handle(input, now);
+        if let Some(config) = configured {
+            self.recorder.configured(&config, &self.engine.snapshot(now), now);
+        }
         if configures {
             self.own.limits.send_replace(self.engine.timeouts());
         }

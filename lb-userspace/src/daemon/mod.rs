@@ -5,6 +5,7 @@
 //! | task | what it holds | why it may be aborted |
 //! |---|---|---|
 //! | the loop | engine, head reader, prober | it is `run` itself |
+//! | `recorder` thread | the recording | ends after what it was given; the end of the daemon waits for it, not for ever |
 //! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
 //! | `overdue` thread | the flow maps, read only | ends with the loop |
 //! | next hops | a netlink socket | only reads, and asks for neighbours |
@@ -49,6 +50,7 @@ use crate::{
         socket::{self, BindError},
     },
     dataplane::{actor, bpf, next_hop},
+    journal::{self, Recorder, Recording},
     probe::Prober,
     state,
 };
@@ -66,6 +68,8 @@ pub enum Error {
     Socket(#[from] BindError),
     #[error(transparent)]
     Open(#[from] bpf::OpenError),
+    #[error(transparent)]
+    Record(#[from] journal::OpenError),
     #[error("{doing}")]
     Io {
         doing: &'static str,
@@ -83,6 +87,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
     // First of all: a second daemon must not touch the maps of the first.
     let bound = socket::bind(&path)?;
+    // Before anything is attached.
+    let recording = file.record.as_ref().map(recording).transpose()?;
     let veth = next_hop::any_is_veth(&file.interfaces).await.map_err(failed("read the interfaces"))?;
     let opened = open(&file, veth)?;
     // Ours until the end of this function.
@@ -97,6 +103,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
         Settings { seed, adopted: opened.adopted, generation_floor: clock.started_unix_secs(), restored },
         Instant(0),
     );
+    let recorder = match recording {
+        Some(recording) => {
+            recording.start(clock.started_unix_ms(), seed).map_err(failed("start the recorder thread"))?
+        }
+        None => Recorder::off(),
+    };
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
@@ -132,6 +144,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         clock,
         dataplane,
         Prober::new(results),
+        recorder,
         events,
         looping::Own { facts, configured, saving, limits },
     );
@@ -174,6 +187,13 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         max_flows: file.max_flows,
         tx_by_redirect: veth,
     })
+}
+
+fn recording(record: &config::Record) -> Result<Recording, journal::OpenError> {
+    let config::Record { path, max_size, files } = record.clone();
+    let recording = Recording::open(&journal::Options { path: path.clone(), max_size, files })?;
+    info!(path = %path.display(), "recording");
+    Ok(recording)
 }
 
 fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted: &[Adopted], socket: &Path) {

@@ -68,6 +68,7 @@ impl Configured {
             nat_ports,
             max_flows,
             log,
+            record,
             core: _,
         } = &self.file;
         let keys = [
@@ -81,6 +82,7 @@ impl Configured {
             ("nat_ports", *nat_ports != new.nat_ports),
             ("max_flows", *max_flows != new.max_flows),
             ("log", *log != new.log),
+            ("record", *record != new.record),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }

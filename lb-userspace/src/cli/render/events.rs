@@ -22,6 +22,11 @@ impl EventLines {
         Self { started_unix_ms, palette, day: None }
     }
 
+    /// Without a date: times are those since the start.
+    pub fn relative(palette: Palette) -> Self {
+        Self { started_unix_ms: 0, palette, day: Some(0) }
+    }
+
     /// `HH:MM:SS.mmm  KIND  what happened and why`, after a line with the date if it is another one.
     pub fn show(&mut self, event: &Event) -> String {
         let unix_ms = self.started_unix_ms.saturating_add(event.t_ms.0);

@@ -62,6 +62,24 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\nrecord = { path = \"a.jsonl\", max_size = \"64MB\", files = 0, keep = 2 }",
+        &[
+            r#"2:19 [record.path] `a.jsonl` is not an absolute path | write for example `path = "/var/lib/shunt/events.jsonl"`"#,
+            r#"2:41 [record.max_size] `64MB` is not a size | write a whole number with `KiB`, `MiB` or `GiB`, for example `"64MiB"`"#,
+            "2:57 [record.files] 0 is out of range | write a number from 1 to 100",
+            "2:60 [record.keep] unknown key `keep` | did you mean `files`?",
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nrecord = { max_size = \"1KiB\" }",
+        &[
+            r#"2:10 [record] `path` is missing | add for example `path = "/var/lib/shunt/events.jsonl"`"#,
+            r#"2:23 [record.max_size] `1KiB` is too small | write at least `"1MiB"`"#,
+        ],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nmax_flows = 12",
         &["2:13 [max_flows] 12 is out of range | write a number from 1024 to 16777216"],
     ),
@@ -105,7 +123,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         1,
         "interfaces = [\"eth0\"]\nzzz = 1",
         &[
-            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `service`",
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `record`, `service`",
         ],
     ),
     (
@@ -578,7 +596,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
         &[
             r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
-            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `service`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `record`, `service`"#,
         ],
     ),
 ];
