@@ -184,3 +184,16 @@ fn jitter_reaches_both_ends_and_is_one_draw() {
     }
     assert!(seen.iter().all(|count| (320..480).contains(count)), "{seen:?}");
 }
+
+/// While number × base < maximum + base; at the sum it has stopped.
+#[test]
+fn the_number_stops_growing_at_its_bound() {
+    for (max, last) in [(89, 4), (90, 4), (91, 5)] {
+        let policy = Policy { base_ejection_time: Millis(30), max_ejection_time: Millis(max), ..policy() };
+        let mut breaker = closed();
+        for _ in 0..9 {
+            breaker.on(Signal::Eject { time: None }, &policy, Instant(0));
+        }
+        assert_eq!((breaker.ejection(), breaker.until()), (last, Some(Instant(max))), "up to {max}");
+    }
+}
