@@ -22,7 +22,7 @@ impl Engine {
         let of = &service.backends[index];
         Some(Why {
             service: service.config.name.clone(),
-            backend: service.backend_snapshot(index, now),
+            backend: service.backend_snapshot(index, &service.view(), now),
             operator_since_ms: of.operator_since,
             probe_since_ms: of.health_since,
             in_maps: service.writer.agrees_on(of.id),
