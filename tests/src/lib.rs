@@ -11,5 +11,6 @@ pub mod load;
 pub mod scripted;
 pub mod site;
 pub mod socket;
+pub mod storm;
 pub mod tally;
 pub mod wire;
