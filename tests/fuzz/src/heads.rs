@@ -36,13 +36,15 @@ fn one_head_in_two_segments(bytes: &[u8], cut: usize) {
     );
 }
 
-/// Each record: a byte of flags and whose it is, a byte of length, the bytes.
+/// Each record: a byte of flags, a byte of whose it is and of its length, the bytes.
 fn many_records(mut data: &[u8]) {
     let mut heads = Heads::new();
-    while let [flags, length, rest @ ..] = data {
-        let (bytes, next) = rest.split_at(usize::from(*length).min(rest.len()));
+    while let [flags, whose, rest @ ..] = data {
+        // Up to 256 bytes, of one of four clients.
+        let length = usize::from(whose >> 2) * 4 + 4;
+        let (bytes, next) = rest.split_at(length.min(rest.len()));
         data = next;
-        let reading = heads.read(&record(bytes, u32::from(flags & 0x0f), u16::from(flags >> 4)));
+        let reading = heads.read(&record(bytes, u32::from(*flags), u16::from(whose & 3)));
         assert!(heads.unfinished() <= MOST);
         if let Some(Outcome::Status(status)) = reading.map(|reading| reading.outcome) {
             assert!(status == 101 || (200..1000).contains(&status), "{status} is no final status");

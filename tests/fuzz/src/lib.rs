@@ -6,6 +6,7 @@
 mod config;
 mod drive;
 mod heads;
+mod replay;
 mod state;
 
 /// One reader and its properties.
@@ -20,6 +21,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run },
     Target { name: "heads", run: heads::run },
+    Target { name: "replay", run: replay::run },
     Target { name: "state", run: state::run },
 ];
 
