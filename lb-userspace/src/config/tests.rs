@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod probes;
 mod wrong;
 
 /// The least that is right, with a probe and a breaker. Tests replace its lines.
@@ -353,8 +354,17 @@ fn the_example_is_right_and_its_comments_are_the_defaults() {
 
 #[test]
 fn the_example_shows_every_key() {
-    let tables =
-        [&keys::ROOT, &keys::SERVICE, &keys::BACKEND, &keys::PROBE_HTTP, &keys::PROBE_TCP, &keys::BREAKER];
+    let tables = [
+        &keys::ROOT,
+        &keys::SERVICE,
+        &keys::BACKEND,
+        &keys::PROBE,
+        &keys::PROBE_HTTP,
+        &keys::PROBE_HTTPS,
+        &keys::PROBE_TCP,
+        &keys::PROBE_GRPC,
+        &keys::BREAKER,
+    ];
     for key in tables.into_iter().flat_map(|keys| keys.known) {
         let shown = EXAMPLE.lines().any(|line| {
             let line = line.trim_start_matches('#');

@@ -44,7 +44,7 @@ pub(super) struct Loop {
     engine: Engine,
     clock: Clock,
     dataplane: actor::Handle,
-    prober: Prober,
+    pub(super) prober: Prober,
     events: EventLog,
     pub(super) facts: Facts,
     heads: Heads,

@@ -212,6 +212,7 @@ fn reload(daemon: &mut Loop, current: &mut File, path: &Path, addresses: &watch:
         return;
     }
     addresses.send_replace(backend_addresses(&file));
+    daemon.prober.forget_trusted();
     daemon.handle(Input::Config(Arc::new(file.core.clone())));
     daemon.facts.configured(&file.core);
     *current = file;
