@@ -187,3 +187,20 @@ async fn a_body_up_to_an_end_that_is_not_announced() {
         served.await.expect("served");
     }
 }
+
+/// What a reload brings: other certificates are trusted, and the earlier ones are not.
+#[tokio::test]
+async fn another_authority_holds_from_the_next_probe_on() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let (address, served) = serves(after.signs(&["a.example"]).acceptor(&[]), 3).await;
+    let trusted = Trusted::default();
+    let untrusted = fail("TLS: the certificate is signed by none that is trusted");
+    for (authority, result) in
+        [(&before, &untrusted), (&after, &ProbeResult::Status(200)), (&before, &untrusted)]
+    {
+        let request = request(address, https(authority.tls(Some("a.example"))));
+        assert_eq!(run(&request, &trusted).await, *result);
+        trusted.forget();
+    }
+    served.await.expect("served");
+}
