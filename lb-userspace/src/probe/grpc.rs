@@ -42,13 +42,13 @@ struct Question {
 /// `grpc.health.v1.HealthCheckResponse`.
 #[derive(Clone, PartialEq, Message)]
 struct Answer {
-    #[prost(enumeration = "Serving", tag = "1")]
+    #[prost(enumeration = "Health", tag = "1")]
     status: i32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-enum Serving {
+enum Health {
     Unknown = 0,
     Serving = 1,
     NotServing = 2,
@@ -153,11 +153,11 @@ fn served(message: &[u8]) -> Result<(), Failure> {
         return Err(not("a message of another length than it says"));
     }
     let answer = Answer::decode(message).map_err(|_| not("a message that cannot be decoded"))?;
-    match Serving::try_from(answer.status) {
-        Ok(Serving::Serving) => Ok(()),
-        Ok(Serving::NotServing) => Err(Failure::Health("NOT_SERVING".to_owned())),
-        Ok(Serving::Unknown) => Err(Failure::Health("UNKNOWN".to_owned())),
-        Ok(Serving::ServiceUnknown) => Err(Failure::Health("SERVICE_UNKNOWN".to_owned())),
+    match Health::try_from(answer.status) {
+        Ok(Health::Serving) => Ok(()),
+        Ok(Health::NotServing) => Err(Failure::Health("NOT_SERVING".to_owned())),
+        Ok(Health::Unknown) => Err(Failure::Health("UNKNOWN".to_owned())),
+        Ok(Health::ServiceUnknown) => Err(Failure::Health("SERVICE_UNKNOWN".to_owned())),
         Err(_) => Err(Failure::Health(answer.status.to_string())),
     }
 }
