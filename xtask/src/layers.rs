@@ -37,6 +37,7 @@ const IMPURE_CRATES: &[&str] = &[
     "aya-obj",
     "hyper",
     "hyper-util",
+    "tokio-rustls",
     "axum",
     "nix",
     "libc",
@@ -64,11 +65,13 @@ const EDGES: &[&str] =
     &["config", "probe", "mirror", "control", "dataplane", "journal", "discovery", "state"];
 
 /// A foreign crate, and the modules of lb-userspace that may name it. `lab` holds the
-/// web server of demo and tests.
+/// web server of demo and tests. `config` looks whether certificates are usable.
 const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["aya", "aya_log", "aya_obj"], &["dataplane"]),
     (&["axum"], &["control"]),
     (&["hyper", "hyper_util", "http_body_util"], &["probe", "control", "lab"]),
+    (&["h2", "prost", "rustls_native_certs"], &["probe"]),
+    (&["tokio_rustls"], &["probe", "config"]),
 ];
 
 const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint"];

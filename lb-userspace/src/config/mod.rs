@@ -4,7 +4,8 @@
 //! remedy. What is checked here needs the text alone; whether an interface exists
 //! or a port range is free on this host is found out at start.
 //!
-//! Reads the file system in [`load`] only. Durations, sizes and defaults are
+//! Reads the file system in [`load`], and a probe's `ca` wherever a text names one: what is
+//! configured are the certificates, not their path. Durations, sizes and defaults are
 //! described in `dist/shunt.toml`, which is [`EXAMPLE`].
 
 use std::{

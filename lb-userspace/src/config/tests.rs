@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod probes;
 mod wrong;
 
 /// The least that is right, with a probe and a breaker. Tests replace its lines.
@@ -362,8 +363,11 @@ fn the_example_shows_every_key() {
         &keys::RECORD,
         &keys::SERVICE,
         &keys::BACKEND,
+        &keys::PROBE,
         &keys::PROBE_HTTP,
+        &keys::PROBE_HTTPS,
         &keys::PROBE_TCP,
+        &keys::PROBE_GRPC,
         &keys::BREAKER,
     ];
     for key in tables.into_iter().flat_map(|keys| keys.known) {

@@ -206,6 +206,7 @@ impl Loop {
         if !dry_run {
             self.own.facts.configured(&file.core);
             self.own.configured.take(file);
+            self.prober.forget_trusted();
             self.configure();
             if !needs_restart.is_empty() {
                 warn!(keys = needs_restart.join(", "), "changed, and in force with a restart only");

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     config::NoBackend,
-    io::{BackendId, ProbeResult},
+    io::BackendId,
+    probe,
     snapshot::{BackendSnapshot, Effective, Override, ProbeState, ServiceSnapshot, Snapshot},
     time::{Instant, Millis},
 };
@@ -109,11 +110,11 @@ impl Service {
             Effective::Serving => self.why_serving(index, view, now),
             Effective::Trial => Some(self.why_trial(backend)),
             Effective::Ejected => Some(self.why_ejected(backend, now)),
-            Effective::Down => Some(match backend.health.last() {
-                Some(result @ (ProbeResult::Fail(_) | ProbeResult::Status(_))) => {
+            Effective::Down => Some(match (backend.health.last(), &self.config.probe) {
+                (Some(result), Some(policy)) if !probe::passes(policy, result) => {
                     format!("its probe fails: {result}")
                 }
-                Some(ProbeResult::Pass) | None => "its probe has not yet passed often enough".to_owned(),
+                (Some(_) | None, Some(_) | None) => "its probe has not yet passed often enough".to_owned(),
             }),
             Effective::Draining => {
                 Some(format!("draining: no new connections, by {}", self.whose(index, now)))

@@ -333,7 +333,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         9,
         "[service.web.probe]\ntcp = {}\nhttp = {}\n[service.web.probe.http.headers]",
         &[
-            "11:1 [service.web.probe.http] a service has one probe | remove one of `probe.http` and `probe.tcp`",
+            "11:1 [service.web.probe.http] a service has one probe | remove one of `probe.tcp` and `probe.http`",
             "12:20 [] cannot extend value of type inline table with a dotted key | write the table in one place, in braces or under a header of its own",
         ],
     ),
@@ -344,8 +344,8 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         9,
-        "[service.web.probe.grpc]",
-        &["9:20 [service.web.probe.grpc] `grpc` is not supported yet | remove it"],
+        "[service.web.probe.tls]",
+        &["9:20 [service.web.probe.tls] unknown key `tls` | did you mean `https`?"],
     ),
     (
         10,

@@ -1,4 +1,4 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|all] [--json] [--smoke] [--repeat N]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
@@ -11,6 +11,7 @@ mod binary;
 mod http;
 mod machine;
 mod packet;
+mod scale;
 mod statistics;
 mod verdict;
 
@@ -34,7 +35,7 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20]
+    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
 }
@@ -47,6 +48,8 @@ enum Part {
     Http,
     /// Time from the deciding response to the ejection in force
     Verdict,
+    /// CPU cost of probing a thousand backends
+    Scale,
     All,
 }
 
@@ -57,9 +60,13 @@ struct Report {
     packet: Option<packet::Report>,
     http: Option<http::Report>,
     verdict: Option<verdict::Report>,
+    scale: Option<scale::Report>,
 }
 
 fn main() -> Result<ExitCode> {
+    if std::env::args().nth(1).is_some_and(|first| first == scale::server::ARGUMENT) {
+        return scale::server::run().map(|()| ExitCode::SUCCESS);
+    }
     let args = Args::parse();
     ensure!(nix::unistd::geteuid().is_root(), "needs root, to load programs and to make network namespaces");
     let signals = signals::Guard::install()?;
@@ -99,7 +106,12 @@ fn measure(args: &Args) -> Result<Report> {
         let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
         verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
     });
-    Ok(Report { machine, smoke: args.smoke, packet, http, verdict: verdict.transpose()? })
+    let verdict = verdict.transpose()?;
+    let scale = wants(Part::Scale).then(|| {
+        let plan = if args.smoke { scale::Plan::SMOKE } else { scale::Plan::FULL };
+        scale::run(scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+    });
+    Ok(Report { machine, smoke: args.smoke, packet, http, verdict, scale: scale.transpose()? })
 }
 
 fn print(report: &Report) {
@@ -108,6 +120,7 @@ fn print(report: &Report) {
         report.packet.as_ref().map(packet::Report::table),
         report.http.as_ref().map(http::Report::table),
         report.verdict.as_ref().map(verdict::Report::table),
+        report.scale.as_ref().map(scale::Report::table),
     ];
     for table in parts.into_iter().flatten() {
         println!("\n{}", table.trim_end());
@@ -119,6 +132,7 @@ fn implausible(report: &Report) -> Vec<String> {
         report.packet.as_ref().map(packet::Report::implausible),
         report.http.as_ref().map(http::Report::implausible),
         report.verdict.as_ref().map(verdict::Report::implausible),
+        report.scale.as_ref().map(scale::Report::implausible),
     ];
     parts.into_iter().flatten().flatten().collect()
 }

@@ -1,92 +1,30 @@
-//! `[service.NAME.probe.http]` and `[service.NAME.probe.tcp]`.
+//! `[service.NAME.probe.http]` and `[service.NAME.probe.https]`.
 
-use lb_core::{
-    config::{HttpProbe, Probe, ProbeKind},
-    time::Millis,
-};
+use lb_core::config::HttpProbe;
 
 use super::{
-    keys,
-    reader::{Node, Table, quoted},
-    value,
+    super::{
+        reader::{Node, Table, quoted},
+        value,
+    },
+    tls,
 };
-
-const DEFAULT_INTERVAL: Millis = Millis::secs(2);
-const DEFAULT_TIMEOUT: Millis = Millis::secs(1);
-/// A probe more often than this is a load, not a probe.
-const LEAST_INTERVAL: Millis = Millis(10);
-/// Percent either way. With more, two probes might meet.
-const MOST_JITTER: u32 = 50;
-const MOST_IN_A_ROW: u32 = 1000;
 
 /// Header fields that the prober itself decides on.
 const OWN_HEADERS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "upgrade"];
 
-pub(super) fn read(node: &Node<'_>) -> Option<Probe> {
-    const KIND: &str = "[service.web.probe.http]";
-    let table = node.table(&keys::PROBE, KIND)?;
-    match (table.entry("http"), table.entry("tcp")) {
-        (Some(http), Some(tcp)) => {
-            let (first, second) =
-                if http.key.span.start < tcp.key.span.start { (http, tcp) } else { (tcp, http) };
-            second.key.conflict(
-                "a service has one probe",
-                "remove one of `probe.http` and `probe.tcp`",
-                first.key.span.clone(),
-                "the other probe",
-            )
-        }
-        (Some(http), None) => {
-            let table = http.value.table(&keys::PROBE_HTTP, KIND)?;
-            let (kind, pace) = (read_http(&table), read_pace(&table));
-            Some(Probe { kind: ProbeKind::Http(kind?), ..pace? })
-        }
-        (None, Some(tcp)) => read_pace(&tcp.value.table(&keys::PROBE_TCP, "[service.web.probe.tcp]")?),
-        (None, None) if table.is_empty() => node.absent(
-            "the probe has no kind",
-            "write `[service.NAME.probe.http]` or `[service.NAME.probe.tcp]`",
-        ),
-        // Whatever is there was noted as unknown.
-        (None, None) => None,
-    }
+pub(super) fn read_tls(table: &Table<'_>) -> Option<HttpProbe> {
+    let host = table.node("host").and_then(Node::as_str);
+    let (tls, probe) = (tls::read(table, host), read(table));
+    Some(HttpProbe { tls: Some(tls?), ..probe? })
 }
 
-/// What all kinds have; as a TCP probe.
-fn read_pace(table: &Table<'_>) -> Option<Probe> {
-    let interval = table.or("interval", DEFAULT_INTERVAL, |node| value::duration(node, LEAST_INTERVAL));
-    let timeout = match table.node("timeout") {
-        Some(node) => value::duration(node, Millis(1)).and_then(|timeout| match &interval {
-            Some(interval) if timeout > interval.value => node.conflict(
-                format!("the timeout is above the interval, {}", value::shown(interval.value)),
-                "lower `timeout` or raise `interval`: a probe ends before the next begins",
-                interval.span.clone(),
-                "the interval",
-            ),
-            Some(_) | None => Some(timeout),
-        }),
-        None => interval.as_ref().map(|interval| DEFAULT_TIMEOUT.min(interval.value)),
-    };
-    let pace = |key| match table.node(key) {
-        Some(node) => value::duration(node, LEAST_INTERVAL),
-        None => interval.as_ref().map(|interval| interval.value),
-    };
-    let (fast_interval, down_interval) = (pace("fast_interval"), pace("down_interval"));
-    let jitter = table.or("jitter", u32::from(Probe::default().jitter), |node| node.integer(0..=MOST_JITTER));
-    let rise = table.or("rise", 2, |node| node.integer(1..=MOST_IN_A_ROW));
-    let fall = table.or("fall", 3, |node| node.integer(1..=MOST_IN_A_ROW));
-    Some(Probe {
-        kind: ProbeKind::Tcp,
-        interval: interval?.value,
-        timeout: timeout?,
-        rise: rise?.value,
-        fall: fall?.value,
-        fast_interval: fast_interval?,
-        down_interval: down_interval?,
-        jitter: u8::try_from(jitter?.value).expect("read as at most 50"),
-    })
+pub(super) fn read_plain(table: &Table<'_>) -> Option<HttpProbe> {
+    let (plain, probe) = (tls::none(table, "write `[service.NAME.probe.https]`"), read(table));
+    plain.and(probe)
 }
 
-fn read_http(table: &Table<'_>) -> Option<HttpProbe> {
+fn read(table: &Table<'_>) -> Option<HttpProbe> {
     let default = HttpProbe::default();
     let method = table.or("method", default.method, method);
     let path = table.or("path", default.path, path);
@@ -98,13 +36,16 @@ fn read_http(table: &Table<'_>) -> Option<HttpProbe> {
         Some(node) => value::statuses(node, "fail_fast = [\"500-599\"]"),
         None => Some(default.fail_fast),
     };
+    let expect_body = expect_body(table, method.as_ref().map(|method| method.value.as_str()));
     Some(HttpProbe {
         method: method?.value,
         path: path?.value,
         host: host?.value,
         headers: headers?.value,
         expect: expect?.value,
+        expect_body: expect_body?,
         fail_fast: fail_fast?,
+        tls: None,
     })
 }
 
@@ -139,7 +80,29 @@ fn path(node: &Node<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn host(node: &Node<'_>) -> Option<String> {
+fn expect_body(table: &Table<'_>, method: Option<&str>) -> Option<Option<String>> {
+    const EXAMPLE: &str = "expect_body = \"ready\"";
+    const LONGEST: usize = 1024;
+    let Some(node) = table.node("expect_body") else { return Some(None) };
+    let Some(text) = node.as_str() else { return node.expected("a text", EXAMPLE) };
+    if text.is_empty() {
+        return node.reject("every body has the empty text", "write a text, or remove the key");
+    }
+    if text.len() > LONGEST {
+        return node.reject(format!("the text has {} bytes", text.len()), format!("use at most {LONGEST}"));
+    }
+    match (method, table.node("method")) {
+        (Some("HEAD"), Some(method)) => node.conflict(
+            "a response to HEAD has no body",
+            "remove `expect_body`, or write `method = \"GET\"`",
+            method.span.clone(),
+            "the method",
+        ),
+        (Some(_) | None, Some(_) | None) => Some(Some(text.to_owned())),
+    }
+}
+
+pub(super) fn host(node: &Node<'_>) -> Option<String> {
     const EXAMPLE: &str = "host = \"shop.example\"";
     let Some(text) = node.as_str() else { return node.expected("a host", EXAMPLE) };
     let inside = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
