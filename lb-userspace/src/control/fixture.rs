@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::abi::BackendCounters;
+use lb_common::abi::{BackendCounters, TTFB_BUCKETS};
 use lb_core::{
     event::{Event, EventKind, Run, Seen},
     io::{BackendId, Generation, L4Failure, ServiceId},
@@ -152,7 +152,11 @@ fn forwarding(service: &str, evidence: Evidence) -> Forwarding {
 }
 
 fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
+    // One in ten is slow.
+    let mut ttfb = [0; TTFB_BUCKETS];
+    (ttfb[5], ttfb[9]) = (connections - connections / 10, connections / 10);
     let counters = BackendCounters {
+        ttfb,
         connections,
         established: connections,
         packets_to: connections * 5,

@@ -1,4 +1,4 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
@@ -13,6 +13,7 @@ mod machine;
 mod packet;
 mod scale;
 mod statistics;
+mod storm;
 mod verdict;
 
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5]
+    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
 }
@@ -50,6 +51,8 @@ enum Part {
     Verdict,
     /// CPU cost of probing a thousand backends
     Scale,
+    /// How late the loop is while two hundred backends flap
+    Storm,
     All,
 }
 
@@ -61,6 +64,7 @@ struct Report {
     http: Option<http::Report>,
     verdict: Option<verdict::Report>,
     scale: Option<scale::Report>,
+    storm: Option<storm::Report>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -111,7 +115,12 @@ fn measure(args: &Args) -> Result<Report> {
         let plan = if args.smoke { scale::Plan::SMOKE } else { scale::Plan::FULL };
         scale::run(scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
     });
-    Ok(Report { machine, smoke: args.smoke, packet, http, verdict, scale: scale.transpose()? })
+    let scale = scale.transpose()?;
+    let storm = wants(Part::Storm).then(|| {
+        let plan = if args.smoke { storm::Plan::SMOKE } else { storm::Plan::FULL };
+        storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+    });
+    Ok(Report { machine, smoke: args.smoke, packet, http, verdict, scale, storm: storm.transpose()? })
 }
 
 fn print(report: &Report) {
@@ -121,6 +130,7 @@ fn print(report: &Report) {
         report.http.as_ref().map(http::Report::table),
         report.verdict.as_ref().map(verdict::Report::table),
         report.scale.as_ref().map(scale::Report::table),
+        report.storm.as_ref().map(storm::Report::table),
     ];
     for table in parts.into_iter().flatten() {
         println!("\n{}", table.trim_end());
@@ -133,6 +143,7 @@ fn implausible(report: &Report) -> Vec<String> {
         report.http.as_ref().map(http::Report::implausible),
         report.verdict.as_ref().map(verdict::Report::implausible),
         report.scale.as_ref().map(scale::Report::implausible),
+        report.storm.as_ref().map(storm::Report::implausible),
     ];
     parts.into_iter().flatten().flatten().collect()
 }
