@@ -228,10 +228,10 @@ pub struct Flow {
     /// Towards the client only: sequence number at which the next response head
     /// starts, or at which the last one started when none is wanted.
     pub head_seq: u32,
-    /// Towards the client only: up to where the backend has sent.
+    /// Up to where this direction has sent.
     pub sent_end: u32,
     /// Towards the client only: where the request that `head_seq` answers begins, and when
-    /// it was seen, in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`:
+    /// the last of it was seen, in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`:
     /// the acknowledgement number that answers the SYN, and when that was seen.
     pub request_seq: u32,
     pub request_us: u32,
@@ -285,6 +285,8 @@ pub mod head_state {
     pub const UNREAD: u32 = 1 << 6;
     /// The backend has not answered the SYN.
     pub const CONNECTING: u32 = 1 << 7;
+    /// What is awaited is owed: the request is whole, as far as can be told, and asks for an answer.
+    pub const OWED: u32 = 1 << 8;
 
     /// The client waits for an answer of which no byte was seen yet.
     pub const AWAITED: u32 = WANTED | UNREAD;

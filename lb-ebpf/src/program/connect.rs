@@ -87,6 +87,7 @@ pub(super) fn connect(
         backend: id,
         generation: backend.generation,
         state: trial_bit,
+        sent_end: segment.end(),
         ..Flow::default()
     };
     if EMBRYOS.insert(&tuple.key, &forth, ANY).is_err() {

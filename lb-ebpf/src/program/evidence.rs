@@ -15,7 +15,7 @@ use lb_common::abi::{
 };
 use lb_ebpf::{
     frame::Frame,
-    head::{REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, speech},
+    head::{PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_whole, speech, speech_of_few},
     segment::{Segment, flag},
 };
 
@@ -30,34 +30,80 @@ const FORCE_WAKEUP: u64 = 2;
 
 /// A client sent payload on a connection that is not known to be opaque.
 #[inline(always)]
-pub(super) fn note_request(frame: &Frame, key: &FlowKey, segment: &Segment, flow: &mut Flow) {
+pub(super) fn note_request(
+    ctx: &XdpContext,
+    frame: &Frame,
+    key: &FlowKey,
+    segment: &Segment,
+    flow: &mut Flow,
+) {
+    // What repeats bytes asks for nothing new; a keep-alive does no more (RFC 9293 section 3.8.4).
+    if segment.end().wrapping_sub(flow.sent_end) as i32 <= 0 {
+        return;
+    }
+    flow.sent_end = segment.end();
+    let Some(back) = back_of(key, flow) else { return };
+    if back.head & head_state::AWAITED != 0 {
+        // An answer is due once the last of the request has come: an upload takes its time.
+        back.request_us = now_us();
+    }
+    let spoken = flow.state & flow_state::SPOKEN != 0;
     // At most 14 + 20 + 60; the mask tells the verifier.
     let at = (segment.payload & 0x7f) as usize;
-    if segment.payload_len >= REQUEST_BYTES as u32 {
+    let mut method = 0;
+    let said = if segment.payload_len >= REQUEST_BYTES as u32 {
         let Some(first) = frame.bytes::<REQUEST_BYTES>(at) else { return };
-        match speech(first) {
-            Speech::Request => {}
-            Speech::Other if flow.state & flow_state::SPOKEN != 0 => return,
-            Speech::Http2 | Speech::Other => {
-                atomic::set(&mut flow.state, flow_state::OPAQUE);
-                if let Some(counters) = counters(flow.backend) {
-                    counters.opaque += 1;
-                }
-                if let Some(back) = back_of(key, flow) {
-                    await_any(segment, back);
-                }
-                return;
+        method = first[0];
+        Some(speech(first))
+    } else if segment.payload_len >= PREFIX_BYTES as u32 {
+        let Some(first) = frame.bytes::<PREFIX_BYTES>(at) else { return };
+        speech_of_few(first)
+    } else {
+        None
+    };
+    match said {
+        Some(Speech::Request) => {}
+        None | Some(Speech::Tls { .. } | Speech::Other) if spoken => return go_on(ctx, segment, back),
+        None => {}
+        Some(said @ (Speech::Http2 | Speech::Tls { .. } | Speech::Other)) => {
+            atomic::set(&mut flow.state, flow_state::OPAQUE);
+            if let Some(counters) = counters(flow.backend) {
+                counters.opaque += 1;
             }
+            return await_any(segment, back, is_whole(said, segment.payload_len));
         }
     }
-    if flow.state & flow_state::SPOKEN == 0 {
+    if !spoken {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
-    let Some(back) = back_of(key, flow) else { return };
     if flow.state & flow_state::FIN_SEEN != 0 {
         back.head |= head_state::CLOSED;
     }
-    want(segment, back);
+    // What has a body may not end like a head.
+    let whole = method == b'P' || ends_head(ctx, segment);
+    want(segment, back, whole);
+}
+
+/// More of a request: its body, or the rest of its head.
+#[inline(always)]
+fn go_on(ctx: &XdpContext, segment: &Segment, back: &mut Flow) {
+    let open = back.head & (head_state::WANTED | head_state::OWED) == head_state::WANTED;
+    if open && ends_head(ctx, segment) {
+        back.head |= head_state::OWED;
+    }
+}
+
+/// Whether a segment ends with the empty line that ends a head.
+#[inline(always)]
+fn ends_head(ctx: &XdpContext, segment: &Segment) -> bool {
+    let mut last = 0u32;
+    if segment.payload_len < 4 {
+        return false;
+    }
+    let at = segment.payload + segment.payload_len - 4;
+    // SAFETY: four bytes are read into four; beyond the frame the helper reads nothing and says so.
+    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, at, (&raw mut last).cast(), 4) };
+    read == 0 && last == u32::from_ne_bytes(*b"\r\n\r\n")
 }
 
 /// The entry of the other direction.
@@ -71,21 +117,22 @@ fn back_of(key: &FlowKey, flow: &Flow) -> Option<&'static mut Flow> {
     (back.to == key.reversed()).then_some(back)
 }
 
-/// The first word of a client whose language we do not read: the backend owes it an answer.
+/// The first word of a client whose language we do not read. Of TLS and HTTP/2 it is known that it is
+/// owed an answer.
 #[inline(always)]
-fn await_any(segment: &Segment, back: &mut Flow) {
+fn await_any(segment: &Segment, back: &mut Flow, whole: bool) {
     if segment.ack != back.sent_end || back.head & (head_state::KNOWN | head_state::SERVED) != 0 {
         return;
     }
     back.head_seq = segment.ack;
     back.request_seq = segment.seq;
     back.request_us = now_us();
-    back.head |= head_state::UNREAD;
+    back.head |= head_state::UNREAD | if whole { head_state::OWED } else { 0 };
 }
 
 /// A request asks for the head of its response.
 #[inline(always)]
-fn want(segment: &Segment, back: &mut Flow) {
+fn want(segment: &Segment, back: &mut Flow, whole: bool) {
     if segment.ack != back.sent_end {
         // The client has not got all that the backend has sent: it does not wait for the
         // response before it asks again. Where the next head will be is anybody's guess; and a
@@ -108,7 +155,9 @@ fn want(segment: &Segment, back: &mut Flow) {
     back.request_us = now_us();
     // What was mirrored of an exchange before ended inside its own segment: this is a new one.
     let served = if back.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
-    back.head = (back.head | head_state::KNOWN | head_state::WANTED | served) & !head_state::CONTINUES;
+    let owed = if whole { head_state::OWED } else { 0 };
+    back.head = back.head & !(head_state::CONTINUES | head_state::OWED)
+        | (head_state::KNOWN | head_state::WANTED | served | owed);
 }
 
 /// Whether it is not the request that is answered now, sent again.
@@ -157,17 +206,20 @@ pub(super) fn note_answer(ctx: &XdpContext, segment: &Segment, flow: &mut Flow) 
 /// The backend closes or resets the connection. If it owes an answer and has not begun with it, it has
 /// failed.
 ///
-/// Not its failure: the client has closed before, and waits no longer; or a kept connection is closed for
-/// being idle, and the next request crosses that on its way. Such a FIN does not acknowledge
-/// the request, and such a reset follows the FIN. A backend that closes a connection before its
-/// first request has no such excuse.
+/// Not its failure: the request is not whole, and it has waited for the rest; the client has closed before, and
+/// waits no longer; or a kept connection is closed for being idle, and the next request
+/// crosses that on its way. What closes it then does not acknowledge the request, and the reset that answers
+/// the request follows it. A backend that closes a connection before its first request has no such excuse.
 #[inline(always)]
 fn note_end(segment: &Segment, flow: &mut Flow) {
     let client_closed = flow.state & flow_state::FIN_SEEN != 0;
-    let owes = flow.head & head_state::AWAITED != 0 && flow.head & head_state::CONTINUES == 0;
+    let owes = flow.head & head_state::AWAITED != 0
+        && flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
+    let got_request = segment.ack.wrapping_sub(flow.request_seq) as i32 > 0;
     if segment.has(flag::RST) {
         let crossed = flow.head & (head_state::CLOSED | head_state::SERVED)
             == (head_state::CLOSED | head_state::SERVED);
+        let crossed = crossed || (segment.has(flag::ACK) && !got_request);
         if owes && !client_closed && !crossed {
             flow.head &= !head_state::AWAITED;
             tell(flow, head_flags::RESET, FORCE_WAKEUP);
@@ -177,7 +229,6 @@ fn note_end(segment: &Segment, flow: &mut Flow) {
     flow.head |= head_state::CLOSED;
     // Where a byte of the answer is missing, it was sent and is still on its way.
     let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
-    let got_request = segment.ack.wrapping_sub(flow.request_seq) as i32 > 0;
     if owes && !client_closed && nothing_sent && got_request {
         flow.head &= !head_state::AWAITED;
         tell(flow, head_flags::NO_RESPONSE, FORCE_WAKEUP);
@@ -249,6 +300,15 @@ fn count_ttfb(counters: &mut BackendCounters, us: u32) {
     }
 }
 
+/// Nothing that the client says from now on is a request.
+#[inline(always)]
+fn leave_http(flow: &Flow) {
+    if let Some(forth) = FLOWS.get_ptr_mut(&flow.to.reversed()) {
+        // SAFETY: map values stay mapped while the program runs; the bit is set atomically.
+        atomic::set(unsafe { &mut (*forth).state }, flow_state::OPAQUE);
+    }
+}
+
 /// Mirrors the response head that begins `skip` bytes into this segment.
 #[inline(always)]
 fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow, skip: u32) {
@@ -293,6 +353,10 @@ fn mirror_head(ctx: &XdpContext, segment: &Segment, flow: &mut Flow, skip: u32) 
         flow.head |= head_state::CONTINUES;
     } else {
         flow.head &= !(head_state::WANTED | head_state::CONTINUES);
+        if status == *b"101" {
+            // What follows is another protocol.
+            leave_http(flow);
+        }
     }
     // SAFETY: the record is still ours.
     let since_us = unsafe { describe(record, flow, counters, len as u16, flags) };

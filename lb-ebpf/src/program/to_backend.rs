@@ -53,7 +53,7 @@ pub(super) fn steer(ctx: &XdpContext, frame: &Frame, tuple: &Tuple, service: &Se
                 Some(backend)
                     if !segment.opens() || (!closes && backend.flags & backend_flags::ADMIT != 0) =>
                 {
-                    return established(frame, &tuple.key, &segment, service, flow, backend);
+                    return established(ctx, frame, &tuple.key, &segment, service, flow, backend);
                 }
                 // Its backend is gone, or the client begins anew.
                 _ => forget(&tuple.key, &flow.to),
@@ -70,6 +70,7 @@ pub(super) fn steer(ctx: &XdpContext, frame: &Frame, tuple: &Tuple, service: &Se
 
 #[inline(always)]
 fn established(
+    ctx: &XdpContext,
     frame: &Frame,
     key: &FlowKey,
     segment: &Segment,
@@ -81,7 +82,7 @@ fn established(
         && segment.payload_len > 0
         && flow.state & flow_state::OPAQUE == 0
     {
-        evidence::note_request(frame, key, segment, flow);
+        evidence::note_request(ctx, frame, key, segment, flow);
     }
     let result = forward(frame, segment, flow, backend);
     // Last: it may give the entries back, and another CPU fills them at once.

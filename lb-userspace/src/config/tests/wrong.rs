@@ -523,6 +523,14 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         12,
+        "connect_timeout = \"31m\"\nresponse_timeout = \"2h\"",
+        &[
+            r#"12:19 [service.web.breaker.connect_timeout] nothing is waited for longer than 30m | write at most `"30m"`, or `"0s"` to wait as long as it takes"#,
+            r#"13:20 [service.web.breaker.response_timeout] nothing is waited for longer than 30m | write at most `"30m"`, or `"0s"` to wait as long as it takes"#,
+        ],
+    ),
+    (
+        12,
         r#"interval = "9000h""#,
         &[r#"12:12 [service.web.breaker.interval] `9000h` is too long | write at most one year, `"8760h"`"#],
     ),

@@ -3,7 +3,7 @@
 //! What does not happen wakes no program, so a thread looks through the
 //! handshakes and, where a service has a `response_timeout`, through the
 //! flows. It only reads. It tells each exchange once: those that it has told are
-//! remembered until they are gone. What was overdue before the thread began is
+//! remembered as long as they wait. What was overdue before the thread began is
 //! an earlier run's, which has told it.
 
 use std::{
@@ -30,10 +30,6 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// Of the time, one part in so many is for looking.
 const LEISURE: u32 = 20;
-
-/// A handshake this much older than its time, in ticks of [`Flow::seen`], was told of long ago: its
-/// microseconds may have gone round since.
-const STALE_TICKS: u32 = 1800;
 
 /// An exchange that waits too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,26 +61,21 @@ impl Watch {
     }
 
     fn run(mut self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<Overdue>) {
-        let mut told = HashSet::new();
-        let mut before_us = now_us();
+        // What waits already when this thread begins, it knows; and what of that is overdue is not news.
+        let mut told = None;
         let mut failing = false;
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
-            let now = now_us();
-            match self.look(&limits, now) {
-                Ok(overdue) => {
+            match self.look(&limits, told.as_ref()) {
+                Ok(Look { new, known }) => {
                     failing = false;
-                    // What was already overdue when this thread began is not news.
-                    let is_new =
-                        |of: &&(Overdue, u32)| !told.contains(&of.0) && of.1 <= now.wrapping_sub(before_us);
-                    for (overdue, _) in overdue.iter().filter(is_new) {
-                        if found.blocking_send(*overdue).is_err() {
+                    for overdue in new {
+                        if found.blocking_send(overdue).is_err() {
                             return;
                         }
                     }
-                    told = overdue.into_iter().map(|(overdue, _)| overdue).collect();
-                    before_us = now;
+                    told = Some(known);
                 }
                 Err(error) if !failing => {
                     warn!(%error, "cannot look for exchanges that wait too long");
@@ -96,53 +87,80 @@ impl Watch {
         }
     }
 
-    /// All that is overdue, and by how many microseconds.
-    fn look(&mut self, limits: &Limits, now: u32) -> io::Result<Vec<(Overdue, u32)>> {
-        let mut found = Vec::new();
-        let ticks = now_ticks();
+    /// `told`: whom it was told of, as long as they wait; `None` at the first look.
+    fn look(&mut self, limits: &Limits, told: Option<&HashSet<Overdue>>) -> io::Result<Look> {
+        let mut look = Look::default();
+        let now = now_us();
+        let mut note = |flow: &Flow, failure| {
+            let overdue = Overdue::of(flow, failure);
+            let is_over = overdue.is_over(flow, limits, now);
+            match told {
+                Some(told) if told.contains(&overdue) => drop(look.known.insert(overdue)),
+                Some(_) if is_over => {
+                    look.known.insert(overdue);
+                    look.new.push(overdue);
+                }
+                None if is_over || is_ancient(flow, now) => drop(look.known.insert(overdue)),
+                Some(_) | None => {}
+            }
+        };
         if limits.values().any(|of| of.connect.0 > 0) {
             self.embryos.each(|_, flow| {
-                let fresh = ticks.wrapping_sub(flow.seen) < STALE_TICKS;
-                let waits = flow.head & head_state::CONNECTING != 0 && flow.state & flow_state::OVER == 0;
-                if fresh && waits {
-                    found.extend(overdue(flow, L4Failure::ConnectTimeout, limits, now));
+                if flow.head & head_state::CONNECTING != 0 && flow.state & flow_state::OVER == 0 {
+                    note(flow, L4Failure::ConnectTimeout);
                 }
             })?;
         }
         if limits.values().any(|of| of.response.0 > 0) {
             self.flows.each(|_, flow| {
-                let begun = flow.head & head_state::CONTINUES != 0;
+                let owed = flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
                 let closed = flow.state & flow_state::FIN_SEEN != 0;
-                if flow.head & head_state::AWAITED != 0 && !begun && !closed {
-                    found.extend(overdue(flow, L4Failure::ResponseTimeout, limits, now));
+                if owed && flow.head & head_state::AWAITED != 0 && !closed {
+                    note(flow, L4Failure::ResponseTimeout);
                 }
             })?;
         }
-        Ok(found)
+        Ok(look)
     }
 }
 
-fn overdue(flow: &Flow, failure: L4Failure, limits: &Limits, now: u32) -> Option<(Overdue, u32)> {
-    let of = limits.get(&ServiceId(flow.service))?;
-    let limit = match failure {
-        L4Failure::ConnectTimeout => of.connect,
-        L4Failure::ResponseTimeout => of.response,
-        L4Failure::ConnectRefused | L4Failure::Reset | L4Failure::NoResponse => return None,
-    };
-    let limit_us = u32::try_from(limit.0.checked_mul(1000)?).ok().filter(|limit| *limit > 0)?;
-    let by = now.wrapping_sub(flow.request_us).checked_sub(limit_us)?;
-    // The other half of the circle is the future: another CPU's clock, read a moment later.
-    if now.wrapping_sub(flow.request_us) > u32::MAX / 2 {
-        return None;
+/// What a look through the maps has shown.
+#[derive(Debug, Default)]
+struct Look {
+    new: Vec<Overdue>,
+    /// These, and those that were told of before and wait still: the clock of 32 bits goes round in 71
+    /// minutes, so that age alone would tell them again.
+    known: HashSet<Overdue>,
+}
+
+impl Overdue {
+    fn of(flow: &Flow, failure: L4Failure) -> Self {
+        Self {
+            backend: BackendId(flow.backend),
+            generation: Generation(flow.generation),
+            client: socket_addr(flow.to.dst, flow.to.dport),
+            failure,
+            began_us: flow.request_us,
+        }
     }
-    let overdue = Overdue {
-        backend: BackendId(flow.backend),
-        generation: Generation(flow.generation),
-        client: socket_addr(flow.to.dst, flow.to.dport),
-        failure,
-        began_us: flow.request_us,
-    };
-    Some((overdue, by))
+
+    fn is_over(&self, flow: &Flow, limits: &Limits, now: u32) -> bool {
+        let limit = limits.get(&ServiceId(flow.service)).map_or(0, |of| match self.failure {
+            L4Failure::ConnectTimeout => of.connect.0,
+            L4Failure::ResponseTimeout => of.response.0,
+            L4Failure::ConnectRefused | L4Failure::Reset | L4Failure::NoResponse => 0,
+        });
+        limit > 0 && !is_ancient(flow, now) && u64::from(age_us(flow, now)) >= limit * 1000
+    }
+}
+
+fn age_us(flow: &Flow, now: u32) -> u32 {
+    now.wrapping_sub(flow.request_us)
+}
+
+/// Beyond half of the clock's circle a time is long ago; or still to come, as another CPU's may be that was read a moment later.
+fn is_ancient(flow: &Flow, now: u32) -> bool {
+    age_us(flow, now) > u32::MAX / 2
 }
 
 fn pace(limits: &Limits) -> Duration {
@@ -153,8 +171,4 @@ fn pace(limits: &Limits) -> Duration {
 
 fn now_us() -> u32 {
     (monotonic_ns() / 1000) as u32
-}
-
-fn now_ticks() -> u32 {
-    (monotonic_ns() >> 30) as u32
 }
