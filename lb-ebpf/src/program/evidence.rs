@@ -63,7 +63,10 @@ pub(super) fn note_request(
     };
     match said {
         Some(Speech::Request) => {}
-        None | Some(Speech::Tls { .. } | Speech::Other) if spoken => return go_on(ctx, segment, back),
+        Some(Speech::Tls { .. } | Speech::Other) if spoken => return go_on(ctx, segment, back),
+        // Too short to tell. Before anything was answered it is a part of the request, afterwards the
+        // beginning of another one.
+        None if unanswered(segment, back) => return go_on(ctx, segment, back),
         None => {}
         Some(said @ (Speech::Http2 | Speech::Tls { .. } | Speech::Other)) => {
             atomic::set(&mut flow.state, flow_state::OPAQUE);
@@ -82,6 +85,13 @@ pub(super) fn note_request(
     // What has a body may not end like a head.
     let whole = method == b'P' || ends_head(ctx, segment);
     want(segment, back, whole);
+}
+
+/// Whether a request is under way of whose answer the client has not seen a byte.
+#[inline(always)]
+const fn unanswered(segment: &Segment, back: &Flow) -> bool {
+    let under_way = back.head & (head_state::WANTED | head_state::CONTINUES) == head_state::WANTED;
+    under_way && segment.ack == back.head_seq
 }
 
 /// More of a request: its body, or the rest of its head.
