@@ -1,7 +1,8 @@
-//! Whether every test that `SPECIFICATION.md` names as the proof of a breaker rule is there.
+//! Whether every test that `SPECIFICATION.md` names as a proof is there.
 //!
-//! A name is `` `module::path::test` `` of lb-core, or begins with the crate it is in. A test that was
-//! renamed or lost would else leave a promise that nothing keeps.
+//! For a breaker rule a name is `` `module::path::test` `` of lb-core, or begins with the crate it is in. For a
+//! promise above these rules it is `` `path/of/file.rs`: `test` ``, with as much of the path as tells it apart, or
+//! a whole file. A test that was renamed or lost would else leave a promise that nothing keeps.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,16 @@ pub(crate) fn check(workspace: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let rules = rules(&text);
     ensure!(!rules.is_empty(), "SPECIFICATION.md has no rules under `{SECTION}`");
+    let promises = promises(&text);
+    ensure!(!promises.is_empty(), "SPECIFICATION.md has no promises above `{SECTION}`");
+    let mut sources = Vec::new();
+    collect(workspace, &mut sources)?;
     let mut broken = Vec::new();
+    for promise in promises {
+        let missing = missing(workspace, &sources, &promise.tests);
+        let what = missing.into_iter().map(|what| format!("SPECIFICATION.md:{}: {what}", promise.line));
+        broken.extend(what);
+    }
     for rule in rules {
         if rule.tests.is_empty() {
             broken.push(format!("SPECIFICATION.md:{}: a rule without a test", rule.line));
@@ -50,12 +60,23 @@ struct Rule<'t> {
     tests: Vec<&'t str>,
 }
 
-/// The rows of the section's tables: the last cell names the tests.
+/// What stands above the section.
+fn promises(text: &str) -> Vec<Rule<'_>> {
+    rows(numbered(text).take_while(|(_, line)| *line != SECTION))
+}
+
 fn rules(text: &str) -> Vec<Rule<'_>> {
-    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-    let section = numbered.skip_while(|(_, line)| *line != SECTION).skip(1);
-    let section = section.take_while(|(_, line)| !line.starts_with("## "));
-    let rows = section.filter_map(|(line, text)| {
+    let section = numbered(text).skip_while(|(_, line)| *line != SECTION).skip(1);
+    rows(section.take_while(|(_, line)| !line.starts_with("## ")))
+}
+
+fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().map(|(index, line)| (index + 1, line))
+}
+
+/// The rows of the tables: the last cell names the tests.
+fn rows<'t>(lines: impl Iterator<Item = (usize, &'t str)>) -> Vec<Rule<'t>> {
+    let rows = lines.filter_map(|(line, text)| {
         let cells: Vec<&str> =
             text.strip_prefix('|')?.strip_suffix('|')?.split(" | ").map(str::trim).collect();
         let last = *cells.last()?;
@@ -68,6 +89,55 @@ fn rules(text: &str) -> Vec<Rule<'_>> {
 
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Every source file of ours.
+fn collect(folder: &Path, sources: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if path.is_dir() && !hidden && !path.ends_with("target") {
+            collect(&path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// What a promise's last cell names and what is not there. A test's name belongs to the files named before it.
+fn missing(workspace: &Path, sources: &[PathBuf], quoted: &[&str]) -> Vec<String> {
+    let mut files: Vec<&PathBuf> = Vec::new();
+    let (mut broken, mut proofs) = (Vec::new(), 0);
+    for word in quoted {
+        let is_name =
+            |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let there = if word.ends_with(".rs") || word.ends_with('/') {
+            let within = |path: &&PathBuf| match word.strip_suffix('/') {
+                Some(folder) => path.parent().is_some_and(|parent| parent.ends_with(folder)),
+                None => path.ends_with(word),
+            };
+            files = sources.iter().filter(within).collect();
+            !files.is_empty()
+        } else if word.contains("::") {
+            exists(workspace, word)
+        } else if word.contains('_') && is_name(word) {
+            let sources = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+            sources.into_iter().any(|source| [true, false].iter().any(|inside| has(&source, word, *inside)))
+        } else {
+            // A crate or a command.
+            continue;
+        };
+        proofs += 1;
+        if !there {
+            broken.push(format!("there is no `{word}`"));
+        }
+    }
+    if proofs == 0 {
+        broken.push("a promise without a test".to_owned());
+    }
+    broken
 }
 
 fn exists(workspace: &Path, test: &str) -> bool {

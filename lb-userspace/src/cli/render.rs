@@ -35,6 +35,10 @@ pub struct Wide(pub bool);
 pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     let palette = *palette;
     let mut lines = vec![daemon(status, palette), interfaces(status, palette)];
+    if let Some(error) = &status.daemon.counters_error {
+        let why = format!("shunt: the counters of its maps cannot be read: {error}");
+        lines.extend(wrap(&printable(&why), "  why ", WIDTH));
+    }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
     }

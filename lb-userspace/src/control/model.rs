@@ -40,7 +40,7 @@ pub struct Status {
     /// Sequence number of the last event; 0 before the first.
     pub events_seq: u64,
     pub snapshot: Snapshot,
-    /// One entry a backend.
+    /// One entry a backend; none while the maps cannot be read, see [`Daemon::counters_error`].
     pub traffic: Vec<BackendTraffic>,
     /// Services that dropped something.
     pub drops: Vec<ServiceDrops>,
@@ -114,6 +114,9 @@ pub struct Daemon {
     pub state_file: String,
     /// Why it could not be written, while that is so.
     pub state_error: Option<String>,
+    /// Why the maps' counters could not be read. Then nothing is told of traffic and drops.
+    #[serde(default)]
+    pub counters_error: Option<String>,
 }
 
 /// How long something that was due had to wait for the daemon's loop, in milliseconds: a deadline that was met late,

@@ -62,7 +62,7 @@ pub enum Request {
         service: String,
         backend: String,
         connections: bool,
-        answer: oneshot::Sender<Option<Box<BackendView>>>,
+        answer: oneshot::Sender<Option<Result<Box<BackendView>, Problem>>>,
     },
     Operate(Operation, oneshot::Sender<Result<(), Refused>>),
     /// Where a client is steered. `None`: there is no such service.

@@ -16,8 +16,11 @@ use crate::{
         Request,
         model::{BackendView, By, Choice, Daemon, Explanation, Pin, Problem, ProblemKind, Stage, TrialSeat},
     },
-    dataplane::{chain, steering},
+    dataplane::{self, chain, steering},
 };
+
+/// `None`: there is no such thing.
+type Told<T> = oneshot::Sender<Option<Result<Box<T>, Problem>>>;
 
 impl Loop {
     /// Whoever asked may have gone: an answer that nobody takes is dropped. What the maps know is read by the
@@ -59,18 +62,19 @@ impl Loop {
             loop_lag_ms: self.lag.told(clock.elapsed()),
             state_file: keeper.path().display().to_string(),
             state_error: keeper.failing(),
+            counters_error: None,
         };
         tokio::spawn(async move {
-            let counters = match dataplane.counters().await {
-                Some(Ok(counters)) => counters,
-                Some(Err(error)) => return warn!(error = chain(&error), "cannot read the counters"),
-                None => return,
-            };
-            let _ = answer.send(facts.status(snapshot, &counters, &clock, seq, daemon));
+            let Some(counters) = dataplane.counters().await else { return };
+            if let Err(error) = &counters {
+                warn!(error = chain(error), "cannot read the counters");
+            }
+            let counters = counters.map_err(|error| chain(&error));
+            let _ = answer.send(facts.status(snapshot, counters, &clock, seq, daemon));
         });
     }
 
-    fn view(&self, why: Why, connections: bool, answer: oneshot::Sender<Option<Box<BackendView>>>) {
+    fn view(&self, why: Why, connections: bool, answer: Told<BackendView>) {
         let (facts, dataplane, clock) = (self.own.facts.clone(), self.dataplane.clone(), self.clock);
         let t_ms = self.now().0;
         let service = self.snapshot().services.into_iter().find(|service| service.name == why.service);
@@ -86,7 +90,8 @@ impl Loop {
             let (counters, connections) = match counted.await {
                 Some((Ok(counters), Ok(connections))) => (counters, connections),
                 Some((Err(error), _) | (_, Err(error))) => {
-                    return warn!(error = chain(&error), "cannot read the maps");
+                    drop(answer.send(Some(Err(unreadable(&error)))));
+                    return;
                 }
                 None => return,
             };
@@ -95,16 +100,11 @@ impl Loop {
             let evidence = facts.evidence(&service, &counters);
             let started_unix_ms = clock.started_unix_ms();
             let view = BackendView { started_unix_ms, t_ms, evidence, traffic, connections, why };
-            let _ = answer.send(Some(Box::new(view)));
+            let _ = answer.send(Some(Ok(Box::new(view))));
         });
     }
 
-    fn explain(
-        &self,
-        client: SocketAddr,
-        service: ServiceSnapshot,
-        answer: oneshot::Sender<Option<Result<Box<Explanation>, Problem>>>,
-    ) {
+    fn explain(&self, client: SocketAddr, service: ServiceSnapshot, answer: Told<Explanation>) {
         let members = self.engine.members(&service.name).unwrap_or_default().to_vec();
         let key = FlowKey {
             src: client.ip().into(),
@@ -121,15 +121,20 @@ impl Loop {
                     error: format!("the maps do not hold {} yet", service.vip),
                     remedy: "`shunt status` says what keeps it from being written".to_owned(),
                 }),
-                Some(Err(error)) => Err(Problem {
-                    kind: ProblemKind::Unavailable,
-                    error: format!("cannot read the maps: {}", chain(&error)),
-                    remedy: "this needs CAP_SYS_ADMIN, which root has".to_owned(),
-                }),
+                Some(Err(error)) => Err(unreadable(&error)),
                 None => return,
             };
             let _ = answer.send(Some(explained));
         });
+    }
+}
+
+fn unreadable(error: &dataplane::Error) -> Problem {
+    warn!(error = chain(error), "cannot read the maps");
+    Problem {
+        kind: ProblemKind::Unavailable,
+        error: format!("cannot read the maps: {}", chain(error)),
+        remedy: "this needs CAP_SYS_ADMIN, which root has".to_owned(),
     }
 }
 

@@ -15,9 +15,10 @@ use crate::{
     dataplane::chain,
 };
 
-/// The file that holds, where it came from, and who has to know of it.
+/// The configuration that holds, where it came from, and who has to know of it.
 #[derive(Debug)]
 pub(super) struct Configured {
+    /// As the start found it, for what only a start looks at; `core` is of the last reload.
     file: File,
     path: PathBuf,
     addresses: watch::Sender<Vec<IpAddr>>,
@@ -54,7 +55,7 @@ impl Configured {
         differences(&self.file.core, &new.core)
     }
 
-    /// Keys that have changed and are looked at during a start only.
+    /// Keys that are looked at during a start only and are not what it found.
     pub(super) fn needs_restart(&self, new: &File) -> Vec<String> {
         // Taken apart whole, so that a new key cannot be forgotten here.
         let File {
@@ -89,7 +90,7 @@ impl Configured {
 
     pub(super) fn take(&mut self, file: File) {
         self.addresses.send_replace(backend_addresses(&file));
-        self.file = file;
+        self.file.core = file.core;
     }
 
     pub(super) fn path(&self) -> &Path {

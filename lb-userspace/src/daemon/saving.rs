@@ -1,4 +1,4 @@
-//! When the state file is written: soon after something changed, and not more than once a second.
+//! When the state file is written: as soon as something changed, and not more than once a second.
 
 use lb_core::{
     engine::Engine,
@@ -9,7 +9,7 @@ use lb_core::{
 use super::clock::Clock;
 use crate::state::{Keeper, Record};
 
-/// Between two writes.
+/// Between two writes, and between two looks at what an event may have changed.
 const PACE: Millis = Millis::secs(1);
 
 /// Ejection numbers decay without an event. A look at all that is remembered finds it.
@@ -21,6 +21,8 @@ pub(super) struct Saving {
     /// What is in the file, or on its way there, and when it was so. `None`: that is not known.
     saved: Option<(State, Instant)>,
     looked: Instant,
+    /// From when on a change is written at once.
+    free: Instant,
     /// An event has told of a change since.
     stirred: bool,
 }
@@ -30,7 +32,7 @@ impl Saving {
     pub(super) fn new(keeper: Keeper, restored: bool) -> Self {
         let nothing = State { version: State::VERSION, services: Vec::new() };
         let saved = (!restored).then_some((nothing, Instant(0)));
-        Self { keeper, saved, looked: Instant(0), stirred: false }
+        Self { keeper, saved, looked: Instant(0), free: Instant(0), stirred: false }
     }
 
     pub(super) fn keeper(&self) -> &Keeper {
@@ -44,18 +46,22 @@ impl Saving {
 
     /// When [`save`](Self::save) is to be called next.
     pub(super) fn due(&self) -> Instant {
-        self.looked + if self.stirred { PACE } else { LOOK }
+        if self.stirred { self.free } else { self.looked + LOOK }
     }
 
     /// Hands what is to be remembered to the keeper, if it is not what the file says by now.
     pub(super) fn save(&mut self, engine: &Engine, clock: &Clock) {
         let now = clock.now();
-        (self.looked, self.stirred) = (now, false);
+        self.looked = now;
+        if std::mem::take(&mut self.stirred) {
+            self.free = now + PACE;
+        }
         let state = engine.export(now);
         let holds = |(saved, at): &(State, Instant)| saved.clone().aged(now - *at) == state;
         if self.saved.as_ref().is_some_and(holds) {
             return;
         }
+        self.free = now + PACE;
         self.keeper.keep(Record { written_unix_ms: clock.unix_ms(), state: state.clone() });
         self.saved = Some((state, now));
     }

@@ -86,17 +86,23 @@ impl Facts {
     pub(super) fn status(
         &self,
         snapshot: Snapshot,
-        counters: &Counters,
+        counters: Result<Counters, String>,
         clock: &Clock,
         events_seq: u64,
-        daemon: Daemon,
+        mut daemon: Daemon,
     ) -> Status {
+        let told = counters.is_ok();
+        let counters = &counters.unwrap_or_else(|error| {
+            daemon.counters_error = Some(error);
+            Counters::default()
+        });
         let traffic = snapshot
             .services
             .iter()
             .flat_map(|service| {
                 service.backends.iter().map(|backend| self.traffic(&service.name, backend, counters))
             })
+            .filter(|_| told)
             .collect();
         let forwarding = snapshot
             .services
@@ -177,4 +183,29 @@ fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops>
         }
     }
     counts.iter().any(|count| *count > 0).then(|| ServiceDrops::new(name, &counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, control::fixture};
+
+    #[test]
+    fn without_the_counters_the_rest_is_told() {
+        let text = "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n\
+                    [service.web.backends]\nweb-1 = \"10.0.0.11:80\"\n";
+        let file = config::parse("shunt.toml", text).expect("right");
+        let shape = bpf::Shape { verified_instructions: None, maps: Vec::new() };
+        let facts = Facts::new(&file, Path::new("shunt.toml"), &[], shape);
+        let snapshot = fixture::status().snapshot;
+        let clock = Clock::start();
+        let status = |counters| facts.status(snapshot.clone(), counters, &clock, 7, Daemon::default());
+        let whole = status(Ok(Counters::default()));
+        assert_eq!((whole.traffic.len(), &whole.daemon.counters_error), (5, &None));
+        let without = status(Err("map BACKENDS: no".to_owned()));
+        assert!(without.traffic.is_empty() && without.drops.is_empty());
+        assert_eq!(without.daemon.counters_error.as_deref(), Some("map BACKENDS: no"));
+        assert_eq!((&without.snapshot, without.events_seq), (&whole.snapshot, 7));
+        assert_eq!(without.forwarding, whole.forwarding);
+    }
 }

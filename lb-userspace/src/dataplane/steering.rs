@@ -2,7 +2,7 @@
 //!
 //! The same decision as the XDP program's (`lb-ebpf`, `to_backend` and `connect`), with the same hash
 //! and in the same order, but asked, not done: no token is taken, no entry made.
-//! `tests/tests/packet/steering.rs` holds the two against each other.
+//! `tests/tests/packet/explain.rs` holds the two against each other.
 
 use std::net::SocketAddr;
 

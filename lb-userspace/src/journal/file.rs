@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -41,7 +41,8 @@ impl OpenError {
 #[derive(Debug)]
 pub(super) struct LogFile {
     options: Options,
-    file: File,
+    /// `None`: since an error it is not known what is at its path. It is opened anew before more is written.
+    file: Option<File>,
     /// Of the whole lines in it.
     len: u64,
 }
@@ -50,16 +51,8 @@ impl LogFile {
     /// Opens or creates it. A recording of an earlier run is continued; a line that it did not finish is
     /// dropped.
     pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
-        let path = &options.path;
-        let io = |source| OpenError::Io { path: path.clone(), source };
-        let mut file = append_to(path).map_err(io)?;
-        // Pipes and devices have no end to continue at and cannot be renamed.
-        if !file.metadata().map_err(io)?.is_file() {
-            return Err(OpenError::Foreign(path.clone()));
-        }
-        let len = whole_lines(&mut file).map_err(io)?.ok_or_else(|| OpenError::Foreign(path.clone()))?;
-        file.set_len(len).map_err(io)?;
-        Ok(Self { options: options.clone(), file, len })
+        let (file, len) = continued(&options.path)?;
+        Ok(Self { options: options.clone(), file: Some(file), len })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -73,47 +66,81 @@ impl LogFile {
 
     /// All of it or, with an error, nothing.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(lines) {
+        let mut file = self.opened()?;
+        if let Err(error) = file.write_all(lines) {
             // A part of a line would make the rest unreadable. Cutting needs no room.
-            self.file.set_len(self.len)?;
+            file.set_len(self.len)?;
+            self.file = Some(file);
             return Err(error);
         }
+        self.file = Some(file);
         self.len += lines.len() as u64;
         Ok(())
     }
 
+    fn opened(&mut self) -> io::Result<File> {
+        if let Some(file) = self.file.take() {
+            return Ok(file);
+        }
+        let (file, len) = continued(&self.options.path).map_err(io::Error::other)?;
+        self.len = len;
+        Ok(file)
+    }
+
     #[cfg(test)]
-    pub(super) fn replace(&mut self, file: File) -> File {
-        std::mem::replace(&mut self.file, file)
+    pub(super) fn replace(&mut self, file: File) -> Option<File> {
+        self.file.replace(file)
     }
 
     /// Begins a new file.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
-        let path = &self.options.path;
-        // All but one that is dropped, from the oldest on; what is not there need not be moved.
-        for age in (1..self.options.files).rev() {
-            let older = numbered(path, age);
-            let younger = if age == 1 { path.clone() } else { numbered(path, age - 1) };
-            match fs::rename(&younger, &older) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-        }
-        self.file = append_to(path)?;
+        self.shift()?;
+        let file = append_to(&self.options.path)?;
         // It is still the old one where only one is kept.
-        self.file.set_len(0)?;
+        file.set_len(0)?;
         self.len = 0;
+        self.file = Some(file);
         Ok(())
     }
+
+    /// Moves all that are kept out of the way of a new one; the oldest is dropped.
+    pub(super) fn shift(&mut self) -> io::Result<()> {
+        // Its name may be another one from here on.
+        self.file = None;
+        let path = &self.options.path;
+        // A place may be free since an attempt that failed half-way: nothing beyond it has to move or to go.
+        let last = self.options.files.saturating_sub(1);
+        let free = (0..last).find(|age| !numbered(path, *age).exists()).unwrap_or(last);
+        for age in (0..free).rev() {
+            fs::rename(numbered(path, age), numbered(path, age + 1))?;
+        }
+        Ok(())
+    }
+}
+
+/// A recording that is there, or a new one, and the length of its whole lines.
+fn continued(path: &Path) -> Result<(File, u64), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let mut file = append_to(path).map_err(io)?;
+    // Pipes and devices have no end to continue at and cannot be renamed.
+    if !file.metadata().map_err(io)?.is_file() {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let len = whole_lines(&mut file).map_err(io)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
+    file.set_len(len).map_err(io)?;
+    Ok((file, len))
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(PERMISSIONS).open(path)
 }
 
+/// Of age 0 is FILE itself.
 fn numbered(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{age}"));
+    if age > 0 {
+        name.push(format!(".{age}"));
+    }
     name.into()
 }
 

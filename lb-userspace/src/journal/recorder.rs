@@ -129,7 +129,6 @@ impl Recorder {
                 Entry::Probe { backend: *backend, generation: *generation, result: result.clone() }
             }
             Input::EvidenceLost { backend, lost } => Entry::EvidenceLost { backend: *backend, lost: *lost },
-            Input::Operator(operation) => Entry::Operation(operation.clone()),
             Input::Applied { .. } | Input::Tick => return None,
         };
         self.send(now, entry);

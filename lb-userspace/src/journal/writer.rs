@@ -169,9 +169,9 @@ impl Writer {
     /// Goes on after an error, if that is possible by now.
     fn resume(&mut self, at: Instant) {
         let lost = self.piece.lines;
-        let mut bytes = Vec::new();
+        // First whose time it is: the file may be empty, or hold an earlier run's.
+        let mut bytes = self.preamble(at);
         Line { at, service: None, what: What::Gap { lost } }.write(&mut bytes);
-        bytes.extend(self.preamble(at));
         match self.file.append(&bytes) {
             Ok(()) => {
                 info!(path = %self.file.path().display(), missing = lost, "recording goes on");

@@ -26,6 +26,29 @@ Words.
     let expected =
         [rule(7, &["engine::tests::rules::one", "reference::two"]), rule(8, &[]), rule(10, &["x::three"])];
     assert_eq!(rules(text), expected);
+    assert_eq!(promises(text), [rule(2, &["not::this"])]);
+}
+
+#[test]
+fn a_promise_names_files_and_their_tests() {
+    let mut sources = Vec::new();
+    collect(&workspace(), &mut sources).expect("it can be read");
+    for (cell, expected) in [
+        ("`lb-core`: `maglev/tests.rs`", &[][..]),
+        ("`packet/steering.rs`: `half_open_takes_its_budget_and_no_more`", &[]),
+        ("`probe/tests/`: `we_close_first_and_the_backend_has_nothing_to_remember`", &[]),
+        ("`engine::tests::rules::the_ceiling_is_exact`", &[]),
+        ("`packet/steering.rs`: `half_open_takes_its_budget`", &["there is no `half_open_takes_its_budget`"]),
+        ("`steer.rs`", &["there is no `steer.rs`"]),
+        (
+            "`breaker.rs`: `half_open_takes_its_budget_and_no_more`",
+            &["there is no `half_open_takes_its_budget_and_no_more`"],
+        ),
+        ("`the_ceiling_is_exact`", &["there is no `the_ceiling_is_exact`"]),
+        ("`lb-core`, `cargo xtask fuzz`", &["a promise without a test"]),
+    ] {
+        assert_eq!(missing(&workspace(), &sources, &quoted(cell)), expected, "{cell}");
+    }
 }
 
 #[test]

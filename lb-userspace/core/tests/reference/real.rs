@@ -41,6 +41,10 @@ impl Real {
 
     fn send(&mut self, input: Input, now: u64) {
         self.engine.handle(input, Instant(now));
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: u64) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Dataplane(plan) => {
@@ -132,7 +136,9 @@ impl Real {
     pub(crate) fn operate(&mut self, name: &str, verb: Verb, now: u64) {
         let (service, backend, actor) = ("web".to_owned(), name.to_owned(), "alice".to_owned());
         let (duration, reason, force) = (None, None, true);
-        self.send(Input::Operator(Operation { service, backend, verb, duration, reason, actor, force }), now);
+        let order = Operation { service, backend, verb, duration, reason, actor, force };
+        self.engine.operate(&order, Instant(now)).expect("it is forced and names a member");
+        self.drain(now);
     }
 
     /// A write failed and does not hold yet: what waits for it was not told.

@@ -78,6 +78,17 @@ fn a_write_that_failed_is_told() {
 }
 
 #[test]
+fn counters_that_cannot_be_read_are_told_and_missing() {
+    let mut state = fixture::status();
+    state.daemon.counters_error = Some("map COUNTERS: operation not permitted".to_owned());
+    state.traffic.clear();
+    let text = plain(&state, false);
+    let why = "  why shunt: the counters of its maps cannot be read: map COUNTERS: operation not permitted";
+    assert_eq!(text.lines().nth(2), Some(why));
+    assert!(text.contains("  api-1 10.0.1.11:9000 serving enabled  up    closed   100%     -  80"), "{text}");
+}
+
+#[test]
 fn a_service_with_nobody_left_says_what_it_does() {
     let mut state = fixture::status();
     state.only("api");

@@ -48,7 +48,8 @@ async fn look(
     let names = (service.clone(), backend.clone());
     let view = api.ask(|answer| Request::Backend { service, backend, connections, answer }).await?;
     match view {
-        Some(view) => Ok(*view),
+        Some(Ok(view)) => Ok(*view),
+        Some(Err(problem)) => Err(problem.into()),
         None => Err(Refusal::no_such_backend(&names.0, &names.1, &api.status().await?)),
     }
 }
@@ -80,7 +81,7 @@ pub(super) async fn change(
         force,
     };
     match api.ask(|answer| Request::Operate(operation, answer)).await? {
-        Ok(()) => look(&api, service, backend, false).await.map(Json),
+        Ok(()) => look(&api, service, backend, false).await.map(Json).map_err(Refusal::after_the_order),
         Err(refused) => Err(Refusal::of(&refused, &api.status().await?)),
     }
 }

@@ -71,6 +71,12 @@ impl Refusal {
         }
     }
 
+    /// What was asked for is done; how it then is cannot be told.
+    pub(super) fn after_the_order(self) -> Self {
+        let Self(Problem { kind, error, remedy }) = self;
+        Self(Problem { kind, error, remedy: format!("the order was carried out; {remedy}") })
+    }
+
     pub(super) fn stopping() -> Self {
         Self::new(ProblemKind::Unavailable, "the daemon is stopping", "ask again once it has started")
     }

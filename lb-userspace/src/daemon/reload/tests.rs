@@ -65,3 +65,19 @@ fn what_needs_a_restart_is_named() {
     let other = with("interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\n");
     assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log"]);
 }
+
+#[test]
+fn what_needs_a_restart_is_named_until_it_is_in_force() {
+    let (mut configured, watched) = Configured::new(file(BEFORE), "shunt.toml".into());
+    let other = BEFORE.replace("[service.web]", "max_flows = 65536\n[service.web]");
+    let moved = other.replace("10.0.0.11", "10.0.0.99");
+    for _ in 0..2 {
+        assert_eq!(configured.needs_restart(&file(&moved)), ["max_flows"]);
+        configured.take(file(&moved));
+    }
+    // What does change with a reload is compared with the last one.
+    assert_eq!(configured.differences(&file(&moved)), [""; 0]);
+    assert!(watched.borrow().contains(&"10.0.0.99".parse().expect("literal")));
+    // And what runs already needs none.
+    assert_eq!(configured.needs_restart(&file(BEFORE)), [""; 0]);
+}

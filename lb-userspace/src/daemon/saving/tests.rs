@@ -52,7 +52,6 @@ async fn what_only_ages_is_not_written_again() {
 
     drain(&mut engine, clock.now());
     saving.stir();
-    assert_eq!(saving.due(), saving.looked + PACE);
     saving.save(&engine, &clock);
     assert_eq!(saving.due(), saving.looked + LOOK);
     let (written, at) = saving.saved.clone().expect("written");
@@ -70,4 +69,30 @@ async fn what_only_ages_is_not_written_again() {
     let left = web_1.mandate.as_ref().and_then(|mandate| mandate.left).expect("it has an end");
     assert_eq!((web_1.name.as_str(), web_1.operator), ("web-1", OperatorState::Draining));
     assert!((Millis::secs(590)..=Millis::secs(600)).contains(&left), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_after_a_quiet_second_is_written_at_once() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("state.json");
+    let (mut engine, clock) = (engine(), Clock::start());
+    let mut saving = Saving::new(Keeper::start(path), false);
+    // A look that nothing came of keeps nobody waiting.
+    saving.save(&engine, &clock);
+    drain(&mut engine, clock.now());
+    saving.stir();
+    assert!(saving.due() <= clock.now());
+    saving.save(&engine, &clock);
+    let written = saving.saved.as_ref().expect("known").1;
+    assert_eq!(written, saving.looked);
+    // More within that second is written together, at its end.
+    saving.stir();
+    assert_eq!(saving.due(), written + PACE);
+    // An event that changed nothing is looked at once a second at most, too.
+    clock.sleep_until(written + PACE).await;
+    saving.save(&engine, &clock);
+    assert_eq!(saving.saved.as_ref().expect("known").1, written);
+    saving.stir();
+    assert_eq!(saving.due(), saving.looked + PACE);
+    saving.stop(&engine, &clock).await;
 }

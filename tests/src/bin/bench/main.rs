@@ -5,7 +5,7 @@
 //! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
-//! a promise does not hold (`verdict`), or when `--smoke` finds a number that cannot be true.
+//! a promise does not hold (`verdict`, `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
 
 mod binary;
 mod http;
@@ -85,6 +85,8 @@ fn main() -> Result<ExitCode> {
         report.verdict.as_ref().and_then(verdict::Report::broken_promise).into_iter().collect();
     if args.smoke {
         wrong.extend(implausible(&report));
+    } else {
+        wrong.extend(report.storm.as_ref().and_then(storm::Report::broken_promise));
     }
     for line in &wrong {
         eprintln!("FAILED: {line}");

@@ -102,7 +102,9 @@ impl Storm {
                 self.lab.script = std::iter::once(false).chain(std::iter::repeat_n(true, times)).collect();
             }
             let (index, verb) = (self.draw(BACKENDS as u64) as usize, self.draw(6));
-            self.send(Input::Operator(order(index, verb)));
+            self.inputs += 1;
+            // A refusal has its event.
+            let _ = self.lab.operate(&order(index, verb));
         }
     }
 }

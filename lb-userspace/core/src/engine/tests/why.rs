@@ -7,7 +7,7 @@ use crate::{
     breaker::detector::Detector,
     config::Breaker,
     event::EventKind,
-    io::Outcome,
+    io::{Operation, Outcome, Verb},
     snapshot::{BreakerState, DetectorSnapshot, Why},
     time::{Instant, Millis},
 };
@@ -124,6 +124,32 @@ fn the_last_decision_is_told_with_its_evidence() {
     assert_eq!(why(&lab, "a").last_decision.expect("tried").kind, EventKind::Trial);
 }
 
+/// What was asked of the operator's axis says nothing of the breaker.
+#[test]
+fn an_order_that_was_refused_is_no_decision_of_the_breaker() {
+    let mut lab = lab(|_| {});
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    lab.until(36_000);
+    lab.statuses("a", &[200; 3]);
+    lab.statuses("b", &[500; 3]);
+    let decisions = (why(&lab, "a").last_decision, why(&lab, "b").last_decision);
+    let kinds = [&decisions.0, &decisions.1].map(|one| one.as_ref().expect("decided").kind);
+    assert_eq!(kinds, [EventKind::Readmit, EventKind::Eject]);
+    for verb in [Verb::Drain, Verb::Disable, Verb::Eject] {
+        let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "breaker".to_owned());
+        let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
+        lab.operate(&order).expect_err("the last one serves");
+        let event = lab.events.last().expect("it is told");
+        assert_eq!((event.kind, event.from.as_str()), (EventKind::Refused, "enabled"));
+    }
+    assert_eq!((why(&lab, "a").last_decision, why(&lab, "b").last_decision), decisions);
+    // A detection that a limit did not let act is one.
+    lab.statuses("a", &[500; 3]);
+    let refused = why(&lab, "a").last_decision.expect("decided");
+    assert_eq!((refused.kind, refused.from.as_str()), (EventKind::Refused, "closed"));
+}
+
 #[test]
 fn the_return_is_told_to_the_sweep() {
     let mut lab = lab(|_| {});
@@ -153,8 +179,8 @@ fn what_keeps_it_out_is_told_on_every_axis() {
     lab.probe("b", true);
     lab.probe("a", true);
     let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "alice".to_owned());
-    let (verb, duration) = (crate::io::Verb::Drain, Some(Millis::secs(60)));
-    let order = crate::io::Operation { service, backend, verb, duration, reason: None, actor, force: false };
+    let (verb, duration) = (Verb::Drain, Some(Millis::secs(60)));
+    let order = Operation { service, backend, verb, duration, reason: None, actor, force: false };
     lab.operate(&order).expect("it does not serve");
     let expected = [
         "it is draining until an operator enables it, or by itself in 60 s",
@@ -187,9 +213,8 @@ fn since_when_is_told_of_each_axis() {
     lab.probe("b", true);
     lab.until(1500);
     let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "alice".to_owned());
-    let verb = crate::io::Verb::Drain;
-    let order =
-        crate::io::Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
+    let verb = Verb::Drain;
+    let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
     lab.operate(&order).expect("another one serves");
     lab.until(1700);
     // The same again changes nothing since when.

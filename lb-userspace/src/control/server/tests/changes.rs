@@ -14,18 +14,25 @@ pub(super) fn answer(request: Request) {
     match request {
         Request::Status(_) => unreachable!("answered before"),
         Request::Backend { service, backend, connections, answer } => {
-            let known = (service.as_str(), backend.as_str()) == ("web", "web-1");
-            let view = known.then(|| {
-                let mut view = fixture::view();
-                view.connections = connections.then_some(7);
-                Box::new(view)
-            });
+            let view = match (service.as_str(), backend.as_str()) {
+                ("web", "web-1") => {
+                    let mut view = fixture::view();
+                    view.connections = connections.then_some(7);
+                    Some(Ok(Box::new(view)))
+                }
+                ("web", "unread") => Some(Err(Problem {
+                    kind: ProblemKind::Unavailable,
+                    error: "cannot read the maps".to_owned(),
+                    remedy: "be root".to_owned(),
+                })),
+                (_, _) => None,
+            };
             drop(answer.send(view));
         }
         Request::Operate(operation, answer) => {
             let Operation { service, backend, .. } = operation.clone();
             let done = match (service.as_str(), backend.as_str()) {
-                ("web", "web-1") => Ok(()),
+                ("web", "web-1" | "unread") => Ok(()),
                 ("api", "api-1") => {
                     Err(Refused::Floor { service, backend, serving: 1, left: 0, backends: 1, min: 1 })
                 }
@@ -72,6 +79,16 @@ async fn an_order_reaches_the_engine_in_its_giver_s_name() {
     let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("known").expect("known").name;
     assert_eq!((done.verb, done.force, done.actor.as_str()), (weight, true, own.as_str()));
     assert_eq!(done.duration, Some(lb_core::time::Millis(60_000)));
+}
+
+#[tokio::test]
+async fn maps_that_cannot_be_read_are_named_and_an_order_is_done_all_the_same() {
+    let daemon = daemon(4);
+    let looked = daemon.client().backend("web", "unread", false).await.expect_err("no maps");
+    assert_eq!((looked.to_string().as_str(), looked.remedy().as_str()), ("cannot read the maps", "be root"));
+    let (status, kind, remedy) = refused(&daemon, "web", "unread", &order(Verb::Drain)).await;
+    assert_eq!((status, kind), (503, ProblemKind::Unavailable));
+    assert_eq!(remedy, "the order was carried out; be root");
 }
 
 #[tokio::test]
