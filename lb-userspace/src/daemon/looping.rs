@@ -72,6 +72,7 @@ pub(super) struct Loop {
     /// Plans under way that a response head caused: when that head was seen.
     caused: BTreeMap<u64, u64>,
     losses: Losses,
+    refusals: Refusals,
     look: tokio::time::Interval,
 }
 
@@ -101,6 +102,7 @@ impl Loop {
             timed_out: Late::new(),
             caused: BTreeMap::new(),
             losses: Losses::default(),
+            refusals: Refusals::default(),
             look,
         }
     }
@@ -262,7 +264,12 @@ impl Loop {
         let sentence = event.sentence();
         let (seq, reason) = (event.seq, event.reason.as_str());
         match event.kind {
-            EventKind::Eject | EventKind::Refused | EventKind::Dataplane => {
+            EventKind::Refused => match self.refusals.count(&event) {
+                Some(1) => warn!(seq, reason, "{}: {sentence}", event.kind),
+                Some(count) => warn!(seq, reason, count, "{}, again: {sentence}", event.kind),
+                None => debug!(seq, reason, "{}: {sentence}", event.kind),
+            },
+            EventKind::Eject | EventKind::Dataplane => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
             EventKind::Trial
@@ -271,6 +278,9 @@ impl Loop {
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership => info!(seq, reason, "{}: {sentence}", event.kind),
+        }
+        if event.kind != EventKind::Refused {
+            self.refusals.decided(&event);
         }
         self.events.push(event);
     }
@@ -335,6 +345,24 @@ impl Loop {
     }
 }
 
+/// Refusals of each backend since anything else was decided about it. One that is kept by the floor is
+/// refused every few responses: `events` has them all, the log the 1st, 2nd, 4th, 8th …
+#[derive(Debug, Default)]
+struct Refusals(BTreeMap<(String, Option<String>), u64>);
+
+impl Refusals {
+    /// The number of this one, if the log is to have it.
+    fn count(&mut self, event: &Event) -> Option<u64> {
+        let count = self.0.entry((event.service.clone(), event.backend.clone())).or_default();
+        *count += 1;
+        count.is_power_of_two().then_some(*count)
+    }
+
+    fn decided(&mut self, event: &Event) {
+        self.0.remove(&(event.service.clone(), event.backend.clone()));
+    }
+}
+
 /// How many heads each CPU has said to have lost of each backend.
 #[derive(Debug, Default)]
 struct Losses(BTreeMap<(u16, u32), u32>);
@@ -354,6 +382,17 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_has_ever_fewer_of_the_same_refusals() {
+        let mut refusals = Refusals::default();
+        let event = crate::control::fixture::event(1, "web");
+        let told: Vec<u64> = (0..20).filter_map(|_| refusals.count(&event)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16]);
+        assert_eq!(refusals.count(&crate::control::fixture::event(1, "api")), Some(1), "another service");
+        refusals.decided(&event);
+        assert_eq!(refusals.count(&event), Some(1));
+    }
 
     #[test]
     fn losses_are_counted_once_for_each_backend_and_cpu() {
