@@ -319,6 +319,19 @@ impl<A: Copy> FlowKey<A> {
     }
 }
 
+impl FlowKey<Addr> {
+    /// The same as the program has it when it is one of IPv4.
+    pub fn as_v4(&self) -> Option<FlowKey<V4>> {
+        let are_v4 = IpAddr::from(self.src).is_ipv4() && IpAddr::from(self.dst).is_ipv4();
+        are_v4.then(|| FlowKey {
+            src: V4::narrow(&self.src),
+            dst: V4::narrow(&self.dst),
+            sport: self.sport,
+            dport: self.dport,
+        })
+    }
+}
+
 /// Places in one set of `CLIENTS4` and `CLIENTS6`.
 pub const CLIENT_WAYS: usize = 15;
 
@@ -381,9 +394,11 @@ pub struct Flow<A: Address> {
     pub head_seq: u32,
     /// Up to where the backend has sent.
     pub sent_end: u32,
-    /// Where the request that `head_seq` answers begins, and when it was seen, in microseconds of
-    /// `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement number that
-    /// answers the SYN, and when that was seen.
+    /// Up to where the client has, as far as evidence has read it.
+    pub client_end: u32,
+    /// Where the request that `head_seq` answers begins, and when the last of it was seen, in
+    /// microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement
+    /// number that answers the SYN, and when that was seen.
     pub request_seq: u32,
     pub request_us: u32,
     /// The acknowledgement number that ends what the client says: set by its FIN.
@@ -452,6 +467,8 @@ pub mod head_state {
     pub const UNREAD: u32 = 1 << 6;
     /// The backend has not answered the SYN.
     pub const CONNECTING: u32 = 1 << 7;
+    /// What is awaited is owed: the request is whole, as far as can be told, and asks for an answer.
+    pub const OWED: u32 = 1 << 8;
 
     /// The client waits for an answer of which no byte was seen yet.
     pub const AWAITED: u32 = WANTED | UNREAD;

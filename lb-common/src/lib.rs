@@ -19,6 +19,11 @@ pub const ABI_VERSION: u32 = 3;
 /// number of backends that should share evenly (Maglev, NSDI 2016, section 5.3).
 pub const TABLE_SLOTS: usize = 65_537;
 
+/// How many slots are tried when the table still names a backend that has just been
+/// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
+/// for one SYN in 65 536, until the new table is in a few milliseconds later.
+pub const SLOT_TRIES: u32 = 16;
+
 /// Service ids run from 0 to this, exclusive.
 pub const MAX_SERVICES: u32 = 1024;
 

@@ -1,7 +1,10 @@
 //! Which segments show a request or a response, by their first bytes.
 
-/// Bytes that decide what a client says.
-pub const REQUEST_BYTES: usize = 3;
+/// Bytes that decide what a client says: `MKCALENDAR` is the longest method that they hold with its space.
+pub const REQUEST_BYTES: usize = 12;
+
+/// Bytes that show that it is no request, if it is none.
+pub const PREFIX_BYTES: usize = 3;
 
 /// Bytes of `HTTP/1.x NNN` and the one after it: shorter, the status is not decided.
 pub const STATUS_BYTES: u32 = 13;
@@ -9,22 +12,66 @@ pub const STATUS_BYTES: u32 = 13;
 /// What a client's segment begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speech {
-    /// A method in capital letters, as all registered ones are (RFC 9110 section 16.1).
+    /// A method in capital letters, as all registered ones are (RFC 9110 section 16.1), a space and something.
     Request,
     /// The preface of HTTP/2 (RFC 9113 section 3.4).
     Http2,
-    /// Anything else: the inside of a request body, TLS, another protocol.
+    /// A record of a TLS handshake with so many bytes after its five of head (RFC 8446 section 5.1).
+    Tls { length: u16 },
+    /// Anything else: the inside of a request body, another protocol.
     Other,
 }
 
 #[inline(always)]
 pub const fn speech(first: [u8; REQUEST_BYTES]) -> Speech {
-    if first[0].is_ascii_uppercase() && first[1].is_ascii_uppercase() && first[2].is_ascii_uppercase() {
-        if first[0] == b'P' && first[1] == b'R' && first[2] == b'I' { Speech::Http2 } else { Speech::Request }
-    } else {
-        Speech::Other
+    if first[0] == 0x16 && first[1] == 3 {
+        return Speech::Tls { length: u16::from_be_bytes([first[3], first[4]]) };
+    }
+    if !first[0].is_ascii_uppercase() || !first[1].is_ascii_uppercase() || !first[2].is_ascii_uppercase() {
+        return Speech::Other;
+    }
+    if first[0] == b'P' && first[1] == b'R' && first[2] == b'I' && first[3] == b' ' {
+        return Speech::Http2;
+    }
+    let mut at = 3;
+    while at < REQUEST_BYTES {
+        if first[at] == b' ' {
+            let goes_on = at + 1 == REQUEST_BYTES || first[at + 1] > b' ';
+            return if goes_on { Speech::Request } else { Speech::Other };
+        }
+        if !first[at].is_ascii_uppercase() && first[at] != b'-' {
+            return Speech::Other;
+        }
+        at += 1;
+    }
+    Speech::Other
+}
+
+/// What a client says whose segment has no more bytes than these. `None`: it may become a request.
+#[inline(always)]
+pub const fn speech_of_few(first: [u8; PREFIX_BYTES]) -> Option<Speech> {
+    if first[0] == 0x16 && first[1] == 3 {
+        return Some(Speech::Tls { length: u16::MAX });
+    }
+    let letters =
+        first[0].is_ascii_uppercase() && first[1].is_ascii_uppercase() && first[2].is_ascii_uppercase();
+    if letters { None } else { Some(Speech::Other) }
+}
+
+/// Whether a client that says this has said it whole, so that it is owed an answer. `length` is that of the
+/// segment. A hello that does not fit into one segment goes on in the next at once.
+#[inline(always)]
+pub const fn is_whole(speech: Speech, length: u32) -> bool {
+    match speech {
+        Speech::Tls { length: inside } => inside as u32 + 5 <= length || length > 1000,
+        Speech::Http2 => length >= PREFACE,
+        // The one is for its last bytes to say, and the other's ways are not known.
+        Speech::Request | Speech::Other => false,
     }
 }
+
+/// `PRI * HTTP/2.0`, an empty line, `SM`, another one.
+const PREFACE: u32 = 24;
 
 /// Whether the status in a response's first bytes is one that more follows:
 /// 1xx, but not 101, after which HTTP ends (RFC 9110 section 15.2).
@@ -39,12 +86,51 @@ mod tests {
 
     #[test]
     fn who_speaks() {
-        for method in [b"GET", b"POS", b"PUT", b"ACL", b"HEA"] {
-            assert_eq!(speech(*method), Speech::Request);
+        for method in [
+            b"GET / HTTP/1",
+            b"POST /a HTTP",
+            b"PUT http://x",
+            b"ACL /x HTTP/",
+            b"OPTIONS * HT",
+            b"PROPFIND /a ",
+            b"MKCALENDAR /",
+            b"BASELINE-C /",
+        ] {
+            assert_eq!(speech(*method), Speech::Request, "{method:?}");
         }
-        assert_eq!(speech(*b"PRI"), Speech::Http2);
-        for other in [[0x16, 3, 1], *b"get", *b"G T", [0; 3]] {
-            assert_eq!(speech(other), Speech::Other);
+        assert_eq!(speech(*b"PRI * HTTP/2"), Speech::Http2);
+        let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 9];
+        assert_eq!(speech(hello), Speech::Tls { length: 512 });
+        // Base64 among them, as the inside of a body may be.
+        for other in
+            [b"get / HTTP/1", b"G T / HTTP/1", &[0; 12], b"QUJDREVGR0hJ", b"GET  / HTTP/", b"ABC\r\nABCDEFG"]
+        {
+            assert_eq!(speech(*other), Speech::Other, "{other:?}");
+        }
+        for (few, said) in [
+            (*b"GET", None),
+            (*b"PRI", None),
+            (*b"get", Some(Speech::Other)),
+            ([0, 1, 2], Some(Speech::Other)),
+            ([0x16, 3, 1], Some(Speech::Tls { length: u16::MAX })),
+        ] {
+            assert_eq!(speech_of_few(few), said, "{few:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_whole() {
+        let hello = Speech::Tls { length: 512 };
+        for (said, length, whole) in [
+            (hello, 517, true),
+            (hello, 516, false),
+            (Speech::Tls { length: 1700 }, 1448, true),
+            (Speech::Http2, 24, true),
+            (Speech::Http2, 23, false),
+            (Speech::Request, 1000, false),
+            (Speech::Other, 1000, false),
+        ] {
+            assert_eq!(is_whole(said, length), whole, "{said:?} {length}");
         }
     }
 

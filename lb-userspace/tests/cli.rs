@@ -74,6 +74,7 @@ fn status(states: &[Effective]) -> Status {
         interfaces: Vec::new(),
         program: lb_userspace::control::model::Program::default(),
         reactions: None,
+        daemon: lb_userspace::control::model::Daemon::default(),
         forwarding: Vec::new(),
         events_seq: 0,
         snapshot: Snapshot { t_ms: Instant(0), config_generation: 1, services: vec![web] },

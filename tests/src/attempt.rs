@@ -26,7 +26,8 @@ impl Attempt {
     pub fn new(lab: &Lab, host: &Host, name: &str, config: &str) -> Result<Self> {
         let instance = format!("{}-{name}", lab.name().trim_start_matches("shunt-"));
         let socket = lab.folder().join(format!("{name}.sock"));
-        let head = format!("instance = {instance:?}\ncontrol_socket = {socket:?}\n");
+        let state = socket.with_extension("state.json");
+        let head = format!("instance = {instance:?}\ncontrol_socket = {socket:?}\nstate_file = {state:?}\n");
         Self::verbatim(lab, host, name, (head + config).as_bytes())
     }
 

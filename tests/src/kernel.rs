@@ -7,12 +7,12 @@ use std::{
 };
 
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
-use lb_common::abi::{HeadRecord, Link, flow_state};
+use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
     config::{Mode, NoBackend},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
-use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf};
+use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
 
 /// What the program decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +254,16 @@ impl Kernel {
 
     pub fn counters(&mut self) -> Counters {
         self.loaded.dataplane.counters().expect("the maps are readable")
+    }
+
+    /// Where a SYN of this client would go.
+    pub fn steering(&mut self, key: &FlowKey<Addr>, members: &[Member]) -> Option<Steering> {
+        self.loaded.dataplane.steering(key, members).expect("the maps are readable")
+    }
+
+    /// How many connections a backend has.
+    pub fn connections(&mut self, id: BackendId, generation: Generation) -> u64 {
+        self.loaded.dataplane.connections(id, generation)().expect("the tables are readable")
     }
 
     pub fn drops(&mut self, reason: lb_common::reason::Reason) -> u64 {

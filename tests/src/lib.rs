@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod flock;
 pub mod frame;
 pub mod http;
 pub mod kernel;
@@ -10,5 +11,6 @@ pub mod load;
 pub mod scripted;
 pub mod site;
 pub mod socket;
+pub mod storm;
 pub mod tally;
 pub mod wire;

@@ -6,6 +6,8 @@ mod concurrent;
 mod connections;
 #[path = "packet/evidence.rs"]
 mod evidence;
+#[path = "packet/explain.rs"]
+mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
 #[path = "packet/refused.rs"]

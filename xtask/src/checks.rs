@@ -14,11 +14,11 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{self, cargo, on_path},
-    layers, setup, workspace,
+    layers, promises, setup, workspace,
 };
 
 /// Packages whose tests need nothing but a CPU.
-const PURE: &[&str] = &["lb-common", "lb-core", "lb-ebpf", "lb-userspace", "xtask"];
+const PURE: &[&str] = &["lb-common", "lb-core", "lb-ebpf", "lb-userspace", "lb-fuzz", "xtask"];
 /// The file that skipped tests are written to.
 const SKIPS: &str = "SHUNT_SKIPS";
 
@@ -35,6 +35,11 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     tally.check("format", || command::run(cargo().args(["fmt", "--all", "--check"])));
     tally.check("layers", || {
         let broken = layers::check(&workspace())?;
+        anyhow::ensure!(broken.is_empty(), "{}", broken.join("\n"));
+        Ok(())
+    });
+    tally.check("promises", || {
+        let broken = promises::check(&workspace())?;
         anyhow::ensure!(broken.is_empty(), "{}", broken.join("\n"));
         Ok(())
     });

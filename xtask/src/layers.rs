@@ -25,6 +25,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lb-core", &["lb-common"]),
     ("lb-userspace", &["lb-common", "lb-core"]),
     ("lb-tests", &["lb-common", "lb-core", "lb-userspace"]),
+    ("lb-fuzz", &["lb-common", "lb-core", "lb-userspace"]),
     ("xtask", &[]),
 ];
 
@@ -36,6 +37,7 @@ const IMPURE_CRATES: &[&str] = &[
     "aya-obj",
     "hyper",
     "hyper-util",
+    "tokio-rustls",
     "axum",
     "nix",
     "libc",
@@ -59,14 +61,17 @@ const IMPURE_PATHS: &[&str] = &[
 ];
 
 /// Modules of lb-userspace that touch the world. Only `daemon` joins them.
-const EDGES: &[&str] = &["config", "probe", "mirror", "control", "dataplane", "journal", "discovery"];
+const EDGES: &[&str] =
+    &["config", "probe", "mirror", "control", "dataplane", "journal", "discovery", "state"];
 
 /// A foreign crate, and the modules of lb-userspace that may name it. `lab` holds the
-/// web server of demo and tests.
+/// web server of demo and tests. `config` looks whether certificates are usable.
 const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["aya", "aya_log", "aya_obj"], &["dataplane"]),
     (&["axum"], &["control"]),
     (&["hyper", "hyper_util", "http_body_util"], &["probe", "control", "lab"]),
+    (&["h2", "prost", "rustls_native_certs"], &["probe"]),
+    (&["tokio_rustls"], &["probe", "config"]),
 ];
 
 const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint"];

@@ -2,7 +2,9 @@
 
 mod checks;
 mod command;
+mod fuzz;
 mod layers;
+mod promises;
 mod setup;
 
 use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
@@ -37,6 +39,19 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Look for input that breaks a reader; the targets are the folders of tests/fuzz/corpus
+    #[command(
+        after_help = "Example: cargo xtask fuzz config --seconds 300\n         cargo xtask fuzz config --keep"
+    )]
+    Fuzz {
+        target: String,
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Only add to the committed corpus what was found before and reaches something new
+        #[arg(long)]
+        keep: bool,
+    },
     /// Check who may depend on whom
     Layers,
     /// What continuous integration runs
@@ -53,6 +68,7 @@ fn main() -> Result<ExitCode> {
         Task::Test { quick } => return checks::run(quick),
         Task::Ci => return checks::run(false),
         Task::Bench { args } => bench(&args)?,
+        Task::Fuzz { target, seconds, keep } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
         Task::Layers => return layers(),
     }
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    NO_BACKEND,
+    NO_BACKEND, SLOT_TRIES,
     abi::{
         Address, Backend, Config, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state,
         head_state, port_flags, service_flags,
@@ -25,11 +25,6 @@ use super::{
     ticks,
     to_backend::forward,
 };
-
-/// How many slots are tried when the table still names a backend that has just been
-/// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
-/// for one SYN in 65 536, until the new table is in a few milliseconds later.
-const SLOT_TRIES: u32 = 16;
 
 /// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
 /// 65 536 finds none; its client tries again with other ports.
@@ -89,6 +84,7 @@ pub(super) fn connect<F: Tables>(
     flow.head = if watched { head_state::CONNECTING } else { 0 };
     flow.head_seq = 0;
     flow.sent_end = 0;
+    flow.client_end = packet.segment.end();
     flow.request_seq = packet.segment.end();
     flow.request_us = (now / 1000) as u32;
     flow.client_ack = 0;

@@ -14,60 +14,114 @@ use lb_common::abi::{
     Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
 };
 use lb_ebpf::{
-    frame::Frame,
-    head::{REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, speech},
+    head::{PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_whole, speech, speech_of_few},
     segment::{Segment, flag},
 };
 
-use super::{atomic, counters, maps::EVENTS, opaque};
+use super::{Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 
 /// A client sent payload on a connection that is not known to be opaque.
 #[inline(always)]
-pub(super) fn note_request<A: Address>(ip: &Frame, segment: &Segment, flow: &mut Flow<A>) {
+pub(super) fn note_request<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
+    let segment = &packet.segment;
+    // What repeats bytes asks for nothing new; a keep-alive does no more (RFC 9293 section 3.8.4).
+    if segment.end().wrapping_sub(flow.client_end) as i32 <= 0 {
+        return;
+    }
+    flow.client_end = segment.end();
+    if flow.head & head_state::AWAITED != 0 {
+        // An answer is due once the last of the request has come: an upload takes its time.
+        flow.request_us = now_us();
+    }
+    let spoken = flow.state & flow_state::SPOKEN != 0;
     // Behind at most two extension headers; the mask tells the verifier.
     let at = (segment.payload & 0x3fff) as usize;
-    if segment.payload_len >= REQUEST_BYTES as u32 {
-        let Some(first) = ip.bytes::<REQUEST_BYTES>(at) else { return };
-        match speech(first) {
-            Speech::Request => {}
-            Speech::Other if flow.state & flow_state::SPOKEN != 0 => return,
-            Speech::Http2 | Speech::Other => {
-                atomic::set(&mut flow.state, flow_state::OPAQUE);
-                if let Some(counters) = counters(flow.backend) {
-                    counters.opaque += 1;
-                }
-                await_any(segment, flow);
-                return;
+    let mut method = 0;
+    let said = if segment.payload_len >= REQUEST_BYTES as u32 {
+        let Some(first) = packet.ip.bytes::<REQUEST_BYTES>(at) else { return };
+        method = first[0];
+        Some(speech(first))
+    } else if segment.payload_len >= PREFIX_BYTES as u32 {
+        let Some(first) = packet.ip.bytes::<PREFIX_BYTES>(at) else { return };
+        speech_of_few(first)
+    } else {
+        None
+    };
+    let begin = packet.link_len as u32;
+    match said {
+        Some(Speech::Request) => {}
+        Some(Speech::Tls { .. } | Speech::Other) if spoken => return go_on(ctx, begin, segment, flow),
+        // Too short to tell. Before anything was answered it is a part of the request, afterwards the
+        // beginning of another one.
+        None if unanswered(segment, flow) => return go_on(ctx, begin, segment, flow),
+        None => {}
+        Some(said @ (Speech::Http2 | Speech::Tls { .. } | Speech::Other)) => {
+            atomic::set(&mut flow.state, flow_state::OPAQUE);
+            if let Some(counters) = counters(flow.backend) {
+                counters.opaque += 1;
             }
+            return await_any(segment, flow, is_whole(said, segment.payload_len));
         }
     }
-    if flow.state & flow_state::SPOKEN == 0 {
+    if !spoken {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
     if flow.state & flow_state::BACKEND_FIN != 0 {
         flow.head |= head_state::CLOSED;
     }
-    want(segment, flow);
+    // What has a body may not end like a head.
+    let whole = method == b'P' || ends_head(ctx, begin, segment);
+    want(segment, flow, whole);
 }
 
-/// The first word of a client whose language we do not read: the backend owes it an answer.
+/// Whether a request is under way of whose answer the client has not seen a byte.
 #[inline(always)]
-fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+const fn unanswered<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    let under_way = flow.head & (head_state::WANTED | head_state::CONTINUES) == head_state::WANTED;
+    under_way && segment.ack == flow.head_seq
+}
+
+/// More of a request: its body, or the rest of its head.
+#[inline(always)]
+fn go_on<A: Address>(ctx: &XdpContext, begin: u32, segment: &Segment, flow: &mut Flow<A>) {
+    let open = flow.head & (head_state::WANTED | head_state::OWED) == head_state::WANTED;
+    if open && ends_head(ctx, begin, segment) {
+        flow.head |= head_state::OWED;
+    }
+}
+
+/// Whether a segment ends with the empty line that ends a head. `begin`: where its IP header begins in the frame.
+#[inline(always)]
+fn ends_head(ctx: &XdpContext, begin: u32, segment: &Segment) -> bool {
+    let mut last = 0u32;
+    if segment.payload_len < 4 {
+        return false;
+    }
+    let at = begin + segment.payload + segment.payload_len - 4;
+    // SAFETY: four bytes are read into four; beyond the frame the helper reads nothing and says so.
+    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, at, (&raw mut last).cast(), 4) };
+    read == 0 && last == u32::from_ne_bytes(*b"\r\n\r\n")
+}
+
+/// The first word of a client whose language we do not read. Of TLS and HTTP/2 it is known that it is
+/// owed an answer.
+#[inline(always)]
+fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
     if segment.ack != flow.sent_end || flow.head & (head_state::KNOWN | head_state::SERVED) != 0 {
         return;
     }
     flow.head_seq = segment.ack;
     flow.request_seq = segment.seq;
     flow.request_us = now_us();
-    flow.head |= head_state::UNREAD;
+    flow.head |= head_state::UNREAD | if whole { head_state::OWED } else { 0 };
 }
 
 /// A request asks for the head of its response.
 #[inline(always)]
-fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
     if segment.ack != flow.sent_end {
         // The client has not got all that the backend has sent: it does not wait for the
         // response before it asks again. Where the next head will be is anybody's guess; and a
@@ -90,7 +144,9 @@ fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     flow.request_us = now_us();
     // What was mirrored of an exchange before ended inside its own segment: this is a new one.
     let served = if flow.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
-    flow.head = (flow.head | head_state::KNOWN | head_state::WANTED | served) & !head_state::CONTINUES;
+    let owed = if whole { head_state::OWED } else { 0 };
+    flow.head = flow.head & !(head_state::CONTINUES | head_state::OWED)
+        | (head_state::KNOWN | head_state::WANTED | served | owed);
 }
 
 /// Whether it is not the request that is answered now, sent again.
@@ -144,17 +200,20 @@ pub(super) fn note_answer<A: Address>(
 /// The backend closes or resets the connection. If it owes an answer and has not begun with it, it has
 /// failed.
 ///
-/// Not its failure: the client has closed before, and waits no longer; or a kept connection is closed for
-/// being idle, and the next request crosses that on its way. Such a FIN does not acknowledge
-/// the request, and such a reset follows the FIN. A backend that closes a connection before its
-/// first request has no such excuse.
+/// Not its failure: the request is not whole, and it has waited for the rest; the client has closed before, and
+/// waits no longer; or a kept connection is closed for being idle, and the next request
+/// crosses that on its way. What closes it then does not acknowledge the request, and the reset that answers
+/// the request follows it. A backend that closes a connection before its first request has no such excuse.
 #[inline(always)]
 fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     let client_closed = flow.state & flow_state::CLIENT_FIN != 0;
-    let owes = flow.head & head_state::AWAITED != 0 && flow.head & head_state::CONTINUES == 0;
+    let owes = flow.head & head_state::AWAITED != 0
+        && flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
+    let got_request = segment.ack.wrapping_sub(flow.request_seq) as i32 > 0;
     if segment.has(flag::RST) {
         let crossed = flow.head & (head_state::CLOSED | head_state::SERVED)
             == (head_state::CLOSED | head_state::SERVED);
+        let crossed = crossed || (segment.has(flag::ACK) && !got_request);
         if owes && !client_closed && !crossed {
             flow.head &= !head_state::AWAITED;
             tell(flow, head_flags::RESET, FORCE_WAKEUP);
@@ -164,7 +223,6 @@ fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     flow.head |= head_state::CLOSED;
     // Where a byte of the answer is missing, it was sent and is still on its way.
     let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
-    let got_request = segment.ack.wrapping_sub(flow.request_seq) as i32 > 0;
     if owes && !client_closed && nothing_sent && got_request {
         flow.head &= !head_state::AWAITED;
         tell(flow, head_flags::NO_RESPONSE, FORCE_WAKEUP);
@@ -280,6 +338,10 @@ fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &
         flow.head |= head_state::CONTINUES;
     } else {
         flow.head &= !(head_state::WANTED | head_state::CONTINUES);
+        if status == *b"101" {
+            // What follows is another protocol: nothing that the client says from now on is a request.
+            atomic::set(&mut flow.state, flow_state::OPAQUE);
+        }
     }
     // SAFETY: the record is still ours.
     let since_us = unsafe { describe(record, flow, counters, len as u16, flags) };

@@ -154,7 +154,7 @@ fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> 
     {
         *service_id = flow.service;
         packet.segment.fill::<F>(&ip, &tuple)?;
-        return to_backend::steer(&packet, flow).unwrap_or(Err(Leave::Unknown));
+        return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
     }
     if kinds & port_flags::NAT != 0
         && let Some(flow) = table::by_reply::<F>(&tuple.key)

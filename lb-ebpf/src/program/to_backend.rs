@@ -1,5 +1,6 @@
 //! Client → VIP.
 
+use aya_ebpf::programs::XdpContext;
 use lb_common::{
     abi::{Address, Backend, Flow, backend_flags, flow_state},
     reason::Reason,
@@ -19,6 +20,7 @@ use super::{
 /// A segment of a client that has a flow. `None`: the flow is none any more, and the segment may begin another.
 #[inline(always)]
 pub(super) fn steer<F: Tables>(
+    ctx: &XdpContext,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
 ) -> Option<Result<u32, Leave>> {
@@ -47,7 +49,7 @@ pub(super) fn steer<F: Tables>(
     if segment.payload_len > 0
         && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
     {
-        evidence::note_request(&packet.ip, segment, flow);
+        evidence::note_request(ctx, packet, flow);
     }
     let result = forward(packet, flow, backend);
     closing(segment, flow);

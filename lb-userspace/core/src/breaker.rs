@@ -295,7 +295,7 @@ impl Breaker {
         let time = u64::from(self.ejection).saturating_mul(base).min(max);
         let drawn = random::draw(self.key, self.ejections);
         let jitter = random::up_to(drawn, policy.max_ejection_time_jitter.0);
-        self.ejections += 1;
+        self.ejections = self.ejections.saturating_add(1);
         let until = now + Millis(time.saturating_add(jitter));
         self.turn(EventKind::Eject, State::Open { until }, reason, now)
     }

@@ -7,6 +7,10 @@ use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive};
 
 use crate::{breaker::detector::Detector, time::Millis};
 
+mod probe;
+
+pub use probe::{GrpcProbe, HttpProbe, Probe, ProbeKind, Tls, Trust};
+
 /// All services, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -54,50 +58,6 @@ pub enum NoBackend {
     Drop,
     /// All backends that are not disabled and not probe-`down` are used, whatever the breaker says.
     Any,
-}
-
-/// An active probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    pub kind: ProbeKind,
-    /// Between the starts of two probes of one backend. Default 2 s.
-    pub interval: Millis,
-    /// Default 1 s; never above `interval`.
-    pub timeout: Millis,
-    /// Passes in a row that bring a backend up. Default 2.
-    pub rise: u32,
-    /// Failures in a row that take it down. Default 3.
-    pub fall: u32,
-    /// Instead of `interval` while some results speak against the state. Default `interval`.
-    pub fast_interval: Millis,
-    /// Instead of `interval` while the backend is down. Default `interval`.
-    pub down_interval: Millis,
-    /// How much each interval varies at random, in percent of it either way. Default 10.
-    pub jitter: u8,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// A TCP handshake.
-    Tcp,
-    /// An HTTP/1.1 request.
-    Http(HttpProbe),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpProbe {
-    /// Default `GET`.
-    pub method: String,
-    /// Default `/`.
-    pub path: String,
-    /// `Host` header. Default: the backend's address and port.
-    pub host: Option<String>,
-    /// Extra request headers.
-    pub headers: Vec<(String, String)>,
-    /// Statuses that pass. Default 200-399.
-    pub expect: Vec<RangeInclusive<u16>>,
-    /// Statuses that take a backend down at the first sight. Default none.
-    pub fail_fast: Vec<RangeInclusive<u16>>,
 }
 
 /// `[service.NAME.breaker]`.
@@ -240,34 +200,6 @@ impl Default for Breaker {
             slow_start: Millis(0),
             panic_threshold: 0,
             backoff_decay: BackoffDecay::default(),
-        }
-    }
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Self {
-            kind: ProbeKind::Tcp,
-            interval: Millis::secs(2),
-            timeout: Millis::secs(1),
-            rise: 2,
-            fall: 3,
-            fast_interval: Millis::secs(2),
-            down_interval: Millis::secs(2),
-            jitter: 10,
-        }
-    }
-}
-
-impl Default for HttpProbe {
-    fn default() -> Self {
-        Self {
-            method: "GET".to_owned(),
-            path: "/".to_owned(),
-            host: None,
-            headers: Vec::new(),
-            expect: vec![200..=399],
-            fail_fast: Vec::new(),
         }
     }
 }

@@ -178,8 +178,6 @@ impl Engine {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);
             }
-            // The event tells of it.
-            Input::Operator(operation) => drop(self.carry_out(&operation, now)),
             Input::Tick => {}
         }
     }

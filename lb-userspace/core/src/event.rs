@@ -21,7 +21,8 @@ pub struct Event {
     pub kind: EventKind,
     pub service: String,
     pub backend: Option<String>,
-    /// State names: of the breaker for `eject`, `trial`, `readmit`, `refused`; of the probe for `probe`.
+    /// State names: of the breaker for `eject`, `trial`, `readmit` and a detection that was `refused`; of the
+    /// operator's axis for `operator` and an order that was `refused`; of the probe for `probe`.
     pub from: String,
     pub to: String,
     /// The detector or rule: `consecutive_5xx`, `ejection_time_over`, `half_open_failure`,
@@ -45,7 +46,8 @@ pub enum EventKind {
     Eject,
     Trial,
     Readmit,
-    /// A detection that ceiling or floor did not let act.
+    /// A detection that lost evidence, ceiling or floor did not let act, or an operator's order that the floor
+    /// did not.
     Refused,
     Probe,
     Operator,
@@ -94,7 +96,7 @@ pub struct Evidence {
     pub max_ejection_percent: u8,
     pub min_serving: u32,
     pub probe: Option<ProbeState>,
-    /// The probe's last failure, or the error of a map write.
+    /// The probe's last failure, the error of a map write, an operator's reason, or what refused.
     pub detail: Option<String>,
 }
 

@@ -69,8 +69,6 @@ pub enum Input {
     Applied { plan: u64, result: Result<(), StepFailure> },
     /// Response heads of a backend that the mirror could not deliver.
     EvidenceLost { backend: BackendId, lost: u64 },
-    /// What [`Engine::operate`](crate::Engine::operate) does, for those who need no answer but the event.
-    Operator(Operation),
     /// Time passes.
     Tick,
 }

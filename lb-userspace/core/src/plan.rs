@@ -114,6 +114,14 @@ impl Forwarding {
         }
     }
 
+    /// What is said of one backend: its entry, its place in the table, whether it has a seat.
+    pub(crate) fn place(&self, id: BackendId) -> (Option<Target>, Option<Member>, bool) {
+        let entry = self.backends.get(&id).map(|target| Target { budget: None, ..*target });
+        let member = self.table.iter().flatten().find(|member| member.id == id).copied();
+        let seated = self.service.as_ref().is_some_and(|service| service.trials.contains(&id));
+        (entry, member, seated)
+    }
+
     fn differs(&self, id: BackendId, wanted: &Target) -> bool {
         self.backends.get(&id).is_none_or(|held| {
             (held.address, held.generation, held.admit) != (wanted.address, wanted.generation, wanted.admit)

@@ -181,16 +181,16 @@ fn judge(policy: &Policy, result: &ProbeResult) -> Verdict {
     let status = match result {
         ProbeResult::Pass => return Verdict::Pass,
         ProbeResult::Fail(_) => return Verdict::Fail,
-        ProbeResult::Status(status) => status,
+        ProbeResult::Status(status) => *status,
     };
     match &policy.kind {
-        ProbeKind::Http(http) if http.expect.iter().any(|range| range.contains(status)) => Verdict::Pass,
-        ProbeKind::Http(http) if http.fail_fast.iter().any(|range| range.contains(status)) => {
-            Verdict::FailFast
-        }
+        ProbeKind::Http(http) if http.expects(status) => Verdict::Pass,
+        ProbeKind::Http(http) if http.fails_fast(status) => Verdict::FailFast,
         ProbeKind::Http(_) => Verdict::Fail,
         // Something answered, and that is all that is asked.
         ProbeKind::Tcp => Verdict::Pass,
+        // HTTP's word says nothing of a health that nobody gave.
+        ProbeKind::Grpc(_) => Verdict::Fail,
     }
 }
 

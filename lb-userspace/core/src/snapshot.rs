@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Event,
+    event::{Event, Seen},
     io::{BackendId, Generation, ServiceId},
     time::Instant,
 };
@@ -73,6 +73,15 @@ pub struct BackendSnapshot {
 pub struct Why {
     pub service: String,
     pub backend: BackendSnapshot,
+    /// Since when the operator's and the probe's axes are as they are; the breaker's is in `backend`.
+    pub operator_since_ms: Instant,
+    pub probe_since_ms: Instant,
+    /// The maps say of it what was decided.
+    pub in_maps: bool,
+    /// Why the service's last map write failed, while it has not yet succeeded.
+    pub pending: Option<PendingWrite>,
+    /// The last outcomes, oldest first, at most 16.
+    pub last_outcomes: Vec<Seen>,
     /// Of the breaker, with its evidence. Its `seq` is 0: it may not have become known yet.
     pub last_decision: Option<Event>,
     /// Those that are on.

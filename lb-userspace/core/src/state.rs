@@ -43,7 +43,7 @@ pub struct BackendState {
     pub weight: Option<(NonZeroU16, MandateState)>,
 }
 
-/// In whose name an override holds, why, for how long by now and for how long still.
+/// In whose name an override holds, why, and for how long still.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MandateState {
     pub actor: String,

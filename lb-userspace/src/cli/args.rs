@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod operator;
+
+pub use operator::{Backend, Explain, Hold, Named, Reload, Take, Wait, Weight, Why};
+
 pub const DEFAULT_CONFIG: &str = "/etc/shunt/shunt.toml";
 pub const DEFAULT_SOCKET: &str = "/run/shunt/control.sock";
 
@@ -17,6 +21,8 @@ Examples:
   shunt check -c shunt.toml           is it right?
   sudo shunt run -c shunt.toml        the daemon
   shunt status                        what it does now
+  shunt why web/web-2                 why a backend is in the state it is in
+  shunt replay -c b.toml a.jsonl      what would it have done?
 
 Exit codes:
   0 done                      1 run-time failure        2 usage
@@ -37,6 +43,12 @@ pub enum Command {
     Check(Check),
     Status(Status),
     Events(Events),
+    Why(Why),
+    Explain(Explain),
+    #[command(subcommand)]
+    Backend(Backend),
+    Reload(Reload),
+    Replay(Replay),
     Detach(Detach),
     Demo(Demo),
     /// A backend of the demo, in a namespace of its own
@@ -56,10 +68,15 @@ pub enum Command {
 Examples:
   sudo shunt run
   sudo shunt run -c shunt.toml -s /tmp/shunt.sock
-  sudo SHUNT_LOG=debug shunt run")]
+  sudo SHUNT_LOG=debug shunt run
+  sudo shunt run --record /var/lib/shunt/events.jsonl")]
 pub struct Run {
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+
+    /// Record what the breaker is told, for `shunt replay`; instead of `path` under `[record]`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 /// Check a configuration without touching anything
@@ -135,6 +152,60 @@ pub struct Events {
 
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: EventsFormat,
+}
+
+/// Run recorded or written events through the breaker, in virtual time
+///
+/// Says how a configuration would have behaved: the events that the daemon would have made
+/// go to stdout, a summary to stderr. Needs no daemon and no privilege, and touches nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+EVENTS has one JSON object a line, in the order of t_ms (milliseconds from the start):
+  {\"t_ms\":1200,\"backend\":\"web-1\",\"status\":503}             perhaps \"ttfb_ms\", \"client\"
+  {\"t_ms\":1210,\"backend\":\"web-1\",\"failure\":\"reset\"}       connect_refused, connect_timeout, reset,
+                                                       no_response, response_timeout
+  {\"t_ms\":1300,\"backend\":\"web-1\",\"probe\":\"pass\"}         pass, fail, timeout or a status
+  {\"t_ms\":1400,\"backend\":\"web-1\",\"op\":\"drain\"}           add, remove, enable, disable, drain, eject,
+                                                       admit, weight
+  {\"t_ms\":1500,\"backend\":\"web-1\",\"lost\":20}              response heads that were lost
+  {\"t_ms\":1600,\"ask\":\"snapshot\"}                         prints the state
+  {\"t_ms\":9000}                                          time passes
+With several services, a line also has \"service\". A daemon that records writes such lines;
+files that were rotated are read one by one or in one go, the oldest first.
+
+Every outcome is judged as a new connection: it reaches its client if this configuration would
+have sent it to that backend at that moment; if not, it is counted as diverted, or as an error
+that a client saw if nobody served. A readmission is false when another ejection follows it
+within base_ejection_time. --compare measures both by the same: an error is what either calls
+one, and the longer of the two times.
+
+Examples:
+  shunt replay -c shunt.toml events.jsonl
+  shunt replay -c shunt.toml events.jsonl | jq -c 'select(.type == \"eject\")'
+  cat events.jsonl.2 events.jsonl.1 events.jsonl | shunt replay -c tuned.toml -o table -
+  shunt replay --compare shunt.toml tuned.toml events.jsonl")]
+pub struct Replay {
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+
+    /// Run both configurations, and show what came of it side by side
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "config")]
+    pub compare: Vec<PathBuf>,
+
+    /// Only this service: what is about others is left out
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    /// What jitter is drawn from [default: the recording's, else 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// [default: jsonl; table with --compare]
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ReplayFormat>,
+
+    /// The file of events; - is standard input
+    pub events: PathBuf,
 }
 
 /// Remove the programs and maps that the daemon left in the kernel
@@ -221,6 +292,16 @@ pub enum EventsFormat {
     Table,
     /// The events themselves, one JSON object a line
     Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplayFormat {
+    /// For people
+    Table,
+    /// Events and snapshots, one JSON object a line
+    Jsonl,
+    /// The summary, or the comparison, as one JSON object
+    Json,
 }
 
 #[cfg(test)]

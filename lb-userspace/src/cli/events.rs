@@ -8,7 +8,7 @@ use super::{
     render::EventLines,
 };
 use crate::control::{
-    client::{Client, EventsQuery},
+    client::{Client, ClientError, EventsQuery},
     model::{EventLine, Missed},
 };
 
@@ -23,7 +23,14 @@ pub(super) async fn run(client: &Client, args: args::Events) -> Result<Exit, Fai
     };
     let mut lines = client.events(&asked).await?;
     let mut gap = None;
-    while let Some(line) = lines.next().await? {
+    loop {
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            // Killed, the daemon does not end its answer.
+            Err(ClientError::Broken(_)) if asked.follow => break,
+            Err(error) => return Err(error.into()),
+        };
         let parsed = serde_json::from_str(&line).ok();
         gap = match parsed {
             Some(EventLine::Missed(missed)) => Some(missed),
@@ -81,6 +88,37 @@ mod tests {
         for parsed in [Some(&event), None] {
             assert_eq!(View::Jsonl.show("{\"x\": 1}", parsed).as_deref(), Some("{\"x\": 1}\n"));
         }
+    }
+
+    /// A daemon that answers with this and is killed.
+    async fn killed_after(answer: &'static [u8], follow: bool) -> Failure {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("control.sock");
+        let listener = tokio::net::UnixListener::bind(&path).expect("free");
+        let daemon = async {
+            let (mut stream, _) = listener.accept().await.expect("a caller");
+            let mut question = [0; 1024];
+            let _ = stream.read(&mut question).await.expect("a question");
+            stream.write_all(answer).await.expect("a reader");
+        };
+        let args = args::Events { follow, since: None, service: None, output: EventsFormat::Jsonl };
+        let client = Client::new(path);
+        let (ended, ()) = tokio::join!(run(&client, args), daemon);
+        ended.expect_err("it broke off")
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_killed_has_stopped() {
+        let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let followed = killed_after(begun, true).await;
+        assert_eq!(followed.exit, Exit::Unreachable);
+        assert!(followed.to_string().starts_with("error: the daemon has stopped\nhelp: "), "{followed}");
+        // Of what is there already a part may be missing.
+        let read = killed_after(begun, false).await;
+        assert_eq!(read.exit, Exit::Failed);
+        assert!(read.to_string().contains("the connection to the daemon broke"), "{read}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use crate::control::{client::ClientError, socket::BindError};
+use crate::control::{client::ClientError, model::ProblemKind, socket::BindError};
 
 /// The exit codes. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +99,18 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::Unreachable { .. } | ClientError::Silent(_) => Exit::Unreachable,
-            // The daemon found fault with what it was asked.
-            ClientError::Refused { status: 400..=499, .. } => Exit::Usage,
-            ClientError::Refused { .. }
-            | ClientError::Broken(_)
-            | ClientError::Garbled(_)
-            | ClientError::LongLine => Exit::Failed,
+            ClientError::Refused { problem, .. } => match problem.kind {
+                ProblemKind::UnknownService
+                | ProblemKind::UnknownBackend
+                | ProblemKind::BadRequest
+                | ProblemKind::NoSuchPath
+                | ProblemKind::NoSuchMethod => Exit::Usage,
+                ProblemKind::Floor => Exit::Refused,
+                ProblemKind::InvalidConfig => Exit::Config,
+                ProblemKind::Forbidden => Exit::HostNotAble,
+                ProblemKind::Unavailable => Exit::Failed,
+            },
+            ClientError::Broken(_) | ClientError::Garbled(_) | ClientError::LongLine => Exit::Failed,
         };
         let remedy = error.remedy();
         Self::new(exit, error).remedy(remedy)
@@ -154,9 +160,9 @@ mod tests {
 
     #[test]
     fn client_errors_have_their_codes() {
-        let refused = |status| ClientError::Refused {
-            status,
-            problem: Problem { error: "no".to_owned(), remedy: "ask well".to_owned() },
+        let refused = |kind| ClientError::Refused {
+            status: 400,
+            problem: Problem { kind, error: "no".to_owned(), remedy: "ask well".to_owned() },
         };
         let unreachable = ClientError::Unreachable {
             socket: "/run/none.sock".into(),
@@ -165,8 +171,11 @@ mod tests {
         for (error, exit) in [
             (unreachable, Exit::Unreachable),
             (ClientError::Silent("/run/s".into()), Exit::Unreachable),
-            (refused(404), Exit::Usage),
-            (refused(503), Exit::Failed),
+            (refused(ProblemKind::UnknownBackend), Exit::Usage),
+            (refused(ProblemKind::Floor), Exit::Refused),
+            (refused(ProblemKind::InvalidConfig), Exit::Config),
+            (refused(ProblemKind::Forbidden), Exit::HostNotAble),
+            (refused(ProblemKind::Unavailable), Exit::Failed),
             (ClientError::LongLine, Exit::Failed),
         ] {
             let text = error.to_string();

@@ -13,15 +13,20 @@ use tokio::runtime;
 use crate::control::client::Client;
 
 pub mod args;
+mod backend;
 mod check;
 mod events;
 pub mod exit;
+mod explain;
 pub mod logging;
 pub mod out;
 pub mod palette;
+mod reload;
 pub mod render;
+mod replay;
 mod status;
 mod version;
+mod why;
 pub mod wiring;
 
 use crate::lab;
@@ -43,11 +48,16 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(run) => {
             let runtime = runtime::Builder::new_multi_thread().enable_all().build();
             let runtime = runtime.context("cannot start the runtime")?;
-            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref()))
+            runtime.block_on(wiring::run_daemon(&run.config, socket.as_deref(), run.record))
         }
         Command::Check(args) => check::run(&args),
         Command::Status(args) => ask(async || status::run(&client(socket), &args).await),
         Command::Events(args) => ask(async || events::run(&client(socket), args).await),
+        Command::Why(args) => ask(async || why::run(&client(socket), &args).await),
+        Command::Explain(args) => ask(async || explain::run(&client(socket), &args).await),
+        Command::Backend(args) => ask(async || backend::run(&client(socket), args).await),
+        Command::Reload(args) => ask(async || reload::run(&client(socket), &args).await),
+        Command::Replay(args) => replay::run(&args),
         Command::Detach(args) => {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)

@@ -19,10 +19,31 @@ pub fn print(text: &str) -> Result<Reader, Failure> {
 }
 
 fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
-    match to.write_all(bytes).and_then(|()| to.flush()) {
+    told(to.write_all(bytes).and_then(|()| to.flush()))
+}
+
+fn told(written: io::Result<()>) -> io::Result<Reader> {
+    match written {
         Ok(()) => Ok(Reader::Reading),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(error),
+    }
+}
+
+/// Standard output for much: in large pieces.
+pub struct Stream(io::BufWriter<io::StdoutLock<'static>>);
+
+impl Stream {
+    pub fn open() -> Self {
+        Self(io::BufWriter::with_capacity(64 << 10, io::stdout().lock()))
+    }
+
+    pub fn put(&mut self, bytes: &[u8]) -> Result<Reader, Failure> {
+        Ok(told(self.0.write_all(bytes)).context("cannot write to standard output")?)
+    }
+
+    pub fn flush(&mut self) -> Result<Reader, Failure> {
+        Ok(told(self.0.flush()).context("cannot write to standard output")?)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use lb_common::ABI_VERSION;
 use lb_core::{
-    snapshot::{BackendSnapshot, Effective, PendingWrite, ServiceSnapshot},
+    snapshot::{BackendSnapshot, Effective, Override, PendingWrite, ServiceSnapshot},
     time::Instant,
 };
 
@@ -12,11 +12,17 @@ use crate::control::model::{Evidence, Status, XdpMode};
 
 mod columns;
 mod events;
+mod explain;
+mod replay;
 mod table;
 mod text;
+mod why;
 
 pub use events::EventLines;
+pub use explain::explanation;
+pub use replay::{comparison, summary};
 use text::{printable, span, wrap};
+pub use why::{changed, why as backend};
 
 /// The table stays within it while names and addresses are of common length.
 const WIDTH: usize = 100;
@@ -29,6 +35,10 @@ pub struct Wide(pub bool);
 pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     let palette = *palette;
     let mut lines = vec![daemon(status, palette), interfaces(status, palette)];
+    if let Some(error) = &status.daemon.counters_error {
+        let why = format!("shunt: the counters of its maps cannot be read: {error}");
+        lines.extend(wrap(&printable(&why), "  why ", WIDTH));
+    }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
     }
@@ -135,7 +145,7 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
             .traffic
             .iter()
             .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
-        why(backend, traffic.is_none_or(|traffic| traffic.reachable))
+        why(backend, traffic.is_none_or(|traffic| traffic.reachable), now)
     });
     of_service.chain(of_backends).collect()
 }
@@ -149,8 +159,9 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     )
 }
 
-fn why(backend: &BackendSnapshot, reachable: bool) -> Option<String> {
+fn why(backend: &BackendSnapshot, reachable: bool, now: Instant) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
+    parts.extend(overrides(backend, now));
     if !reachable {
         parts.push("its next hop does not answer: new connections go to the others".to_owned());
     }
@@ -161,6 +172,25 @@ fn why(backend: &BackendSnapshot, reachable: bool) -> Option<String> {
         ));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", backend.name, parts.join("; ")))
+}
+
+/// Who has changed what, and until when. That a backend is drained or disabled is its reason already.
+fn overrides(backend: &BackendSnapshot, now: Instant) -> impl Iterator<Item = String> {
+    let state = backend.operator.to_string();
+    backend.overrides.iter().filter(move |of| of.what != state).map(move |of| override_words(of, now))
+}
+
+/// `weight 50 by alice (canary), 4 m 10 s left`.
+fn override_words(of: &Override, now: Instant) -> String {
+    let mut words = format!("{} by {}", of.what, of.actor);
+    if let Some(reason) = &of.reason {
+        words += &format!(" ({reason})");
+    }
+    match of.until_ms {
+        Some(until) => words += &format!(", {} left", span((until - now).0)),
+        None => words += ", until it is taken back",
+    }
+    words
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -22,9 +23,16 @@ use crate::{
 const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 const DEFAULT_INSTANCE: &str = "default";
 
-/// Runs until a signal. `socket` overrides the one of the configuration.
-pub async fn run_daemon(config: &Path, socket: Option<&Path>) -> Result<Exit, Failure> {
-    let file = load(config, Palette::of_stderr())?;
+/// Runs until a signal. `socket` and `record` override those of the configuration.
+pub async fn run_daemon(
+    config: &Path,
+    socket: Option<&Path>,
+    record: Option<PathBuf>,
+) -> Result<Exit, Failure> {
+    let mut file = load(config, Palette::of_stderr())?;
+    if let Some(path) = record {
+        file.record.get_or_insert_default().path = path;
+    }
     logging::init(&file.log.to_string())?;
     let options =
         daemon::Options { file, config_path: config.to_owned(), socket: socket.map(Path::to_owned) };
@@ -36,6 +44,10 @@ fn not_started(error: daemon::Error) -> Failure {
     match error {
         daemon::Error::Socket(error) => error.into(),
         daemon::Error::Open(error) => not_opened(error),
+        daemon::Error::Record(error) => {
+            let remedy = error.remedy();
+            Failure::new(Exit::HostNotAble, error).remedy(remedy)
+        }
         error @ daemon::Error::Io { .. } => Failure::new(Exit::Failed, error),
     }
 }
@@ -64,7 +76,8 @@ fn not_opened(error: OpenError) -> Failure {
     }
 }
 
-fn load(config: &Path, palette: Palette) -> Result<config::File, Failure> {
+/// Reads a configuration; an error says all that is wrong with it.
+pub(super) fn load(config: &Path, palette: Palette) -> Result<config::File, Failure> {
     config::load(config).map_err(|error| match error {
         LoadError::Invalid(diagnostics) => Failure::message(
             Exit::Config,
@@ -138,4 +151,9 @@ pub fn demo(script: bool) -> Result<Exit, Failure> {
 /// The commented configuration.
 pub fn example() -> &'static str {
     config::EXAMPLE
+}
+
+/// `90s`, `10m`, `1h30m`, as in the configuration.
+pub fn duration(text: &str) -> Option<Duration> {
+    config::parse_duration(text).map(|span| Duration::from_millis(span.0))
 }

@@ -19,6 +19,7 @@ const LEAST_INTERVAL: Millis = Millis(10);
 /// Ten buckets of a hundredth of a second.
 const LEAST_WINDOW: Millis = Millis(100);
 const MOST: u32 = 1_000_000;
+const LONGEST_WATCHED: Millis = Millis::secs(1800);
 const LEAST_MAX_EJECTION_TIME: Millis = Millis::secs(300);
 
 /// `backends`: how many the service names.
@@ -36,8 +37,9 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let gateway = count("consecutive_gateway_failure", default.consecutive_gateway_failure);
     let split = table.or("split_l4_failures", default.split_l4_failures, Node::boolean);
     let l4 = count("consecutive_l4_failure", default.consecutive_l4_failure);
-    let connect_timeout = span("connect_timeout", default.connect_timeout);
-    let response_timeout = span("response_timeout", default.response_timeout);
+    let watched = |key, default| table.or(key, default, watched);
+    let connect_timeout = watched("connect_timeout", default.connect_timeout);
+    let response_timeout = watched("response_timeout", default.response_timeout);
     let success_responses = count("success_rate_min_responses", default.success_rate_min_responses);
     let success_backends = count("success_rate_min_backends", default.success_rate_min_backends);
     let factor = table.or("success_rate_stdev_factor", default.success_rate_stdev_factor, value::factor);
@@ -135,6 +137,20 @@ fn shadow(node: &Node<'_>) -> Option<BTreeSet<Detector>> {
 
 fn hundred(percent: &Placed<u32>) -> u8 {
     u8::try_from(percent.value).expect("read as at most 100")
+}
+
+/// What is waited for is known by a clock of 32 bits of microseconds.
+fn watched(node: &Node<'_>) -> Option<Millis> {
+    match value::duration(node, Millis(0))? {
+        span if span > LONGEST_WATCHED => node.reject(
+            format!("nothing is waited for longer than {}", value::shown(LONGEST_WATCHED)),
+            format!(
+                "write at most `\"{}\"`, or `\"0s\"` to wait as long as it takes",
+                value::shown(LONGEST_WATCHED)
+            ),
+        ),
+        span => Some(span),
+    }
 }
 
 fn positive(node: &Node<'_>) -> Option<Millis> {

@@ -8,7 +8,7 @@ use lb_core::config::Config;
 use super::{
     File, LogLevel, XdpMode, keys,
     reader::{Node, Table, quoted},
-    service, value,
+    record, service, value,
 };
 
 const DEFAULT_INSTANCE: &str = "default";
@@ -32,6 +32,10 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         }
         None => instance.as_ref().map(|instance| default_socket(&instance.value)),
     };
+    let state_file = match table.node("state_file") {
+        Some(node) => value::absolute_path(node, "state_file = \"/var/lib/shunt/state.json\"", LONGEST_PATH),
+        None => instance.as_ref().map(|instance| default_state_file(&instance.value)),
+    };
     let bpffs = table.or("bpffs", PathBuf::from("/sys/fs/bpf"), |node| {
         value::absolute_path(node, "bpffs = \"/sys/fs/bpf\"", LONGEST_PATH)
     });
@@ -49,17 +53,20 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         ];
         value::choice(node, &choices)
     });
+    let record = record::read(&table);
     let services = services(&table);
     Some(File {
         instance: instance?.value,
         interfaces: interfaces?,
         xdp_mode: xdp_mode?.value,
         control_socket: control_socket?,
+        state_file: state_file?,
         bpffs: bpffs?.value,
         nat_addresses: nat_addresses?.value,
         nat_ports: nat_ports?.value,
         max_flows: max_flows?.value,
         log: log?.value,
+        record: record?,
         core: Config { services: services? },
     })
 }
@@ -69,12 +76,20 @@ fn instance(node: &Node<'_>) -> Option<String> {
     if name == "control" {
         return node.reject("`control` is the socket of the default instance", "choose another name");
     }
+    if name == "state" {
+        return node.reject("`state` is the state file of the default instance", "choose another name");
+    }
     Some(name)
 }
 
 fn default_socket(instance: &str) -> PathBuf {
     let file = if instance == DEFAULT_INSTANCE { "control" } else { instance };
     PathBuf::from(format!("/run/shunt/{file}.sock"))
+}
+
+fn default_state_file(instance: &str) -> PathBuf {
+    let file = if instance == DEFAULT_INSTANCE { "state" } else { instance };
+    PathBuf::from(format!("/var/lib/shunt/{file}.json"))
 }
 
 fn interfaces(node: &Node<'_>) -> Option<Vec<String>> {

@@ -16,15 +16,23 @@ pub(super) const ROOT: Keys = Keys {
         "interfaces",
         "xdp_mode",
         "control_socket",
+        "state_file",
         "bpffs",
         "nat_addresses",
         "nat_ports",
         "max_flows",
         "log",
+        "record",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
     aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+};
+
+pub(super) const RECORD: Keys = Keys {
+    known: &["path", "max_size", "files"],
+    later: &[],
+    aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
 };
 
 pub(super) const SERVICE: Keys = Keys {
@@ -46,36 +54,48 @@ pub(super) const SERVICE: Keys = Keys {
 pub(super) const BACKEND: Keys =
     Keys { known: &["address", "weight"], later: &[], aliases: &[("addr", "address"), ("host", "address")] };
 
-pub(super) const PROBE: Keys =
-    Keys { known: &["http", "tcp"], later: &["https", "grpc"], aliases: &[("tcpsocket", "tcp")] };
-
-pub(super) const PROBE_TCP: Keys = Keys {
-    known: &["interval", "timeout", "rise", "fall", "fast_interval", "down_interval", "jitter"],
-    later: PROBE_LATER,
-    aliases: PROBE_ALIASES,
-};
-
-pub(super) const PROBE_HTTP: Keys = Keys {
-    known: &[
-        "method",
-        "path",
-        "host",
-        "headers",
-        "expect",
-        "fail_fast",
-        "interval",
-        "timeout",
-        "rise",
-        "fall",
-        "fast_interval",
-        "down_interval",
-        "jitter",
+pub(super) const PROBE: Keys = Keys {
+    known: &["http", "https", "tcp", "grpc"],
+    later: &[],
+    aliases: &[
+        ("tcpsocket", "tcp"),
+        ("httpget", "http"),
+        ("http1", "http"),
+        ("tls", "https"),
+        ("ssl", "https"),
     ],
-    later: PROBE_LATER,
-    aliases: PROBE_ALIASES,
 };
 
-const PROBE_LATER: &[&str] = &["body", "tls"];
+/// The keys of one kind of probe, and then those that all have.
+macro_rules! probe_keys {
+    ($($own:literal),*) => {
+        Keys {
+            known: &[$($own,)* "interval", "timeout", "rise", "fall", "fast_interval", "down_interval", "jitter"],
+            later: &[],
+            aliases: PROBE_ALIASES,
+        }
+    };
+}
+
+pub(super) const PROBE_TCP: Keys = probe_keys!();
+
+// In the clear the keys of TLS are known only to be answered better than by "unknown".
+pub(super) const PROBE_HTTP: Keys = PROBE_HTTPS;
+
+pub(super) const PROBE_HTTPS: Keys = probe_keys!(
+    "method",
+    "path",
+    "host",
+    "headers",
+    "expect",
+    "expect_body",
+    "fail_fast",
+    "server_name",
+    "ca",
+    "insecure"
+);
+
+pub(super) const PROBE_GRPC: Keys = probe_keys!("service", "host", "tls", "server_name", "ca", "insecure");
 
 const PROBE_ALIASES: &[(&str, &str)] = &[
     ("inter", "interval"),
@@ -91,6 +111,15 @@ const PROBE_ALIASES: &[(&str, &str)] = &[
     ("url", "path"),
     ("status", "expect"),
     ("expectedstatuses", "expect"),
+    ("body", "expect_body"),
+    ("receive", "expect_body"),
+    ("servicename", "service"),
+    ("authority", "host"),
+    ("sni", "server_name"),
+    ("cafile", "ca"),
+    ("cacert", "ca"),
+    ("insecureskipverify", "insecure"),
+    ("tlsskipverify", "insecure"),
 ];
 
 pub(super) const BREAKER: Keys = Keys {

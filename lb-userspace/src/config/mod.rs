@@ -4,7 +4,8 @@
 //! remedy. What is checked here needs the text alone; whether an interface exists
 //! or a port range is free on this host is found out at start.
 //!
-//! Reads the file system in [`load`] only. Durations, sizes and defaults are
+//! Reads the file system in [`load`], and a probe's `ca` wherever a text names one: what is
+//! configured are the certificates, not their path. Durations, sizes and defaults are
 //! described in `dist/shunt.toml`, which is [`EXAMPLE`].
 
 use std::{
@@ -24,6 +25,7 @@ mod file;
 mod keys;
 mod probe;
 mod reader;
+mod record;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ mod value;
 
 use diagnostic::{Class, Problem, Problems};
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use value::parse_duration;
 
 /// A commented configuration with every key and its default.
 pub const EXAMPLE: &str = include_str!("../../../dist/shunt.toml");
@@ -41,13 +44,16 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// A configuration file, checked and with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Names the pinned maps and the control socket. Default `default`.
+    /// Names the pinned maps, the control socket and the state file. Default `default`.
     pub instance: String,
     /// At least one, each once.
     pub interfaces: Vec<String>,
     pub xdp_mode: XdpMode,
     /// Default `/run/shunt/control.sock`; of another instance `/run/shunt/INSTANCE.sock`.
     pub control_socket: PathBuf,
+    /// What outlives a restart. Default `/var/lib/shunt/state.json`; of another instance
+    /// `/var/lib/shunt/INSTANCE.json`.
+    pub state_file: PathBuf,
     /// Where the BPF file system is mounted. Default `/sys/fs/bpf`.
     pub bpffs: PathBuf,
     /// Source addresses in `nat` mode. Empty: the preferred source of the route to each backend.
@@ -57,7 +63,25 @@ pub struct File {
     /// Connections that are remembered. Default 131072.
     pub max_flows: u32,
     pub log: LogLevel,
+    pub record: Option<Record>,
     pub core: Config,
+}
+
+/// `[record]`: what the breaker is told is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub path: PathBuf,
+    /// Of one file, in bytes. Default 64 MiB.
+    pub max_size: u64,
+    /// How many are kept, the one that is written included. Default 4.
+    pub files: u32,
+}
+
+/// As it is without `[record]`; the path is still to be said.
+impl Default for Record {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), max_size: 64 << 20, files: 4 }
+    }
 }
 
 /// How the program is attached to an interface.
@@ -130,7 +154,9 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
         Ok(text) => parse(name, text),
         Err(_) if bytes.len() > MAX_BYTES => Err(too_large(name)),
         Err(error) => {
-            let at = error.valid_up_to();
+            let text = String::from_utf8_lossy(bytes);
+            let shown = without_mark(&text);
+            let at = error.valid_up_to() - (text.len() - shown.len());
             let problem = Problem {
                 // The replacement character in the text that is shown.
                 span: at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
@@ -140,7 +166,7 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
                 also: None,
                 class: Class::Syntax,
             };
-            Err(Diagnostics::new(name, &String::from_utf8_lossy(bytes), vec![problem]))
+            Err(Diagnostics::new(name, shown, vec![problem]))
         }
     }
 }
@@ -150,8 +176,7 @@ pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
     if text.len() > MAX_BYTES {
         return Err(too_large(name));
     }
-    // What some editors put first; it takes no column.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let problems = Problems::default();
     let (root, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
@@ -163,6 +188,11 @@ pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
         Some(file) if problems.is_empty() => Ok(file),
         Some(_) | None => Err(Diagnostics::new(name, text, problems)),
     }
+}
+
+/// Without what some editors put first; it takes no column.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn too_large(name: &str) -> Diagnostics {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod probes;
 mod wrong;
 
 /// The least that is right, with a probe and a breaker. Tests replace its lines.
@@ -154,6 +155,7 @@ fn defaults_are_filled_in() {
     assert_eq!(file.interfaces, ["eth0"]);
     assert_eq!(file.xdp_mode, XdpMode::Auto);
     assert_eq!(file.control_socket, Path::new("/run/shunt/control.sock"));
+    assert_eq!(file.state_file, Path::new("/var/lib/shunt/state.json"));
     assert_eq!(file.bpffs, Path::new("/sys/fs/bpf"));
     assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
     assert_eq!(file.nat_ports, 1024..=32767);
@@ -319,6 +321,7 @@ fn a_timeout_that_is_not_given_fits_into_the_interval() {
 fn another_instance_has_another_socket() {
     let file = right(&small_with(2, "instance = \"blue\""));
     assert_eq!(file.control_socket, Path::new("/run/shunt/blue.sock"));
+    assert_eq!(file.state_file, Path::new("/var/lib/shunt/blue.json"));
     let file = right(&small_with(2, "instance = \"blue\"\ncontrol_socket = \"/tmp/x\""));
     assert_eq!(file.control_socket, Path::new("/tmp/x"));
 }
@@ -355,8 +358,18 @@ fn the_example_is_right_and_its_comments_are_the_defaults() {
 
 #[test]
 fn the_example_shows_every_key() {
-    let tables =
-        [&keys::ROOT, &keys::SERVICE, &keys::BACKEND, &keys::PROBE_HTTP, &keys::PROBE_TCP, &keys::BREAKER];
+    let tables = [
+        &keys::ROOT,
+        &keys::RECORD,
+        &keys::SERVICE,
+        &keys::BACKEND,
+        &keys::PROBE,
+        &keys::PROBE_HTTP,
+        &keys::PROBE_HTTPS,
+        &keys::PROBE_TCP,
+        &keys::PROBE_GRPC,
+        &keys::BREAKER,
+    ];
     for key in tables.into_iter().flat_map(|keys| keys.known) {
         let shown = EXAMPLE.lines().any(|line| {
             let line = line.trim_start_matches('#');
@@ -408,6 +421,9 @@ fn bytes_that_are_not_text_have_a_place() {
         parse_bytes("shunt.toml", b"interfaces = [\"eth0\"]\nlog = \"\xff\"\n").expect_err("not UTF-8");
     assert_eq!(lines(&error), ["2:8 [] the file is not UTF-8 | save it as UTF-8 text"]);
     assert!(error.render(false).contains("2 | log = "));
+    // The mark that some editors put first takes no column here either.
+    let error = parse_bytes("shunt.toml", b"\xef\xbb\xbflog = \"\xff\"\n").expect_err("not UTF-8");
+    assert_eq!(lines(&error), ["1:8 [] the file is not UTF-8 | save it as UTF-8 text"]);
 }
 
 #[test]

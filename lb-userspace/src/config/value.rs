@@ -170,7 +170,8 @@ pub(super) fn duration(node: &Node<'_>, least: Millis) -> Option<Millis> {
 }
 
 /// The grammar of [`duration`]: each unit at most once, the larger first. Saturates.
-fn parse_duration(text: &str) -> Option<Millis> {
+/// Whole numbers with `h`, `m`, `s` or `ms`, larger units first: `"1m30s"`.
+pub fn parse_duration(text: &str) -> Option<Millis> {
     // `ms` before `m`: the first that fits is taken.
     const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
     let (mut rest, mut total, mut above) = (text, 0u64, u64::MAX);

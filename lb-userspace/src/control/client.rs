@@ -2,18 +2,19 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Empty};
-use hyper::{StatusCode, body::Incoming, client::conn::http1};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::model::{Problem, Status, Version};
+use super::model::{BackendView, Explanation, Order, Problem, Reloaded, Status, Version};
 
 /// How long an answer may take to begin. Longer than the server gives the daemon's loop.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -98,6 +99,53 @@ impl Client {
         parse(&self.whole("/v1/version").await?)
     }
 
+    /// `connections`: count them too, which takes the daemon a moment.
+    pub async fn backend(
+        &self,
+        service: &str,
+        backend: &str,
+        connections: bool,
+    ) -> Result<BackendView, ClientError> {
+        parse(&self.backend_json(service, backend, connections).await?)
+    }
+
+    /// The answer as the daemon wrote it.
+    pub async fn backend_json(
+        &self,
+        service: &str,
+        backend: &str,
+        connections: bool,
+    ) -> Result<Bytes, ClientError> {
+        let connections = connections.then(|| "connections=true".to_owned());
+        self.whole(&format!("{}{}", backend_path(service, backend), query(connections))).await
+    }
+
+    /// Has something done to a backend. The answer: how it then is.
+    pub async fn order(
+        &self,
+        service: &str,
+        backend: &str,
+        order: &Order,
+    ) -> Result<BackendView, ClientError> {
+        parse(&self.post(&backend_path(service, backend), order).await?)
+    }
+
+    /// The answer as the daemon wrote it.
+    pub async fn explain_json(&self, client: SocketAddr, service: &str) -> Result<Bytes, ClientError> {
+        let parameters =
+            [format!("client={}", escaped(&client.to_string())), format!("service={}", escaped(service))];
+        self.whole(&format!("/v1/explain{}", query(parameters))).await
+    }
+
+    pub async fn explain(&self, client: SocketAddr, service: &str) -> Result<Explanation, ClientError> {
+        parse(&self.explain_json(client, service).await?)
+    }
+
+    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded, ClientError> {
+        let dry_run = dry_run.then(|| "dry_run=true".to_owned());
+        parse(&self.post(&format!("/v1/reload{}", query(dry_run)), &()).await?)
+    }
+
     pub async fn events(&self, asked: &EventsQuery) -> Result<Lines, ClientError> {
         let parameters = [
             asked.since.map(|since| format!("since={since}")),
@@ -109,13 +157,25 @@ impl Client {
     }
 
     async fn whole(&self, path: &str) -> Result<Bytes, ClientError> {
-        let body = self.get(path).await?;
+        self.collected(self.get(path).await?).await
+    }
+
+    async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
+        let body = serde_json::to_vec(body).expect("orders are plain data with text keys");
+        self.collected(self.answered(Method::POST, path, body.into()).await?).await
+    }
+
+    async fn collected(&self, body: Incoming) -> Result<Bytes, ClientError> {
         self.in_time(async { Ok(body.collect().await.map_err(ClientError::Broken)?.to_bytes()) }).await
     }
 
-    /// The body of a 200 answer; any other answer is an error.
     async fn get(&self, path: &str) -> Result<Incoming, ClientError> {
-        let answer = self.in_time(self.exchange(path)).await?;
+        self.answered(Method::GET, path, Bytes::new()).await
+    }
+
+    /// The body of a 200 answer; any other answer is an error.
+    async fn answered(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
+        let answer = self.in_time(self.exchange(method, path, body)).await?;
         if answer.status() == StatusCode::OK {
             return Ok(answer.into_body());
         }
@@ -127,7 +187,12 @@ impl Client {
         Err(ClientError::Refused { status, problem: parse(&body)? })
     }
 
-    async fn exchange(&self, path: &str) -> Result<hyper::Response<Incoming>, ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<hyper::Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
@@ -135,9 +200,12 @@ impl Client {
             http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Broken)?;
         // Ends with the exchange; its errors reach us through the answer.
         tokio::spawn(connection);
-        let request = hyper::Request::get(path)
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
             .header(hyper::header::HOST, "shunt")
-            .body(Empty::<Bytes>::new())
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
             .expect("paths are made here, of ASCII without spaces");
         sender.send_request(request).await.map_err(ClientError::Broken)
     }
@@ -189,12 +257,16 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(ClientError::Garbled)
 }
 
+fn backend_path(service: &str, backend: &str) -> String {
+    format!("/v1/backends/{}/{}", escaped(service), escaped(backend))
+}
+
 fn query(parameters: impl IntoIterator<Item = String>) -> String {
     let joined = parameters.into_iter().collect::<Vec<_>>().join("&");
     if joined.is_empty() { joined } else { format!("?{joined}") }
 }
 
-/// Percent-encoding for a value in a query (RFC 3986 section 2.1).
+/// Percent-encoding for a value in a query or a part of a path (RFC 3986 section 2.1).
 fn escaped(value: &str) -> String {
     value
         .bytes()

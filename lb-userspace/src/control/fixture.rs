@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::abi::BackendCounters;
+use lb_common::abi::{BackendCounters, TTFB_BUCKETS};
 use lb_core::{
     event::{Event, EventKind, Run, Seen},
-    io::{BackendId, Generation, ServiceId},
+    io::{BackendId, Generation, L4Failure, ServiceId},
     snapshot::{
-        BackendSnapshot, BreakerState, Effective, OperatorState, PendingWrite, ProbeState, Responses,
-        ServiceSnapshot, Snapshot,
+        BackendSnapshot, BreakerState, DetectorSnapshot, Effective, OperatorState, PendingWrite, ProbeState,
+        Responses, ServiceSnapshot, Snapshot, Why,
     },
     time::Instant,
 };
 
 use super::model::{
-    BackendTraffic, Evidence, Forwarding, Interface, Mode, Program, ServiceDrops, Status, XdpMode,
+    BackendTraffic, BackendView, Daemon, Evidence, Forwarding, Interface, Mode, Program, ServiceDrops,
+    Status, XdpMode,
 };
 
 /// 2025-03-01 11:59:00 UTC.
@@ -80,6 +81,7 @@ pub(crate) fn status() -> Status {
         }],
         program: Program::default(),
         reactions: None,
+        daemon: Daemon::default(),
         mirror_lost: 2,
     })
 }
@@ -150,7 +152,11 @@ fn forwarding(service: &str, evidence: Evidence) -> Forwarding {
 }
 
 fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
+    // One in ten is slow.
+    let mut ttfb = [0; TTFB_BUCKETS];
+    (ttfb[5], ttfb[9]) = (connections - connections / 10, connections / 10);
     let counters = BackendCounters {
+        ttfb,
         connections,
         established: connections,
         packets_to: connections * 5,
@@ -193,6 +199,70 @@ pub(crate) fn event(seq: u64, service: &str) -> Event {
             min_serving: 1,
             probe: Some(ProbeState::Up),
             ..lb_core::event::Evidence::default()
+        },
+    }
+}
+
+/// `web-2` of [`status`], ejected a while ago, seen in depth.
+pub(crate) fn view() -> BackendView {
+    let status = status();
+    let web = &status.snapshot.services[0];
+    let mut backend = web.backends[1].clone();
+    backend.since_ms = Instant(3_711_400);
+    let seen = |t_ms, status, failure| Seen {
+        t_ms: Instant(t_ms),
+        status,
+        failure,
+        client: Some(([10, 1, 0, 7], 41_000 + status).into()),
+    };
+    let last = vec![
+        seen(3_711_000, 200, None),
+        seen(3_711_200, 500, None),
+        seen(3_711_300, 503, Some(L4Failure::ConnectRefused)),
+        seen(3_711_400, 502, None),
+    ];
+    let mut decision = event(0, "web");
+    decision.t_ms = Instant(3_711_400);
+    decision.until_ms = backend.until_ms;
+    decision.ejection = 2;
+    decision.evidence.last.clone_from(&last);
+    BackendView {
+        started_unix_ms: STARTED,
+        t_ms: status.snapshot.t_ms.0,
+        evidence: Evidence::Inline,
+        traffic: traffic("web", "web-2", 63),
+        connections: None,
+        why: Why {
+            service: "web".to_owned(),
+            backend,
+            operator_since_ms: Instant(0),
+            probe_since_ms: Instant(2400),
+            in_maps: true,
+            pending: None,
+            last_outcomes: last,
+            last_decision: Some(decision),
+            detectors: vec![
+                DetectorSnapshot {
+                    name: "consecutive_5xx".to_owned(),
+                    enforced: true,
+                    count: 0,
+                    total: None,
+                    least: None,
+                    threshold: Some(3),
+                    next: "3 more in a row".to_owned(),
+                },
+                DetectorSnapshot {
+                    name: "error_rate".to_owned(),
+                    enforced: false,
+                    count: 3,
+                    total: Some(4),
+                    least: Some(20),
+                    threshold: Some(1000),
+                    next: "16 more in a row".to_owned(),
+                },
+            ],
+            next: vec!["half-open with 3 new connections a sweep in 21 s".to_owned()],
+            next_sweep_ms: Instant(3_725_000),
         },
     }
 }

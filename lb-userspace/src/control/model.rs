@@ -9,6 +9,12 @@ use lb_common::{
 use lb_core::{config, event::Event, snapshot::Snapshot};
 use serde::{Deserialize, Serialize};
 
+mod change;
+mod view;
+
+pub use change::{Order, Problem, ProblemKind, Reloaded};
+pub use view::{BackendView, By, Choice, Explanation, Pin, Stage, TrialSeat};
+
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -27,12 +33,14 @@ pub struct Status {
     pub program: Program,
     /// How fast ejections came into force; absent before the first.
     pub reactions: Option<Reactions>,
+    /// How the daemon itself is.
+    pub daemon: Daemon,
     /// One entry a service, in the order of `snapshot.services`.
     pub forwarding: Vec<Forwarding>,
     /// Sequence number of the last event; 0 before the first.
     pub events_seq: u64,
     pub snapshot: Snapshot,
-    /// One entry a backend.
+    /// One entry a backend; none while the maps cannot be read, see [`Daemon::counters_error`].
     pub traffic: Vec<BackendTraffic>,
     /// Services that dropped something.
     pub drops: Vec<ServiceDrops>,
@@ -97,6 +105,28 @@ pub struct Reactions {
     pub last_swap_us: u64,
     pub worst_first_write_us: u64,
     pub worst_swap_us: u64,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    pub loop_lag_ms: LoopLag,
+    pub state_file: String,
+    /// Why it could not be written, while that is so.
+    pub state_error: Option<String>,
+    /// Why the maps' counters could not be read. Then nothing is told of traffic and drops.
+    #[serde(default)]
+    pub counters_error: Option<String>,
+}
+
+/// How long something that was due had to wait for the daemon's loop, in milliseconds: a deadline that was met late,
+/// or what was done before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopLag {
+    /// The longest of the last ten to twenty seconds.
+    pub recent: u64,
+    /// The longest of all.
+    pub worst: u64,
 }
 
 /// How a service's frames travel, and what can be seen of its responses.
@@ -232,14 +262,6 @@ impl Version {
             pid: std::process::id(),
         }
     }
-}
-
-/// The body of every answer that is not 200.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    pub error: String,
-    /// What the caller can do about it.
-    pub remedy: String,
 }
 
 impl From<BackendCounters> for Counters {

@@ -6,20 +6,18 @@
 //! daemon: the loop answers into a oneshot, and followers of events read at
 //! their own pace from a bounded queue or are cut off.
 
-use std::{io, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{
-        ConnectInfo, Query, Request as HttpRequest, State, connect_info::Connected, rejection::QueryRejection,
-    },
-    http::{Method, StatusCode, Uri, header},
-    middleware::{self, Next},
+    extract::{Query, State, rejection::QueryRejection},
+    http::{Method, Uri, header},
+    middleware,
     response::{IntoResponse, Response},
-    routing::get,
-    serve::IncomingStream,
+    routing::{get, post},
 };
+use lb_core::{engine::Refused, io::Operation};
 use serde::Deserialize;
 use tokio::{
     net::UnixListener,
@@ -27,11 +25,18 @@ use tokio::{
     time::timeout,
 };
 
+use self::{
+    peer::{Peer, changes_are_the_owners},
+    refusal::Refusal,
+};
 use super::{
-    events::{Ahead, EventLog},
-    model::{Problem, Status, Version},
+    events::EventLog,
+    model::{BackendView, Explanation, Problem, ProblemKind, Reloaded, Status, Version},
 };
 
+mod backend;
+mod peer;
+mod refusal;
 mod stream;
 
 /// How long the daemon's loop may take to answer.
@@ -52,6 +57,25 @@ pub struct Handle {
 #[derive(Debug)]
 pub enum Request {
     Status(oneshot::Sender<Status>),
+    /// One backend; `connections`: count them. `None`: there is no such backend.
+    Backend {
+        service: String,
+        backend: String,
+        connections: bool,
+        answer: oneshot::Sender<Option<Result<Box<BackendView>, Problem>>>,
+    },
+    Operate(Operation, oneshot::Sender<Result<(), Refused>>),
+    /// Where a client is steered. `None`: there is no such service.
+    Explain {
+        client: SocketAddr,
+        service: String,
+        answer: oneshot::Sender<Option<Result<Box<Explanation>, Problem>>>,
+    },
+    /// Read the configuration again; `dry_run`: only say what that would change.
+    Reload {
+        dry_run: bool,
+        answer: oneshot::Sender<Result<Reloaded, Problem>>,
+    },
 }
 
 /// Serves until `shutdown` completes; then ends the open connections.
@@ -87,6 +111,9 @@ fn router(handle: Handle, stopped: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
+        .route("/v1/backends/{service}/{backend}", get(backend::view).post(backend::change))
+        .route("/v1/explain", get(explain))
+        .route("/v1/reload", post(reload))
         .route("/v1/version", get(async || Json(Version::own())))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
@@ -104,8 +131,8 @@ async fn status(
     State(api): State<Api>,
     query: Result<Query<StatusQuery>, QueryRejection>,
 ) -> Result<Json<Status>, Refusal> {
-    let Query(query) = query.map_err(|error| Refusal::query(&error, "service=NAME"))?;
-    let mut status = api.ask().await?;
+    let Query(query) = query.map_err(|error| Refusal::query(&error, "the only parameter is service=NAME"))?;
+    let mut status = api.status().await?;
     if let Some(service) = query.service {
         if !status.knows(&service) {
             return Err(Refusal::no_such_service(&service, &status));
@@ -128,10 +155,10 @@ async fn events(
     State(api): State<Api>,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Query(query) =
-        query.map_err(|error| Refusal::query(&error, "since=SEQ, follow=true and service=NAME"))?;
+    let parameters = "the parameters are since=SEQ, follow=true and service=NAME, each optional";
+    let Query(query) = query.map_err(|error| Refusal::query(&error, parameters))?;
     if let Some(service) = &query.service {
-        let status = api.ask().await?;
+        let status = api.status().await?;
         if !status.knows(service) {
             return Err(Refusal::no_such_service(service, &status));
         }
@@ -146,11 +173,53 @@ async fn events(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainQuery {
+    client: SocketAddr,
+    service: String,
+}
+
+async fn explain(
+    State(api): State<Api>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Result<Json<Explanation>, Refusal> {
+    let parameters = "the parameters are client=ADDRESS:PORT and service=NAME";
+    let Query(ExplainQuery { client, service }) =
+        query.map_err(|error| Refusal::query(&error, parameters))?;
+    let asked = service.clone();
+    match api.ask(|answer| Request::Explain { client, service, answer }).await? {
+        Some(Ok(explanation)) => Ok(Json(*explanation)),
+        Some(Err(problem)) => Err(problem.into()),
+        None => Err(Refusal::no_such_service(&asked, &api.status().await?)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn reload(
+    State(api): State<Api>,
+    query: Result<Query<ReloadQuery>, QueryRejection>,
+) -> Result<Json<Reloaded>, Refusal> {
+    let Query(ReloadQuery { dry_run }) =
+        query.map_err(|error| Refusal::query(&error, "the only parameter is dry_run=true"))?;
+    Ok(Json(api.ask(|answer| Request::Reload { dry_run, answer }).await??))
+}
+
 impl Api {
-    async fn ask(&self) -> Result<Status, Refusal> {
+    async fn status(&self) -> Result<Status, Refusal> {
+        self.ask(Request::Status).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
         let exchange = async {
-            self.handle.requests.send(Request::Status(answer)).await.map_err(|_| Refusal::stopping())?;
+            self.handle.requests.send(request(answer)).await.map_err(|_| Refusal::stopping())?;
             answered.await.map_err(|_| Refusal::stopping())
         };
         timeout(ANSWER, exchange).await.unwrap_or_else(|_| Err(Refusal::busy()))
@@ -159,111 +228,18 @@ impl Api {
 
 async fn no_such_path(uri: Uri) -> Refusal {
     Refusal::new(
-        StatusCode::NOT_FOUND,
+        ProblemKind::NoSuchPath,
         format!("no such path: {}", uri.path()),
-        "there are /v1/status, /v1/events and /v1/version",
+        "there are /v1/status, /v1/events, /v1/backends/SERVICE/BACKEND, /v1/explain, /v1/reload and /v1/version",
     )
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Refusal {
     Refusal::new(
-        StatusCode::METHOD_NOT_ALLOWED,
+        ProblemKind::NoSuchMethod,
         format!("{} does not answer to {method}", uri.path()),
-        "use GET: nothing can be changed through this socket yet",
+        "GET reads; what can be changed is POSTed to /v1/backends/SERVICE/BACKEND and /v1/reload",
     )
-}
-
-/// Who is at the other end of a connection, as the kernel says.
-#[derive(Clone, Copy, Debug)]
-struct Peer {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
-    }
-}
-
-impl Peer {
-    /// Root and the daemon's own user may change things.
-    fn may_change(self, own_uid: u32) -> bool {
-        self.uid.is_some_and(|uid| uid == 0 || uid == own_uid)
-    }
-}
-
-/// Whoever can open the socket may read. All else is for root and the daemon's user.
-async fn changes_are_the_owners(
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    request: HttpRequest,
-    next: Next,
-) -> Response {
-    if request.method().is_safe() || peer.may_change(nix::unistd::geteuid().as_raw()) {
-        next.run(request).await
-    } else {
-        Refusal::new(StatusCode::FORBIDDEN, "only root and the daemon's user may change anything", "use sudo")
-            .into_response()
-    }
-}
-
-/// An answer that is not 200.
-#[derive(Debug)]
-struct Refusal {
-    status: StatusCode,
-    problem: Problem,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { status, problem: Problem { error: error.into(), remedy: remedy.into() } }
-    }
-
-    fn query(rejection: &QueryRejection, parameters: &str) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            rejection.body_text(),
-            format!("the parameters are {parameters}, each optional"),
-        )
-    }
-
-    fn no_such_service(asked: &str, status: &Status) -> Self {
-        let names: Vec<&str> = status.snapshot.services.iter().map(|service| service.name.as_str()).collect();
-        let near = names.iter().find(|name| strsim::osa_distance(name, asked) <= 2);
-        let remedy = match near {
-            Some(name) => format!("did you mean `{name}`?"),
-            None if names.is_empty() => "no service is configured".to_owned(),
-            None => format!("the services are {}", names.join(", ")),
-        };
-        Self::new(StatusCode::NOT_FOUND, format!("no service is named `{asked}`"), remedy)
-    }
-
-    fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping", "ask again once it has started")
-    }
-
-    fn busy() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the daemon did not answer within {} s", ANSWER.as_secs()),
-            "look at its log; forwarding does not depend on it",
-        )
-    }
-}
-
-impl From<Ahead> for Refusal {
-    fn from(ahead: Ahead) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            ahead.to_string(),
-            "the daemon has started anew since, and counts from 1 again: ask without `since`",
-        )
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.status, Json(self.problem)).into_response()
-    }
 }
 
 #[cfg(test)]

@@ -14,12 +14,21 @@ pub(super) struct Clock {
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(super) fn start() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { origin: time::Instant::now(), started_unix_ms: since_epoch.as_millis() as u64 }
+        Self { origin: time::Instant::now(), started_unix_ms: unix_ms() }
     }
 
     pub(super) fn now(&self) -> Instant {
-        Instant(self.origin.elapsed().as_millis() as u64)
+        Instant(self.elapsed().as_millis() as u64)
+    }
+
+    /// Since moment 0, finer than the engine wants it.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Unix time as the host has it now, which somebody may have set since the start.
+    pub(super) fn unix_ms(&self) -> u64 {
+        unix_ms()
     }
 
     /// Wakes at a moment of the engine.
@@ -36,4 +45,9 @@ impl Clock {
     pub(super) fn started_unix_secs(&self) -> u32 {
         (self.started_unix_ms / 1000) as u32
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

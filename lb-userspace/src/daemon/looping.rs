@@ -1,12 +1,11 @@
 //! The loop: takes the earliest of an input and a deadline, has the engine decide,
 //! and carries its outputs to the edges.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lb_common::abi::HeadRecord;
 use lb_core::{
-    config::Config,
-    engine::{Engine, Exhausted},
+    engine::Engine,
     event::{Event, EventKind},
     io::{BackendId, Input, Outcome, Output},
     time::Instant,
@@ -18,14 +17,17 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{clock::Clock, status::Facts};
+use super::{clock::Clock, lag::Lag, reload::Configured, saving::Saving, status::Facts};
 use crate::{
-    control::{EventLog, Request},
+    control::{
+        EventLog, Request,
+        model::{Problem, ProblemKind, Reloaded},
+    },
     dataplane::{
         actor,
         bpf::{HeadRing, Limits, Overdue},
-        chain,
     },
+    journal::Recorder,
     mirror::{Heads, Late},
     probe::Prober,
 };
@@ -45,20 +47,32 @@ pub(super) struct Sources {
     pub(super) overdue: mpsc::Receiver<Overdue>,
 }
 
-pub(super) struct Loop {
-    engine: Engine,
-    clock: Clock,
-    dataplane: actor::Handle,
-    prober: Prober,
-    events: EventLog,
+/// What the loop keeps for itself, besides the engine's state.
+pub(super) struct Own {
     pub(super) facts: Facts,
-    heads: Heads,
-    late: Late,
+    pub(super) configured: Configured,
+    pub(super) saving: Saving,
     /// For how long exchanges may take, to whoever looks for those that take longer.
-    limits: watch::Sender<Limits>,
+    pub(super) limits: watch::Sender<Limits>,
+}
+
+pub(super) struct Loop {
+    pub(super) engine: Engine,
+    pub(super) clock: Clock,
+    pub(super) dataplane: actor::Handle,
+    prober: Prober,
+    pub(super) recorder: Recorder,
+    pub(super) events: EventLog,
+    pub(super) own: Own,
+    pub(super) lag: Lag,
+    /// When the turn under way began to do something.
+    begun: Option<Duration>,
+    heads: Heads,
+    timed_out: Late,
     /// Plans under way that a response head caused: when that head was seen.
     caused: BTreeMap<u64, u64>,
     losses: Losses,
+    refusals: Refusals,
     look: tokio::time::Interval,
 }
 
@@ -68,9 +82,9 @@ impl Loop {
         clock: Clock,
         dataplane: actor::Handle,
         prober: Prober,
+        recorder: Recorder,
         events: EventLog,
-        facts: Facts,
-        limits: watch::Sender<Limits>,
+        own: Own,
     ) -> Self {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,13 +93,16 @@ impl Loop {
             clock,
             dataplane,
             prober,
+            recorder,
             events,
-            facts,
+            own,
+            lag: Lag::default(),
+            begun: None,
             heads: Heads::new(),
-            late: Late::new(),
-            limits,
+            timed_out: Late::new(),
             caused: BTreeMap::new(),
             losses: Losses::default(),
+            refusals: Refusals::default(),
             look,
         }
     }
@@ -93,6 +110,7 @@ impl Loop {
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
     pub(super) async fn turn(&mut self, sources: &mut Sources) {
         let deadline = self.engine.next_deadline();
+        let save = self.own.saving.due();
         let clock = self.clock;
         let sleep = async move {
             match deadline {
@@ -104,27 +122,106 @@ impl Loop {
             // The heads come last: under a flood of them there are always more, and everything
             // else must still get its turn.
             biased;
-            Some(report) = sources.reports.recv() => self.applied(report),
-            () = sleep => self.handle(Input::Tick),
-            Some(input) = sources.inputs.recv() => self.handle(input),
-            Some(request) = sources.asked.recv() => self.answer(request),
-            Some(overdue) = sources.overdue.recv() => self.overdue(overdue),
-            ready = sources.heads.readable_mut() => match ready {
-                Ok(mut ready) => {
-                    if self.read_heads(ready.get_inner_mut()) {
-                        ready.clear_ready();
+            Some(report) = sources.reports.recv() => {
+                self.begin();
+                self.applied(report);
+            }
+            () = sleep => {
+                self.begin();
+                self.late(deadline);
+                self.handle(Input::Tick);
+            }
+            Some(input) = sources.inputs.recv() => {
+                self.begin();
+                self.handle(input);
+            }
+            Some(request) = sources.asked.recv() => {
+                self.begin();
+                self.answer(request);
+            }
+            Some(overdue) = sources.overdue.recv() => {
+                self.begin();
+                self.overdue(overdue);
+            }
+            () = clock.sleep_until(save) => {
+                self.begin();
+                self.own.saving.save(&self.engine, &self.clock);
+            }
+            ready = sources.heads.readable_mut() => {
+                self.begun = Some(clock.elapsed());
+                match ready {
+                    Ok(mut ready) => {
+                        if self.read_heads(ready.get_inner_mut()) {
+                            ready.clear_ready();
+                        }
                     }
+                    Err(error) => error!(%error, "the ring of response heads cannot be watched"),
                 }
-                Err(error) => error!(%error, "the ring of response heads cannot be watched"),
-            },
+            }
             _ = self.look.tick() => {
+                self.begin();
                 self.read_heads(sources.heads.get_mut());
             }
         }
+        if let Some(begun) = self.begun.take() {
+            let at = self.clock.elapsed();
+            self.lag.note(at.saturating_sub(begun), at);
+        }
     }
 
-    pub(super) fn fits(&self, config: &Config) -> Result<(), Exhausted> {
-        self.engine.fits(config)
+    /// From here on the others wait.
+    fn begin(&mut self) {
+        self.begun = Some(self.clock.elapsed());
+    }
+
+    /// The deadline is dealt with only now.
+    fn late(&mut self, deadline: Option<Instant>) {
+        let at = self.clock.elapsed();
+        if let Some(deadline) = deadline {
+            self.lag.note(at.saturating_sub(Duration::from_millis(deadline.0)), at);
+        }
+    }
+
+    /// Gives the engine the configuration that holds.
+    pub(super) fn configure(&mut self) {
+        self.handle(Input::Config(Arc::new(self.own.configured.core().clone())));
+    }
+
+    /// SIGHUP: there is nobody to answer, but the log.
+    pub(super) fn hang_up(&mut self) {
+        if let Err(Problem { error, .. }) = self.reload(false) {
+            error!("not reloaded, nothing changes: {error}");
+        }
+    }
+
+    /// What can change without a restart: services and everything below them.
+    pub(super) fn reload(&mut self, dry_run: bool) -> Result<Reloaded, Problem> {
+        let file = self.own.configured.read()?;
+        self.engine.fits(&file.core).map_err(|exhausted| Problem {
+            kind: ProblemKind::InvalidConfig,
+            error: exhausted.to_string(),
+            remedy: "the maps have no room for it beside the present configuration; nothing has changed"
+                .to_owned(),
+        })?;
+        let changes = self.own.configured.differences(&file);
+        let needs_restart = self.own.configured.needs_restart(&file);
+        if !dry_run {
+            self.own.facts.configured(&file.core);
+            self.own.configured.take(file);
+            self.prober.forget_trusted();
+            self.configure();
+            if !needs_restart.is_empty() {
+                warn!(keys = needs_restart.join(", "), "changed, and in force with a restart only");
+            }
+            info!(changes = changes.len(), path = %self.own.configured.path().display(), "reloaded");
+        }
+        let config_generation = self.snapshot().config_generation;
+        Ok(Reloaded { config_generation, changes, needs_restart, dry_run })
+    }
+
+    pub(super) async fn stop(self) {
+        self.own.saving.stop(&self.engine, &self.clock).await;
+        self.recorder.finish();
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -132,11 +229,21 @@ impl Loop {
     }
 
     fn handle_caused(&mut self, input: Input, seen_ns: Option<u64>) {
+        let now = self.clock.now();
         let configures = matches!(input, Input::Config(_));
-        self.engine.handle(input, self.clock.now());
-        if configures {
-            self.limits.send_replace(self.engine.timeouts());
+        let configured = self.recorder.input(&input, now);
+        self.engine.handle(input, now);
+        if let Some(config) = configured {
+            self.recorder.configured(&config, &self.engine.snapshot(now), now);
         }
+        if configures {
+            self.own.limits.send_replace(self.engine.timeouts());
+        }
+        self.carry_out(seen_ns);
+    }
+
+    /// Takes the engine's outputs to whom they are for.
+    pub(super) fn carry_out(&mut self, seen_ns: Option<u64>) {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Dataplane(plan) => {
@@ -152,11 +259,17 @@ impl Loop {
         }
     }
 
-    fn tell(&self, event: Event) {
+    fn tell(&mut self, event: Event) {
+        self.own.saving.stir();
         let sentence = event.sentence();
         let (seq, reason) = (event.seq, event.reason.as_str());
         match event.kind {
-            EventKind::Eject | EventKind::Refused | EventKind::Dataplane => {
+            EventKind::Refused => match self.refusals.count(&event) {
+                Some(1) => warn!(seq, reason, "{}: {sentence}", event.kind),
+                Some(count) => warn!(seq, reason, count, "{}, again: {sentence}", event.kind),
+                None => debug!(seq, reason, "{}: {sentence}", event.kind),
+            },
+            EventKind::Eject | EventKind::Dataplane => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
             EventKind::Trial
@@ -165,6 +278,9 @@ impl Loop {
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership => info!(seq, reason, "{}: {sentence}", event.kind),
+        }
+        if event.kind != EventKind::Refused {
+            self.refusals.decided(&event);
         }
         self.events.push(event);
     }
@@ -178,7 +294,7 @@ impl Loop {
                 to_swap_us = last / 1000,
                 "ejection in force: time since the deciding response was seen"
             );
-            self.facts.reacted(first, last);
+            self.own.facts.reacted(first, last);
         }
         if let Err(failure) = &report.result {
             warn!(plan = report.plan, step = failure.index, error = failure.error, "map write failed");
@@ -197,7 +313,7 @@ impl Loop {
                 self.handle(Input::EvidenceLost { backend, lost });
             }
             let Some(reading) = self.heads.read(&record) else { continue };
-            if self.late.knows(&reading) {
+            if self.timed_out.knows(&reading) {
                 continue;
             }
             let input = Input::Outcome {
@@ -215,36 +331,35 @@ impl Loop {
     /// An exchange that waits too long.
     fn overdue(&mut self, overdue: Overdue) {
         let Overdue { backend, generation, client, failure, began_us } = overdue;
-        self.late.told(client, backend, began_us);
+        self.timed_out.told(client, backend, began_us);
         let outcome = Outcome::Failure(failure);
         self.handle(Input::Outcome { backend, generation, outcome, ttfb: None, client: Some(client) });
     }
 
-    fn answer(&self, request: Request) {
-        match request {
-            Request::Status(answer) => {
-                let (facts, dataplane) = (self.facts.clone(), self.dataplane.clone());
-                let (snapshot, clock, seq) = (self.snapshot(), self.clock, self.events.last_seq());
-                // The counters are read by the dataplane's thread, which may be waiting for the kernel.
-                tokio::spawn(async move {
-                    let counters = match dataplane.counters().await {
-                        Some(Ok(counters)) => counters,
-                        Some(Err(error)) => return warn!(error = chain(&error), "cannot read the counters"),
-                        None => return,
-                    };
-                    // Whoever asked may have gone.
-                    let _ = answer.send(facts.status(snapshot, &counters, &clock, seq));
-                });
-            }
-        }
-    }
-
-    fn snapshot(&self) -> lb_core::snapshot::Snapshot {
+    pub(super) fn snapshot(&self) -> lb_core::snapshot::Snapshot {
         self.engine.snapshot(self.now())
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.clock.now()
+    }
+}
+
+/// Refusals of each backend since anything else was decided about it. One that is kept by the floor is
+/// refused every few responses: `events` has them all, the log the 1st, 2nd, 4th, 8th …
+#[derive(Debug, Default)]
+struct Refusals(BTreeMap<(String, Option<String>), u64>);
+
+impl Refusals {
+    /// The number of this one, if the log is to have it.
+    fn count(&mut self, event: &Event) -> Option<u64> {
+        let count = self.0.entry((event.service.clone(), event.backend.clone())).or_default();
+        *count += 1;
+        count.is_power_of_two().then_some(*count)
+    }
+
+    fn decided(&mut self, event: &Event) {
+        self.0.remove(&(event.service.clone(), event.backend.clone()));
     }
 }
 
@@ -267,6 +382,17 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_has_ever_fewer_of_the_same_refusals() {
+        let mut refusals = Refusals::default();
+        let event = crate::control::fixture::event(1, "web");
+        let told: Vec<u64> = (0..20).filter_map(|_| refusals.count(&event)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16]);
+        assert_eq!(refusals.count(&crate::control::fixture::event(1, "api")), Some(1), "another service");
+        refusals.decided(&event);
+        assert_eq!(refusals.count(&event), Some(1));
+    }
 
     #[test]
     fn losses_are_counted_once_for_each_backend_and_cpu() {

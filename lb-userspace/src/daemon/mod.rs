@@ -5,31 +5,34 @@
 //! | task | what it holds | why it may be aborted |
 //! |---|---|---|
 //! | the loop | engine, head reader, prober | it is `run` itself |
+//! | `recorder` thread | the recording | ends after what it was given; the end of the daemon waits for it, not for ever |
 //! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
 //! | `overdue` thread | the flow maps, read only | ends with the loop |
 //! | next hops | a netlink socket | only reads, and asks for neighbours |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
+//! | state keeper | what to write next | it is replaced as a whole; a stop waits for it |
 //! | probes | one connection each | the backend sees it closed |
 //!
 //! When the daemon dies, all state that forwards stays pinned in the kernel.
 
+mod answers;
 mod clock;
+mod lag;
 mod looping;
+mod reload;
+mod saving;
 mod status;
 
 use std::{
-    collections::BTreeSet,
     io,
-    net::IpAddr,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use lb_core::{
     engine::{Engine, Settings},
-    io::{Adopted, Input},
+    io::Adopted,
     time::Instant,
 };
 use tokio::{
@@ -39,7 +42,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use self::{clock::Clock, looping::Loop};
+use self::{clock::Clock, looping::Loop, reload::Configured, saving::Saving};
 use crate::{
     config::{self, File},
     control::{
@@ -47,7 +50,9 @@ use crate::{
         socket::{self, BindError},
     },
     dataplane::{actor, bpf, next_hop},
+    journal::{self, Recorder, Recording},
     probe::Prober,
+    state,
 };
 
 pub struct Options {
@@ -63,6 +68,8 @@ pub enum Error {
     Socket(#[from] BindError),
     #[error(transparent)]
     Open(#[from] bpf::OpenError),
+    #[error(transparent)]
+    Record(#[from] journal::OpenError),
     #[error("{doing}")]
     Io {
         doing: &'static str,
@@ -80,6 +87,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
     // First of all: a second daemon must not touch the maps of the first.
     let bound = socket::bind(&path)?;
+    // Before anything is attached.
+    let recording = file.record.as_ref().map(recording).transpose()?;
     let veth = next_hop::any_is_veth(&file.interfaces).await.map_err(failed("read the interfaces"))?;
     let opened = open(&file, veth)?;
     // Ours until the end of this function.
@@ -87,19 +96,23 @@ pub async fn run(options: Options) -> Result<(), Error> {
     announce(&file, &opened.attached, &opened.shape, &opened.adopted, &path);
 
     let clock = Clock::start();
+    let restored = state::load(&file.state_file, clock.unix_ms());
+    let saving = Saving::new(state::Keeper::start(file.state_file.clone()), restored.is_some());
     let seed = u64::from_ne_bytes(rand_bytes());
     let engine = Engine::new(
-        Settings {
-            seed,
-            adopted: opened.adopted,
-            generation_floor: clock.started_unix_secs(),
-            restored: None,
-        },
+        Settings { seed, adopted: opened.adopted, generation_floor: clock.started_unix_secs(), restored },
         Instant(0),
     );
+    let recorder = match recording {
+        Some(recording) => {
+            recording.start(clock.started_unix_ms(), seed).map_err(failed("start the recorder thread"))?
+        }
+        None => Recorder::off(),
+    };
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
-    let (addresses, watched) = watch::channel(backend_addresses(&file));
+    let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
+    let (configured, watched) = Configured::new(file, config_path);
     let next_hops = tokio::spawn({
         let dataplane = dataplane.clone();
         async move {
@@ -131,24 +144,24 @@ pub async fn run(options: Options) -> Result<(), Error> {
         clock,
         dataplane,
         Prober::new(results),
+        recorder,
         events,
-        status::Facts::new(&file, &config_path, &opened.attached, opened.shape),
-        limits,
+        looping::Own { facts, configured, saving, limits },
     );
-    daemon.handle(Input::Config(Arc::new(file.core.clone())));
-    let mut current = file;
+    daemon.configure();
     let mut sources = looping::Sources { heads, reports, inputs, asked, overdue };
     loop {
         tokio::select! {
             () = daemon.turn(&mut sources) => {}
             signal = signals.next() => match signal {
                 Signal::Stop => break,
-                Signal::Reload => reload(&mut daemon, &mut current, &config_path, &addresses),
+                Signal::Reload => daemon.hang_up(),
             }
         }
     }
     info!("stopping; forwarding goes on (`shunt detach` ends it)");
     stop.send_replace(true);
+    daemon.stop().await;
     // An error here would be a panic of the server, which has been printed.
     let _ = server.await;
     next_hops.abort();
@@ -176,6 +189,13 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
     })
 }
 
+fn recording(record: &config::Record) -> Result<Recording, journal::OpenError> {
+    let config::Record { path, max_size, files } = record.clone();
+    let recording = Recording::open(&journal::Options { path: path.clone(), max_size, files })?;
+    info!(path = %path.display(), "recording");
+    Ok(recording)
+}
+
 fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted: &[Adopted], socket: &Path) {
     for attached in attached {
         info!(interface = attached.interface, mode = attached.mode.name(), "attached");
@@ -193,44 +213,6 @@ fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted
     if !adopted.is_empty() {
         info!(backends = adopted.len(), "took over from an earlier run; its connections go on");
     }
-}
-
-/// What can change without a restart: services and everything below them.
-fn reload(daemon: &mut Loop, current: &mut File, path: &Path, addresses: &watch::Sender<Vec<IpAddr>>) {
-    let file = match config::load(path) {
-        Ok(file) => file,
-        Err(config::LoadError::Invalid(diagnostics)) => {
-            error!("the new configuration is wrong; nothing changes\n{}", diagnostics.render(false));
-            return;
-        }
-        Err(error @ config::LoadError::Io { .. }) => {
-            error!(error = crate::dataplane::chain(&error), "nothing changes");
-            return;
-        }
-    };
-    let fixed = |file: &File| File { core: lb_core::config::Config::default(), ..file.clone() };
-    if fixed(&file) != fixed(current) {
-        warn!("interfaces, sockets, NAT and sizes change with a restart only; services change now");
-    }
-    if let Err(exhausted) = daemon.fits(&file.core) {
-        error!(%exhausted, "the maps have no room for the new configuration beside the present one; nothing changes");
-        return;
-    }
-    addresses.send_replace(backend_addresses(&file));
-    daemon.handle(Input::Config(Arc::new(file.core.clone())));
-    daemon.facts.configured(&file.core);
-    *current = file;
-    info!("reloaded");
-}
-
-fn backend_addresses(file: &File) -> Vec<IpAddr> {
-    let all: BTreeSet<IpAddr> = file
-        .core
-        .services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(|backend| backend.address.ip()))
-        .collect();
-    all.into_iter().collect()
 }
 
 /// Hands the program's log lines to ours.

@@ -6,15 +6,15 @@ use lb_common::{ABI_VERSION, abi::BackendCounters, reason::Reason};
 use lb_core::{
     config::Config,
     io::{BackendId, ServiceId},
-    snapshot::{ServiceSnapshot, Snapshot},
+    snapshot::{BackendSnapshot, ServiceSnapshot, Snapshot},
 };
 
 use super::clock::Clock;
 use crate::{
     config::File,
     control::model::{
-        BackendTraffic, Evidence, Forwarding, Interface, Mode, Program, ProgramMap, Reactions, ServiceDrops,
-        Status, XdpMode,
+        BackendTraffic, Daemon, Evidence, Forwarding, Interface, Mode, Program, ProgramMap, Reactions,
+        ServiceDrops, Status, XdpMode,
     },
     dataplane::{Counters, bpf},
 };
@@ -86,23 +86,23 @@ impl Facts {
     pub(super) fn status(
         &self,
         snapshot: Snapshot,
-        counters: &Counters,
+        counters: Result<Counters, String>,
         clock: &Clock,
         events_seq: u64,
+        mut daemon: Daemon,
     ) -> Status {
-        let by_id: BTreeMap<BackendId, BackendCounters> = counters.backends.iter().copied().collect();
-        let of = |id: &BackendId| by_id.get(id).copied().unwrap_or_default();
+        let told = counters.is_ok();
+        let counters = &counters.unwrap_or_else(|error| {
+            daemon.counters_error = Some(error);
+            Counters::default()
+        });
         let traffic = snapshot
             .services
             .iter()
             .flat_map(|service| {
-                service.backends.iter().map(|backend| BackendTraffic {
-                    service: service.name.clone(),
-                    backend: backend.name.clone(),
-                    reachable: !counters.unreachable.contains(&backend.id),
-                    counters: of(&backend.id).into(),
-                })
+                service.backends.iter().map(|backend| self.traffic(&service.name, backend, counters))
             })
+            .filter(|_| told)
             .collect();
         let forwarding = snapshot
             .services
@@ -110,7 +110,7 @@ impl Facts {
             .map(|service| Forwarding {
                 service: service.name.clone(),
                 mode: Mode::Nat,
-                evidence: self.evidence_of(service, of),
+                evidence: self.evidence(service, counters),
             })
             .collect();
         let drops = snapshot
@@ -130,6 +130,7 @@ impl Facts {
             interfaces: self.interfaces.clone(),
             program: self.program.clone(),
             reactions: self.reactions,
+            daemon,
             forwarding,
             events_seq,
             traffic,
@@ -139,23 +140,39 @@ impl Facts {
         }
     }
 
-    /// What can be seen of a service's responses.
-    fn evidence_of(
+    pub(super) fn traffic(
         &self,
-        service: &ServiceSnapshot,
-        counters: impl Fn(&BackendId) -> BackendCounters,
-    ) -> Evidence {
+        service: &str,
+        backend: &BackendSnapshot,
+        counters: &Counters,
+    ) -> BackendTraffic {
+        BackendTraffic {
+            service: service.to_owned(),
+            backend: backend.name.clone(),
+            reachable: !counters.unreachable.contains(&backend.id),
+            counters: of(backend.id, counters).into(),
+        }
+    }
+
+    /// What can be seen of a service's responses.
+    pub(super) fn evidence(&self, service: &ServiceSnapshot, counters: &Counters) -> Evidence {
         if !self.evidence.get(&service.name).copied().unwrap_or(false) {
             return Evidence::None;
         }
         let mut total = BackendCounters::default();
         for backend in &service.backends {
-            let counters = counters(&backend.id);
+            let counters = of(backend.id, counters);
             total.heads += counters.heads;
             total.opaque += counters.opaque;
         }
         if total.heads == 0 && total.opaque > 0 { Evidence::Opaque } else { Evidence::Inline }
     }
+}
+
+fn of(id: BackendId, counters: &Counters) -> BackendCounters {
+    // In the order of their ids.
+    let found = counters.backends.binary_search_by_key(&id, |(id, _)| *id);
+    found.map(|place| counters.backends[place].1).unwrap_or_default()
 }
 
 fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops> {
@@ -166,4 +183,29 @@ fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops>
         }
     }
     counts.iter().any(|count| *count > 0).then(|| ServiceDrops::new(name, &counts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, control::fixture};
+
+    #[test]
+    fn without_the_counters_the_rest_is_told() {
+        let text = "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n\
+                    [service.web.backends]\nweb-1 = \"10.0.0.11:80\"\n";
+        let file = config::parse("shunt.toml", text).expect("right");
+        let shape = bpf::Shape { verified_instructions: None, maps: Vec::new() };
+        let facts = Facts::new(&file, Path::new("shunt.toml"), &[], shape);
+        let snapshot = fixture::status().snapshot;
+        let clock = Clock::start();
+        let status = |counters| facts.status(snapshot.clone(), counters, &clock, 7, Daemon::default());
+        let whole = status(Ok(Counters::default()));
+        assert_eq!((whole.traffic.len(), &whole.daemon.counters_error), (5, &None));
+        let without = status(Err("map BACKENDS: no".to_owned()));
+        assert!(without.traffic.is_empty() && without.drops.is_empty());
+        assert_eq!(without.daemon.counters_error.as_deref(), Some("map BACKENDS: no"));
+        assert_eq!((&without.snapshot, without.events_seq), (&whole.snapshot, 7));
+        assert_eq!(without.forwarding, whole.forwarding);
+    }
 }

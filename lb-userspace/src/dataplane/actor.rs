@@ -10,12 +10,13 @@ use std::{
     thread,
 };
 
-use lb_core::io::{Plan, Step, StepFailure};
+use lb_common::abi::{Addr, FlowKey};
+use lb_core::io::{BackendId, Generation, Member, Plan, Step, StepFailure};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Counters, Dataplane, Error, NextHop, chain};
+use super::{Count, Counters, Dataplane, Error, NextHop, chain, steering::Steering};
 
 /// What became of a plan.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ enum Command {
     Apply(Plan),
     NextHop(IpAddr, NextHop),
     Counters(oneshot::Sender<Result<Counters, Error>>),
+    Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
+    Connections(BackendId, Generation, oneshot::Sender<Count>),
 }
 
 /// Talks to the thread. Commands queue without bound, but the engine has one plan per
@@ -56,6 +59,25 @@ impl Handle {
         let (answer, counters) = oneshot::channel();
         self.send(Command::Counters(answer));
         counters.await.ok()
+    }
+
+    /// Where a SYN of this client would go. The outer `None` when the thread is gone.
+    pub async fn steering(
+        &self,
+        key: FlowKey<Addr>,
+        members: Vec<Member>,
+    ) -> Option<Result<Option<Steering>, Error>> {
+        let (answer, steering) = oneshot::channel();
+        self.send(Command::Steering(key, members, answer));
+        steering.await.ok()
+    }
+
+    /// How many connections a backend has. `None` when the thread is gone.
+    pub async fn connections(&self, id: BackendId, generation: Generation) -> Option<Result<u64, Error>> {
+        let (answer, count) = oneshot::channel();
+        self.send(Command::Connections(id, generation, answer));
+        // Not on the thread of the plans: an ejection must not wait for it.
+        tokio::task::spawn_blocking(count.await.ok()?).await.ok()
     }
 
     fn send(&self, command: Command) {
@@ -90,6 +112,12 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
             Command::Counters(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(dataplane.counters());
+            }
+            Command::Steering(key, members, answer) => {
+                let _ = answer.send(dataplane.steering(&key, &members));
+            }
+            Command::Connections(id, generation, answer) => {
+                let _ = answer.send(dataplane.connections(id, generation));
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, net::IpAddr};
 
-use lb_core::io::Step;
+use lb_common::abi::{Addr, FlowKey};
+use lb_core::io::{BackendId, Generation, Member, Step};
 
-use super::{Counters, Dataplane, Error, NextHop};
+use super::{Count, Counters, Dataplane, Error, NextHop, steering::Steering};
 
 /// Remembers what it was told.
 #[derive(Debug, Default)]
@@ -32,5 +33,13 @@ impl Dataplane for Memory {
 
     fn counters(&mut self) -> Result<Counters, Error> {
         Ok(Counters::default())
+    }
+
+    fn steering(&mut self, _: &FlowKey<Addr>, _: &[Member]) -> Result<Option<Steering>, Error> {
+        Ok(None)
+    }
+
+    fn connections(&mut self, _: BackendId, _: Generation) -> Count {
+        Box::new(|| Ok(0))
     }
 }

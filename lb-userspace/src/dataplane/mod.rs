@@ -1,4 +1,4 @@
-//! The packet path as the daemon sees it: map writes in, counters out.
+//! The packet path as the daemon sees it: map writes in, counters and answers out.
 //!
 //! [`Dataplane`] is what a plan is carried out on. [`bpf::Bpf`] is the kernel's;
 //! [`memory::Memory`] is a stand-in that fails on script. [`actor`] runs either on a
@@ -9,14 +9,17 @@ pub mod actor;
 pub mod bpf;
 pub mod memory;
 pub mod next_hop;
+pub mod steering;
 
 use std::net::IpAddr;
 
 use lb_common::{
-    abi::{BackendCounters, Link},
+    abi::{Addr, BackendCounters, FlowKey, Link},
     reason::Reason,
 };
-use lb_core::io::{BackendId, ServiceId, Step};
+use lb_core::io::{BackendId, Generation, Member, ServiceId, Step};
+
+use steering::Steering;
 
 /// Where plans are carried out.
 pub trait Dataplane: Send + 'static {
@@ -27,7 +30,18 @@ pub trait Dataplane: Send + 'static {
     fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error>;
 
     fn counters(&mut self) -> Result<Counters, Error>;
+
+    /// Where a SYN of this client would go now. `members`: of the service's table. `None`: no service has
+    /// that destination.
+    fn steering(&mut self, key: &FlowKey<Addr>, members: &[Member]) -> Result<Option<Steering>, Error>;
+
+    /// The connections of a backend. Counting them looks at every connection there is, which takes a
+    /// while; it may be done on another thread.
+    fn connections(&mut self, backend: BackendId, generation: Generation) -> Count;
 }
+
+/// A count that is still to be made.
+pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;
 
 /// How an address is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +56,7 @@ pub struct NextHop {
 /// What was counted since the maps were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// In the order of their ids.
     pub backends: Vec<(BackendId, BackendCounters)>,
     /// Backends whose next hop does not answer: they get no new connections.
     pub unreachable: Vec<BackendId>,

@@ -27,23 +27,25 @@ pub struct Shunt {
     instance: String,
     config: PathBuf,
     socket: PathBuf,
+    state: PathBuf,
     log: PathBuf,
     process: Process,
 }
 
 impl Shunt {
-    /// Starts `shunt run` and returns once its control socket answers. `config` lacks only `instance` and
-    /// `control_socket`; it begins with keys that stand before any table.
+    /// Starts `shunt run` and returns once its control socket answers. `config` lacks only `instance`,
+    /// `control_socket` and `state_file`; it begins with keys that stand before any table.
     pub fn start(lab: &Lab, host: &Host, binary: &Path, config: &str) -> Result<Self> {
         let instance = lab.name().strip_prefix(stale::PREFIX).unwrap_or(lab.name()).to_owned();
         let socket = lab.folder().join("control.sock");
         let path = lab.folder().join("shunt.toml");
         let log = lab.folder().join("shunt.log");
-        let head = format!("instance = {instance:?}\ncontrol_socket = {socket:?}\n");
+        let state = lab.folder().join("state.json");
+        let head = format!("instance = {instance:?}\ncontrol_socket = {socket:?}\nstate_file = {state:?}\n");
         fs::write(&path, head + config).map_err(Error::io(path.display().to_string()))?;
         let process = run(host, binary, &path, &log)?;
         let (host, binary) = (host.clone(), binary.to_owned());
-        let mut shunt = Self { host, binary, instance, config: path, socket, log, process };
+        let mut shunt = Self { host, binary, instance, config: path, socket, state, log, process };
         shunt.ready()?;
         Ok(shunt)
     }
@@ -98,6 +100,11 @@ impl Shunt {
 
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// What it remembers over a restart.
+    pub fn state_file(&self) -> &Path {
+        &self.state
     }
 
     /// Where the kernel keeps what outlives the daemon.

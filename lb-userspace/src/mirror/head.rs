@@ -52,8 +52,12 @@ fn read_one(bytes: &[u8]) -> One {
     let mut response = Response::new(&mut headers);
     let parsed = response.parse(bytes);
     let code = response.code;
+    // What ends the three digits. Then the status is decided, whatever the reason phrase is like: in another
+    // segment it would not have been seen.
+    let ended = matches!(bytes.get(STATUS_BYTES - 1), Some(b' ' | b'\r' | b'\n'));
     match (code, parsed) {
-        (_, Err(Error::Status)) | (None, Err(_)) | (Some(0..100), _) => One::Unreadable,
+        (None, Err(_)) | (Some(0..100), _) => One::Unreadable,
+        (Some(_), Err(Error::Status)) if !ended => One::Unreadable,
         // Three digits and what ends them: `HTTP/1.1 500` may yet turn out as 5000.
         (_, Ok(Status::Partial)) if bytes.len() < STATUS_BYTES => One::Partial,
         (Some(100 | 102..200), Ok(Status::Complete(len))) => One::Interim { len },

@@ -83,6 +83,9 @@ fn one_record_decides_a_whole_status_line() {
         (b"HTTP/1.1 502 Bad Gateway\r\nServer: ngi", status(502)),
         (b"HTTP/1.1 500 Fehler \xe4\xf6\xfc\r\n\r\n", status(500)),
         (b"HTTP/1.1 500 Oops\r\nbad header line\r\n\r\n", status(500)),
+        // Decided by its first 13 bytes, however the line goes on.
+        (b"HTTP/1.1 500 \x01\r\n\r\n", status(500)),
+        (b"HTTP/1.1 500\r\r\r\n", status(500)),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", status(101)),
         (b"HTTP/1.1 999 Odd\r\n\r\n", status(999)),
         // A body that looks like a head is never the start of a record's head.

@@ -1,46 +1,55 @@
 //! The HTTP/1.1 exchange of a probe.
 
-use std::{error::Error, io, net::SocketAddr, pin::pin};
+use std::{net::SocketAddr, pin::pin};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Incoming, client::conn::http1, header};
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
-use lb_core::config::HttpProbe;
-use tokio::{net::TcpStream, time::timeout};
+use lb_core::{config::HttpProbe, io::ProbeResult};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
-use super::{Deadline, Failure, LINGER, MOST_READ};
+use super::{Deadline, Failure, MOST_READ, USER_AGENT, ending::LINGER, failure::Read};
 
-const USER_AGENT: &str = concat!("shunt/", env!("CARGO_PKG_VERSION"));
-
-/// Asks once and judges the status. The body is read, not looked at.
+/// Asks once. The status is what came of it, unless the body is not as it should be.
 pub(super) async fn exchange(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
     address: SocketAddr,
     probe: &HttpProbe,
     deadline: Deadline,
-) -> Result<(), Failure> {
+) -> Result<ProbeResult, Failure> {
     let request = request(address, probe).map_err(Failure::Request)?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_READ)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| failure(&error))?;
+        .map_err(|error| Failure::hyper(&error))?;
     let answer = async move {
-        let response = deadline.hold(sender.send_request(request)).await?.map_err(|error| failure(&error))?;
+        let response = deadline.hold(sender.send_request(request)).await?;
+        let response = response.map_err(|error| Failure::hyper(&error))?;
         let status = response.status().as_u16();
-        if !probe.expect.iter().any(|range| range.contains(&status)) {
-            // Read only so that the connection ends without a reset.
-            let _ = timeout(LINGER, drain(response.into_body())).await;
-            return Err(Failure::Status(status));
+        if probe.expects(status) {
+            deadline.hold(read(response, probe.expect_body.as_deref())).await??;
+        } else {
+            // The status decides. Read only so that the connection ends without a reset.
+            let _ = timeout(LINGER, read(response, None)).await;
         }
-        deadline.hold(drain(response.into_body())).await?
+        Ok(ProbeResult::Status(status))
     };
     match select(pin!(answer), pin!(connection)).await {
         Either::Left((result, connection)) => {
-            // It has to send its FIN; the result is known.
-            let _ = timeout(LINGER, connection).await;
+            if result.is_ok() {
+                let _ = timeout(LINGER, connection).await;
+            }
             result
         }
         Either::Right((_, answer)) => answer.await,
@@ -49,11 +58,8 @@ pub(super) async fn exchange(
 
 fn request(address: SocketAddr, probe: &HttpProbe) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
     let host = probe.host.clone().unwrap_or_else(|| address.to_string());
-    let mut request = Request::builder()
-        .method(probe.method.as_str())
-        .uri(probe.path.as_str())
-        .header(header::HOST, host)
-        .header(header::CONNECTION, "close");
+    let mut request =
+        Request::builder().method(probe.method.as_str()).uri(probe.path.as_str()).header(header::HOST, host);
     if !probe.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(header::USER_AGENT.as_str())) {
         request = request.header(header::USER_AGENT, USER_AGENT);
     }
@@ -63,32 +69,37 @@ fn request(address: SocketAddr, probe: &HttpProbe) -> Result<Request<Empty<Bytes
     request.body(Empty::new())
 }
 
-/// Reads the body to its end, or to where it is long enough.
-async fn drain(mut body: Incoming) -> Result<(), Failure> {
-    let mut read = 0;
+/// Reads the body to its end, or to where it is long enough, and looks for a text in it.
+async fn read(response: Response<Incoming>, text: Option<&str>) -> Result<(), Failure> {
+    let status = response.status().as_u16();
+    // Such a body ends where the connection does. In TLS that end should be announced, and often is not;
+    // what it protects from, a body that somebody cut off, is no danger here.
+    let until_close = response.body().size_hint().exact().is_none()
+        && !response.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut body = response.into_body();
+    let (mut read, mut kept) = (0, Vec::new());
+    let mut whole = true;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Failure::EndedEarly)?;
-        read += frame.data_ref().map_or(0, Bytes::len);
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) if until_close && matches!(Failure::hyper(&error), Failure::ClosedEarly) => break,
+            Err(_) => return Err(Failure::EndedEarly),
+        };
+        let Some(data) = frame.data_ref() else { continue };
+        read += data.len();
+        if text.is_some() {
+            kept.extend_from_slice(data);
+        }
         if read >= MOST_READ {
+            whole = body.is_end_stream();
             break;
         }
     }
-    Ok(())
-}
-
-/// What hyper's error comes down to: its innermost cause.
-fn failure(error: &hyper::Error) -> Failure {
-    let mut cause: &(dyn Error + 'static) = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    if let Some(error) = cause.downcast_ref::<io::Error>() {
-        return Failure::Io(error.kind());
-    }
-    match cause.downcast_ref::<hyper::Error>() {
-        Some(error) if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
-            Failure::ClosedEarly
+    kept.truncate(MOST_READ);
+    match text.map(str::as_bytes) {
+        Some(text) if !kept.windows(text.len()).any(|part| part == text) => {
+            Err(Failure::Body { status, read: if whole { Read::Whole } else { Read::First(MOST_READ) } })
         }
-        Some(_) | None => Failure::NotHttp,
+        Some(_) | None => Ok(()),
     }
 }

@@ -8,14 +8,18 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::tls::Trusted;
+
 /// Runs probes in tasks of its own and sends each result as [`Input::Probe`].
 ///
-/// At most [`Prober::LIMIT`] are under way. The rest wait, and their timeouts
-/// begin only when they are sent: being late for lack of descriptors is our
-/// overload, not a backend's failure.
+/// At most [`Prober::LIMIT`] are under way. The rest wait in the order in which they came, and
+/// their timeouts begin only when they are sent: being late for lack of descriptors is our
+/// overload, not a backend's failure. The queue has an end, because the engine asks for the next
+/// probe of a backend only after the last one was answered.
 #[derive(Debug)]
 pub struct Prober {
     permits: Arc<Semaphore>,
+    trusted: Arc<Trusted>,
     results: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
 }
@@ -32,21 +36,32 @@ impl Prober {
     }
 
     pub fn with_limit(results: mpsc::Sender<Input>, limit: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limit)), results, tasks: JoinSet::new() }
+        Self {
+            permits: Arc::new(Semaphore::new(limit)),
+            trusted: Arc::default(),
+            results,
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Begins a probe. Answered by one [`Input::Probe`], unless the receiver is gone.
     /// Must be called within a tokio runtime.
     pub fn start(&mut self, request: ProbeRequest) {
         while self.tasks.try_join_next().is_some() {}
-        let (permits, results) = (Arc::clone(&self.permits), self.results.clone());
+        let (permits, trusted) = (Arc::clone(&self.permits), Arc::clone(&self.trusted));
+        let results = self.results.clone();
         self.tasks.spawn(async move {
+            // Served in the order of asking.
             let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
-            let result = super::run(&request).await;
+            let result = super::run(&request, &trusted).await;
             drop(permit);
             let input = Input::Probe { backend: request.backend, generation: request.generation, result };
             // Nobody listens any more: the daemon is stopping.
             let _ = results.send(input).await;
         });
+    }
+    /// The host's own trusted certificates are read anew when they are needed next. For a reload.
+    pub fn forget_trusted(&self) {
+        self.trusted.forget();
     }
 }

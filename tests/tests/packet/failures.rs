@@ -25,7 +25,8 @@ use crate::connections::{BACKEND_ISN, CLIENT_ISN, Connection};
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const NOTHING: [u32; 0] = [];
-const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on";
+/// A TLS record of 16 bytes, whole.
+const HELLO: &[u8] = b"\x16\x03\x01\x00\x10\x01\x00\x00\x0c\x03\x03 and so on";
 
 /// One connection, and what the backend does with it.
 struct Case {
@@ -196,6 +197,84 @@ fn a_backend_that_accepts_and_closes_has_failed_its_first_client() {
     assert_eq!(closed.told(), [head_flags::RESET]);
 }
 
+/// A probe of the peer: one byte that was sent before (RFC 9293 section 3.8.4).
+fn keep_alive(case: Case, byte: &[u8]) -> Case {
+    let next = case.connection.client_next;
+    let mut case = case;
+    case.connection.client_next = next.wrapping_sub(1);
+    let mut case = case.ask(byte);
+    case.connection.client_next = next;
+    case
+}
+
+both_families!(a_keep_alive_asks_for_nothing);
+fn a_keep_alive_asks_for_nothing() {
+    let kept = || Case::open().ask(GET).tell(ACK, OK);
+    assert_eq!(keep_alive(kept(), b"\n").tell(ACK | FIN, b"").told(), NOTHING);
+    assert_eq!(keep_alive(kept(), b"\0").tell(RST, b"").told(), NOTHING);
+    assert_eq!(keep_alive(Case::open(), b"\0").tell(ACK | FIN, b"").told(), NOTHING);
+    // And spoils nothing that follows.
+    let case = keep_alive(Case::open(), b"\0").ask(HELLO).tell(ACK, b"hello");
+    assert_eq!(case.told(), [head_flags::ANSWERED]);
+}
+
+both_families!(half_a_request_is_owed_no_answer);
+fn half_a_request_is_owed_no_answer() {
+    for half in [b"GET / HTTP/1.1\r\nHost:".as_slice(), b"GET", &HELLO[..7], b"PRI * HTTP/2.0\r\n"] {
+        for end in [RST, RST | ACK, ACK | FIN] {
+            assert_eq!(Case::open().ask(half).tell(end, b"").told(), NOTHING, "{half:?}");
+        }
+    }
+    // The rest of it makes it whole.
+    let whole = || Case::open().ask(b"GET / HTTP/1.1\r\n").ask(b"Host: x\r\n\r\n");
+    assert_eq!(whole().tell(ACK | FIN, b"").told(), [head_flags::NO_RESPONSE]);
+    assert_eq!(whole().tell(RST, b"").told(), [head_flags::RESET]);
+    // What has a body need not end like a head.
+    let posted = || Case::open().ask(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(posted().tell(ACK | FIN, b"").told(), [head_flags::NO_RESPONSE]);
+    // Asked again on the same connection, half of it is owed nothing again.
+    let again = Case::open().ask(GET).tell(ACK, OK).ask(b"GET / HTTP/1.1\r\n").tell(ACK | FIN, b"");
+    assert_eq!(again.told(), NOTHING);
+}
+
+both_families!(a_one_way_protocol_is_owed_no_answer);
+fn a_one_way_protocol_is_owed_no_answer() {
+    for end in [RST, RST | ACK, ACK | FIN] {
+        assert_eq!(Case::open().ask(b"<13>a line of syslog\n").tell(end, b"").told(), NOTHING);
+    }
+    // One that does answer has answered.
+    let case = Case::open().ask(b"*1\r\n$4\r\nPING\r\n").tell(ACK, b"+PONG\r\n");
+    assert_eq!(case.told(), [head_flags::ANSWERED]);
+}
+
+both_families!(a_reset_that_has_not_seen_the_request_is_no_answer_to_it);
+fn a_reset_that_has_not_seen_the_request_is_no_answer_to_it() {
+    let kept = || Case::open().ask(GET).tell(ACK, OK);
+    assert_eq!(kept().ask(GET).tell_early(RST | ACK, GET.len()).told(), NOTHING);
+    assert_eq!(kept().ask(GET).tell(RST | ACK, b"").told(), [head_flags::RESET]);
+}
+
+both_families!(after_a_change_of_protocol_nothing_is_a_request);
+fn after_a_change_of_protocol_nothing_is_a_request() {
+    let upgrade = b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
+    let upgraded = || Case::open().ask(upgrade).tell(ACK, b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    for end in [RST, RST | ACK, ACK | FIN] {
+        assert_eq!(upgraded().ask(b"GET / HTTP/1.1\r\n\r\n").tell(end, b"").told(), NOTHING);
+    }
+}
+
+both_families!(a_body_in_small_pieces_or_capitals_is_no_pipeline);
+fn a_body_in_small_pieces_or_capitals_is_no_pipeline() {
+    let head = b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n";
+    let mut case =
+        Case::open().ask(head).ask(b"ab").ask(b"c").ask(b"QUJDREVGR0g=").ask(b"ABCDE").tell(ACK, OK);
+    assert_eq!(case.kernel.counters().backends[0].1.pipelined, 0);
+    // The same after an early answer.
+    let mut case = Case::open().ask(head).tell(ACK, OK).ask(b"QUJDRA==").ask(b"ABCDE").tell(RST | ACK, b"");
+    assert_eq!(case.kernel.counters().backends[0].1.pipelined, 0);
+    assert_eq!(case.told(), NOTHING);
+}
+
 both_families!(a_fin_that_overtakes_the_response_is_no_failure);
 fn a_fin_that_overtakes_the_response_is_no_failure() {
     let mut case = Case::open().ask(GET);
@@ -287,6 +366,38 @@ fn a_request_without_a_response_is_told_once() {
     found.sort_by_key(|one| one.client);
     assert_eq!(found.iter().map(|one| one.client).collect::<Vec<_>>(), clients);
     assert!(found.iter().all(|one| one.failure == L4Failure::ResponseTimeout));
+}
+
+both_families!(an_upload_takes_its_time);
+fn an_upload_takes_its_time() {
+    let mut kernel = Kernel::new(1);
+    let (_limits, mut inbox) = watched(&kernel, 0, 300);
+    let mut slow = Connection::open(&mut kernel, 1);
+    let mut send = |bytes: &[u8]| {
+        slow.send(&mut kernel, ACK | PSH, bytes);
+        slow.client_next = slow.client_next.wrapping_add(bytes.len() as u32);
+    };
+    send(b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n");
+    // More of it comes all the time, for longer than an answer may take.
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(60));
+        send(b"some bytes");
+    }
+    assert!(inbox.try_recv().is_err(), "the client has not yet asked for anything");
+    assert_eq!(overdue(&mut inbox).len(), 1, "now it has");
+}
+
+both_families!(other_limits_tell_nothing_twice);
+fn other_limits_tell_nothing_twice() {
+    let mut kernel = Kernel::new(1);
+    let (limits, mut inbox) = watched(&kernel, 0, 200);
+    let silent = Connection::open(&mut kernel, 1);
+    silent.send(&mut kernel, ACK | PSH, GET);
+    assert_eq!(overdue(&mut inbox).len(), 1);
+    let timeouts = Timeouts { connect: Millis(0), response: Millis(1500) };
+    limits.send_replace(BTreeMap::from([(SERVICE, timeouts)]));
+    assert_eq!(overdue(&mut inbox), []);
+    assert_eq!(overdue(&mut inbox), []);
 }
 
 both_families!(what_was_overdue_before_is_not_news);

@@ -206,6 +206,22 @@ mod tests {
     }
 
     #[test]
+    fn who_had_no_outcome_takes_no_part() {
+        let policy = Policy {
+            success_rate_stdev_factor: 1,
+            success_rate_min_responses: 0,
+            success_rate_min_backends: 3,
+            failure_percentage_threshold: 1,
+            failure_percentage_min_responses: 0,
+            failure_percentage_min_backends: 3,
+            ..Policy::default()
+        };
+        assert_eq!(found(&policy, &[(0, 0), (9, 9), (0, 9)]), []);
+        let both = [(2, Detector::SuccessRate), (2, Detector::FailurePercentage)];
+        assert_eq!(found(&policy, &[(1, 1), (9, 9), (0, 9)]), both);
+    }
+
+    #[test]
     fn failure_percentage_is_at_least() {
         let policy = Policy { failure_percentage_threshold: 30, ..Policy::default() };
         let scores = [(71, 100), (70, 100), (35, 50), (34, 49), (7000, 10_000), (100, 100)];

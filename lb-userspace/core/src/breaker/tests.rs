@@ -165,3 +165,35 @@ fn a_run_restarts_when_it_detects() {
         assert_eq!(seen(failure), expected);
     }
 }
+
+/// Of 4000 first ejections. Were two numbers added up, the ends would hardly be reached.
+#[test]
+fn jitter_reaches_both_ends_and_is_one_draw() {
+    let policy = Policy { max_ejection_time_jitter: Millis(9), ..policy() };
+    let mut seen = [0; 10];
+    for key in 0..4000 {
+        let mut breaker = Breaker::new(key, Instant(0));
+        breaker.on(Signal::Detected("consecutive_5xx"), &policy, Instant(0));
+        let until = breaker.until().expect("it is open").0;
+        seen[usize::try_from(until - 30_000).expect("small")] += 1;
+        // Nothing that happens to it while it is open draws again.
+        for signal in [GOOD, Signal::Bad, Signal::Sweep { readmits: false, offered: false }] {
+            breaker.on(signal, &policy, Instant(29_999));
+        }
+        assert_eq!(breaker.until(), Some(Instant(until)));
+    }
+    assert!(seen.iter().all(|count| (320..480).contains(count)), "{seen:?}");
+}
+
+/// While number × base < maximum + base; at the sum it has stopped.
+#[test]
+fn the_number_stops_growing_at_its_bound() {
+    for (max, last) in [(89, 4), (90, 4), (91, 5)] {
+        let policy = Policy { base_ejection_time: Millis(30), max_ejection_time: Millis(max), ..policy() };
+        let mut breaker = closed();
+        for _ in 0..9 {
+            breaker.on(Signal::Eject { time: None }, &policy, Instant(0));
+        }
+        assert_eq!((breaker.ejection(), breaker.until()), (last, Some(Instant(max))), "up to {max}");
+    }
+}

@@ -26,11 +26,15 @@ pub(super) struct Backend {
     pub(super) generation: Generation,
     pub(super) config: config::Backend,
     pub(super) operator: OperatorState,
+    /// Since when the operator's axis is as it is.
+    pub(super) operator_since: Instant,
     /// Why the operator's axis is not `enabled`.
     pub(super) mandate: Option<Mandate>,
     /// A weight that holds instead of the configured one.
     pub(super) weight: Option<(NonZeroU16, Mandate)>,
     pub(super) health: Health,
+    /// Since when the probe's axis is as it is.
+    pub(super) health_since: Instant,
     pub(super) breaker: Breaker,
     pub(super) tally: Tally,
     pub(super) responses: Responses,
@@ -98,9 +102,11 @@ impl Backend {
             generation,
             config,
             operator: OperatorState::Enabled,
+            operator_since: now,
             mandate: None,
             weight: None,
             health: Health::new(policy.probe.as_ref(), probe_key, now),
+            health_since: now,
             breaker: Breaker::new(breaker_key, now),
             tally: Tally::default(),
             responses: Responses::default(),

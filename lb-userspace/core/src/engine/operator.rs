@@ -139,6 +139,9 @@ impl Service {
             return;
         }
         let from = std::mem::replace(&mut backend.operator, state);
+        if from != state {
+            backend.operator_since = now;
+        }
         event.until_ms = mandate.until;
         event.evidence.detail.clone_from(&mandate.reason);
         let actor = mandate.actor.clone();

@@ -249,6 +249,7 @@ impl Service {
             let health = &mut self.backends[index].health;
             let change = health.reconfigure(old.probe.as_ref(), self.config.probe.as_ref(), now);
             if let Some(change) = change {
+                self.backends[index].health_since = now;
                 let event = self.event(EventKind::Probe, Some(index), now);
                 self.turned(event, change.from, change.to, change.reason, "config");
             }

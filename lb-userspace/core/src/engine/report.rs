@@ -1,5 +1,7 @@
 //! The engine's state in words and numbers, for people.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
     Engine,
     backend::{Backend, Mandate, Note, STEPS},
@@ -7,7 +9,8 @@ use super::{
 };
 use crate::{
     config::NoBackend,
-    io::ProbeResult,
+    io::BackendId,
+    probe,
     snapshot::{BackendSnapshot, Effective, Override, ProbeState, ServiceSnapshot, Snapshot},
     time::{Instant, Millis},
 };
@@ -26,6 +29,16 @@ impl Engine {
     }
 }
 
+/// A service as a whole.
+pub(super) struct View {
+    /// Places of those that the table is made of.
+    serving: BTreeSet<usize>,
+    panic: bool,
+    /// Of the members of the table that is in force, and their sum.
+    weights: BTreeMap<BackendId, u64>,
+    all: u64,
+}
+
 impl Backend {
     fn overrides(&self) -> Vec<Override> {
         let told = |what: String, mandate: &Mandate| {
@@ -40,22 +53,34 @@ impl Backend {
 
 impl Service {
     fn snapshot(&self, now: Instant) -> ServiceSnapshot {
+        let view = self.view();
         ServiceSnapshot {
             name: self.config.name.clone(),
             id: self.id,
             vip: self.config.vip,
-            panic: self.panics(),
+            panic: view.panic,
             pending: self.writer.failing.clone(),
-            backends: (0..self.backends.len()).map(|index| self.backend_snapshot(index, now)).collect(),
+            backends: (0..self.backends.len())
+                .map(|index| self.backend_snapshot(index, &view, now))
+                .collect(),
         }
     }
 
-    pub(super) fn backend_snapshot(&self, index: usize, now: Instant) -> BackendSnapshot {
+    /// What is said of every backend and is the same for all.
+    pub(super) fn view(&self) -> View {
+        let members = self.writer.applied.table.iter().flatten();
+        let weights: BTreeMap<_, _> = members.map(|member| (member.id, u64::from(member.weight))).collect();
+        View {
+            serving: self.serving().into_iter().collect(),
+            panic: self.panics(),
+            all: weights.values().sum(),
+            weights,
+        }
+    }
+
+    pub(super) fn backend_snapshot(&self, index: usize, view: &View, now: Instant) -> BackendSnapshot {
         let backend = &self.backends[index];
-        let members = || self.writer.applied.table.iter().flatten();
-        let weight =
-            members().find(|member| member.id == backend.id).map_or(0, |member| u64::from(member.weight));
-        let all: u64 = members().map(|member| u64::from(member.weight)).sum();
+        let weight = view.weights.get(&backend.id).copied().unwrap_or(0);
         BackendSnapshot {
             name: backend.config.name.clone(),
             id: backend.id,
@@ -65,13 +90,13 @@ impl Service {
             operator: backend.operator,
             probe: backend.health.state(),
             breaker: backend.breaker.state(),
-            reason: self.reason(index, now),
+            reason: self.reason(index, view, now),
             since_ms: backend.breaker.since(),
             ejection: backend.breaker.ejection(),
             until_ms: backend.breaker.until(),
             weight: backend.weight(),
             overrides: backend.overrides(),
-            share: (weight * 10_000).checked_div(all).unwrap_or(0) as u32,
+            share: (weight * 10_000).checked_div(view.all).unwrap_or(0) as u32,
             weight_percent: if weight == 0 { 0 } else { (backend.step() * 100 / STEPS) as u32 },
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
@@ -79,28 +104,27 @@ impl Service {
         }
     }
 
-    fn reason(&self, index: usize, now: Instant) -> Option<String> {
+    fn reason(&self, index: usize, view: &View, now: Instant) -> Option<String> {
         let backend = &self.backends[index];
         let reason = match backend.effective() {
-            Effective::Serving => self.why_serving(index, now),
+            Effective::Serving => self.why_serving(index, view, now),
             Effective::Trial => Some(self.why_trial(backend)),
             Effective::Ejected => Some(self.why_ejected(backend, now)),
-            Effective::Down => Some(match backend.health.last() {
-                Some(result @ (ProbeResult::Fail(_) | ProbeResult::Status(_))) => {
+            Effective::Down => Some(match (backend.health.last(), &self.config.probe) {
+                (Some(result), Some(policy)) if !probe::passes(policy, result) => {
                     format!("its probe fails: {result}")
                 }
-                Some(ProbeResult::Pass) | None => "its probe has not yet passed often enough".to_owned(),
+                (Some(_) | None, Some(_) | None) => "its probe has not yet passed often enough".to_owned(),
             }),
             Effective::Draining => {
                 Some(format!("draining: no new connections, by {}", self.whose(index, now)))
             }
             Effective::Disabled => Some(format!("disabled by {}", self.whose(index, now))),
         };
-        let in_panic =
-            self.panics() && self.writer.applied.table.iter().flatten().any(|member| member.id == backend.id);
+        let in_panic = view.panic && view.weights.contains_key(&backend.id);
         match (reason, &self.writer.failing) {
             (Some(reason), _) if in_panic => {
-                Some(format!("used all the same, because {}; {reason}", self.why_panic()))
+                Some(format!("used all the same, because {}; {reason}", self.why_panic(view)))
             }
             (Some(reason), Some(pending)) => {
                 Some(format!("{reason}; the maps are behind: {}", pending.error))
@@ -110,11 +134,11 @@ impl Service {
         }
     }
 
-    fn why_panic(&self) -> String {
-        if self.serving().is_empty() && self.config.no_backend == NoBackend::Any {
+    fn why_panic(&self, view: &View) -> String {
+        if view.serving.is_empty() && self.config.no_backend == NoBackend::Any {
             return "nobody serves and no_backend is any".to_owned();
         }
-        let (serving, all) = (self.serving().len(), self.backends.len());
+        let (serving, all) = (view.serving.len(), self.backends.len());
         let least = self.config.breaker.panic_threshold;
         format!("{serving} of {all} serve and panic_threshold is {least}")
     }
@@ -132,9 +156,9 @@ impl Service {
         words
     }
 
-    fn why_serving(&self, index: usize, now: Instant) -> Option<String> {
+    fn why_serving(&self, index: usize, view: &View, now: Instant) -> Option<String> {
         let backend = &self.backends[index];
-        let waits = backend.health.state() == ProbeState::Unknown && !self.serving().contains(&index);
+        let waits = backend.health.state() == ProbeState::Unknown && !view.serving.contains(&index);
         match &backend.note {
             Some(Note::Refused { refusal, what, at }) => {
                 Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))

@@ -112,6 +112,7 @@ impl Service {
         if let Some(change) = self.backends[index].health.result(policy, result) {
             let mut event = self.event(EventKind::Probe, Some(index), now);
             event.evidence.detail = detail;
+            self.backends[index].health_since = now;
             self.turned(event, change.from, change.to, change.reason, "probe");
         }
         let up = self.backends[index].health.state() == ProbeState::Up;
@@ -276,7 +277,7 @@ impl Service {
         }
         event.kind = change.kind;
         event.ejection = backend.breaker.ejection();
-        self.turned(event, change.from, change.to, change.reason, actor);
+        self.ruled(index, event, change.from, change.to, change.reason, actor);
     }
 
     fn refused(&mut self, index: usize, refusal: Refusal, what: String, mut event: Event) {
@@ -284,14 +285,28 @@ impl Service {
         event.kind = EventKind::Refused;
         event.evidence.detail = Some(refusal.to_string());
         self.backends[index].note = Some(Note::Refused { refusal, what, at: event.t_ms });
-        self.turned(event, state, state, refusal.name(), "breaker");
+        self.ruled(index, event, state, state, refusal.name(), "breaker");
     }
 
     fn unenforced(&mut self, index: usize, reason: &str, why: String, what: String, mut event: Event) {
         let state = self.backends[index].breaker.state();
         event.enforced = false;
         self.backends[index].note = Some(Note::Unenforced { why, what, at: event.t_ms });
-        self.turned(event, state, BreakerState::Open, reason, "breaker");
+        self.ruled(index, event, state, BreakerState::Open, reason, "breaker");
+    }
+
+    /// Completes an event about the breaker, which is the last decision until the next one, and lets it out.
+    fn ruled(
+        &mut self,
+        index: usize,
+        event: Event,
+        from: BreakerState,
+        to: BreakerState,
+        reason: &str,
+        actor: &str,
+    ) {
+        self.turned(event, from, to, reason, actor);
+        self.backends[index].decision = self.decided.last().cloned().map(Box::new);
     }
 
     /// Completes an event and lets it out.
@@ -307,12 +322,6 @@ impl Service {
         event.to = to.into();
         event.reason = reason.to_owned();
         event.actor = actor.to_owned();
-        if let EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused = event.kind {
-            let mut backends = self.backends.iter_mut();
-            if let Some(its) = backends.find(|its| Some(&its.config.name) == event.backend.as_ref()) {
-                its.decision = Some(Box::new(event.clone()));
-            }
-        }
         self.decided.push(event);
     }
 

@@ -1,4 +1,5 @@
 mod detectors;
+mod exact;
 mod founding;
 mod history;
 mod lab;
@@ -8,5 +9,6 @@ mod probing;
 mod remembering;
 mod returning;
 mod rules;
+mod storm;
 mod why;
 mod writing;

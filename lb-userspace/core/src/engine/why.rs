@@ -9,6 +9,7 @@ use crate::{
         ring::Ring,
         sweep,
     },
+    io::Member,
     snapshot::{BreakerState, DetectorSnapshot, OperatorState, ProbeState, Why},
     time::{Instant, Millis},
 };
@@ -21,12 +22,23 @@ impl Engine {
         let of = &service.backends[index];
         Some(Why {
             service: service.config.name.clone(),
-            backend: service.backend_snapshot(index, now),
+            backend: service.backend_snapshot(index, &service.view(), now),
+            operator_since_ms: of.operator_since,
+            probe_since_ms: of.health_since,
+            in_maps: service.writer.agrees_on(of.id),
+            pending: service.writer.failing.clone(),
+            last_outcomes: of.last.iter().copied().collect(),
             last_decision: of.decision.as_deref().cloned(),
             detectors: service.detectors(of, now),
             next: service.outlook(of, now),
             next_sweep_ms: service.next_sweep,
         })
+    }
+
+    /// The members of a service's table as the maps hold it. `None`: there is no such service.
+    pub fn members(&self, service: &str) -> Option<&[Member]> {
+        let service = self.active().find(|known| known.config.name == service)?;
+        Some(service.writer.applied.table.as_deref().unwrap_or_default())
     }
 }
 

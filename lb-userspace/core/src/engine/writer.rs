@@ -135,6 +135,12 @@ impl Writer {
         Answer::Failed { first: former.is_none() }
     }
 
+    /// Whether the maps say of a backend what is wanted of it, whatever they say of the others. A budget
+    /// changes with each interval and does not count.
+    pub(super) fn agrees_on(&self, id: BackendId) -> bool {
+        self.wanted.place(id) == self.applied.place(id)
+    }
+
     /// Whether a backend is in the maps, or may be any moment.
     pub(super) fn names_backend(&self, id: BackendId) -> bool {
         let on_its_way = self.flight.as_ref().is_some_and(|flight| flight.target.backends.contains_key(&id));

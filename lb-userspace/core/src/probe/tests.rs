@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::HttpProbe;
+use crate::config::{GrpcProbe, HttpProbe, Tls};
 
 fn http() -> Policy {
     let http = HttpProbe { fail_fast: vec![500..=599], ..HttpProbe::default() };
@@ -174,4 +174,61 @@ fn a_policy_that_goes_and_comes_back_while_a_probe_is_under_way_probes_again() {
     health.reconfigure(Some(&policy()), None, Instant(10));
     health.reconfigure(None, Some(&policy()), Instant(20));
     assert!(health.due().is_some_and(|due| due <= Instant(20) + FIRST_SPREAD));
+}
+
+/// The state after each of these results, from unknown and from up.
+#[test]
+fn every_kind_of_failure_counts_alike() {
+    let tls = HttpProbe { tls: Some(Tls::default()), ..HttpProbe::default() };
+    let kinds = [
+        ProbeKind::Tcp,
+        ProbeKind::Http(HttpProbe::default()),
+        ProbeKind::Http(tls),
+        ProbeKind::Grpc(GrpcProbe::default()),
+    ];
+    let failed = |text: &str| ProbeResult::Fail(text.to_owned());
+    for kind in kinds {
+        let mut failures = vec![
+            failed("timeout after 1s"),
+            failed("connection refused"),
+            failed("connection closed before the response"),
+            failed("TLS: the certificate has expired"),
+            failed("health is NOT_SERVING"),
+        ];
+        if !matches!(kind, ProbeKind::Tcp) {
+            failures.push(ProbeResult::Status(503));
+        }
+        let policy = Policy { kind, ..policy() };
+        for failure in failures {
+            assert!(!passes(&policy, &failure));
+            let mut health = health();
+            assert_eq!(
+                health.result(&policy, failure.clone()).map(|change| change.to),
+                Some(ProbeState::Down)
+            );
+            let mut health = self::health();
+            health.result(&policy, ProbeResult::Pass);
+            let states: Vec<_> = (0..3)
+                .map(|_| {
+                    health.result(&policy, failure.clone());
+                    health.state()
+                })
+                .collect();
+            assert_eq!(
+                states,
+                [ProbeState::Up, ProbeState::Up, ProbeState::Down],
+                "{:?} {failure}",
+                policy.kind
+            );
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_those_that_are_written() {
+    let policy = Policy::default();
+    assert_eq!((policy.interval, policy.timeout), (Millis::secs(2), Millis::secs(1)));
+    assert_eq!((policy.rise, policy.fall, policy.jitter), (2, 3, 10));
+    let http = HttpProbe::default();
+    assert_eq!((http.expect, http.fail_fast), (vec![200..=399], vec![]));
 }

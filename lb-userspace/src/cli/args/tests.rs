@@ -75,3 +75,33 @@ fn what_cannot_be_meant_is_usage() {
         assert_eq!(error.exit_code(), 2, "{line}");
     }
 }
+
+#[test]
+fn operators_are_understood_or_told_why_not() {
+    let Command::Backend(Backend::Drain(hold)) =
+        parse("shunt backend drain web/web-2 --for 1h30m --wait --timeout 5m").expect("valid").command
+    else {
+        panic!("another command")
+    };
+    assert_eq!(hold.backend, Named { service: "web".to_owned(), backend: "web-2".to_owned() });
+    assert_eq!(hold.term.duration.map(|time| time.as_secs()), Some(5400));
+    assert_eq!((hold.wait.wait, hold.wait.timeout.as_secs(), hold.force), (true, 300, false));
+    for (line, kind) in [
+        ("shunt backend drain web-2", ErrorKind::ValueValidation),
+        ("shunt backend drain /web-2", ErrorKind::ValueValidation),
+        ("shunt backend drain web/web-2 --for soon", ErrorKind::ValueValidation),
+        ("shunt backend drain web/web-2 --for 0s", ErrorKind::ValueValidation),
+        ("shunt backend enable web/web-2 --for 1m", ErrorKind::UnknownArgument),
+        ("shunt backend drain web/web-2 --timeout 1m", ErrorKind::MissingRequiredArgument),
+        ("shunt backend weight web/web-2", ErrorKind::MissingRequiredArgument),
+        ("shunt backend weight web/web-2 0", ErrorKind::ValueValidation),
+        ("shunt backend weight web/web-2 7 --reset", ErrorKind::ArgumentConflict),
+        ("shunt explain 10.0.0.1 web", ErrorKind::ValueValidation),
+        ("shunt why web", ErrorKind::ValueValidation),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.kind(), kind, "{line}");
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+    assert!(parse("shunt explain [2001:db8::1]:443 web").is_ok());
+}

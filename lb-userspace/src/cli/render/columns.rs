@@ -10,7 +10,7 @@ use super::{
         self, Cell,
         Side::{self, Left, Right},
     },
-    text::{exact_share, share, short},
+    text::{exact_share, printable, share, short},
 };
 use crate::{
     cli::palette::{Paint, Palette},
@@ -81,6 +81,7 @@ const NARROW: &[Column] = &[
     right("3xx", |row| Cell::plain(short(row.backend.responses.s3xx))),
     right("4xx", |row| Cell::plain(short(row.backend.responses.s4xx))),
     right("5xx", |row| alarming(row.backend.responses.s5xx, short)),
+    right("L4", |row| alarming(row.backend.responses.l4_failures, short)),
     left("LAST-PROBE", last_probe),
 ];
 
@@ -105,6 +106,10 @@ const WIDE: &[Column] = &[
     right("3xx", |row| exact(row.backend.responses.s3xx)),
     right("4xx", |row| exact(row.backend.responses.s4xx)),
     right("5xx", |row| alarming(row.backend.responses.s5xx, as_is)),
+    right("L4-FAILURES", |row| alarming(row.backend.responses.l4_failures, as_is)),
+    right("ANSWERED", |row| exact(row.backend.responses.answered)),
+    right("TTFB-50%", |row| ttfb(row, 0.5)),
+    right("TTFB-99%", |row| ttfb(row, 0.99)),
     right("OPAQUE", |row| row.count(|counters| counters.opaque, as_is)),
     right("PIPELINED", |row| row.count(|counters| counters.pipelined, as_is)),
     right("HEADS", |row| row.count(|counters| counters.heads, as_is)),
@@ -115,6 +120,18 @@ const WIDE: &[Column] = &[
     right("BYTES-FROM", |row| row.count(|counters| counters.bytes_from, as_is)),
     left("LAST-PROBE", last_probe),
 ];
+
+/// Below which this share of the times to first byte is: the bound of its bucket.
+fn ttfb(row: &Row<'_>, share: f64) -> Cell {
+    let Some(counters) = row.counters else { return Cell::plain("-") };
+    let answered = counters.ttfb.iter().any(|count| *count > 0);
+    Cell::plain(match counters.ttfb_us(share) {
+        _ if !answered => "-".to_owned(),
+        None => "above 1 s".to_owned(),
+        Some(us @ 0..1000) => format!("{us} us"),
+        Some(us) => format!("{:.1} ms", us as f64 / 1000.0),
+    })
+}
 
 fn exact(number: u64) -> Cell {
     Cell::plain(as_is(number))
@@ -131,13 +148,21 @@ fn alarming(number: u64, text: fn(u64) -> String) -> Cell {
 
 fn state(row: &Row<'_>) -> Cell {
     let state = row.backend.effective;
-    let paint = match state {
+    Cell::painted(state.to_string(), paint(state))
+}
+
+/// A name in the colour of its state.
+pub(super) fn painted(state: Effective, name: &str, palette: Palette) -> String {
+    palette.paint(paint(state), &printable(name))
+}
+
+const fn paint(state: Effective) -> Paint {
+    match state {
         Effective::Serving => Paint::Good,
         Effective::Trial | Effective::Draining => Paint::Warning,
         Effective::Ejected | Effective::Down => Paint::Bad,
         Effective::Disabled => Paint::Faint,
-    };
-    Cell::painted(state.to_string(), paint)
+    }
 }
 
 fn operator(row: &Row<'_>) -> Cell {

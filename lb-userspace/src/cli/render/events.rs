@@ -22,18 +22,21 @@ impl EventLines {
         Self { started_unix_ms, palette, day: None }
     }
 
+    /// Without a date: times are those since the start.
+    pub fn relative(palette: Palette) -> Self {
+        Self { started_unix_ms: 0, palette, day: Some(0) }
+    }
+
     /// `HH:MM:SS.mmm  KIND  what happened and why`, after a line with the date if it is another one.
     pub fn show(&mut self, event: &Event) -> String {
         let unix_ms = self.started_unix_ms.saturating_add(event.t_ms.0);
-        let (day, ms) = (unix_ms / DAY_MS, unix_ms % DAY_MS);
+        let day = unix_ms / DAY_MS;
         let mut text = String::new();
         if self.day.replace(day) != Some(day) {
-            let (year, month, day) = date(day);
-            text = self.palette.paint(Paint::Faint, &format!("{year:04}-{month:02}-{day:02} UTC"));
+            text = self.palette.paint(Paint::Faint, &format!("{} UTC", day_words(day)));
             text.push('\n');
         }
-        let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-        let time = format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", ms % 1000);
+        let time = time_words(unix_ms);
         let (name, paint) = kind(event);
         let name = self.palette.paint(paint, &format!("{name:<10}"));
         text += &format!(
@@ -43,6 +46,25 @@ impl EventLines {
         );
         text
     }
+}
+
+/// `11:59:01.500`, with the date where that is not today's.
+pub(super) fn moment(unix_ms: u64, now_unix_ms: u64) -> String {
+    if unix_ms / DAY_MS == now_unix_ms / DAY_MS {
+        return time_words(unix_ms);
+    }
+    format!("{} {}", day_words(unix_ms / DAY_MS), time_words(unix_ms))
+}
+
+fn time_words(unix_ms: u64) -> String {
+    let ms = unix_ms % DAY_MS;
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}", ms % 1000)
+}
+
+fn day_words(day: u64) -> String {
+    let (year, month, day) = date(day);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 fn kind(event: &Event) -> (&'static str, Paint) {

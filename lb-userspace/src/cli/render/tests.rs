@@ -23,18 +23,18 @@ shunt 0.1.0  instance default  pid 4711  up 1 h 02 m  /etc/shunt/shunt.toml (gen
 on eth0 (native)  events 17  response heads lost 2
 
 web  203.0.113.10:80  nat  evidence inline  1 of 4 serving
-  NAME  ADDRESS        STATE   OPERATOR PROBE BREAKER   SHARE CONNS   2xx 3xx 4xx 5xx LAST-PROBE
-  web-1 10.0.0.11:8080 serving enabled  up    closed     100% 12.3k 12.3k   0   7   0 pass
-  web-2 10.0.0.12:8080 ejected enabled  up    open         0%    63    58   0   0   5 pass
-  web-3 10.0.0.13:8080 trial   enabled  up    half-open    0%    41     0   0   0   0 pass
-  web-4 10.0.0.14:8080 down    enabled  down  closed       0%     -     0   0   0   0 connection re…
+  NAME  ADDRESS        STATE   OPERATOR PROBE BREAKER   SHARE CONNS   2xx 3xx 4xx 5xx L4 LAST-PROBE
+  web-1 10.0.0.11:8080 serving enabled  up    closed     100% 12.3k 12.3k   0   7   0  0 pass
+  web-2 10.0.0.12:8080 ejected enabled  up    open         0%    63    58   0   0   5  0 pass
+  web-3 10.0.0.13:8080 trial   enabled  up    half-open    0%    41     0   0   0   0  0 pass
+  web-4 10.0.0.14:8080 down    enabled  down  closed       0%     -     0   0   0   0  0 connection…
   why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left
   why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left
   why web-4: 3 probes in a row failed, the last: connection refused
 
 api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
-  NAME   ADDRESS         STATE    OPERATOR  PROBE  BREAKER SHARE CONNS 2xx 3xx 4xx 5xx  LAST-PROBE
-  api-1  10.0.1.11:9000  serving  enabled   up     closed   100%   164  80   0   0  84  pass
+  NAME  ADDRESS        STATE   OPERATOR PROBE BREAKER SHARE CONNS 2xx 3xx 4xx 5xx L4 LAST-PROBE
+  api-1 10.0.1.11:9000 serving enabled  up    closed   100%   164  80   0   0  84  0 pass
   why api-1: kept by the floor: min_serving = 1, and an ejection would leave 0 (consecutive_5xx); 2
       of its response heads were lost and count for nothing
 "
@@ -50,13 +50,13 @@ fn wide_leaves_nothing_out() {
     assert_eq!(
         words(lines[4]),
         "NAME ID GEN ADDRESS WEIGHT STATE OPERATOR PROBE BREAKER EJECTION RUN-5xx SHARE CONNS TRIALS \
-         ESTABLISHED 1xx 2xx 3xx 4xx 5xx OPAQUE PIPELINED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM \
-         LAST-PROBE"
+         ESTABLISHED 1xx 2xx 3xx 4xx 5xx L4-FAILURES ANSWERED TTFB-50% TTFB-99% OPAQUE PIPELINED \
+         HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
     );
     assert_eq!(
         words(lines[5]),
         "web-1 1 1 10.0.0.11:8080 100 serving enabled up closed 0 0 100.00% 12352 0 12352 0 12345 0 7 0 0 0 \
-         0 0 61760 4940800 49408 12352000 pass"
+         2.0 ms 32.8 ms 0 0 0 0 61760 4940800 49408 12352000 pass"
     );
     assert_eq!(lines[9], "  dropped  neighbour 1  no_flow 4");
 }
@@ -75,6 +75,17 @@ fn a_write_that_failed_is_told() {
         "{}",
         service(&state, "api")
     );
+}
+
+#[test]
+fn counters_that_cannot_be_read_are_told_and_missing() {
+    let mut state = fixture::status();
+    state.daemon.counters_error = Some("map COUNTERS: operation not permitted".to_owned());
+    state.traffic.clear();
+    let text = plain(&state, false);
+    let why = "  why shunt: the counters of its maps cannot be read: map COUNTERS: operation not permitted";
+    assert_eq!(text.lines().nth(2), Some(why));
+    assert!(text.contains("  api-1 10.0.1.11:9000 serving enabled  up    closed   100%     -  80"), "{text}");
 }
 
 #[test]
@@ -119,8 +130,8 @@ shunt 0.1.0  instance default  pid 4711  up 1 h 02 m  /etc/shunt/shunt.toml (gen
 on no interface  events 17
 
 api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
-  NAME   ADDRESS         STATE    OPERATOR  PROBE  BREAKER SHARE CONNS 2xx 3xx 4xx 5xx  LAST-PROBE
-  api-1  10.0.1.11:9000  serving  enabled   none   closed   100%   164  80   0   0  84  -
+  NAME  ADDRESS        STATE   OPERATOR PROBE BREAKER SHARE CONNS 2xx 3xx 4xx 5xx L4 LAST-PROBE
+  api-1 10.0.1.11:9000 serving enabled  none  closed   100%   164  80   0   0  84  0 -
 "
     );
     state.only("nothing");
@@ -159,5 +170,24 @@ fn a_hundred_columns_are_enough() {
     let text = plain(&fixture::status(), false);
     for line in text.lines() {
         assert!(text::width(line) <= WIDTH, "{line}");
+    }
+}
+
+#[test]
+fn what_an_operator_changed_is_told_with_who_why_and_until_when() {
+    let mut state = fixture::status();
+    let web_1 = &mut state.snapshot.services[0].backends[0];
+    web_1.weight = 7;
+    web_1.overrides = vec![Override {
+        what: "weight 7".to_owned(),
+        actor: "alice (as root)".to_owned(),
+        reason: Some("canary".to_owned()),
+        since_ms: Instant(3_700_000),
+        until_ms: Some(Instant(3_783_400)),
+    }];
+    let told = "  why web-1: weight 7 by alice (as root) (canary), 1 m 00 s left\n";
+    for wide in [false, true] {
+        let text = plain(&state, wide);
+        assert!(text.contains(told), "{text}");
     }
 }

@@ -62,6 +62,24 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\nrecord = { path = \"a.jsonl\", max_size = \"64MB\", files = 0, keep = 2 }",
+        &[
+            r#"2:19 [record.path] `a.jsonl` is not an absolute path | write for example `path = "/var/lib/shunt/events.jsonl"`"#,
+            r#"2:41 [record.max_size] `64MB` is not a size | write a whole number with `KiB`, `MiB` or `GiB`, for example `"64MiB"`"#,
+            "2:57 [record.files] 0 is out of range | write a number from 1 to 100",
+            "2:60 [record.keep] unknown key `keep` | did you mean `files`?",
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nrecord = { max_size = \"1KiB\" }",
+        &[
+            r#"2:10 [record] `path` is missing | add for example `path = "/var/lib/shunt/events.jsonl"`"#,
+            r#"2:23 [record.max_size] `1KiB` is too small | write at least `"1MiB"`"#,
+        ],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nmax_flows = 12",
         &["2:13 [max_flows] 12 is out of range | write a number from 1024 to 16777216"],
     ),
@@ -105,7 +123,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         1,
         "interfaces = [\"eth0\"]\nzzz = 1",
         &[
-            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `service`",
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `record`, `service`",
         ],
     ),
     (
@@ -322,7 +340,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         9,
         "[service.web.probe]\ntcp = {}\nhttp = {}\n[service.web.probe.http.headers]",
         &[
-            "11:1 [service.web.probe.http] a service has one probe | remove one of `probe.http` and `probe.tcp`",
+            "11:1 [service.web.probe.http] a service has one probe | remove one of `probe.tcp` and `probe.http`",
             "12:20 [] cannot extend value of type inline table with a dotted key | write the table in one place, in braces or under a header of its own",
         ],
     ),
@@ -333,8 +351,8 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         9,
-        "[service.web.probe.grpc]",
-        &["9:20 [service.web.probe.grpc] `grpc` is not supported yet | remove it"],
+        "[service.web.probe.tls]",
+        &["9:20 [service.web.probe.tls] unknown key `tls` | did you mean `https`?"],
     ),
     (
         10,
@@ -512,6 +530,14 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         12,
+        "connect_timeout = \"31m\"\nresponse_timeout = \"2h\"",
+        &[
+            r#"12:19 [service.web.breaker.connect_timeout] nothing is waited for longer than 30m | write at most `"30m"`, or `"0s"` to wait as long as it takes"#,
+            r#"13:20 [service.web.breaker.response_timeout] nothing is waited for longer than 30m | write at most `"30m"`, or `"0s"` to wait as long as it takes"#,
+        ],
+    ),
+    (
+        12,
         r#"interval = "9000h""#,
         &[r#"12:12 [service.web.breaker.interval] `9000h` is too long | write at most one year, `"8760h"`"#],
     ),
@@ -585,7 +611,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
         &[
             r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
-            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `service`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `record`, `service`"#,
         ],
     ),
 ];

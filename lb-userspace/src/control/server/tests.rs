@@ -1,3 +1,5 @@
+mod changes;
+
 use std::path::PathBuf;
 
 use tokio::{
@@ -35,6 +37,7 @@ fn daemon(depth: usize) -> Daemon {
         for _ in 0..depth {
             match asked.recv().await {
                 Some(Request::Status(answer)) => answer.send(fixture::status()).expect("somebody waits"),
+                Some(other) => changes::answer(other),
                 None => return,
             }
         }
@@ -147,6 +150,11 @@ async fn errors_are_json_with_a_remedy() {
         ("GET", "/v2/status", 404),
         ("GET", "/", 404),
         ("POST", "/v1/status", 405),
+        ("GET", "/v1/reload", 405),
+        ("GET", "/v1/explain?client=1.2.3.4&service=web", 400),
+        ("GET", "/v1/backends/web", 404),
+        ("POST", "/v1/backends/web/web-1", 400),
+        ("POST", "/v1/reload?dry=1", 400),
         ("DELETE", "/v1/events", 405),
         ("GET", "/v1/status?servce=web", 400),
         ("GET", "/v1/events?since=soon", 400),
@@ -159,13 +167,6 @@ async fn errors_are_json_with_a_remedy() {
             assert!(body[key].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}: {body}");
         }
     }
-}
-
-#[test]
-fn only_root_and_the_owner_may_change() {
-    let may = |uid, own| Peer { uid }.may_change(own);
-    assert!(may(Some(0), 1000) && may(Some(1000), 1000));
-    assert!(!may(Some(1001), 1000) && !may(Some(1001), 0) && !may(None, 0));
 }
 
 #[tokio::test]

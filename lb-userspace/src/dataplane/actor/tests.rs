@@ -75,7 +75,7 @@ async fn a_write_that_fails_is_reported_retried_and_announced_only_when_it_holds
 async fn steps_are_carried_out_in_order_and_stop_at_the_first_failure() {
     let script = VecDeque::from([None, Some("no".to_owned())]);
     let mut memory = Memory { script, ..Memory::default() };
-    let step = |id| Step::RemoveBackend { id: lb_core::io::BackendId(id) };
+    let step = |id| Step::RemoveBackend { id: BackendId(id) };
     let plan = Plan { id: 7, service: lb_core::io::ServiceId(0), steps: vec![step(1), step(2), step(3)] };
     let report = carry_out(&mut memory, &plan);
     assert_eq!(memory.done, [step(1)]);

@@ -12,10 +12,19 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Addr, Address, CLIENT_WAYS, ClientSet, Flow, REPLY_SETS, REPLY_WAYS, ReplySet, V4, flow_state},
-    hash::{keyed_hash, set, tag},
+    abi::{
+        Addr, Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, IDLE_TICKS, REPLY_SETS, REPLY_WAYS, ReplySet,
+        V4, flow_state,
+    },
+    hash::{keyed_hash, other_set, set, tag},
 };
+use lb_core::io::{BackendId, Generation};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::dataplane::{actor::monotonic_ns, steering::Known};
+
+/// A handshake that is older than so many ticks (about seconds) will not complete any more.
+const HANDSHAKE_TICKS: u32 = 5;
 
 /// Both families' tables.
 #[derive(Debug)]
@@ -41,6 +50,23 @@ impl FlowTables {
         census
     }
 
+    /// The connection of a client, by the tuple of what it sends.
+    pub(super) fn by_client(&self, key: &FlowKey<Addr>) -> Option<Known> {
+        match key.as_v4() {
+            Some(key) => self.v4.by_client(&key).map(|flow| Known::from(&flow)),
+            None => self.v6.by_client(key).map(|flow| Known::from(&flow)),
+        }
+    }
+
+    /// Connections of a backend that are neither over nor silent for so long that the program takes them
+    /// for dead.
+    pub(super) fn connections(&self, backend: BackendId, generation: Generation) -> u64 {
+        let (now, mut count) = ((monotonic_ns() >> 30) as u32, 0);
+        self.v4.each(|flow| count += u64::from(is_its(flow, backend, generation, now)));
+        self.v6.each(|flow| count += u64::from(is_its(flow, backend, generation, now)));
+        count
+    }
+
     /// Ends every flow, or those whose state is chosen.
     pub fn end_all(&self, chosen: impl Fn(u32) -> bool) {
         self.v4.end_all(&chosen);
@@ -53,6 +79,14 @@ impl FlowTables {
         found.extend(self.v6.inconsistencies());
         found
     }
+}
+
+fn is_its<A: Address>(flow: &Flow<A>, backend: BackendId, generation: Generation, now: u32) -> bool {
+    let idle = if flow.state & flow_state::ESTABLISHED != 0 { IDLE_TICKS } else { HANDSHAKE_TICKS };
+    (flow.backend, flow.generation) == (backend.0, generation.0)
+        && flow.state & flow_state::OVER == 0
+        // One that was heard since the clock was read has been silent for less than nothing.
+        && (now.wrapping_sub(flow.seen) as i32) < idle as i32
 }
 
 impl Census {
@@ -88,6 +122,18 @@ impl<A: Address> Family<A> {
                 }
             }
         }
+    }
+
+    /// Found as the program finds it.
+    fn by_client(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
+        let hash = keyed_hash(key, self.seed);
+        let sets = self.clients.len as u32;
+        [set(hash, sets), other_set(hash, sets)].into_iter().find_map(|number| {
+            let number = number as usize;
+            let way = self.clients.read(number).tags.iter().position(|seen| *seen == tag(hash))?;
+            let flow = self.flows.read(number * CLIENT_WAYS + way);
+            (flow.is_live() && flow.client == *key).then_some(flow)
+        })
     }
 
     fn end_all(&self, chosen: impl Fn(u32) -> bool) {

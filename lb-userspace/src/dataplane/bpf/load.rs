@@ -7,6 +7,7 @@ use std::{
     ops::RangeInclusive,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::{
@@ -274,8 +275,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
-    let watch = Watch { flows: flows(&ebpf, tables.seed)? };
-    let mut maps = Maps::take(&mut ebpf, options.nat_ports.clone())?;
+    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let watch = Watch { flows: Arc::clone(&flows) };
+    let mut maps = Maps::take(&mut ebpf, flows, options.nat_ports.clone())?;
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
@@ -303,7 +305,7 @@ impl Loaded {
     }
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
-        Ok(Watch { flows: self.flows()? })
+        Ok(Watch { flows: Arc::new(self.flows()?) })
     }
 }
 
@@ -315,7 +317,8 @@ pub fn programs(
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let mut ebpf = load(None, tables, false)?;
-    let mut maps = Maps::take(&mut ebpf, nat_ports)?;
+    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
     maps.configure(tables.seed, nat_addresses)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
@@ -389,7 +392,11 @@ struct Maps {
 }
 
 impl Maps {
-    fn take(ebpf: &mut Ebpf, nat_ports: RangeInclusive<u16>) -> Result<Self, OpenError> {
+    fn take(
+        ebpf: &mut Ebpf,
+        flows: Arc<FlowTables>,
+        nat_ports: RangeInclusive<u16>,
+    ) -> Result<Self, OpenError> {
         fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, OpenError> {
             let map = ebpf.take_map(name).ok_or(OpenError::Object(name))?;
             T::try_from(map).map_err(|_| OpenError::Object(name))
@@ -405,6 +412,7 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                flows,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),

@@ -4,25 +4,27 @@ mod flows;
 mod load;
 mod overdue;
 mod pins;
+mod reading;
 mod ring;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
     abi::{
-        self, Backend, BackendCounters, Port, Ports, Service, ServiceKey, Table, backend_flags, port_flags,
-        service_flags,
+        self, Addr, Backend, BackendCounters, FlowKey, Port, Ports, Service, ServiceKey, Table,
+        backend_flags, port_flags, service_flags,
     },
     reason::Reason,
 };
 use lb_core::{
     config::NoBackend,
-    io::{Admit, BackendId, ServiceId, Step},
+    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
     maglev,
 };
 
@@ -33,7 +35,10 @@ pub use self::{
     pins::{DetachError, Detached, Lock, detach},
     ring::HeadRing,
 };
-use super::{Counters, Dataplane, Error, NextHop};
+use super::{
+    Count, Counters, Dataplane, Error, NextHop,
+    steering::{self, Steering},
+};
 
 /// The maps, and what of their content is not in them: how addresses are reached.
 pub struct Bpf {
@@ -44,6 +49,7 @@ pub struct Bpf {
     trial: Array<MapData, i64>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
+    flows: Arc<FlowTables>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
@@ -142,6 +148,15 @@ impl Dataplane for Bpf {
             }
         }
         Ok(counters)
+    }
+
+    fn steering(&mut self, key: &FlowKey<Addr>, members: &[Member]) -> Result<Option<Steering>, Error> {
+        steering::of(self, key, members)
+    }
+
+    fn connections(&mut self, backend: BackendId, generation: Generation) -> Count {
+        let flows = Arc::clone(&self.flows);
+        Box::new(move || Ok(flows.connections(backend, generation)))
     }
 }
 

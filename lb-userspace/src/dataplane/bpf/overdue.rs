@@ -3,13 +3,14 @@
 //! What does not happen wakes no program, so a thread looks through the
 //! handshakes and, where a service has a `response_timeout`, through the
 //! flows. It only reads. It tells each exchange once: those that it has told are
-//! remembered until they are gone. What was overdue before the thread began is
+//! remembered as long as they wait. What was overdue before the thread began is
 //! an earlier run's, which has told it.
 
 use std::{
     collections::{BTreeMap, HashSet},
     io,
     net::SocketAddr,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -30,10 +31,6 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// Of the time, one part in so many is for looking.
 const LEISURE: u32 = 20;
 
-/// A handshake this much older than its time, in ticks of [`Flow::seen`], was told of long ago: its
-/// microseconds may have gone round since.
-const STALE_TICKS: u32 = 1800;
-
 /// An exchange that waits too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Overdue {
@@ -50,7 +47,7 @@ pub type Limits = BTreeMap<ServiceId, Timeouts>;
 
 /// Reads the maps; made by [`open`](super::open).
 pub struct Watch {
-    pub(super) flows: FlowTables,
+    pub(super) flows: Arc<FlowTables>,
 }
 
 impl Watch {
@@ -63,83 +60,124 @@ impl Watch {
     }
 
     fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<Overdue>) {
-        let mut told = HashSet::new();
-        let mut before_us = now_us();
+        // What waits already when this thread begins, it knows; and what of that is overdue is not news.
+        let mut told = None;
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
-            let now = now_us();
-            let overdue = self.look(&limits, now);
-            // What was already overdue when this thread began is not news.
-            let is_new = |of: &&(Overdue, u32)| !told.contains(&of.0) && of.1 <= now.wrapping_sub(before_us);
-            for (overdue, _) in overdue.iter().filter(is_new) {
-                if found.blocking_send(*overdue).is_err() {
+            let Look { new, known } = self.look(&limits, told.as_ref());
+            for overdue in new {
+                if found.blocking_send(overdue).is_err() {
                     return;
                 }
             }
-            told = overdue.into_iter().map(|(overdue, _)| overdue).collect();
-            before_us = now;
+            told = Some(known);
             thread::sleep(pace(&limits).max(Duration::from_nanos(monotonic_ns() - began_ns) * LEISURE));
         }
     }
 
-    /// All that is overdue, and by how many microseconds.
-    fn look(&self, limits: &Limits, now: u32) -> Vec<(Overdue, u32)> {
-        if limits.values().all(|of| of.connect.0 == 0 && of.response.0 == 0) {
-            return Vec::new();
+    /// `told`: whom it was told of, as long as they wait; `None` at the first look.
+    fn look(&self, limits: &Limits, told: Option<&HashSet<Overdue>>) -> Look {
+        let mut look = Look::default();
+        let watched = Watched::of(limits);
+        if !watched.connect && !watched.response {
+            return look;
         }
-        let mut found = Vec::new();
-        let ticks = now_ticks();
-        self.flows
-            .v4
-            .each(|flow| found.extend(waits(flow, ticks).and_then(|of| overdue(flow, of, limits, now))));
-        self.flows
-            .v6
-            .each(|flow| found.extend(waits(flow, ticks).and_then(|of| overdue(flow, of, limits, now))));
-        found
+        let now = now_us();
+        let mut note = |service: u16, overdue: Overdue| {
+            let is_over = overdue.is_over(ServiceId(service), limits, now);
+            match told {
+                Some(told) if told.contains(&overdue) => drop(look.known.insert(overdue)),
+                Some(_) if is_over => {
+                    look.known.insert(overdue);
+                    look.new.push(overdue);
+                }
+                None if is_over || overdue.is_ancient(now) => drop(look.known.insert(overdue)),
+                Some(_) | None => {}
+            }
+        };
+        self.flows.v4.each(|flow| {
+            if let Some(failure) = watched.waits(flow) {
+                note(flow.service, Overdue::of(flow, failure));
+            }
+        });
+        self.flows.v6.each(|flow| {
+            if let Some(failure) = watched.waits(flow) {
+                note(flow.service, Overdue::of(flow, failure));
+            }
+        });
+        look
     }
 }
 
-/// What a flow waits for, by how it fails.
-fn waits<A: Address>(flow: &Flow<A>, ticks: u32) -> Option<L4Failure> {
-    if flow.state & flow_state::OVER != 0 {
-        return None;
-    }
-    if flow.state & flow_state::ESTABLISHED == 0 {
-        let fresh = ticks.wrapping_sub(flow.seen) < STALE_TICKS;
-        return (fresh && flow.head & head_state::CONNECTING != 0).then_some(L4Failure::ConnectTimeout);
-    }
-    let begun = flow.head & head_state::CONTINUES != 0;
-    let closed = flow.state & flow_state::CLIENT_FIN != 0;
-    (flow.head & head_state::AWAITED != 0 && !begun && !closed).then_some(L4Failure::ResponseTimeout)
+/// What a look through the tables has shown.
+#[derive(Debug, Default)]
+struct Look {
+    new: Vec<Overdue>,
+    /// These, and those that were told of before and wait still: the clock of 32 bits goes round in 71
+    /// minutes, so that age alone would tell them again.
+    known: HashSet<Overdue>,
 }
 
-fn overdue<A: Address>(
-    flow: &Flow<A>,
-    failure: L4Failure,
-    limits: &Limits,
-    now: u32,
-) -> Option<(Overdue, u32)> {
-    let of = limits.get(&ServiceId(flow.service))?;
-    let limit = match failure {
-        L4Failure::ConnectTimeout => of.connect,
-        L4Failure::ResponseTimeout => of.response,
-        L4Failure::ConnectRefused | L4Failure::Reset | L4Failure::NoResponse => return None,
-    };
-    let limit_us = u32::try_from(limit.0.checked_mul(1000)?).ok().filter(|limit| *limit > 0)?;
-    let by = now.wrapping_sub(flow.request_us).checked_sub(limit_us)?;
-    // The other half of the circle is the future: another CPU's clock, read a moment later.
-    if now.wrapping_sub(flow.request_us) > u32::MAX / 2 {
-        return None;
+/// Which of the times any service has a limit for.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    connect: bool,
+    response: bool,
+}
+
+impl Watched {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            connect: limits.values().any(|of| of.connect.0 > 0),
+            response: limits.values().any(|of| of.response.0 > 0),
+        }
     }
-    let overdue = Overdue {
-        backend: BackendId(flow.backend),
-        generation: Generation(flow.generation),
-        client: socket_addr(flow.client.src.wide(), flow.client.sport),
-        failure,
-        began_us: flow.request_us,
-    };
-    Some((overdue, by))
+
+    /// What a flow waits for, by how it fails.
+    fn waits<A: Address>(self, flow: &Flow<A>) -> Option<L4Failure> {
+        if flow.state & flow_state::OVER != 0 {
+            return None;
+        }
+        if flow.state & flow_state::ESTABLISHED == 0 {
+            let waits = self.connect && flow.head & head_state::CONNECTING != 0;
+            return waits.then_some(L4Failure::ConnectTimeout);
+        }
+        let owed = flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
+        let closed = flow.state & flow_state::CLIENT_FIN != 0;
+        let waits = self.response && owed && flow.head & head_state::AWAITED != 0 && !closed;
+        waits.then_some(L4Failure::ResponseTimeout)
+    }
+}
+
+impl Overdue {
+    fn of<A: Address>(flow: &Flow<A>, failure: L4Failure) -> Self {
+        Self {
+            backend: BackendId(flow.backend),
+            generation: Generation(flow.generation),
+            client: socket_addr(flow.client.src.wide(), flow.client.sport),
+            failure,
+            began_us: flow.request_us,
+        }
+    }
+
+    fn is_over(&self, service: ServiceId, limits: &Limits, now: u32) -> bool {
+        let limit = limits.get(&service).map_or(0, |of| match self.failure {
+            L4Failure::ConnectTimeout => of.connect.0,
+            L4Failure::ResponseTimeout => of.response.0,
+            L4Failure::ConnectRefused | L4Failure::Reset | L4Failure::NoResponse => 0,
+        });
+        limit > 0 && !self.is_ancient(now) && u64::from(self.age_us(now)) >= limit * 1000
+    }
+
+    const fn age_us(&self, now: u32) -> u32 {
+        now.wrapping_sub(self.began_us)
+    }
+
+    /// Beyond half of the clock's circle a time is long ago; or still to come, as another CPU's may be that was read a moment later.
+    const fn is_ancient(&self, now: u32) -> bool {
+        self.age_us(now) > u32::MAX / 2
+    }
 }
 
 fn pace(limits: &Limits) -> Duration {
@@ -150,8 +188,4 @@ fn pace(limits: &Limits) -> Duration {
 
 fn now_us() -> u32 {
     (monotonic_ns() / 1000) as u32
-}
-
-fn now_ticks() -> u32 {
-    (monotonic_ns() >> 30) as u32
 }

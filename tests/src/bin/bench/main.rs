@@ -1,17 +1,19 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
 //! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
-//! a promise does not hold (`verdict`), or when `--smoke` finds a number that cannot be true.
+//! a promise does not hold (`verdict`, `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
 
 mod binary;
 mod http;
 mod machine;
 mod packet;
+mod scale;
 mod statistics;
+mod storm;
 mod verdict;
 
 use std::process::ExitCode;
@@ -34,7 +36,7 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20]
+    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
 }
@@ -47,6 +49,10 @@ enum Part {
     Http,
     /// Time from the deciding response to the ejection in force
     Verdict,
+    /// CPU cost of probing a thousand backends
+    Scale,
+    /// How late the loop is while two hundred backends flap
+    Storm,
     All,
 }
 
@@ -57,9 +63,14 @@ struct Report {
     packet: Option<packet::Report>,
     http: Option<http::Report>,
     verdict: Option<verdict::Report>,
+    scale: Option<scale::Report>,
+    storm: Option<storm::Report>,
 }
 
 fn main() -> Result<ExitCode> {
+    if std::env::args().nth(1).is_some_and(|first| first == scale::server::ARGUMENT) {
+        return scale::server::run().map(|()| ExitCode::SUCCESS);
+    }
     let args = Args::parse();
     ensure!(nix::unistd::geteuid().is_root(), "needs root, to load programs and to make network namespaces");
     let signals = signals::Guard::install()?;
@@ -74,6 +85,8 @@ fn main() -> Result<ExitCode> {
         report.verdict.as_ref().and_then(verdict::Report::broken_promise).into_iter().collect();
     if args.smoke {
         wrong.extend(implausible(&report));
+    } else {
+        wrong.extend(report.storm.as_ref().and_then(storm::Report::broken_promise));
     }
     for line in &wrong {
         eprintln!("FAILED: {line}");
@@ -99,7 +112,17 @@ fn measure(args: &Args) -> Result<Report> {
         let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
         verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
     });
-    Ok(Report { machine, smoke: args.smoke, packet, http, verdict: verdict.transpose()? })
+    let verdict = verdict.transpose()?;
+    let scale = wants(Part::Scale).then(|| {
+        let plan = if args.smoke { scale::Plan::SMOKE } else { scale::Plan::FULL };
+        scale::run(scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+    });
+    let scale = scale.transpose()?;
+    let storm = wants(Part::Storm).then(|| {
+        let plan = if args.smoke { storm::Plan::SMOKE } else { storm::Plan::FULL };
+        storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+    });
+    Ok(Report { machine, smoke: args.smoke, packet, http, verdict, scale, storm: storm.transpose()? })
 }
 
 fn print(report: &Report) {
@@ -108,6 +131,8 @@ fn print(report: &Report) {
         report.packet.as_ref().map(packet::Report::table),
         report.http.as_ref().map(http::Report::table),
         report.verdict.as_ref().map(verdict::Report::table),
+        report.scale.as_ref().map(scale::Report::table),
+        report.storm.as_ref().map(storm::Report::table),
     ];
     for table in parts.into_iter().flatten() {
         println!("\n{}", table.trim_end());
@@ -119,6 +144,8 @@ fn implausible(report: &Report) -> Vec<String> {
         report.packet.as_ref().map(packet::Report::implausible),
         report.http.as_ref().map(http::Report::implausible),
         report.verdict.as_ref().map(verdict::Report::implausible),
+        report.scale.as_ref().map(scale::Report::implausible),
+        report.storm.as_ref().map(storm::Report::implausible),
     ];
     parts.into_iter().flatten().flatten().collect()
 }

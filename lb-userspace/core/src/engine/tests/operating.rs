@@ -179,10 +179,3 @@ fn the_three_axes_are_never_merged() {
     lab.operate(&order("a", Verb::Enable)).expect("always");
     assert_eq!(lab.backend("a").effective, Effective::Ejected);
 }
-
-#[test]
-fn an_operation_is_also_an_input() {
-    let mut lab = lab(&["a", "b"]);
-    lab.send(crate::io::Input::Operator(order("a", Verb::Disable)));
-    assert_eq!(lab.news(), [said(EventKind::Operator, "a", "operator")]);
-}

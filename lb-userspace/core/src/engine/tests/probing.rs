@@ -203,6 +203,46 @@ fn a_status_is_judged_by_the_probe() {
 }
 
 #[test]
+fn a_passing_status_that_is_not_yet_enough_is_not_told_as_a_failure() {
+    let mut service = probed(&["a", "b"]);
+    let http = crate::config::ProbeKind::Http(crate::config::HttpProbe::default());
+    service.probe = Some(crate::config::Probe { kind: http, ..probe() });
+    let mut lab = Lab::new(vec![service]);
+    lab.probe_status("a", 500);
+    assert_eq!(lab.backend("a").reason.as_deref(), Some("its probe fails: status 500"));
+    lab.probe_status("a", 200);
+    let a = lab.backend("a");
+    assert_eq!((a.probe, a.last_probe.as_deref()), (ProbeState::Down, Some("status 200")));
+    assert_eq!(a.reason.as_deref(), Some("its probe has not yet passed often enough"));
+    lab.probe_status("a", 200);
+    assert_eq!(lab.backend("a").probe, ProbeState::Up);
+}
+
+/// Only the place of a probe in time is compared: the last failure is followed up faster.
+#[test]
+fn the_engine_asks_at_the_pace_of_the_state() {
+    let mut service = probed(&["a"]);
+    service.probe = Some(crate::config::Probe {
+        fast_interval: Millis(200),
+        down_interval: Millis::secs(8),
+        jitter: 0,
+        ..probe()
+    });
+    let mut lab = Lab::new(vec![service]);
+    let mut starts = Vec::new();
+    for passes in [true, false, false, false, false, true, true, true] {
+        while lab.probes.is_empty() {
+            let next = lab.engine.next_deadline().expect("a probe is due");
+            lab.until(next.0);
+        }
+        starts.push(lab.probes.remove(0).0.0);
+        lab.probe("a", passes);
+    }
+    let gaps: Vec<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps, [2000, 200, 200, 8000, 8000, 200, 2000]);
+}
+
+#[test]
 fn a_passing_probe_ends_an_ejection_if_so_configured() {
     for (trials, breaker, kind) in
         [(3, BreakerState::HalfOpen, EventKind::Trial), (0, BreakerState::Closed, EventKind::Readmit)]

@@ -132,3 +132,16 @@ fn a_reload_keeps_ejections_numbers_and_overrides() {
     lab.reload(vec![changed]);
     assert_eq!(lab.engine.export(lab.now), state);
 }
+
+/// Whatever a file says, going on from it must not be the end.
+#[test]
+fn numbers_at_their_end_are_no_end() {
+    let mut state = eventful().engine.export(Instant(4000));
+    let a = &mut state.services[0].backends[0];
+    (a.ejection, a.ejections, a.open_for) = (u32::MAX, u64::MAX, Some(Millis(0)));
+    let mut lab = after(state, vec![service()]);
+    lab.until(5000);
+    lab.status("a", 500);
+    let a = lab.backend("a");
+    assert_eq!((a.breaker, a.ejection, a.until_ms), (BreakerState::Open, u32::MAX, Some(Instant(305_000))));
+}

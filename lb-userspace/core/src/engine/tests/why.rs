@@ -7,7 +7,7 @@ use crate::{
     breaker::detector::Detector,
     config::Breaker,
     event::EventKind,
-    io::Outcome,
+    io::{Operation, Outcome, Verb},
     snapshot::{BreakerState, DetectorSnapshot, Why},
     time::{Instant, Millis},
 };
@@ -124,6 +124,32 @@ fn the_last_decision_is_told_with_its_evidence() {
     assert_eq!(why(&lab, "a").last_decision.expect("tried").kind, EventKind::Trial);
 }
 
+/// What was asked of the operator's axis says nothing of the breaker.
+#[test]
+fn an_order_that_was_refused_is_no_decision_of_the_breaker() {
+    let mut lab = lab(|_| {});
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    lab.until(36_000);
+    lab.statuses("a", &[200; 3]);
+    lab.statuses("b", &[500; 3]);
+    let decisions = (why(&lab, "a").last_decision, why(&lab, "b").last_decision);
+    let kinds = [&decisions.0, &decisions.1].map(|one| one.as_ref().expect("decided").kind);
+    assert_eq!(kinds, [EventKind::Readmit, EventKind::Eject]);
+    for verb in [Verb::Drain, Verb::Disable, Verb::Eject] {
+        let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "breaker".to_owned());
+        let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
+        lab.operate(&order).expect_err("the last one serves");
+        let event = lab.events.last().expect("it is told");
+        assert_eq!((event.kind, event.from.as_str()), (EventKind::Refused, "enabled"));
+    }
+    assert_eq!((why(&lab, "a").last_decision, why(&lab, "b").last_decision), decisions);
+    // A detection that a limit did not let act is one.
+    lab.statuses("a", &[500; 3]);
+    let refused = why(&lab, "a").last_decision.expect("decided");
+    assert_eq!((refused.kind, refused.from.as_str()), (EventKind::Refused, "closed"));
+}
+
 #[test]
 fn the_return_is_told_to_the_sweep() {
     let mut lab = lab(|_| {});
@@ -153,12 +179,51 @@ fn what_keeps_it_out_is_told_on_every_axis() {
     lab.probe("b", true);
     lab.probe("a", true);
     let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "alice".to_owned());
-    let (verb, duration) = (crate::io::Verb::Drain, Some(Millis::secs(60)));
-    let order = crate::io::Operation { service, backend, verb, duration, reason: None, actor, force: false };
+    let (verb, duration) = (Verb::Drain, Some(Millis::secs(60)));
+    let order = Operation { service, backend, verb, duration, reason: None, actor, force: false };
     lab.operate(&order).expect("it does not serve");
     let expected = [
         "it is draining until an operator enables it, or by itself in 60 s",
         "1 more passing probes in a row bring it up",
     ];
     assert_eq!(why(&lab, "a").next, expected);
+}
+
+#[test]
+fn whether_the_maps_agree_is_told_of_each_backend_by_itself() {
+    let mut lab = lab(|_| {});
+    let members = |lab: &Lab| lab.engine.members("web").expect("it is there").len();
+    assert_eq!((why(&lab, "a").in_maps, why(&lab, "b").in_maps, members(&lab)), (true, true, 2));
+    lab.slow = true;
+    lab.until(1000);
+    lab.statuses("a", &[500; 3]);
+    assert_eq!((why(&lab, "a").in_maps, why(&lab, "b").in_maps, members(&lab)), (false, true, 2));
+    lab.answer();
+    assert_eq!((why(&lab, "a").in_maps, members(&lab)), (true, 1));
+    assert_eq!(lab.engine.members("z"), None);
+}
+
+#[test]
+fn since_when_is_told_of_each_axis() {
+    let mut service = web(&["a", "b"]);
+    service.probe = Some(probe());
+    let mut lab = Lab::new(vec![service]);
+    lab.until(1000);
+    lab.probe("a", true);
+    lab.probe("b", true);
+    lab.until(1500);
+    let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "alice".to_owned());
+    let verb = Verb::Drain;
+    let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
+    lab.operate(&order).expect("another one serves");
+    lab.until(1700);
+    // The same again changes nothing since when.
+    lab.operate(&order).expect("another one serves");
+    lab.until(2000);
+    lab.statuses("a", &[200, 500, 500, 500]);
+    let told = why(&lab, "a");
+    let since = (told.operator_since_ms, told.probe_since_ms, told.backend.since_ms);
+    assert_eq!(since, (Instant(1500), Instant(1000), Instant(2000)));
+    let last: Vec<u16> = told.last_outcomes.iter().map(|seen| seen.status).collect();
+    assert_eq!(last, [200, 500, 500, 500]);
 }

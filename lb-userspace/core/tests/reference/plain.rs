@@ -1,0 +1,489 @@
+//! The rules, as plainly as they are. Whatever is cheap in the engine is counted afresh here: it keeps every
+//! outcome and looks at them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_core::{
+    config::{BackoffDecay, Breaker, HalfOpenExit},
+    event::EventKind,
+};
+
+/// Type, backend, reason and whether it was enforced.
+pub(crate) type Said = (EventKind, String, String, bool);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum At {
+    In,
+    Out { until: u64 },
+    Half { good: u32, empty: u32 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Order {
+    Enabled,
+    Draining,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Probe {
+    Absent,
+    Unknown,
+    Up { failed: u32 },
+    Down { passed: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) l4: bool,
+    /// Later than `slow_threshold`.
+    pub(crate) slow: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) at: At,
+    pub(crate) order: Order,
+    pub(crate) probe: Probe,
+    pub(crate) since: u64,
+    pub(crate) number: u64,
+    pub(crate) run: u32,
+    /// When it became `In` again, and the fifths of its share.
+    pub(crate) warm: Option<(u64, u64)>,
+    seat: bool,
+    gateway: u32,
+    l4: u32,
+    /// Since the sweep or the last change: (is L4 and split, is a failure).
+    interval: Vec<(bool, bool)>,
+    detections: u32,
+    /// Since the sweep: heads that came and heads that were lost.
+    heads: u64,
+    lost: u64,
+    /// (when, is bad), for the two windows.
+    errors: Vec<(u64, bool)>,
+    slow: Vec<(u64, bool)>,
+}
+
+pub(crate) struct Reference {
+    pub(crate) policy: Breaker,
+    pub(crate) probed: bool,
+    pub(crate) rise: u32,
+    pub(crate) fall: u32,
+    pub(crate) now: u64,
+    sweep: u64,
+    pub(crate) peers: BTreeMap<&'static str, Peer>,
+    pub(crate) said: Vec<Said>,
+    /// A success rate was so near its threshold that floating point may not say.
+    pub(crate) close_call: bool,
+}
+
+impl Reference {
+    pub(crate) fn new(policy: Breaker, probed: bool, (rise, fall): (u32, u32)) -> Self {
+        let (sweep, peers, said) = (policy.interval.0, BTreeMap::new(), Vec::new());
+        Self { policy, probed, rise, fall, now: 0, sweep, peers, said, close_call: false }
+    }
+
+    pub(crate) fn add(&mut self, name: &'static str) {
+        let peer = Peer {
+            at: At::In,
+            order: Order::Enabled,
+            probe: if self.probed { Probe::Unknown } else { Probe::Absent },
+            since: self.now,
+            number: 0,
+            run: 0,
+            warm: None,
+            seat: false,
+            gateway: 0,
+            l4: 0,
+            interval: Vec::new(),
+            detections: 0,
+            heads: 0,
+            lost: 0,
+            errors: Vec::new(),
+            slow: Vec::new(),
+        };
+        self.peers.insert(name, peer);
+    }
+
+    /// Ejections, numbers and orders are remembered, nothing else.
+    pub(crate) fn restart(&mut self) {
+        for (name, before) in std::mem::take(&mut self.peers) {
+            self.add(name);
+            let at = match before.at {
+                At::In => At::In,
+                At::Out { until } => At::Out { until: until.max(self.now) },
+                At::Half { .. } => At::Out { until: self.now },
+            };
+            if at != At::In {
+                self.say(EventKind::Eject, name, "restored", true);
+            }
+            let peer = self.peers.get_mut(name).expect("just added");
+            (peer.at, peer.number, peer.order) = (at, before.number, before.order);
+        }
+        self.sweep = self.now + self.policy.interval.0;
+    }
+
+    fn peer(&mut self, name: &str) -> &mut Peer {
+        self.peers.get_mut(name).expect("known")
+    }
+
+    fn say(&mut self, kind: EventKind, name: &str, reason: &str, enforced: bool) {
+        self.said.push((kind, name.to_owned(), reason.to_owned(), enforced));
+    }
+
+    fn turn(&mut self, name: &str, kind: EventKind, at: At, reason: &str) {
+        let (now, slow_start) = (self.now, self.policy.slow_start.0);
+        let peer = self.peer(name);
+        (peer.at, peer.since, peer.detections) = (at, now, 0);
+        peer.interval.clear();
+        match at {
+            At::In => {
+                (peer.gateway, peer.run, peer.l4) = (0, 0, 0);
+                (peer.errors, peer.slow) = (Vec::new(), Vec::new());
+                peer.warm = (slow_start > 0).then_some((now, 1));
+            }
+            At::Out { .. } => peer.warm = None,
+            At::Half { .. } => {}
+        }
+        self.say(kind, name, reason, true);
+    }
+
+    pub(crate) fn open(&mut self, name: &str, reason: &str) {
+        let (base, max) = (self.policy.base_ejection_time.0, self.policy.max_ejection_time.0);
+        let peer = self.peer(name);
+        if peer.number * base < max + base {
+            peer.number += 1;
+        }
+        let time = (peer.number * base).min(max);
+        self.turn(name, EventKind::Eject, At::Out { until: self.now + time }, reason);
+    }
+
+    pub(crate) fn admit(&mut self, name: &str) {
+        if self.peers[name].at != At::In {
+            self.turn(name, EventKind::Readmit, At::In, "operator");
+        }
+    }
+
+    /// An ejection is over.
+    fn come_back(&mut self, name: &str, reason: &str) {
+        if self.policy.half_open_trials == 0 || !self.policy.enforce {
+            self.turn(name, EventKind::Readmit, At::In, reason);
+        } else {
+            self.turn(name, EventKind::Trial, At::Half { good: 0, empty: 0 }, reason);
+        }
+    }
+
+    fn readmits(&self, name: &str) -> bool {
+        let content = matches!(self.peers[name].probe, Probe::Absent | Probe::Up { .. });
+        content || !self.policy.probe_readmits
+    }
+
+    /// Who gets connections as long as somebody can.
+    fn serving(&self) -> BTreeSet<&'static str> {
+        let of = |wanted: fn(Probe) -> bool| -> BTreeSet<&'static str> {
+            let fit = |peer: &Peer| peer.at == At::In && peer.order == Order::Enabled && wanted(peer.probe);
+            self.peers.iter().filter(|(_, peer)| fit(peer)).map(|(name, _)| *name).collect()
+        };
+        let proven = of(|probe| matches!(probe, Probe::Absent | Probe::Up { .. }));
+        if proven.is_empty() { of(|probe| probe == Probe::Unknown) } else { proven }
+    }
+
+    /// Whether the maps give it new connections although it is half-open.
+    fn offered(&self, name: &str) -> bool {
+        let usable = |peer: &Peer| peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. });
+        let few = 100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.peers.len();
+        let panic = few && self.peers.values().any(usable);
+        let peer = &self.peers[name];
+        if panic { usable(peer) } else { peer.seat && usable(peer) && peer.order == Order::Enabled }
+    }
+
+    fn distrusted(&self, name: &str) -> bool {
+        let Peer { heads, lost, .. } = self.peers[name];
+        100 * lost > heads + lost
+    }
+
+    pub(crate) fn lose(&mut self, name: &str, lost: u64) {
+        self.peer(name).lost += lost;
+    }
+
+    fn detected(&mut self, name: &str, reason: &str) {
+        if self.peers[name].at != At::In {
+            return;
+        }
+        let shadow = self.policy.shadow.iter().any(|detector| detector.name() == reason);
+        let enforced = self.policy.enforce && !shadow;
+        self.peer(name).detections += u32::from(enforced);
+        let all = self.peers.len();
+        let out = self.peers.values().filter(|peer| peer.at != At::In).count();
+        let left = self.serving().into_iter().filter(|of| *of != name).count();
+        let one = out == 0 && self.policy.always_eject_one;
+        if self.distrusted(name) {
+            self.say(EventKind::Refused, name, "evidence_lost", enforced);
+        } else if 100 * (out + 1) > usize::from(self.policy.max_ejection_percent) * all && !one {
+            self.say(EventKind::Refused, name, "ceiling", enforced);
+        } else if left < self.policy.min_serving as usize {
+            self.say(EventKind::Refused, name, "floor", enforced);
+        } else if enforced {
+            self.open(name, reason);
+        } else {
+            self.say(EventKind::Eject, name, reason, false);
+        }
+    }
+
+    pub(crate) fn opaque(&mut self, name: &str) {
+        self.peer(name).heads += 1;
+    }
+
+    pub(crate) fn outcome(&mut self, name: &'static str, seen: Seen) {
+        let (policy, now, distrusted_before) = (self.policy.clone(), self.now, self.peers[name].lost);
+        let peer = self.peer(name);
+        peer.heads += 1;
+        let split = seen.l4 && policy.split_l4_failures;
+        let failure = seen.l4 || (500..600).contains(&seen.status);
+        peer.interval.push((split, failure));
+        match peer.at {
+            At::Out { .. } => {}
+            At::Half { .. } if failure => self.failed_trial(name, distrusted_before),
+            At::Half { good, empty } => {
+                peer.at = At::Half { good: good + 1, empty };
+                if good + 1 >= policy.half_open_successes && self.readmits(name) {
+                    self.turn(name, EventKind::Readmit, At::In, "half_open_successes");
+                }
+            }
+            At::In => {
+                let found = watch(&policy, peer, seen, failure, split, now);
+                found.into_iter().for_each(|reason| self.detected(name, reason));
+            }
+        }
+    }
+
+    fn failed_trial(&mut self, name: &str, lost: u64) {
+        let enforced = self.policy.enforce;
+        let distrusted = lost > 0 && self.distrusted(name);
+        if enforced && !distrusted {
+            return self.open(name, "half_open_failure");
+        }
+        if let At::Half { good, .. } = &mut self.peer(name).at {
+            *good = 0;
+        }
+        let (kind, reason) = if distrusted {
+            (EventKind::Refused, "evidence_lost")
+        } else {
+            (EventKind::Eject, "half_open_failure")
+        };
+        self.say(kind, name, reason, enforced);
+    }
+
+    pub(crate) fn probed(&mut self, name: &str, passes: bool) {
+        let (rise, fall) = (self.rise, self.fall);
+        let peer = self.peer(name);
+        let (probe, reason) = match (peer.probe, passes) {
+            (Probe::Absent, _) => return,
+            (Probe::Unknown, true) => (Probe::Up { failed: 0 }, Some("first_result")),
+            (Probe::Unknown, false) => (Probe::Down { passed: 0 }, Some("first_result")),
+            (Probe::Up { .. }, true) => (Probe::Up { failed: 0 }, None),
+            (Probe::Up { failed }, false) if failed + 1 >= fall => (Probe::Down { passed: 0 }, Some("fall")),
+            (Probe::Up { failed }, false) => (Probe::Up { failed: failed + 1 }, None),
+            (Probe::Down { .. }, false) => (Probe::Down { passed: 0 }, None),
+            (Probe::Down { passed }, true) if passed + 1 >= rise => (Probe::Up { failed: 0 }, Some("rise")),
+            (Probe::Down { passed }, true) => (Probe::Down { passed: passed + 1 }, None),
+        };
+        peer.probe = probe;
+        if let Some(reason) = reason {
+            self.say(EventKind::Probe, name, reason, true);
+        }
+        let peer = &self.peers[name];
+        let ends = passes && matches!((peer.at, peer.probe), (At::Out { .. }, Probe::Up { .. }));
+        if self.policy.probe_uneject && ends {
+            self.come_back(name, "probe_uneject");
+        }
+    }
+
+    fn swept(&mut self) {
+        let policy = self.policy.clone();
+        let is_in = |name: &&'static str| self.peers[*name].at == At::In;
+        let (inside, out): (Vec<&'static str>, Vec<&'static str>) =
+            self.peers.keys().copied().partition(is_in);
+        // What was on offer in the interval that ends.
+        let offered: BTreeSet<&str> = out.iter().copied().filter(|name| self.offered(name)).collect();
+        for name in out {
+            self.swept_out(name, offered.contains(name));
+        }
+        // All of them before any of them acts.
+        let scores = [false, true].map(|l4| self.scores(&inside, l4));
+        for (l4, scores) in [false, true].into_iter().zip(&scores) {
+            if !l4 || policy.split_l4_failures {
+                self.compare(scores, l4);
+            }
+        }
+        for name in inside {
+            let peer = &self.peers[name];
+            let half = policy.interval.0 - policy.interval.0 / 2;
+            let responses = peer.interval.iter().any(|(split, _)| !split);
+            let earned = policy.backoff_decay == BackoffDecay::Time || (responses && peer.detections == 0);
+            let in_service = self.now - peer.since >= half;
+            if peer.at == At::In && in_service && earned {
+                let peer = self.peer(name);
+                peer.number = peer.number.saturating_sub(1);
+            }
+        }
+        for peer in self.peers.values_mut() {
+            (peer.interval, peer.detections) = (Vec::new(), 0);
+            (peer.heads, peer.lost) = (0, 0);
+            let trial = matches!(peer.at, At::Half { .. }) && !matches!(peer.probe, Probe::Down { .. });
+            peer.seat = trial && peer.order == Order::Enabled;
+        }
+    }
+
+    fn swept_out(&mut self, name: &'static str, offered: bool) {
+        let (policy, readmits) = (self.policy.clone(), self.readmits(name));
+        let peer = self.peer(name);
+        match peer.at {
+            At::In => {}
+            At::Out { until } => {
+                if self.now >= until && readmits {
+                    self.come_back(name, "ejection_time_over");
+                }
+            }
+            At::Half { good, empty } => {
+                let empty = if peer.interval.is_empty() { empty + u32::from(offered) } else { 0 };
+                peer.at = At::Half { good, empty };
+                if readmits && good >= policy.half_open_successes {
+                    self.turn(name, EventKind::Readmit, At::In, "half_open_successes");
+                } else if readmits && empty >= 3 && policy.half_open_exit == HalfOpenExit::Close {
+                    self.turn(name, EventKind::Readmit, At::In, "no_traffic");
+                }
+            }
+        }
+    }
+
+    /// Responses or connects of the interval: all, and good ones.
+    fn scores(&self, inside: &[&'static str], l4: bool) -> Vec<(&'static str, (u32, u32))> {
+        let score = |name: &'static str| -> (u32, u32) {
+            let of = self.peers[name].interval.iter().filter(|(split, _)| l4 || !split);
+            let all = of.clone().count() as u32;
+            (all, of.filter(|(split, failure)| if l4 { !split } else { !failure }).count() as u32)
+        };
+        inside.iter().map(|name| (*name, score(name))).collect()
+    }
+
+    fn compare(&mut self, scores: &[(&'static str, (u32, u32))], l4: bool) {
+        let policy = self.policy.clone();
+        let at_least = |least: u32| -> Vec<(&str, f64)> {
+            let enough = scores.iter().filter(|(_, (all, _))| *all > 0 && *all >= least);
+            enough.map(|(name, (all, good))| (*name, f64::from(*good) / f64::from(*all))).collect()
+        };
+        let suffix = if l4 { "_l4" } else { "" };
+        let rates = at_least(policy.success_rate_min_responses);
+        if policy.success_rate_stdev_factor > 0 && rates.len() >= policy.success_rate_min_backends as usize {
+            let count = rates.len() as f64;
+            let mean = rates.iter().map(|(_, rate)| rate).sum::<f64>() / count;
+            let stdev = (rates.iter().map(|(_, rate)| (rate - mean).powi(2)).sum::<f64>() / count).sqrt();
+            let threshold = mean - f64::from(policy.success_rate_stdev_factor) / 1000.0 * stdev;
+            for (name, rate) in rates {
+                self.close_call |= stdev > 1e-9 && (rate - threshold).abs() < 1e-6;
+                if rate < threshold - 1e-6 {
+                    self.detected(name, &format!("success_rate{suffix}"));
+                }
+            }
+        }
+        let rates = at_least(policy.failure_percentage_min_responses);
+        let percent = f64::from(policy.failure_percentage_threshold);
+        if percent > 0.0 && rates.len() >= policy.failure_percentage_min_backends as usize {
+            for (name, rate) in rates {
+                if 100.0 - 100.0 * rate >= percent - 1e-9 {
+                    self.detected(name, &format!("failure_percentage{suffix}"));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn until(&mut self, t: u64) {
+        loop {
+            let rise =
+                |peer: &Peer| peer.warm.map(|(since, step)| since + self.policy.slow_start.0 * step / 4);
+            let next_rise = self.peers.values().filter_map(rise).min();
+            match next_rise {
+                // At one instant the sweep comes first.
+                Some(at) if at <= t && at < self.sweep => {
+                    self.now = at;
+                    self.warm();
+                }
+                Some(_) | None if self.sweep <= t => {
+                    self.now = self.sweep;
+                    self.sweep += self.policy.interval.0;
+                    self.swept();
+                }
+                Some(_) | None => break,
+            }
+        }
+        self.now = t;
+    }
+
+    fn warm(&mut self) {
+        let (now, slow_start) = (self.now, self.policy.slow_start.0);
+        for name in self.peers.keys().copied().collect::<Vec<_>>() {
+            let Some((since, before)) = self.peers[name].warm else { continue };
+            let due = |step: u64| step < 5 && since + slow_start * step / 4 <= now;
+            let step = (before..).find(|step| !due(*step)).expect("there are five");
+            if step > before {
+                self.peer(name).warm = (step < 5).then_some((since, step));
+                self.say(EventKind::Weight, name, "slow_start", true);
+            }
+        }
+    }
+}
+
+/// Runs and windows: what one outcome of a backend that is in detects.
+fn watch(
+    policy: &Breaker,
+    peer: &mut Peer,
+    seen: Seen,
+    failure: bool,
+    split: bool,
+    now: u64,
+) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let reached = |run: &mut u32, threshold: u32| {
+        let reached = threshold > 0 && *run >= threshold;
+        *run *= u32::from(!reached);
+        reached
+    };
+    if split {
+        peer.l4 += 1;
+        let detects = reached(&mut peer.l4, policy.consecutive_l4_failure);
+        found.extend(detects.then_some("consecutive_l4_failure"));
+        return found;
+    }
+    peer.l4 = 0;
+    peer.gateway = if (502..=504).contains(&seen.status) { peer.gateway + 1 } else { 0 };
+    let gateway = reached(&mut peer.gateway, policy.consecutive_gateway_failure);
+    found.extend(gateway.then_some("consecutive_gateway_failure"));
+    peer.run = if failure { peer.run + 1 } else { 0 };
+    found.extend(reached(&mut peer.run, policy.consecutive_5xx).then_some("consecutive_5xx"));
+
+    let over = |ring: &mut Vec<(u64, bool)>, bad: bool, window: u64, least: u32, percent: u8| {
+        ring.push((now, bad));
+        let bucket = |at: u64| at * 10 / window;
+        ring.retain(|(at, _)| bucket(now) - bucket(*at) < 10);
+        let (total, bad) = (ring.len(), ring.iter().filter(|(_, bad)| *bad).count());
+        let over = percent > 0 && total >= least as usize && 100 * bad >= usize::from(percent) * total;
+        if over {
+            ring.clear();
+        }
+        over
+    };
+    let (window, least) = (policy.error_rate_window.0, policy.error_rate_min_responses);
+    if over(&mut peer.errors, failure, window, least, policy.error_rate_threshold) {
+        found.push("error_rate");
+    }
+    let (window, least) = (policy.slow_rate_window.0, policy.slow_rate_min_responses);
+    if policy.slow_threshold.0 > 0
+        && !seen.l4
+        && over(&mut peer.slow, seen.slow, window, least, policy.slow_rate_threshold)
+    {
+        found.push("slow_rate");
+    }
+    found
+}

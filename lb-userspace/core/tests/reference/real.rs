@@ -1,0 +1,152 @@
+//! The engine, with maps that hold what they are told or fail on script.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use lb_core::{
+    Engine, Settings,
+    config::{self, Breaker, Config, Mode, NoBackend, Probe},
+    event::{Event, EventKind},
+    io::{BackendId, Generation, Input, Operation, Outcome, Output, ProbeResult, StepFailure, Verb},
+    snapshot::BackendSnapshot,
+    time::Instant,
+};
+
+use crate::plain::Said;
+
+pub(crate) const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+pub(crate) const RISE_AND_FALL: (u32, u32) = (2, 3);
+
+pub(crate) struct Real {
+    engine: Engine,
+    policy: Breaker,
+    probed: bool,
+    members: u8,
+    ids: BTreeMap<String, (BackendId, Generation)>,
+    pub(crate) said: Vec<Said>,
+    /// The fate of the next plans: `true` fails. Beyond the end all hold.
+    pub(crate) script: VecDeque<bool>,
+}
+
+impl Real {
+    pub(crate) fn new(policy: Breaker, probed: bool) -> Self {
+        let engine = Engine::new(Settings::default(), Instant(0));
+        let (ids, said, script) = (BTreeMap::new(), Vec::new(), VecDeque::new());
+        Self { engine, policy, probed, members: 0, ids, said, script }
+    }
+
+    fn send(&mut self, input: Input, now: u64) {
+        self.engine.handle(input, Instant(now));
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: u64) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Dataplane(plan) => {
+                    let failure = StepFailure { index: plan.steps.len() / 2, error: "no memory".to_owned() };
+                    let fails = self.script.pop_front().unwrap_or(false);
+                    let result = if fails { Err(failure) } else { Ok(()) };
+                    self.engine.handle(Input::Applied { plan: plan.id, result }, Instant(now));
+                }
+                Output::Event(event) => self.hear(*event),
+                // Answered when the history says so.
+                Output::Probe(_) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        let is_told = match event.kind {
+            EventKind::Eject
+            | EventKind::Trial
+            | EventKind::Readmit
+            | EventKind::Refused
+            | EventKind::Probe => true,
+            EventKind::Weight => event.reason == "slow_start",
+            EventKind::Operator | EventKind::Membership | EventKind::Dataplane => false,
+        };
+        if is_told {
+            self.said.push((event.kind, event.backend.expect("of one"), event.reason, event.enforced));
+        }
+    }
+
+    pub(crate) fn configure(&mut self, members: u8, now: u64) {
+        self.members = members;
+        let all = NAMES.iter().enumerate().filter(|(place, _)| members & (1 << place) != 0);
+        let backends = all
+            .map(|(place, name)| config::Backend {
+                name: (*name).to_owned(),
+                address: SocketAddr::from(([10, 0, 0, place as u8 + 1], 80)),
+                weight: 100,
+            })
+            .collect();
+        let (rise, fall) = RISE_AND_FALL;
+        let service = config::Service {
+            name: "web".to_owned(),
+            vip: "203.0.113.10:80".parse().expect("literal"),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            backends,
+            probe: self.probed.then(|| Probe { rise, fall, ..Probe::default() }),
+            breaker: self.policy.clone(),
+        };
+        self.send(Input::Config(Arc::new(Config { services: vec![service] })), now);
+        let known = self.backends(now).into_iter().map(|of| (of.name, (of.id, of.generation)));
+        self.ids = known.collect();
+    }
+
+    /// Another engine goes on from what this one remembers.
+    pub(crate) fn restart(&mut self, now: u64) {
+        let restored = Some(self.engine.export(Instant(now)));
+        self.engine = Engine::new(Settings { restored, ..Settings::default() }, Instant(now));
+        self.script.clear();
+        self.configure(self.members, now);
+    }
+
+    pub(crate) fn until(&mut self, end: u64) {
+        while let Some(due) = self.engine.next_deadline().filter(|due| due.0 <= end) {
+            self.send(Input::Tick, due.0);
+        }
+        self.send(Input::Tick, end);
+    }
+
+    pub(crate) fn outcome(&mut self, name: &str, outcome: Outcome, ttfb_ms: u64, now: u64) {
+        let (backend, generation) = self.ids[name];
+        let ttfb = Some(Duration::from_millis(ttfb_ms));
+        self.send(Input::Outcome { backend, generation, outcome, ttfb, client: None }, now);
+    }
+
+    pub(crate) fn lose(&mut self, name: &str, lost: u64, now: u64) {
+        let (backend, _) = self.ids[name];
+        self.send(Input::EvidenceLost { backend, lost }, now);
+    }
+
+    pub(crate) fn probed(&mut self, name: &str, passes: bool, now: u64) {
+        let (backend, generation) = self.ids[name];
+        let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("timeout".to_owned()) };
+        self.send(Input::Probe { backend, generation, result }, now);
+    }
+
+    pub(crate) fn operate(&mut self, name: &str, verb: Verb, now: u64) {
+        let (service, backend, actor) = ("web".to_owned(), name.to_owned(), "alice".to_owned());
+        let (duration, reason, force) = (None, None, true);
+        let order = Operation { service, backend, verb, duration, reason, actor, force };
+        self.engine.operate(&order, Instant(now)).expect("it is forced and names a member");
+        self.drain(now);
+    }
+
+    /// A write failed and does not hold yet: what waits for it was not told.
+    pub(crate) fn behind(&self, now: u64) -> bool {
+        self.engine.snapshot(Instant(now)).services[0].pending.is_some()
+    }
+
+    pub(crate) fn backends(&self, now: u64) -> Vec<BackendSnapshot> {
+        self.engine.snapshot(Instant(now)).services.remove(0).backends
+    }
+}

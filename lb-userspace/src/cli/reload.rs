@@ -1,0 +1,57 @@
+//! `shunt reload`.
+
+use super::{
+    args::{self, Plain},
+    exit::{Exit, Failure},
+    out,
+};
+use crate::control::{client::Client, model::Reloaded};
+
+pub(super) async fn run(client: &Client, args: &args::Reload) -> Result<Exit, Failure> {
+    let reloaded = client.reload(args.dry_run).await?;
+    let text = match args.output {
+        Plain::Table => table(&reloaded),
+        Plain::Json => {
+            let json = serde_json::to_string(&reloaded).map_err(|error| Failure::new(Exit::Failed, error))?;
+            format!("{json}\n")
+        }
+    };
+    out::print(&text)?;
+    Ok(Exit::Done)
+}
+
+fn table(reloaded: &Reloaded) -> String {
+    let Reloaded { config_generation, changes, needs_restart, dry_run } = reloaded;
+    let mut lines: Vec<String> = changes.clone();
+    if !needs_restart.is_empty() {
+        lines.push(format!("with a restart only: {}", needs_restart.join(", ")));
+    }
+    lines.push(match (dry_run, changes.is_empty()) {
+        (true, true) => "nothing would change".to_owned(),
+        (true, false) => "nothing was changed: this was a dry run".to_owned(),
+        (false, true) => format!("reloaded, nothing changed (generation {config_generation})"),
+        (false, false) => format!("reloaded (generation {config_generation})"),
+    });
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_listed_and_what_did_not_is_told() {
+        let reloaded = |dry_run, changes: &[&str], needs_restart: &[&str]| Reloaded {
+            config_generation: 3,
+            changes: changes.iter().map(ToString::to_string).collect(),
+            needs_restart: needs_restart.iter().map(ToString::to_string).collect(),
+            dry_run,
+        };
+        let text = table(&reloaded(false, &["web/web-4: added at 10.0.0.14:8080"], &["log"]));
+        let expected =
+            "web/web-4: added at 10.0.0.14:8080\nwith a restart only: log\nreloaded (generation 3)\n";
+        assert_eq!(text, expected);
+        assert_eq!(table(&reloaded(false, &[], &[])), "reloaded, nothing changed (generation 3)\n");
+        assert_eq!(table(&reloaded(true, &["x"], &[])), "x\nnothing was changed: this was a dry run\n");
+    }
+}

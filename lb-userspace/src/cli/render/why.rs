@@ -1,0 +1,328 @@
+//! One backend in depth, for whoever was woken by it.
+
+use lb_core::{
+    event::{Event, Evidence, Seen},
+    snapshot::{BreakerState, DetectorSnapshot, Effective, OperatorState, ProbeState},
+    time::Instant,
+};
+
+use super::{
+    WIDTH, columns, events, override_words, overrides,
+    table::{
+        self, Cell,
+        Side::{Left, Right},
+    },
+    text::{exact_share, printable, share, span, wrap},
+};
+use crate::{
+    cli::palette::{Paint, Palette},
+    control::model::{self, BackendView},
+};
+
+/// State, evidence, detectors, and what comes next.
+pub fn why(view: &BackendView, palette: &Palette) -> String {
+    let teller = Teller { view, now: Instant(view.t_ms), palette: *palette };
+    let mut lines = teller.headline();
+    lines.push(String::new());
+    lines.extend(teller.axes());
+    lines.extend(teller.section("What comes next", teller.next()));
+    lines.extend(teller.section("The last decision", teller.decision()));
+    lines.extend(teller.section("The last outcomes", teller.outcomes()));
+    lines.extend(teller.section("The detectors", teller.detectors()));
+    lines.join("\n") + "\n"
+}
+
+/// What an order came to, in a line.
+pub fn changed(view: &BackendView, palette: &Palette) -> String {
+    let backend = &view.why.backend;
+    let name = format!("{}/{}", view.why.service, backend.name);
+    let mut line = columns::painted(backend.effective, &name, *palette);
+    line += &match &backend.reason {
+        Some(reason) => format!(": {}", printable(reason)),
+        None => format!(": {}", state(backend.effective)),
+    };
+    for words in overrides(backend, Instant(view.t_ms)) {
+        line += &format!("; {}", printable(&words));
+    }
+    line += match (view.why.in_maps, view.connections) {
+        (false, _) => "; on its way to the maps",
+        (true, None) => "; in force",
+        (true, Some(0)) => "; in force, no connection is left",
+        (true, Some(_)) => "; in force, connections are left",
+    };
+    line
+}
+
+struct Teller<'a> {
+    view: &'a BackendView,
+    now: Instant,
+    palette: Palette,
+}
+
+impl Teller<'_> {
+    /// The answer, before any number.
+    fn headline(&self) -> Vec<String> {
+        let BackendView { why, traffic, evidence, connections, .. } = self.view;
+        let backend = &why.backend;
+        let name = format!("{}/{}", why.service, backend.name);
+        let mut line = columns::painted(backend.effective, &name, self.palette);
+        line += &format!("  {}  {}", backend.address, state(backend.effective));
+        line += &match (backend.effective, backend.share) {
+            (Effective::Serving, part) => format!(", {} of new connections", share(part)),
+            (_, 0) => String::new(),
+            (_, part) => format!(", and yet {} of new connections", share(part)),
+        };
+        let mut about: Vec<String> = backend.reason.iter().cloned().collect();
+        about.extend(overrides(backend, self.now));
+        if !traffic.reachable {
+            about.push("its next hop does not answer: new connections go to the others".to_owned());
+        }
+        match &why.pending {
+            Some(pending) => about.push(format!(
+                "the service's map writes fail ({} so far, next try in {}): {}",
+                pending.attempts,
+                span((pending.next_try_ms - self.now).0),
+                pending.error
+            )),
+            None if !why.in_maps => {
+                about.push("the last change is on its way to the maps and not yet in force".to_owned());
+            }
+            None => {}
+        }
+        match evidence {
+            model::Evidence::Opaque => about.push(
+                "its responses cannot be read (TLS, HTTP/2 or no HTTP): errors in them go unseen".to_owned(),
+            ),
+            model::Evidence::None => {
+                about
+                    .push("its responses are not looked at (evidence is off): only probes decide".to_owned());
+            }
+            model::Evidence::Inline => {}
+        }
+        match connections {
+            Some(1) => about.push("1 connection is open".to_owned()),
+            Some(open) => about.push(format!("{open} connections are open")),
+            None => {}
+        }
+        let about = about.iter().flat_map(|what| wrap(&printable(what), "  ", WIDTH));
+        std::iter::once(line).chain(about).collect()
+    }
+
+    fn axes(&self) -> Vec<String> {
+        let why = &self.view.why;
+        let backend = &why.backend;
+        let operator = backend.overrides.iter().find(|of| of.what == backend.operator.to_string());
+        let operator = operator.map(|of| override_words(of, self.now)).unwrap_or_default();
+        let probe = match (&backend.last_probe, backend.probe) {
+            (_, ProbeState::None) => "the service has no probe".to_owned(),
+            (Some(last), _) => format!("the last one: {last}"),
+            (None, _) => "not probed yet".to_owned(),
+        };
+        let mut breaker = format!("ejection number {}", backend.ejection);
+        if let Some(until) = backend.until_ms {
+            let left = (until - self.now).0;
+            breaker += &match left {
+                0 => ", its time is over".to_owned(),
+                left => format!(", {} left", span(left)),
+            };
+        }
+        let row = |axis: &str, state: String, paint: Paint, since: Instant, about: String| {
+            vec![
+                Cell::painted(axis, Paint::Faint),
+                Cell::painted(state, paint),
+                Cell::plain(self.moment(since)),
+                Cell::plain(about),
+            ]
+        };
+        let operator_paint = match backend.operator {
+            OperatorState::Enabled => Paint::Plain,
+            OperatorState::Draining | OperatorState::Disabled => Paint::Warning,
+        };
+        let probe_paint = match backend.probe {
+            ProbeState::None | ProbeState::Up => Paint::Plain,
+            ProbeState::Unknown => Paint::Warning,
+            ProbeState::Down => Paint::Bad,
+        };
+        let breaker_paint = match backend.breaker {
+            BreakerState::Closed => Paint::Plain,
+            BreakerState::HalfOpen => Paint::Warning,
+            BreakerState::Open => Paint::Bad,
+        };
+        let rows = [
+            row("operator", backend.operator.to_string(), operator_paint, why.operator_since_ms, operator),
+            row("probe", backend.probe.to_string(), probe_paint, why.probe_since_ms, probe),
+            row("breaker", backend.breaker.to_string(), breaker_paint, backend.since_ms, breaker),
+        ];
+        let heads = [("AXIS", Left), ("STATE", Left), ("SINCE (UTC)", Left), ("", Left)];
+        table::lines(&heads, &rows, None, self.palette)
+    }
+
+    fn next(&self) -> Vec<String> {
+        let why = &self.view.why;
+        let mut next = why.next.clone();
+        let idle = why.backend.effective == Effective::Serving;
+        if idle && next.is_empty() {
+            next.push("nothing, unless a detector trips: see below".to_owned());
+        }
+        next.push(format!("this interval ends in {}", span((why.next_sweep_ms - self.now).0)));
+        next.iter().flat_map(|what| wrap(&printable(what), "  - ", WIDTH)).collect()
+    }
+
+    fn decision(&self) -> Vec<String> {
+        let Some(event) = &self.view.why.last_decision else {
+            return vec!["  none since it was added, or since the daemon started".to_owned()];
+        };
+        let Event { kind, from, to, reason, actor, enforced, evidence, .. } = event;
+        let mut what = format!("{kind}: {from} -> {to} by {actor}, {}", self.moment(event.t_ms));
+        if !enforced {
+            what += ", reported only (not enforced)";
+        }
+        let mut lines = wrap(&printable(&what), "  ", WIDTH);
+        lines.extend(wrap(&printable(&format!("because of {reason}{}", numbers(evidence))), "  ", WIDTH));
+        let Evidence { out, backends, serving, max_ejection_percent, min_serving, .. } = evidence;
+        let limits = format!(
+            "at that moment {out} of {backends} backends were out and {serving} served; \
+             at most {max_ejection_percent} % may be out, at least {min_serving} must serve"
+        );
+        lines.extend(wrap(&limits, "  ", WIDTH));
+        if let Some(detail) = &evidence.detail {
+            lines.extend(wrap(&printable(detail), "  ", WIDTH));
+        }
+        if !evidence.last.is_empty() && evidence.last != self.view.why.last_outcomes {
+            lines.push("  outcomes that it was made from, oldest first:".to_owned());
+            lines.extend(self.seen(&evidence.last));
+        }
+        lines
+    }
+
+    fn outcomes(&self) -> Vec<String> {
+        let last = &self.view.why.last_outcomes;
+        if last.is_empty() {
+            return vec!["  none were seen".to_owned()];
+        }
+        let decided = self.view.why.last_decision.as_ref();
+        let mut lines = Vec::new();
+        if decided.is_some_and(|event| event.evidence.last == *last) {
+            lines.push("  the decision was made from these; none came since".to_owned());
+        }
+        lines.extend(self.seen(last));
+        lines
+    }
+
+    fn seen(&self, seen: &[Seen]) -> Vec<String> {
+        let row = |seen: &Seen| {
+            let what = seen.failure.map_or_else(|| seen.status.to_string(), |failure| failure.to_string());
+            let bad = seen.failure.is_some() || seen.status >= 500;
+            vec![
+                Cell::plain(self.moment(seen.t_ms)),
+                Cell::painted(what, if bad { Paint::Bad } else { Paint::Plain }),
+                Cell::plain(seen.client.map_or_else(|| "-".to_owned(), |client| client.to_string())),
+            ]
+        };
+        let rows: Vec<_> = seen.iter().map(row).collect();
+        table::lines(&[("TIME (UTC)", Left), ("OUTCOME", Left), ("CLIENT", Left)], &rows, None, self.palette)
+    }
+
+    fn detectors(&self) -> Vec<String> {
+        let why = &self.view.why;
+        if why.detectors.is_empty() {
+            return vec!["  all are off".to_owned()];
+        }
+        let row = |detector: &DetectorSnapshot| {
+            let (stands, trips) = standing(detector);
+            let acts = if detector.enforced { "ejects" } else { "only reports" };
+            vec![
+                Cell::plain(&detector.name),
+                Cell::plain(stands),
+                Cell::plain(trips),
+                Cell::plain(acts),
+                Cell::plain(&detector.next),
+            ]
+        };
+        let rows: Vec<_> = why.detectors.iter().map(row).collect();
+        let heads =
+            [("NAME", Left), ("NOW", Right), ("TRIPS", Left), ("THEN", Left), ("WHAT IT TAKES", Left)];
+        let mut lines = table::lines(&heads, &rows, None, self.palette);
+        if why.backend.breaker != BreakerState::Closed {
+            lines.push("  (while its breaker is not closed, they count and detect nothing)".to_owned());
+        }
+        lines
+    }
+
+    fn section(&self, title: &str, lines: Vec<String>) -> Vec<String> {
+        let mut all = vec![String::new(), self.palette.paint(Paint::Heading, title)];
+        all.extend(lines);
+        all
+    }
+
+    /// `11:59:01.500 (12.3 s ago)`, with the date where that is another one.
+    fn moment(&self, at: Instant) -> String {
+        let unix = |t: Instant| self.view.started_unix_ms.saturating_add(t.0);
+        format!("{} ({} ago)", events::moment(unix(at), unix(self.now)), span((self.now - at).0))
+    }
+}
+
+/// In one word, and what it means for clients.
+fn state(effective: Effective) -> &'static str {
+    match effective {
+        Effective::Serving => "serving",
+        Effective::Trial => "on trial: a few new connections find out whether it is well",
+        Effective::Draining => "draining: no new connections, those that it has go on",
+        Effective::Ejected => "ejected by its breaker: no new connections",
+        Effective::Down => "down by its probe: no new connections",
+        Effective::Disabled => "disabled: no new connections",
+    }
+}
+
+/// Those that the decision was made from.
+fn numbers(evidence: &Evidence) -> String {
+    let runs = [
+        (evidence.consecutive_5xx, "failures"),
+        (evidence.consecutive_gateway_failure, "gateway failures"),
+        (evidence.consecutive_l4_failure, "L4 failures"),
+    ];
+    let mut parts: Vec<String> = runs
+        .into_iter()
+        .filter_map(|(run, what)| Some((run.filter(|run| run.count > 0)?, what)))
+        .map(|(run, what)| format!("{} {what} in a row, it takes {}", run.count, run.threshold))
+        .collect();
+    parts.extend(evidence.rate.map(|rate| rate.to_string()));
+    if let Some(window) = evidence.window.filter(|window| window.responses + window.l4_failures > 0) {
+        let mut words =
+            format!("{} of {} responses since the sweep failed", window.failures, window.responses);
+        if window.l4_failures > 0 {
+            words += &format!(", {} L4 failures", window.l4_failures);
+        }
+        if window.lost > 0 {
+            words += &format!(", {} heads lost", window.lost);
+        }
+        parts.push(words);
+    }
+    parts.extend(evidence.probe.map(|probe| format!("probe {probe}")));
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) }
+}
+
+/// Where a detector stands, and where it trips.
+fn standing(detector: &DetectorSnapshot) -> (String, String) {
+    let DetectorSnapshot { count, total, least, threshold, .. } = detector;
+    let Some(total) = total else {
+        let trips = threshold.map_or_else(|| "-".to_owned(), |threshold| format!("at {threshold} in a row"));
+        return (format!("{count} in a row"), trips);
+    };
+    let rate = (u128::from(*count) * 10_000).checked_div(u128::from(*total)).unwrap_or(0) as u32;
+    let stands = match total {
+        0 => "nothing seen".to_owned(),
+        _ => format!("{count} of {total}, {}", exact_share(rate)),
+    };
+    let least = least.map(|least| format!(" of {least} or more")).unwrap_or_default();
+    // Good ones are counted for a success rate, which has to fall below.
+    let side = if detector.name.starts_with("success_rate") { "below" } else { "at" };
+    let trips = match threshold {
+        Some(threshold) => format!("{side} {}{least}", exact_share(*threshold)),
+        None => "cannot be compared yet".to_owned(),
+    };
+    (stands, trips)
+}
+
+#[cfg(test)]
+mod tests;

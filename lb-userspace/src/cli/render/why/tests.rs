@@ -1,0 +1,134 @@
+use lb_core::snapshot::Override;
+
+use super::*;
+use crate::control::fixture;
+
+#[test]
+fn an_ejected_backend_at_three_in_the_morning() {
+    let mut view = fixture::view();
+    view.connections = Some(3);
+    assert_eq!(
+        why(&view, &Palette::PLAIN),
+        "\
+web/web-2  10.0.0.12:8080  ejected by its breaker: no new connections
+  ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left
+  3 connections are open
+
+  AXIS      STATE    SINCE (UTC)
+  operator  enabled  11:59:00.000 (1 h 02 m ago)
+  probe     up       11:59:02.400 (1 h 02 m ago)  the last one: pass
+  breaker   open     13:00:51.400 (12.0 s ago)    ejection number 2, 18.3 s left
+
+What comes next
+  - half-open with 3 new connections a sweep in 21 s
+  - this interval ends in 1.6 s
+
+The last decision
+  eject: closed -> open by breaker, 13:00:51.400 (12.0 s ago)
+  because of consecutive_5xx: 3 failures in a row, it takes 3; probe up
+  at that moment 0 of 4 backends were out and 4 served; at most 50 % may be out, at least 1 must
+  serve
+
+The last outcomes
+  the decision was made from these; none came since
+  TIME (UTC)                 OUTCOME          CLIENT
+  13:00:51.000 (12.4 s ago)  200              10.1.0.7:41200
+  13:00:51.200 (12.2 s ago)  500              10.1.0.7:41500
+  13:00:51.300 (12.1 s ago)  connect_refused  10.1.0.7:41503
+  13:00:51.400 (12.0 s ago)  502              10.1.0.7:41502
+
+The detectors
+  NAME                       NOW  TRIPS                    THEN          WHAT IT TAKES
+  consecutive_5xx     0 in a row  at 3 in a row            ejects        3 more in a row
+  error_rate      3 of 4, 75.00%  at 10.00% of 20 or more  only reports  16 more in a row
+  (while its breaker is not closed, they count and detect nothing)
+"
+    );
+}
+
+/// Serves with a weight of somebody's, drained and behind: what a person has done is told first.
+#[test]
+fn a_backend_in_an_operator_s_hands() {
+    let mut view = fixture::view();
+    view.why.in_maps = false;
+    view.why.pending = Some(fixture::pending());
+    (view.why.last_decision, view.why.last_outcomes, view.why.detectors) = (None, Vec::new(), Vec::new());
+    view.why.next = vec!["it is draining until an operator enables it, or by itself in 576 s".to_owned()];
+    let backend = &mut view.why.backend;
+    (backend.breaker, backend.until_ms, backend.ejection) = (BreakerState::Closed, None, 0);
+    (backend.operator, backend.effective) = (OperatorState::Draining, Effective::Draining);
+    backend.since_ms = Instant(0);
+    backend.reason = Some("draining: no new connections, by alice (deploy), 9 min left".to_owned());
+    let alice = |what: &str, reason: Option<&str>, until_ms| Override {
+        what: what.to_owned(),
+        actor: "alice (as root)".to_owned(),
+        reason: reason.map(str::to_owned),
+        since_ms: Instant(3_700_000),
+        until_ms,
+    };
+    backend.overrides =
+        vec![alice("draining", Some("deploy"), Some(Instant(4_300_000))), alice("weight 10", None, None)];
+    view.why.operator_since_ms = Instant(3_700_000);
+    assert_eq!(
+        why(&view, &Palette::PLAIN),
+        "\
+web/web-2  10.0.0.12:8080  draining: no new connections, those that it has go on
+  draining: no new connections, by alice (deploy), 9 min left
+  weight 10 by alice (as root), until it is taken back
+  the service's map writes fail (3 so far, next try in 0.7 s): TABLES[0]: no space left on device
+
+  AXIS      STATE     SINCE (UTC)
+  operator  draining  13:00:40.000 (23.4 s ago)    draining by alice (as root) (deploy), 9 m 36 s left
+  probe     up        11:59:02.400 (1 h 02 m ago)  the last one: pass
+  breaker   closed    11:59:00.000 (1 h 02 m ago)  ejection number 0
+
+What comes next
+  - it is draining until an operator enables it, or by itself in 576 s
+  - this interval ends in 1.6 s
+
+The last decision
+  none since it was added, or since the daemon started
+
+The last outcomes
+  none were seen
+
+The detectors
+  all are off
+"
+    );
+    let line = "web/web-2: draining: no new connections, by alice (deploy), 9 min left; weight 10 by alice \
+                (as root), until it is taken back; on its way to the maps";
+    assert_eq!(changed(&view, &Palette::PLAIN), line);
+    view.why.in_maps = true;
+    view.connections = Some(0);
+    assert!(changed(&view, &Palette::PLAIN).ends_with("; in force, no connection is left"));
+}
+
+#[test]
+fn a_backend_that_serves_says_so() {
+    let mut view = fixture::view();
+    let backend = &mut view.why.backend;
+    (backend.breaker, backend.effective, backend.reason) = (BreakerState::Closed, Effective::Serving, None);
+    (backend.until_ms, backend.share) = (None, 3333);
+    (view.why.next, view.traffic.reachable) = (Vec::new(), false);
+    let text = why(&view, &Palette::PLAIN);
+    let begin = "\
+web/web-2  10.0.0.12:8080  serving, 33% of new connections
+  its next hop does not answer: new connections go to the others
+";
+    assert!(text.starts_with(begin), "{text}");
+    assert!(text.contains("- nothing, unless a detector trips: see below\n"), "{text}");
+    assert!(!text.contains("while its breaker is not closed"), "{text}");
+}
+
+#[test]
+fn nobody_steers_the_terminal() {
+    let mut view = fixture::view();
+    view.why.backend.reason = Some("\x1b[2J".to_owned());
+    view.why.backend.last_probe = Some("\x07".to_owned());
+    if let Some(event) = &mut view.why.last_decision {
+        (event.actor, event.evidence.detail) = ("\x1b[1m".to_owned(), Some("\x1b[0m".to_owned()));
+    }
+    let text = why(&view, &Palette::PLAIN) + &changed(&view, &Palette::PLAIN);
+    assert!(!text.contains(['\x1b', '\x07']), "{text}");
+}

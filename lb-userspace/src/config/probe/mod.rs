@@ -1,0 +1,93 @@
+//! `[service.NAME.probe.KIND]`, of one kind, and the keys that all kinds have.
+
+use lb_core::{
+    config::{Probe, ProbeKind},
+    time::Millis,
+};
+
+use super::{
+    keys,
+    reader::{Entry, Node, Table},
+    value,
+};
+
+mod grpc;
+mod http;
+mod tls;
+
+const DEFAULT_INTERVAL: Millis = Millis::secs(2);
+const DEFAULT_TIMEOUT: Millis = Millis::secs(1);
+/// A probe more often than this is a load, not a probe.
+const LEAST_INTERVAL: Millis = Millis(10);
+/// Percent either way. With more, two probes might meet.
+const MOST_JITTER: u32 = 50;
+const MOST_IN_A_ROW: u32 = 1000;
+
+pub(super) fn read(node: &Node<'_>) -> Option<Probe> {
+    let table = node.table(&keys::PROBE, "[service.web.probe.http]")?;
+    let mut kinds: Vec<_> = keys::PROBE.known.iter().filter_map(|kind| table.entry(kind)).collect();
+    kinds.sort_by_key(|kind| kind.key.span.start);
+    match kinds.as_slice() {
+        [first, second, ..] => second.key.conflict(
+            "a service has one probe",
+            format!("remove one of `probe.{}` and `probe.{}`", first.name, second.name),
+            first.key.span.clone(),
+            "the other probe",
+        ),
+        [kind] => read_kind(kind),
+        [] if table.is_empty() => node.absent(
+            "the probe has no kind",
+            "write `[service.NAME.probe.http]`, or `https`, `tcp`, `grpc` for `http`",
+        ),
+        // Whatever is there was noted as unknown.
+        [] => None,
+    }
+}
+
+fn read_kind(entry: &Entry<'_>) -> Option<Probe> {
+    let example = format!("[service.web.probe.{}]", entry.name);
+    let (keys, read): (_, fn(&Table<'_>) -> Option<ProbeKind>) = match entry.name {
+        "http" => (&keys::PROBE_HTTP, |table| http::read_plain(table).map(ProbeKind::Http)),
+        "https" => (&keys::PROBE_HTTPS, |table| http::read_tls(table).map(ProbeKind::Http)),
+        "grpc" => (&keys::PROBE_GRPC, |table| grpc::read(table).map(ProbeKind::Grpc)),
+        _ => (&keys::PROBE_TCP, |_| Some(ProbeKind::Tcp)),
+    };
+    let table = entry.value.table(keys, &example)?;
+    let (kind, pace) = (read(&table), read_pace(&table));
+    Some(Probe { kind: kind?, ..pace? })
+}
+
+/// What all kinds have. The kind is the caller's.
+fn read_pace(table: &Table<'_>) -> Option<Probe> {
+    let interval = table.or("interval", DEFAULT_INTERVAL, |node| value::duration(node, LEAST_INTERVAL));
+    let timeout = match table.node("timeout") {
+        Some(node) => value::duration(node, Millis(1)).and_then(|timeout| match &interval {
+            Some(interval) if timeout > interval.value => node.conflict(
+                format!("the timeout is above the interval, {}", value::shown(interval.value)),
+                "lower `timeout` or raise `interval`: a probe ends before the next begins",
+                interval.span.clone(),
+                "the interval",
+            ),
+            Some(_) | None => Some(timeout),
+        }),
+        None => interval.as_ref().map(|interval| DEFAULT_TIMEOUT.min(interval.value)),
+    };
+    let pace = |key| match table.node(key) {
+        Some(node) => value::duration(node, LEAST_INTERVAL),
+        None => interval.as_ref().map(|interval| interval.value),
+    };
+    let (fast_interval, down_interval) = (pace("fast_interval"), pace("down_interval"));
+    let jitter = table.or("jitter", u32::from(Probe::default().jitter), |node| node.integer(0..=MOST_JITTER));
+    let rise = table.or("rise", 2, |node| node.integer(1..=MOST_IN_A_ROW));
+    let fall = table.or("fall", 3, |node| node.integer(1..=MOST_IN_A_ROW));
+    Some(Probe {
+        kind: ProbeKind::Tcp,
+        interval: interval?.value,
+        timeout: timeout?,
+        rise: rise?.value,
+        fall: fall?.value,
+        fast_interval: fast_interval?,
+        down_interval: down_interval?,
+        jitter: u8::try_from(jitter?.value).expect("read as at most 50"),
+    })
+}

@@ -1,0 +1,90 @@
+//! Who is at the other end of a connection, as the kernel says, and what they may.
+
+use axum::{
+    extract::{ConnectInfo, Request, connect_info::Connected},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    serve::IncomingStream,
+};
+use nix::unistd::{Uid, User, geteuid};
+use tokio::net::UnixListener;
+
+use super::refusal::Refusal;
+use crate::control::model::ProblemKind;
+
+/// Longer is no user's name.
+const LONGEST_NAME: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+}
+
+impl Peer {
+    /// Root and the daemon's own user may change things.
+    pub(super) fn may_change(self, own_uid: u32) -> bool {
+        self.uid.is_some_and(|uid| uid == 0 || uid == own_uid)
+    }
+
+    /// The name that events and overrides bear. Root is believed for whom it asks: sudo knows.
+    pub(super) async fn name(self, on_behalf_of: Option<&str>) -> String {
+        let Some(uid) = self.uid else { return "unknown".to_owned() };
+        // It may ask a directory server.
+        let user = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid))).await;
+        let own = match user {
+            Ok(Ok(Some(user))) => user.name,
+            Ok(Ok(None) | Err(_)) | Err(_) => format!("uid {uid}"),
+        };
+        match on_behalf_of.filter(|name| uid == 0 && *name != own && plausible(name)) {
+            Some(name) => format!("{name} (as {own})"),
+            None => own,
+        }
+    }
+}
+
+fn plausible(name: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | '\\' | '$');
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(inside)
+}
+
+/// Whoever can open the socket may read. All else is for root and the daemon's user.
+pub(super) async fn changes_are_the_owners(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method().is_safe() || peer.may_change(geteuid().as_raw()) {
+        return next.run(request).await;
+    }
+    let error = "only root and the daemon's user may change anything";
+    Refusal::new(ProblemKind::Forbidden, error, "use sudo").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_owner_may_change() {
+        let may = |uid, own| Peer { uid }.may_change(own);
+        assert!(may(Some(0), 1000) && may(Some(1000), 1000));
+        assert!(!may(Some(1001), 1000) && !may(Some(1001), 0) && !may(None, 0));
+    }
+
+    #[tokio::test]
+    async fn only_root_speaks_for_others() {
+        let name = async |uid, whom| Peer { uid }.name(whom).await;
+        assert_eq!(name(Some(0), None).await, "root");
+        assert_eq!(name(Some(0), Some("alice")).await, "alice (as root)");
+        assert_eq!(name(Some(0), Some("root")).await, "root");
+        assert_eq!(name(Some(0), Some("a\x1b[2J")).await, "root");
+        assert_eq!(name(Some(4_000_000_000), Some("alice")).await, "uid 4000000000");
+        assert_eq!(name(None, Some("alice")).await, "unknown");
+    }
+}

@@ -1,0 +1,166 @@
+//! A new configuration for a running daemon, and what it changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use lb_core::config::{Config, Service};
+use tokio::sync::watch;
+
+use crate::{
+    config::{self, File},
+    control::model::{Problem, ProblemKind},
+    dataplane::chain,
+};
+
+/// The configuration that holds, where it came from, and who has to know of it.
+#[derive(Debug)]
+pub(super) struct Configured {
+    /// As the start found it, for what only a start looks at; `core` is of the last reload.
+    file: File,
+    path: PathBuf,
+    addresses: watch::Sender<Vec<IpAddr>>,
+}
+
+impl Configured {
+    /// Also answers with what follows the addresses of all backends.
+    pub(super) fn new(file: File, path: PathBuf) -> (Self, watch::Receiver<Vec<IpAddr>>) {
+        let (addresses, watched) = watch::channel(backend_addresses(&file));
+        (Self { file, path, addresses }, watched)
+    }
+
+    pub(super) fn core(&self) -> &Config {
+        &self.file.core
+    }
+
+    /// What the file says now.
+    pub(super) fn read(&self) -> Result<File, Problem> {
+        config::load(&self.path).map_err(|error| match error {
+            config::LoadError::Invalid(diagnostics) => Problem {
+                kind: ProblemKind::InvalidConfig,
+                error: format!("{} is invalid\n\n{}", self.path.display(), diagnostics.render(false)),
+                remedy: "nothing has changed; `shunt check` says the same before a reload".to_owned(),
+            },
+            error @ config::LoadError::Io { .. } => Problem {
+                kind: ProblemKind::InvalidConfig,
+                error: chain(&error),
+                remedy: "nothing has changed; the daemon reads the file that it was started with".to_owned(),
+            },
+        })
+    }
+
+    pub(super) fn differences(&self, new: &File) -> Vec<String> {
+        differences(&self.file.core, &new.core)
+    }
+
+    /// Keys that are looked at during a start only and are not what it found.
+    pub(super) fn needs_restart(&self, new: &File) -> Vec<String> {
+        // Taken apart whole, so that a new key cannot be forgotten here.
+        let File {
+            instance,
+            interfaces,
+            xdp_mode,
+            control_socket,
+            state_file,
+            bpffs,
+            nat_addresses,
+            nat_ports,
+            max_flows,
+            log,
+            record,
+            core: _,
+        } = &self.file;
+        let keys = [
+            ("instance", *instance != new.instance),
+            ("interfaces", *interfaces != new.interfaces),
+            ("xdp_mode", *xdp_mode != new.xdp_mode),
+            ("control_socket", *control_socket != new.control_socket),
+            ("state_file", *state_file != new.state_file),
+            ("bpffs", *bpffs != new.bpffs),
+            ("nat_addresses", *nat_addresses != new.nat_addresses),
+            ("nat_ports", *nat_ports != new.nat_ports),
+            ("max_flows", *max_flows != new.max_flows),
+            ("log", *log != new.log),
+            ("record", *record != new.record),
+        ];
+        keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
+    }
+
+    pub(super) fn take(&mut self, file: File) {
+        self.addresses.send_replace(backend_addresses(&file));
+        self.file.core = file.core;
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn backend_addresses(file: &File) -> Vec<IpAddr> {
+    let all: BTreeSet<IpAddr> = file
+        .core
+        .services
+        .iter()
+        .flat_map(|service| service.backends.iter().map(|backend| backend.address.ip()))
+        .collect();
+    all.into_iter().collect()
+}
+
+/// A sentence for each thing that is not as it was.
+fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let named =
+        |config: &'_ Config, name: &str| config.services.iter().find(|service| service.name == name).cloned();
+    let mut all = Vec::new();
+    for service in &old.services {
+        match named(new, &service.name) {
+            Some(now) => all.extend(service_differences(service, &now)),
+            None => all.push(format!("{}: removed", service.name)),
+        }
+    }
+    for service in new.services.iter().filter(|service| named(old, &service.name).is_none()) {
+        all.push(format!("{}: added at {}, {} backends", service.name, service.vip, service.backends.len()));
+    }
+    all
+}
+
+fn service_differences(old: &Service, new: &Service) -> Vec<String> {
+    // Whole again: what a service may be has to be told of here.
+    let Service { name, vip, mode, no_backend, evidence, backends, probe, breaker } = old;
+    let mut all = Vec::new();
+    if *vip != new.vip {
+        all.push(format!("{name}: vip {vip} -> {}", new.vip));
+    }
+    let parts = [
+        ("mode", *mode != new.mode),
+        ("no_backend", *no_backend != new.no_backend),
+        ("evidence", *evidence != new.evidence),
+        ("probe", *probe != new.probe),
+        ("breaker", *breaker != new.breaker),
+    ];
+    let changed = parts.into_iter().filter(|(_, changed)| *changed);
+    all.extend(changed.map(|(part, _)| format!("{name}: {part} changed")));
+    let now: BTreeMap<_, _> = new.backends.iter().map(|backend| (&backend.name, backend)).collect();
+    for was in backends {
+        let of = format!("{name}/{}", was.name);
+        let Some(is) = now.get(&was.name) else {
+            all.push(format!("{of}: removed"));
+            continue;
+        };
+        if was.address != is.address {
+            all.push(format!("{of}: address {} -> {}, as a new backend", was.address, is.address));
+        }
+        if was.weight != is.weight {
+            all.push(format!("{of}: weight {} -> {}", was.weight, is.weight));
+        }
+    }
+    let before: BTreeSet<_> = backends.iter().map(|backend| &backend.name).collect();
+    for is in new.backends.iter().filter(|backend| !before.contains(&backend.name)) {
+        all.push(format!("{name}/{}: added at {}", is.name, is.address));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::*;
+
+fn file(text: &str) -> File {
+    config::parse("shunt.toml", text).unwrap_or_else(|wrong| panic!("{}", wrong.render(false)))
+}
+
+const BEFORE: &str = "\
+interfaces = [\"eth0\"]
+[service.web]
+vip = \"203.0.113.10:80\"
+[service.web.backends]
+web-1 = \"10.0.0.11:8080\"
+web-2 = \"10.0.0.12:8080\"
+web-3 = \"10.0.0.13:8080\"
+[service.old]
+vip = \"203.0.113.10:81\"
+[service.old.backends]
+old-1 = \"10.0.0.21:8080\"
+";
+
+#[test]
+fn each_difference_is_a_sentence() {
+    let before = file(BEFORE);
+    assert_eq!(differences(&before.core, &before.core), [""; 0]);
+    let after = file(
+        "\
+interfaces = [\"eth0\"]
+[service.web]
+vip = \"203.0.113.11:80\"
+[service.web.backends]
+web-1 = { address = \"10.0.0.11:8080\", weight = 50 }
+web-2 = \"10.0.0.99:8080\"
+web-4 = \"10.0.0.14:8080\"
+[service.web.breaker]
+consecutive_5xx = 9
+[service.new]
+vip = \"203.0.113.10:82\"
+[service.new.backends]
+new-1 = \"10.0.0.31:8080\"
+",
+    );
+    let expected = [
+        "web: vip 203.0.113.10:80 -> 203.0.113.11:80",
+        "web: breaker changed",
+        "web/web-1: weight 100 -> 50",
+        "web/web-2: address 10.0.0.12:8080 -> 10.0.0.99:8080, as a new backend",
+        "web/web-3: removed",
+        "web/web-4: added at 10.0.0.14:8080",
+        "old: removed",
+        "new: added at 203.0.113.10:82, 1 backends",
+    ];
+    let mut said = differences(&before.core, &after.core);
+    let mut expected: Vec<_> = expected.map(str::to_owned).into();
+    // The order of services is the file's.
+    said.sort();
+    expected.sort();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let (configured, _) = Configured::new(file(BEFORE), "shunt.toml".into());
+    let with = |lines: &str| file(&BEFORE.replace("interfaces = [\"eth0\"]\n", lines));
+    assert_eq!(configured.needs_restart(&file(BEFORE)), [""; 0]);
+    let other = with("interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\n");
+    assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log"]);
+}
+
+#[test]
+fn what_needs_a_restart_is_named_until_it_is_in_force() {
+    let (mut configured, watched) = Configured::new(file(BEFORE), "shunt.toml".into());
+    let other = BEFORE.replace("[service.web]", "max_flows = 65536\n[service.web]");
+    let moved = other.replace("10.0.0.11", "10.0.0.99");
+    for _ in 0..2 {
+        assert_eq!(configured.needs_restart(&file(&moved)), ["max_flows"]);
+        configured.take(file(&moved));
+    }
+    // What does change with a reload is compared with the last one.
+    assert_eq!(configured.differences(&file(&moved)), [""; 0]);
+    assert!(watched.borrow().contains(&"10.0.0.99".parse().expect("literal")));
+    // And what runs already needs none.
+    assert_eq!(configured.needs_restart(&file(BEFORE)), [""; 0]);
+}

@@ -1,0 +1,155 @@
+//! A line as JSON.
+
+use std::{io, net::SocketAddr, num::NonZeroU16, time::Duration};
+
+use lb_core::io::{L4Failure, Outcome, ProbeResult, Verb};
+use serde::Serialize;
+
+use super::{Line, Member, Order, What};
+
+/// The keys in the order in which people like to read them.
+#[derive(Default, Serialize)]
+struct Keys<'a> {
+    t_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began_unix_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<L4Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opaque: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttfb_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<Probe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    op: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<SocketAddr>,
+    /// The inner `None` is a weight that is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<Option<u16>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    for_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    force: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<&'a [Member]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ask: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Probe {
+    Word(&'static str),
+    Status(u16),
+}
+
+impl Line<'_> {
+    /// Appends the line, with its end.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        serde_json::to_writer(&mut *to, &self.keys())
+            .map_err(io::Error::from)
+            .expect("memory takes everything, and all keys are text");
+        to.push(b'\n');
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        let mut keys = Keys { t_ms: self.at.0, service: self.service.as_deref(), ..Keys::default() };
+        match &self.what {
+            What::Outcome { backend, outcome, ttfb, client } => {
+                keys.backend = Some(backend);
+                match outcome {
+                    Outcome::Status(status) => keys.status = Some(*status),
+                    Outcome::Failure(failure) => keys.failure = Some(*failure),
+                    Outcome::Answered => keys.answered = Some(true),
+                    Outcome::Opaque => keys.opaque = Some(true),
+                }
+                keys.ttfb_ms = ttfb.map(millis);
+                keys.client = *client;
+            }
+            What::Probe { backend, result } => {
+                keys.backend = Some(backend);
+                keys.probe = Some(match result {
+                    ProbeResult::Pass => Probe::Word("pass"),
+                    ProbeResult::Status(status) => Probe::Status(*status),
+                    ProbeResult::Fail(_) => Probe::Word("fail"),
+                });
+                keys.detail = match result {
+                    ProbeResult::Fail(detail) => Some(detail),
+                    ProbeResult::Pass | ProbeResult::Status(_) => None,
+                };
+            }
+            What::Operator { backend, order } => {
+                keys.backend = Some(backend);
+                operator(&mut keys, order);
+            }
+            What::Add { backend, address, weight } => {
+                keys.backend = Some(backend);
+                keys.op = Some("add");
+                keys.address = *address;
+                keys.weight = weight.map(|weight| Some(weight.get()));
+            }
+            What::Remove { backend } => {
+                keys.backend = Some(backend);
+                keys.op = Some("remove");
+            }
+            What::Members(members) => keys.members = Some(members),
+            What::EvidenceLost { backend, lost } => {
+                keys.backend = Some(backend);
+                keys.lost = Some(*lost);
+            }
+            What::Gap { lost } => keys.lost = Some(*lost),
+            What::Ask => keys.ask = Some("snapshot"),
+            What::Clock { began_unix_ms, seed } => {
+                keys.began_unix_ms = Some(*began_unix_ms);
+                keys.seed = *seed;
+            }
+            What::Pass => {}
+        }
+        keys
+    }
+}
+
+fn operator<'a>(keys: &mut Keys<'a>, order: &'a Order) {
+    keys.op = Some(match order.verb {
+        Verb::Enable => "enable",
+        Verb::Disable => "disable",
+        Verb::Drain => "drain",
+        Verb::Eject => "eject",
+        Verb::Admit => "admit",
+        Verb::Weight(weight) => {
+            keys.weight = Some(weight.map(NonZeroU16::get));
+            "weight"
+        }
+    });
+    keys.for_ms = order.duration.map(|time| time.0);
+    keys.force = order.force.then_some(true);
+    keys.actor = order.actor.as_deref();
+    keys.reason = order.reason.as_deref();
+}
+
+/// Exact to the nanosecond, up to a few months.
+fn millis(span: Duration) -> f64 {
+    span.as_nanos() as f64 / 1e6
+}

@@ -1,0 +1,249 @@
+//! The thread that writes a recording.
+//!
+//! Knows backends by name, makes lines, and gives them to the file in pieces. An
+//! error of the disk suspends it: what comes meanwhile is counted, and after a
+//! while it tries again.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::Duration,
+};
+
+use lb_core::{
+    io::{BackendId, Generation, Operation},
+    time::{Instant, Millis},
+};
+use tracing::{info, warn};
+
+use super::{
+    file::LogFile,
+    line::{Line, Member, Order, What},
+    recorder::{Entry, Membership},
+};
+
+/// Lines are written in pieces of about this size.
+const PIECE: usize = 64 << 10;
+
+/// A line waits this long at most until it is in the file.
+const LATEST: Millis = Millis(500);
+
+/// After an error, between two attempts.
+const RETRY: Millis = Millis::secs(10);
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    file: LogFile,
+    began_unix_ms: u64,
+    seed: u64,
+    services: BTreeMap<String, Vec<Member>>,
+    names: HashMap<BackendId, Name>,
+    piece: Piece,
+    /// Since an error of the disk, or the last attempt to go on.
+    suspended: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Name {
+    generation: Generation,
+    service: String,
+    backend: String,
+}
+
+/// Whole lines that are not in the file yet.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    lines: u64,
+    /// The time of the first.
+    since: Instant,
+}
+
+impl Piece {
+    fn put(&mut self, line: &Line<'_>) {
+        if self.lines == 0 {
+            self.since = line.at;
+        }
+        self.lines += 1;
+        line.write(&mut self.bytes);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines = 0;
+    }
+}
+
+impl Writer {
+    pub(super) fn new(file: LogFile, began_unix_ms: u64, seed: u64) -> Self {
+        let mut writer = Self {
+            file,
+            began_unix_ms,
+            seed,
+            services: BTreeMap::new(),
+            names: HashMap::new(),
+            piece: Piece::default(),
+            suspended: None,
+        };
+        writer.piece.put(&clock(&writer, Instant(0)));
+        writer
+    }
+
+    #[cfg(test)]
+    pub(super) fn file(&mut self) -> &mut LogFile {
+        &mut self.file
+    }
+
+    /// Until the other end is gone.
+    pub(super) fn run(mut self, entries: &Receiver<(Instant, Entry)>) {
+        loop {
+            match entries.recv_timeout(Duration::from_millis(LATEST.0)) {
+                Ok((at, entry)) => self.take(at, entry),
+                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.flush();
+    }
+
+    pub(super) fn take(&mut self, at: Instant, entry: Entry) {
+        if self.suspended.is_some_and(|since| at - since >= RETRY) {
+            self.resume(at);
+        }
+        match entry {
+            Entry::Members(memberships) => self.members(at, memberships),
+            Entry::Outcome { backend, generation, outcome, ttfb, client } => {
+                self.about(at, backend, Some(generation), |backend| What::Outcome {
+                    backend,
+                    outcome,
+                    ttfb,
+                    client,
+                });
+            }
+            Entry::Probe { backend, generation, result } => {
+                self.about(at, backend, Some(generation), |backend| What::Probe { backend, result });
+            }
+            Entry::EvidenceLost { backend, lost } => {
+                self.about(at, backend, None, |backend| What::EvidenceLost { backend, lost });
+            }
+            Entry::Operation(operation) => self.piece.put(&operator(at, &operation)),
+            Entry::Gap(lost) => self.piece.put(&Line { at, service: None, what: What::Gap { lost } }),
+        }
+        // While it is suspended, pieces are made only to count their lines.
+        if self.piece.bytes.len() >= PIECE || at - self.piece.since >= LATEST {
+            self.flush();
+        }
+    }
+
+    /// Writes what there is.
+    pub(super) fn flush(&mut self) {
+        if self.suspended.is_some() {
+            // Only counted: `lines` goes on.
+            self.piece.bytes.clear();
+            return;
+        }
+        if self.piece.lines == 0 {
+            return;
+        }
+        match self.write() {
+            Ok(()) => self.piece.clear(),
+            Err(error) => {
+                warn!(path = %self.file.path().display(), %error, "recording is suspended");
+                self.suspended = Some(self.piece.since);
+                self.piece.bytes.clear();
+            }
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.file.is_full(self.piece.bytes.len() as u64) {
+            self.file.rotate()?;
+            let preamble = self.preamble(self.piece.since);
+            self.file.append(&preamble)?;
+        }
+        self.file.append(&self.piece.bytes)
+    }
+
+    /// Goes on after an error, if that is possible by now.
+    fn resume(&mut self, at: Instant) {
+        let lost = self.piece.lines;
+        // First whose time it is: the file may be empty, or hold an earlier run's.
+        let mut bytes = self.preamble(at);
+        Line { at, service: None, what: What::Gap { lost } }.write(&mut bytes);
+        match self.file.append(&bytes) {
+            Ok(()) => {
+                info!(path = %self.file.path().display(), missing = lost, "recording goes on");
+                self.suspended = None;
+                self.piece.clear();
+            }
+            // It was warned about.
+            Err(_) => self.suspended = Some(at),
+        }
+    }
+
+    /// A file is read on its own, too: whose time it has, and who is there.
+    fn preamble(&self, at: Instant) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        clock(self, at).write(&mut bytes);
+        for (service, members) in &self.services {
+            membership(at, service, members).write(&mut bytes);
+        }
+        bytes
+    }
+
+    fn members(&mut self, at: Instant, memberships: Vec<Membership>) {
+        // Should the file be rotated before these lines, then its head names the members from here on.
+        self.flush();
+        self.names.clear();
+        let former = std::mem::take(&mut self.services);
+        for Membership { service, members, ids } in memberships {
+            let names = members.iter().zip(ids).map(|(member, (id, generation))| {
+                (id, Name { generation, service: service.clone(), backend: member.name.clone() })
+            });
+            self.names.extend(names);
+            if former.get(&service) != Some(&members) {
+                self.piece.put(&membership(at, &service, &members));
+            }
+            self.services.insert(service, members);
+        }
+    }
+
+    /// A line about a backend, if it still is one: what comes of former ones, the engine ignores too.
+    fn about<'a>(
+        &'a mut self,
+        at: Instant,
+        backend: BackendId,
+        generation: Option<Generation>,
+        what: impl FnOnce(Cow<'a, str>) -> What<'a>,
+    ) {
+        let Some(name) = self.names.get(&backend) else { return };
+        if generation.is_none_or(|generation| generation == name.generation) {
+            let service = Some(Cow::Borrowed(name.service.as_str()));
+            self.piece.put(&Line { at, service, what: what(Cow::Borrowed(&name.backend)) });
+        }
+    }
+}
+
+fn clock(writer: &Writer, at: Instant) -> Line<'static> {
+    let what = What::Clock { began_unix_ms: writer.began_unix_ms, seed: Some(writer.seed) };
+    Line { at, service: None, what }
+}
+
+fn membership<'a>(at: Instant, service: &'a str, members: &[Member]) -> Line<'a> {
+    Line { at, service: Some(Cow::Borrowed(service)), what: What::Members(members.to_vec()) }
+}
+
+fn operator(at: Instant, operation: &Operation) -> Line<'_> {
+    let Operation { service, backend, verb, duration, reason, actor, force } = operation;
+    let order = Order {
+        verb: *verb,
+        duration: *duration,
+        force: *force,
+        actor: Some(actor.clone()),
+        reason: reason.clone(),
+    };
+    let what = What::Operator { backend: Cow::Borrowed(backend), order };
+    Line { at, service: Some(Cow::Borrowed(service)), what }
+}

@@ -1,0 +1,140 @@
+//! Why a probe failed, as people read it in events and status.
+
+use std::{error::Error, io};
+
+use lb_core::time::Millis;
+use tokio_rustls::rustls::{self, CertificateError};
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("timeout after {}", shown(*.0))]
+    Timeout(Millis),
+    /// `connection refused`, `host unreachable`, `connection reset`, …
+    #[error("{0}")]
+    Io(io::ErrorKind),
+    #[error("no valid HTTP response")]
+    NotHttp,
+    #[error("connection closed before the response")]
+    ClosedEarly,
+    #[error("response ended early")]
+    EndedEarly,
+    #[error("status {status}, but {}", missing(*.read))]
+    Body { status: u16, read: Read },
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("HTTP/2: {0}")]
+    Http2(String),
+    /// An answer that no gRPC server gives.
+    #[error("not gRPC: {0}")]
+    NotGrpc(String),
+    #[error("gRPC status {0}")]
+    GrpcStatus(String),
+    #[error("health is {0}")]
+    Health(String),
+    #[error("request not possible: {0}")]
+    Request(hyper::http::Error),
+}
+
+/// How much of a body was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Whole,
+    /// So many bytes at its beginning.
+    First(usize),
+}
+
+impl Failure {
+    pub(super) fn io(error: io::Error) -> Self {
+        // A TLS error stands inside an error of input and output.
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(inner) => Self::Tls(tls(inner)),
+            None => Self::Io(error.kind()),
+        }
+    }
+
+    /// What hyper's error comes down to: its innermost cause.
+    pub(super) fn hyper(error: &hyper::Error) -> Self {
+        let mut cause: &(dyn Error + 'static) = error;
+        loop {
+            if let Some(error) = cause.downcast_ref::<h2::Error>() {
+                return Self::http2(error);
+            }
+            if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+                return Self::Tls(tls(error));
+            }
+            match cause.source() {
+                Some(inner) => cause = inner,
+                None => break,
+            }
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return Self::exchange(error.kind());
+        }
+        match cause.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+                Self::ClosedEarly
+            }
+            Some(_) | None => Self::NotHttp,
+        }
+    }
+
+    /// Of a connection that was established.
+    fn exchange(kind: io::ErrorKind) -> Self {
+        match kind {
+            // We had something to write when the backend had closed; or, in TLS, it closed without the
+            // message that announces it.
+            io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => Self::ClosedEarly,
+            kind => Self::Io(kind),
+        }
+    }
+
+    fn http2(error: &h2::Error) -> Self {
+        if let Some(error) = error.get_io() {
+            return Self::exchange(error.kind());
+        }
+        let what = match error.reason() {
+            Some(reason) if error.is_go_away() && error.is_remote() => format!("GOAWAY {reason:?}"),
+            Some(reason) if error.is_reset() && error.is_remote() => format!("RST_STREAM {reason:?}"),
+            // What the backend sent was against the protocol, most often because it speaks another.
+            Some(reason) => format!("{reason:?}"),
+            None => error.to_string(),
+        };
+        Self::Http2(what)
+    }
+}
+
+/// Without the moment at which it was looked at, so that one failure keeps one text.
+fn tls(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the certificate has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            format!("the certificate is not for {}", expected.to_str())
+        }
+        // The latter where one of that name is trusted, but has another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate is signed by none that is trusted".to_owned()
+        }
+        other => format!("the certificate is refused: {other}"),
+    }
+}
+
+fn missing(read: Read) -> String {
+    match read {
+        Read::Whole => "its body lacks `expect_body`".to_owned(),
+        Read::First(bytes) => format!("the first {} KiB of its body lack `expect_body`", bytes / 1024),
+    }
+}
+
+fn shown(span: Millis) -> String {
+    match span.0 {
+        ms if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}

@@ -1,0 +1,206 @@
+use super::{certificates::Authority, *};
+
+/// What a server saw of one connection.
+struct Seen {
+    name: Option<String>,
+    alpn: Option<Vec<u8>>,
+    head: String,
+    /// How it ended: after TLS's own end, and without a reset.
+    end: io::Result<usize>,
+}
+
+fn https(tls: Tls) -> ProbeKind {
+    ProbeKind::Http(HttpProbe { tls: Some(tls), ..HttpProbe::default() })
+}
+
+/// Serves connections one after the other.
+async fn serves(
+    acceptor: tokio_rustls::TlsAcceptor,
+    times: usize,
+) -> (SocketAddr, JoinHandle<Vec<io::Result<Seen>>>) {
+    let (listener, address) = listener_on("127.0.77.2").await;
+    let served = tokio::spawn(async move {
+        let mut all = Vec::new();
+        for _ in 0..times {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            all.push(serve(&acceptor, stream).await);
+        }
+        all
+    });
+    (address, served)
+}
+
+async fn serve(acceptor: &tokio_rustls::TlsAcceptor, stream: TcpStream) -> io::Result<Seen> {
+    let mut stream = acceptor.accept(stream).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    stream.write_all(OK).await?;
+    let end = stream.read_to_end(&mut Vec::new()).await;
+    let session = stream.get_ref().1;
+    let (name, alpn) =
+        (session.server_name().map(str::to_owned), session.alpn_protocol().map(<[u8]>::to_vec));
+    // As servers do: an end of our own, which finds the prober still reading.
+    stream.shutdown().await?;
+    Ok(Seen { name, alpn, head: String::from_utf8(head).expect("ASCII"), end })
+}
+
+#[tokio::test]
+async fn it_passes_by_name_and_ends_in_order() {
+    let authority = Authority::new();
+    let acceptor = authority.signs(&["shop.example"]).acceptor(&[b"h2", b"http/1.1"]);
+    let (address, served) = serves(acceptor, 1).await;
+    let result = probe(address, https(authority.tls(Some("shop.example")))).await;
+    assert_eq!(result, ProbeResult::Status(200));
+    let seen = served.await.expect("served").pop().expect("one").expect("a session");
+    assert_eq!((seen.name.as_deref(), seen.alpn.as_deref()), (Some("shop.example"), Some(&b"http/1.1"[..])));
+    assert!(seen.head.starts_with("GET / HTTP/1.1\r\n"), "{}", seen.head);
+    assert_eq!(seen.end.expect("announced, and no reset"), 0);
+    ended_by_us(address).await;
+}
+
+#[tokio::test]
+async fn without_a_name_the_certificate_is_for_the_address() {
+    let authority = Authority::new();
+    let (address, served) = serves(authority.signs(&["127.0.77.2"]).acceptor(&[]), 1).await;
+    assert_eq!(probe(address, https(authority.tls(None))).await, ProbeResult::Status(200));
+    let seen = served.await.expect("served").pop().expect("one").expect("a session");
+    assert_eq!((seen.name, seen.alpn), (None, None));
+}
+
+#[tokio::test]
+async fn an_ipv6_backend() {
+    let authority = Authority::new();
+    let acceptor = authority.signs(&["::1"]).acceptor(&[]);
+    let listener = TcpListener::bind("[::1]:0").await.expect("IPv6 on loopback");
+    let address = listener.local_addr().expect("bound");
+    let served =
+        tokio::spawn(async move { serve(&acceptor, listener.accept().await.expect("a connection").0).await });
+    assert_eq!(probe(address, https(authority.tls(None))).await, ProbeResult::Status(200));
+    served.await.expect("served").expect("a session");
+}
+
+#[tokio::test]
+async fn a_wrong_certificate_fails_and_says_why() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let cases = [
+        (authority.signs(&["other.example"]), "TLS: the certificate is not for shop.example"),
+        (authority.signs_until(&["shop.example"], 2001), "TLS: the certificate has expired"),
+        (other.signs(&["shop.example"]), "TLS: the certificate is signed by none that is trusted"),
+    ];
+    for (identity, why) in cases {
+        let (address, served) = serves(identity.acceptor(&[]), 2).await;
+        assert_eq!(probe(address, https(authority.tls(Some("shop.example")))).await, fail(why));
+        // Whoever is trusted blindly passes all the same.
+        let insecure = Tls { server_name: Some("shop.example".to_owned()), trust: Trust::Anyone };
+        assert_eq!(probe(address, https(insecure)).await, ProbeResult::Status(200), "{why}");
+        let seen = served.await.expect("served");
+        assert!(seen[0].is_err() && seen[1].is_ok());
+    }
+}
+
+/// The certificates of this host, whatever they are, did not sign one that was made just now.
+#[tokio::test]
+async fn by_default_this_host_says_who_is_trusted() {
+    let (address, _served) = serves(Authority::new().signs(&["shop.example"]).acceptor(&[]), 1).await;
+    let tls = Tls { server_name: Some("shop.example".to_owned()), trust: Trust::Platform };
+    let ProbeResult::Fail(why) = probe(address, https(tls)).await else { panic!("trusted") };
+    let none = "TLS: this host trusts no certificates; install `ca-certificates` or set `ca` for the probe";
+    assert!(why == "TLS: the certificate is signed by none that is trusted" || why == none, "{why}");
+}
+
+#[tokio::test]
+async fn each_probe_sees_the_certificate_that_is_shown_now() {
+    let authority = Authority::new();
+    let trusted = Trusted::default();
+    let (listener, address) = listener().await;
+    let acceptors = [
+        authority.signs(&["a.example"]).acceptor(&[]),
+        authority.signs_until(&["a.example"], 2001).acceptor(&[]),
+    ];
+    let served = tokio::spawn(async move {
+        for acceptor in acceptors {
+            let _ = serve(&acceptor, listener.accept().await.expect("a connection").0).await;
+        }
+    });
+    let request = request(address, https(authority.tls(Some("a.example"))));
+    assert_eq!(run(&request, &trusted).await, ProbeResult::Status(200));
+    assert_eq!(run(&request, &trusted).await, fail("TLS: the certificate has expired"));
+    served.await.expect("served");
+}
+
+#[tokio::test]
+async fn who_does_not_speak_tls_fails() {
+    let authority = Authority::new();
+    let (plain, address) = listener().await;
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = plain.accept().await.expect("a connection");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("written");
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let result = probe(address, https(authority.tls(None))).await;
+    assert_eq!(result, fail("TLS: received corrupt message of type InvalidContentType"));
+    served.await.expect("served");
+
+    let (closing, address) = listener().await;
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = closing.accept().await.expect("a connection");
+        // All of the hello, so that it ends without a reset.
+        stream.read_u8().await.expect("a hello");
+        let mut rest = [0; 8192];
+        let _ = stream.read(&mut rest).await;
+    });
+    let result = probe(address, https(authority.tls(None))).await;
+    assert_eq!(result, fail("TLS: the connection was closed in the handshake"));
+    served.await.expect("served");
+}
+
+#[tokio::test]
+async fn silence_in_the_handshake_is_a_timeout() {
+    let (_silent, address) = listener().await;
+    let result = probe(address, https(Authority::new().tls(None))).await;
+    assert_eq!(result, fail("timeout after 300ms"));
+}
+
+#[tokio::test]
+async fn a_body_up_to_an_end_that_is_not_announced() {
+    let authority = Authority::new();
+    let acceptor = authority.signs(&["127.0.0.1"]).acceptor(&[]);
+    // The first says how long its body is, and sends less.
+    for (answer, result) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"[..], fail("response ended early")),
+        (b"HTTP/1.1 200 OK\r\n\r\nok", ProbeResult::Status(200)),
+    ] {
+        let (listener, address) = listener().await;
+        let acceptor = acceptor.clone();
+        let served = tokio::spawn(async move {
+            let stream = listener.accept().await.expect("a connection").0;
+            let mut stream = acceptor.accept(stream).await.expect("a session");
+            stream.write_all(answer).await.expect("written");
+            stream.flush().await.expect("sent");
+            let (mut stream, _) = stream.into_inner();
+            stream.shutdown().await.expect("shut down");
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        assert_eq!(probe(address, https(authority.tls(None))).await, result);
+        served.await.expect("served");
+    }
+}
+
+/// What a reload brings: other certificates are trusted, and the earlier ones are not.
+#[tokio::test]
+async fn another_authority_holds_from_the_next_probe_on() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let (address, served) = serves(after.signs(&["a.example"]).acceptor(&[]), 3).await;
+    let trusted = Trusted::default();
+    let untrusted = fail("TLS: the certificate is signed by none that is trusted");
+    for (authority, result) in
+        [(&before, &untrusted), (&after, &ProbeResult::Status(200)), (&before, &untrusted)]
+    {
+        let request = request(address, https(authority.tls(Some("a.example"))));
+        assert_eq!(run(&request, &trusted).await, *result);
+        trusted.forget();
+    }
+    served.await.expect("served");
+}

@@ -1,0 +1,85 @@
+//! Backends that come and go in a replay, as a reload would bring and take them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use lb_core::config::{Backend, Config};
+
+use super::Unfit;
+use crate::journal::line::Member;
+
+const DEFAULT_WEIGHT: u16 = 100;
+
+/// Whether a backend can be added at an address.
+pub(super) fn check(
+    config: &Config,
+    service: usize,
+    name: &str,
+    address: Option<SocketAddr>,
+) -> Result<(), Unfit> {
+    let mut others = config.services[service].backends.iter().filter(|known| known.name != name);
+    match others.find(|known| Some(known.address) == address) {
+        Some(other) => {
+            let message = format!("the address of `{name}` is that of `{}`", other.name);
+            Err(Unfit::new(message, "give it another `address`, or none: one is made up"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Adds a backend: as the file has it, or a new one. False: it is there.
+pub(super) fn add(
+    config: &mut Config,
+    original: &Config,
+    service: usize,
+    name: &str,
+    address: Option<SocketAddr>,
+    weight: Option<std::num::NonZeroU16>,
+) -> bool {
+    let configured = original.services[service].backends.iter().find(|known| known.name == name);
+    let backends = &mut config.services[service].backends;
+    let wanted = Backend {
+        name: name.to_owned(),
+        address: address
+            .or(configured.map(|known| known.address))
+            .filter(|address| backends.iter().all(|known| known.name == name || known.address != *address))
+            .unwrap_or_else(|| unused(backends)),
+        weight: weight.map(u16::from).or(configured.map(|known| known.weight)).unwrap_or(DEFAULT_WEIGHT),
+    };
+    match backends.iter_mut().find(|known| known.name == name) {
+        None => backends.push(wanted),
+        Some(known) => {
+            let address = address.unwrap_or(known.address);
+            let weight = weight.map_or(known.weight, u16::from);
+            if (known.address, known.weight) == (address, weight) {
+                return false;
+            }
+            (known.address, known.weight) = (address, weight);
+        }
+    }
+    true
+}
+
+/// Makes these the members, in this order. False: they are.
+pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bool {
+    let wanted: Vec<Backend> = members
+        .iter()
+        .map(|Member { name, address, weight }| Backend {
+            name: name.clone(),
+            address: *address,
+            weight: weight.get(),
+        })
+        .collect();
+    let backends = &mut config.services[service].backends;
+    let new = *backends != wanted;
+    *backends = wanted;
+    new
+}
+
+/// An address for a backend that has none: of those that are reserved for benchmarks (RFC 2544), the first
+/// that nobody has.
+fn unused(backends: &[Backend]) -> SocketAddr {
+    let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
+    let mut all = (0..u32::MAX).map(|i| SocketAddr::from((Ipv4Addr::from(first.wrapping_add(i)), 80)));
+    all.find(|address| backends.iter().all(|known| known.address != *address))
+        .expect("there are fewer backends than addresses")
+}
