@@ -1,10 +1,11 @@
 //! The usual service: plain web servers behind the real daemon.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
+use lb_core::snapshot::BackendSnapshot;
 use lb_userspace::{
-    control::model::{BackendTraffic, Status},
+    control::model::{BackendTraffic, BackendView, Status},
     lab::{
         Shunt, Topology,
         backend::{Args, Mode, Remote},
@@ -12,7 +13,10 @@ use lb_userspace::{
     },
 };
 
+use nix::sys::signal::Signal;
+
 use crate::{
+    answer::Answer,
     lab::{at, shunt},
     load::{Connections, Load, Sample},
 };
@@ -72,6 +76,17 @@ impl Site {
         Ok(())
     }
 
+    /// Waits until the next hop of each backend has answered.
+    pub fn reachable(&self) -> Result<()> {
+        until("all next hops answer", PATIENCE, || {
+            self.shunt.status().is_ok_and(|status| {
+                status.traffic.len() == self.backends.len()
+                    && status.traffic.iter().all(|traffic| traffic.reachable)
+            })
+        })?;
+        Ok(())
+    }
+
     pub fn load(&self, rate: u64, workers: usize, connections: Connections) -> Load {
         let vip: SocketAddr = VIP.parse().expect("a literal");
         Load::start(&self.topology.client, vip, rate, workers, connections)
@@ -80,6 +95,37 @@ impl Site {
     pub fn traffic(&self, name: &str) -> Result<BackendTraffic> {
         let status = self.shunt.status()?;
         of(&status, name)
+    }
+
+    pub fn backend(&self, name: &str) -> Result<BackendSnapshot> {
+        let status = self.shunt.status()?;
+        let found = status.snapshot.services[0].backends.iter().find(|backend| backend.name == name);
+        found.cloned().with_context(|| format!("no backend {name}"))
+    }
+
+    pub fn connections(&self, name: &str) -> Result<u64> {
+        Ok(self.traffic(name)?.counters.connections)
+    }
+
+    /// What the daemon's user may have it do.
+    pub fn ask(&self, words: &[&str]) -> Result<Answer> {
+        let mut command = self.topology.node.command(shunt());
+        command.arg("--socket").arg(self.shunt.socket()).args(words).env("SUDO_USER", "alice");
+        Ok(Answer::of(&self.topology.node, &mut command)?)
+    }
+
+    pub fn why(&self, name: &str) -> Result<BackendView> {
+        Ok(serde_json::from_str(&self.shunt.ask(&["why", &format!("web/{name}"), "-o", "json"])?)?)
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        self.shunt.process().signal(Signal::SIGKILL)?;
+        self.shunt.process().wait(PATIENCE)?;
+        Ok(())
+    }
+
+    pub fn state(&self) -> String {
+        fs::read_to_string(self.shunt.state_file()).unwrap_or_default()
     }
 }
 

@@ -1,108 +1,27 @@
 //! Operators and state over time, on the real daemon.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::{
     event::EventKind,
-    snapshot::{BackendSnapshot, BreakerState, Effective, OperatorState},
+    snapshot::{BreakerState, Effective, OperatorState},
 };
 use lb_tests::{
-    answer::Answer,
-    lab::{at, shunt, skipped},
-    load::{Connections, Load},
+    lab::skipped,
+    load::Connections,
+    site::{NAMES, PATIENCE, Site, VIP},
 };
 use lb_userspace::{
-    control::model::{BackendView, Explanation, Reloaded},
-    lab::{
-        Shunt, Topology,
-        backend::{Args, Mode, Remote},
-        clock, until, until_ok,
-    },
+    control::model::{Explanation, Reloaded},
+    lab::{clock, until, until_ok},
 };
-use nix::sys::signal::Signal;
 
-const VIP: &str = "10.99.0.10:80";
-const PATIENCE: Duration = Duration::from_secs(10);
-const NAMES: [&str; 3] = ["web-0", "web-1", "web-2"];
-
-struct Site {
-    backends: Vec<Remote>,
-    shunt: Shunt,
-    topology: Topology,
-}
-
-impl Site {
-    fn new(prefix: &str, breaker: &str) -> Result<Self> {
-        let topology = Topology::new(prefix, &NAMES)?;
-        let mut backends = Vec::new();
-        let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
-        toml += "[service.web.backends]\n";
-        for (number, host) in topology.backends.iter().enumerate() {
-            let listen = at(Topology::address(number), 8080);
-            let args = Args {
-                listen,
-                name: NAMES[number].to_owned(),
-                mode: Mode::Ok,
-                broken: 1.0,
-                seed: 1,
-                probe_path: "/healthz".to_owned(),
-            };
-            backends.push(Remote::start(host, shunt(), &args)?);
-            toml += &format!("{} = \"{listen}\"\n", NAMES[number]);
-        }
-        toml += &format!("[service.web.breaker]\n{breaker}\n");
-        let shunt = Shunt::start(&topology.lab, &topology.node, shunt(), &toml)?;
-        let site = Self { backends, shunt, topology };
-        site.reachable()?;
-        Ok(site)
-    }
-
-    fn reachable(&self) -> Result<()> {
-        until("all next hops answer", PATIENCE, || {
-            let status = self.shunt.status();
-            status.is_ok_and(|status| status.traffic.iter().all(|traffic| traffic.reachable))
-        })?;
-        Ok(())
-    }
-
-    fn load(&self, rate: u64, connections: Connections) -> Load {
-        let vip: SocketAddr = VIP.parse().expect("a literal");
-        Load::start(&self.topology.client, vip, rate, 4, connections)
-    }
-
-    fn backend(&self, name: &str) -> Result<BackendSnapshot> {
-        let status = self.shunt.status()?;
-        let found = status.snapshot.services[0].backends.iter().find(|backend| backend.name == name);
-        found.cloned().with_context(|| format!("no backend {name}"))
-    }
-
-    fn connections(&self, name: &str) -> Result<u64> {
-        let status = self.shunt.status()?;
-        let found = status.traffic.iter().find(|traffic| traffic.backend == name);
-        Ok(found.with_context(|| format!("no traffic of {name}"))?.counters.connections)
-    }
-
-    /// What the daemon's user may have it do.
-    fn ask(&self, words: &[&str]) -> Result<Answer> {
-        let mut command = self.topology.node.command(shunt());
-        command.arg("--socket").arg(self.shunt.socket()).args(words).env("SUDO_USER", "alice");
-        Ok(Answer::of(&self.topology.node, &mut command)?)
-    }
-
-    fn why(&self, name: &str) -> Result<BackendView> {
-        Ok(serde_json::from_str(&self.shunt.ask(&["why", &format!("web/{name}"), "-o", "json"])?)?)
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.shunt.process().signal(Signal::SIGKILL)?;
-        self.shunt.process().wait(PATIENCE)?;
-        Ok(())
-    }
-
-    fn state(&self) -> String {
-        fs::read_to_string(self.shunt.state_file()).unwrap_or_default()
-    }
+/// Three backends without a probe, and the breaker as it is asked for.
+fn start(prefix: &str, breaker: &str) -> Result<Site> {
+    let site = Site::start(prefix, 3, &format!("[service.web.breaker]\n{breaker}\n"))?;
+    site.reachable()?;
+    Ok(site)
 }
 
 #[test]
@@ -110,10 +29,9 @@ fn an_ejection_survives_a_kill_with_what_is_left_of_it() -> Result<()> {
     if skipped("an_ejection_survives_a_kill_with_what_is_left_of_it", &[]) {
         return Ok(());
     }
-    let mut site =
-        Site::new("state", "consecutive_5xx = 3\ninterval = \"1s\"\nbase_ejection_time = \"60s\"")?;
+    let mut site = start("state", "consecutive_5xx = 3\ninterval = \"1s\"\nbase_ejection_time = \"60s\"")?;
     let events = site.shunt.events()?;
-    let load = site.load(200, Connections::Each);
+    let load = site.load(200, 4, Connections::Each);
     site.backends[1].fail()?;
     let (heard, _) = events.wait("web-1 is ejected", 0, PATIENCE, |event| event.kind == EventKind::Eject)?;
     until("the state is on the disk", PATIENCE, || site.state().contains("\"open_for\":5"))?;
@@ -148,7 +66,7 @@ fn an_override_survives_a_kill_and_ends_by_itself() -> Result<()> {
     if skipped("an_override_survives_a_kill_and_ends_by_itself", &[]) {
         return Ok(());
     }
-    let mut site = Site::new("override", "consecutive_5xx = 3")?;
+    let mut site = start("override", "consecutive_5xx = 3")?;
     let begun = clock::now();
     let words = ["backend", "drain", "web/web-0", "--for", "8s", "--reason", "deploy", "--wait"];
     let said = site.ask(&words)?;
@@ -199,8 +117,8 @@ fn verbs_answer_when_they_hold_and_refuse_below_the_floor() -> Result<()> {
     if skipped("verbs_answer_when_they_hold_and_refuse_below_the_floor", &[]) {
         return Ok(());
     }
-    let mut site = Site::new("verbs", "consecutive_5xx = 3\nmin_serving = 2\nbase_ejection_time = \"60s\"")?;
-    let load = site.load(100, Connections::Each);
+    let mut site = start("verbs", "consecutive_5xx = 3\nmin_serving = 2\nbase_ejection_time = \"60s\"")?;
+    let load = site.load(100, 4, Connections::Each);
     until("traffic flows", PATIENCE, || load.samples().len() > 50)?;
 
     let drained = site.ask(&["backend", "drain", "web/web-0", "--wait"])?;
@@ -237,13 +155,13 @@ fn a_drain_waits_for_the_last_connection() -> Result<()> {
     if skipped("a_drain_waits_for_the_last_connection", &[]) {
         return Ok(());
     }
-    let site = Site::new("drain", "consecutive_5xx = 3")?;
-    let kept = site.load(100, Connections::Kept);
+    let site = start("drain", "consecutive_5xx = 3")?;
+    let kept = site.load(100, 4, Connections::Kept);
     until_ok("somebody is connected to each", PATIENCE, || {
-        let open: Vec<u64> = NAMES.iter().filter_map(|name| site.why(name).ok()?.connections).collect();
+        let open: Vec<u64> = NAMES[..3].iter().filter_map(|name| site.why(name).ok()?.connections).collect();
         if open.iter().sum::<u64>() == 4 { Ok(()) } else { Err(format!("{open:?}")) }
     })?;
-    let name = NAMES.iter().find(|name| site.why(name).is_ok_and(|view| view.connections > Some(0)));
+    let name = NAMES[..3].iter().find(|name| site.why(name).is_ok_and(|view| view.connections > Some(0)));
     let name = format!("web/{}", name.context("four connections are somewhere")?);
     let words = ["backend", "drain", &name, "--wait", "--timeout", "1500ms"];
     let expected = format!("{name} still has ");
@@ -260,7 +178,7 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
     if skipped("questions_are_answered_from_the_maps", &[]) {
         return Ok(());
     }
-    let mut site = Site::new("ask", "consecutive_5xx = 3\nbase_ejection_time = \"60s\"")?;
+    let mut site = start("ask", "consecutive_5xx = 3\nbase_ejection_time = \"60s\"")?;
     let client = "10.10.0.2:45678";
     let explain = |site: &Site| -> Result<Explanation> {
         Ok(serde_json::from_str(&site.shunt.ask(&["explain", client, "web", "-o", "json"])?)?)
