@@ -64,7 +64,7 @@ impl Loop {
             state_error: keeper.failing(),
             counters_error: None,
         };
-        tokio::spawn(async move {
+        self.own.tasks.spawn(async move {
             let Some(counters) = dataplane.counters().await else { return };
             if let Err(error) = &counters {
                 warn!(error = chain(error), "cannot read the counters");
@@ -78,7 +78,7 @@ impl Loop {
         let (facts, dataplane, clock) = (self.own.facts.clone(), self.dataplane.clone(), self.clock);
         let t_ms = self.now().0;
         let service = self.snapshot().services.into_iter().find(|service| service.name == why.service);
-        tokio::spawn(async move {
+        self.own.tasks.spawn(async move {
             let counted = async {
                 let (id, generation) = (why.backend.id, why.backend.generation);
                 let connections = match connections {
@@ -122,7 +122,7 @@ impl Loop {
             dport: Port::new(service.vip.port()),
         };
         let dataplane = self.dataplane.clone();
-        tokio::spawn(async move {
+        self.own.tasks.spawn(async move {
             let explained = match dataplane.steering(key, members).await {
                 Some(Ok(Some(steering))) => Ok(Box::new(told(client, &service, &steering))),
                 Some(Ok(None)) => Err(Problem {

@@ -12,6 +12,7 @@ use lb_core::{
 };
 use tokio::{
     io::unix::AsyncFd,
+    runtime::Handle,
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
@@ -54,6 +55,8 @@ pub(super) struct Own {
     pub(super) saving: Saving,
     /// For how long exchanges may take, to whoever looks for those that take longer.
     pub(super) limits: watch::Sender<Limits>,
+    /// Where to do what takes long: not on the loop's thread.
+    pub(super) tasks: Handle,
 }
 
 pub(super) struct Loop {

@@ -4,7 +4,7 @@
 //!
 //! | task | what it holds | why it may be aborted |
 //! |---|---|---|
-//! | the loop | engine, head reader, prober | it is `run` itself |
+//! | `loop` thread | engine, head reader, prober | `run` waits for its end |
 //! | `recorder` thread | the recording | ends after what it was given; the end of the daemon waits for it, not for ever |
 //! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
 //! | `overdue` thread | the flow maps, read only | ends with the loop |
@@ -20,6 +20,7 @@ mod answers;
 mod clock;
 mod lag;
 mod looping;
+mod own_thread;
 mod reload;
 mod saving;
 mod status;
@@ -37,6 +38,7 @@ use lb_core::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
@@ -137,31 +139,46 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (limits, watched) = watch::channel(bpf::Limits::new());
     let overdue =
         opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;
-    let heads = watch_fd(opened.heads).map_err(failed("watch the ring of response heads"))?;
     let mut signals = Signals::listen().map_err(failed("listen for signals"))?;
-    let mut daemon = Loop::new(
-        engine,
-        clock,
-        dataplane,
-        Prober::new(results),
-        recorder,
-        events,
-        looping::Own { facts, configured, saving, limits },
-    );
-    daemon.configure();
-    let mut sources = looping::Sources { heads, reports, inputs, asked, overdue };
-    loop {
-        tokio::select! {
-            () = daemon.turn(&mut sources) => {}
-            signal = signals.next() => match signal {
-                Signal::Stop => break,
-                Signal::Reload => daemon.hang_up(),
+    let (reload, mut reloads) = mpsc::channel(1);
+    let own = looping::Own { facts, configured, saving, limits, tasks: Handle::current() };
+    let prober = Prober::new(results);
+    let ring = opened.heads;
+    let mut looping = own_thread::spawn("loop", async move || {
+        let heads = watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
+        let mut daemon = Loop::new(engine, clock, dataplane, prober, recorder, events, own);
+        daemon.configure();
+        let mut sources = looping::Sources { heads, reports, inputs, asked, overdue };
+        loop {
+            tokio::select! {
+                () = daemon.turn(&mut sources) => {}
+                order = reloads.recv() => match order {
+                    Some(()) => daemon.hang_up(),
+                    None => break,
+                }
             }
         }
-    }
+        daemon.stop().await;
+        Ok(())
+    })
+    .map_err(failed("start the loop's thread"))?;
+    let ended = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => break None,
+                // One that waits already stands for this one too.
+                Signal::Reload => drop(reload.try_send(())),
+            },
+            ended = &mut looping => break Some(ended),
+        }
+    };
     info!("stopping; forwarding goes on (`shunt detach` ends it)");
     stop.send_replace(true);
-    daemon.stop().await;
+    drop(reload);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => looping.await,
+    };
     // An error here would be a panic of the server, which has been printed.
     let _ = server.await;
     next_hops.abort();
@@ -169,7 +186,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         task.abort();
     }
     drop(bound.guard);
-    Ok(())
+    // Without a word it has panicked, and said so.
+    ended.unwrap_or_else(|_| Err(failed("run the loop")(io::ErrorKind::Other.into())))
 }
 
 fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lb_core::io::{Input, ProbeRequest};
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, mpsc},
     task::JoinSet,
 };
@@ -22,6 +23,7 @@ pub struct Prober {
     trusted: Arc<Trusted>,
     results: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
+    runs: Handle,
 }
 
 impl Prober {
@@ -30,7 +32,7 @@ impl Prober {
     /// hangs until a timeout of 1 s, these are still 256 probes per second.
     pub const LIMIT: usize = 256;
 
-    /// `results` may be of any depth: a full channel holds back results, not probes.
+    /// The probes run where this is called: a tokio runtime. `results` may be of any depth: a full channel holds back results, not probes.
     pub fn new(results: mpsc::Sender<Input>) -> Self {
         Self::with_limit(results, Self::LIMIT)
     }
@@ -41,16 +43,16 @@ impl Prober {
             trusted: Arc::default(),
             results,
             tasks: JoinSet::new(),
+            runs: Handle::current(),
         }
     }
 
     /// Begins a probe. Answered by one [`Input::Probe`], unless the receiver is gone.
-    /// Must be called within a tokio runtime.
     pub fn start(&mut self, request: ProbeRequest) {
         while self.tasks.try_join_next().is_some() {}
         let (permits, trusted) = (Arc::clone(&self.permits), Arc::clone(&self.trusted));
         let results = self.results.clone();
-        self.tasks.spawn(async move {
+        let probe = async move {
             // Served in the order of asking.
             let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
             let result = super::run(&request, &trusted).await;
@@ -58,8 +60,10 @@ impl Prober {
             let input = Input::Probe { backend: request.backend, generation: request.generation, result };
             // Nobody listens any more: the daemon is stopping.
             let _ = results.send(input).await;
-        });
+        };
+        self.tasks.spawn_on(probe, &self.runs);
     }
+
     /// The host's own trusted certificates are read anew when they are needed next. For a reload.
     pub fn forget_trusted(&self) {
         self.trusted.forget();
