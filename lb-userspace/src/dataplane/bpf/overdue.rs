@@ -27,6 +27,8 @@ use super::{super::actor::monotonic_ns, flows::FlowTables};
 /// Between two looks, at least and at most. In between, a quarter of the shortest time that is watched.
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
+/// Reading all tables takes less, by far.
+const LONGEST_LOOK_US: u32 = 60_000_000;
 
 /// Of the time, one part in so many is for looking.
 const LEISURE: u32 = 20;
@@ -171,10 +173,14 @@ impl Overdue {
     }
 
     const fn age_us(&self, now: u32) -> u32 {
-        now.wrapping_sub(self.began_us)
+        match now.wrapping_sub(self.began_us) {
+            // It began while the tables were being read.
+            age if age > u32::MAX - LONGEST_LOOK_US => 0,
+            age => age,
+        }
     }
 
-    /// Beyond half of the clock's circle a time is long ago; or still to come, as another CPU's may be that was read a moment later.
+    /// Beyond half of the clock's circle a time is long ago.
     const fn is_ancient(&self, now: u32) -> bool {
         self.age_us(now) > u32::MAX / 2
     }
