@@ -272,6 +272,8 @@ pub mod service_flags {
     pub const EVIDENCE: u16 = 1 << 0;
     /// Without a backend: drop the SYN. Otherwise it is answered by a reset.
     pub const NO_BACKEND_DROP: u16 = 1 << 1;
+    /// A handshake that its backend refuses, or leaves unanswered, goes on with another one.
+    pub const REDISPATCH: u16 = 1 << 2;
 }
 
 /// Value of `BACKENDS`.
@@ -299,6 +301,10 @@ pub mod backend_flags {
     pub const ADMIT: u16 = 1 << 0;
     /// Half-open: may be given new connections out of its `TRIAL` budget.
     pub const TRIAL: u16 = 1 << 1;
+    /// Its connections are ended where the client begins its next request.
+    pub const CUT_AT_REQUEST: u16 = 1 << 2;
+    /// Its connections are ended, whatever they are doing.
+    pub const CUT: u16 = 1 << 3;
 }
 
 /// The tuple of a packet as it arrives.
@@ -394,7 +400,7 @@ pub struct Flow<A: Address> {
     pub head_seq: u32,
     /// Up to where the backend has sent.
     pub sent_end: u32,
-    /// Up to where the client has, as far as evidence has read it.
+    /// Up to where the client has: the backend has been sent so much.
     pub client_end: u32,
     /// Where the request that `head_seq` answers begins, and when the last of it was seen, in
     /// microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement
@@ -446,6 +452,12 @@ pub mod flow_state {
     pub const OPAQUE: u32 = 1 << 10;
     /// The first payload from the client has been seen.
     pub const SPOKEN: u32 = 1 << 11;
+    /// Its client was told by a reset that it is over. The backend was not, yet.
+    pub const CUT: u32 = 1 << 12;
+    /// Its service redispatched when it began.
+    pub const REDISPATCH: u32 = 1 << 13;
+    /// In a handshake: its backend has refused, and the client does not know.
+    pub const REFUSED: u32 = 1 << 14;
 }
 
 /// Bits of [`Flow::head`].
@@ -519,6 +531,8 @@ pub mod head_flags {
     pub const NO_RESPONSE: u32 = 1 << 6;
     /// No head: the first answer on a connection that is not HTTP/1.
     pub const ANSWERED: u32 = 1 << 7;
+    /// No head: the client sends its SYN again, and the backend has not answered.
+    pub const SILENT: u32 = 1 << 8;
 }
 
 /// Buckets of [`BackendCounters::ttfb`].
@@ -574,6 +588,10 @@ pub struct BackendCounters {
     /// Responses by their time to first byte, see [`ttfb_bucket`]. A connection that is not HTTP/1
     /// counts once.
     pub ttfb: [u64; TTFB_BUCKETS],
+    /// Connections whose client was told by a reset that they are over.
+    pub cut: u64,
+    /// Handshakes that went on with another backend.
+    pub redispatched: u64,
 }
 
 macro_rules! layout {
@@ -605,7 +623,7 @@ layout! {
     Flow<V4> = 128,
     Flow<Addr> = 144,
     HeadRecord = 312,
-    BackendCounters = 216,
+    BackendCounters = 232,
 }
 
 /// One Maglev table: the only value of an inner map of `TABLES`.

@@ -30,10 +30,12 @@ pub enum Reason {
     /// The table still names a backend that was just ejected, on every try; the
     /// client's next SYN finds the new table.
     Swapping = 11,
+    /// The connection's backend is out, and `on_eject` ends its connections: answered by a reset.
+    Ejected = 12,
 }
 
 impl Reason {
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -48,6 +50,7 @@ impl Reason {
         Self::NoFlow,
         Self::TableFull,
         Self::Swapping,
+        Self::Ejected,
     ];
 
     /// Its name in status, metrics and events.
@@ -65,6 +68,7 @@ impl Reason {
             Self::NoFlow => "no_flow",
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
+            Self::Ejected => "ejected",
         }
     }
 }

@@ -10,7 +10,7 @@ use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
     config::{Mode, NoBackend},
-    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
 
@@ -164,12 +164,17 @@ impl Kernel {
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
+        self.backend(id, generation, admit, Cut::None);
+    }
+
+    pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
             address: backend_address(id),
             generation: Generation(generation),
             admit,
+            cut,
         });
     }
 
@@ -188,6 +193,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend,
             evidence: true,
+            redispatch: false,
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
     }
@@ -200,6 +206,20 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence,
+            redispatch: false,
+            trials: Vec::new(),
+        });
+    }
+
+    /// The same service; handshakes that come to nothing go on elsewhere.
+    pub fn redispatch(&mut self) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: vip(),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            redispatch: true,
             trials: Vec::new(),
         });
     }

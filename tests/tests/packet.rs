@@ -4,6 +4,8 @@
 mod concurrent;
 #[path = "packet/connections.rs"]
 mod connections;
+#[path = "packet/endings.rs"]
+mod endings;
 #[path = "packet/evidence.rs"]
 mod evidence;
 #[path = "packet/explain.rs"]

@@ -18,8 +18,8 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, translate::deltas};
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, kinds,
-    maps::{BACKENDS, CONFIG, TABLES, TRIAL},
+    Leave, Packet, atomic, coarse_ns, counters, evidence, kinds,
+    maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
     opaque,
     table::{self, Tables},
     ticks,
@@ -36,6 +36,10 @@ const FROM_EMBRYOS: u32 = 4;
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
 
+/// Slots that are looked at for another backend than the one that a handshake failed with. A quarter of a small
+/// service is missed by one handshake in 10^8.
+const OTHER_TRIES: u32 = 64;
+
 struct Choice {
     id: u16,
     backend: &'static Backend,
@@ -49,7 +53,9 @@ pub(super) fn connect<F: Tables>(
     service: &Service,
 ) -> Result<u32, Leave> {
     let key = &packet.tuple.key;
-    let choice = match choose(service, flow_hash(key)) {
+    let avoided =
+        if service.flags & service_flags::REDISPATCH != 0 { forsaken::<F>(key) as u16 } else { NO_BACKEND };
+    let choice = match choose(service, flow_hash(key), avoided) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
             return Err(Leave::Reset(Reason::NoBackend));
@@ -90,6 +96,7 @@ pub(super) fn connect<F: Tables>(
     flow.client_ack = 0;
     flow.backend_ack = 0;
     let state = flow_state::LIVE
+        | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
         | if trial { flow_state::TRIAL } else { 0 }
         | if watched { flow_state::EVIDENCE } else { 0 };
     // SAFETY: a word of a map.
@@ -101,9 +108,53 @@ pub(super) fn connect<F: Tables>(
     forward(packet, flow, backend)
 }
 
-/// Half-open backends first, while their budget lasts; else the table.
+/// The backend of a handshake that has come to nothing, which ends here. [`NO_BACKEND`]: there is none.
+// A function of its own, because it needs much of the stack.
+#[inline(never)]
+fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
+    let Some(embryo) = table::by_client::<F>(key) else { return NO_BACKEND as u32 };
+    if embryo.state & (flow_state::ANSWERED | flow_state::OVER) != 0 {
+        return NO_BACKEND as u32;
+    }
+    evidence::note_silence(embryo);
+    let backend = embryo.backend;
+    if let Some(counters) = counters(backend) {
+        counters.redispatched += 1;
+    }
+    table::release::<F>(embryo);
+    backend as u32
+}
+
+/// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
+/// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
+// A function of its own, because it needs much of the stack.
+#[inline(never)]
+fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
+    let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
+    let (mut best, mut answered) = (NO_BACKEND, 0);
+    let mut hash = hash;
+    for _ in 0..opaque(OTHER_TRIES) {
+        hash = rehash(hash);
+        let Some(&id) = table.0.get(opaque(slot(hash)) as usize) else { continue };
+        let (Some(backend), Some(at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { continue };
+        let may = id != avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
+        // The first of them wins where none is known to have answered.
+        if may && (best == NO_BACKEND || at.wrapping_sub(answered) as i32 > 0) {
+            (best, answered) = (id, *at);
+        }
+    }
+    best as u32
+}
+
+/// Half-open backends first, while their budget lasts; else the table. `avoided` has had its chance.
 #[inline(always)]
-fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
+fn choose(service: &Service, hash: u64, avoided: u16) -> Result<Choice, Reason> {
+    if avoided != NO_BACKEND {
+        let id = elsewhere(service.id, hash, avoided) as u16;
+        if let Some(backend) = BACKENDS.get(id as u32) {
+            return Ok(Choice { id, backend, trial: false });
+        }
+    }
     for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
         if seat >= service.trial_len as usize {
             break;

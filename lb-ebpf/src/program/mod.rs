@@ -50,6 +50,8 @@ enum Leave {
     /// Of no flow; it may be for a VIP all the same.
     Unknown,
     Drop(Reason),
+    /// Dropped in silence: what it says is dealt with.
+    Swallow,
     /// Answered by a TCP reset.
     Reset(Reason),
 }
@@ -127,6 +129,7 @@ fn run<F: Tables>(
         Ok(ifindex) => send(ctx, ifindex),
         Err(Leave::Pass) => XDP_PASS,
         Err(Leave::Unknown) => NO_FLOW,
+        Err(Leave::Swallow) => XDP_DROP,
         Err(Leave::Drop(reason)) => {
             count(ctx, service, reason);
             XDP_DROP
@@ -276,7 +279,8 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Ttl
         | Reason::Flags
         | Reason::NoFlow
-        | Reason::Swapping => {}
+        | Reason::Swapping
+        | Reason::Ejected => {}
     }
 }
 

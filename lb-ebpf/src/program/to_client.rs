@@ -11,7 +11,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, evidence, ports,
+    Leave, Packet, atomic, coarse_ns, counters, evidence,
+    maps::ANSWERS,
+    ports,
     table::{self, Tables},
     ticks,
     to_backend::finish,
@@ -43,6 +45,14 @@ pub(super) fn steer<F: Tables>(
     result
 }
 
+/// The backend takes connections now: a handshake that has to go elsewhere finds it.
+#[inline(always)]
+fn note_alive(backend: u16) {
+    let Some(answered) = ANSWERS.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: a word of a map; whoever writes last is right enough.
+    unsafe { answered.write_volatile((coarse_ns() >> 20) as u32) };
+}
+
 #[inline(always)]
 fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<u32, Leave> {
     let segment = &packet.segment;
@@ -51,8 +61,15 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
         flow.sent_end = segment.end();
         flow.head &= !head_state::CONNECTING;
         atomic::set(&mut flow.state, flow_state::ANSWERED);
+        note_alive(flow.backend);
     } else if segment.has(flag::RST) {
+        let refuses = segment.has(flag::ACK) && segment.ack == flow.request_seq;
         evidence::note_refusal(segment, flow);
+        if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
+            // The client is not told: its next SYN goes elsewhere.
+            atomic::set(&mut flow.state, flow_state::REFUSED);
+            return Err(Leave::Swallow);
+        }
     }
     let result = forward(packet, flow);
     if segment.has(flag::RST) {

@@ -222,6 +222,7 @@ pub enum Step {
         mode: Mode,
         no_backend: NoBackend,
         evidence: bool,
+        redispatch: bool,
         /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SEATS`.
         trials: Vec<BackendId>,
     },
@@ -235,6 +236,7 @@ pub enum Step {
         address: SocketAddr,
         generation: Generation,
         admit: Admit,
+        cut: Cut,
     },
     RemoveBackend {
         id: BackendId,
@@ -258,6 +260,18 @@ pub enum Admit {
     /// Only out of its budget.
     Trials,
     None,
+}
+
+/// What becomes of the connections that a backend has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cut {
+    /// They go on.
+    #[default]
+    None,
+    /// They end where their client begins its next request, or when they are idle.
+    AtRequest,
+    /// They end.
+    Now,
 }
 
 /// A backend in a table.

@@ -183,6 +183,10 @@ pub struct Counters {
     /// Responses by their time to first byte: the first below 64 µs, each further one up to twice as much,
     /// the last without a bound.
     pub ttfb: [u64; TTFB_BUCKETS],
+    /// Connections whose client was told by a reset that they are over.
+    pub cut: u64,
+    /// Handshakes that went on with another backend.
+    pub redispatched: u64,
 }
 
 impl Counters {
@@ -280,6 +284,8 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
+            cut,
+            redispatched,
         } = counters;
         Self {
             packets_to,
@@ -294,6 +300,8 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
+            cut,
+            redispatched,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::NoBackend,
-    io::{Admit, Member},
+    io::{Admit, Cut, Member},
     plan::{Entry, Forwarding, Grant, Target},
     snapshot::{Effective, OperatorState, ProbeState},
 };
@@ -34,6 +34,7 @@ impl Service {
             address: backend.config.address,
             generation: backend.generation,
             admit: if panic && usable(backend) { Admit::All } else { admit(backend.effective()) },
+            cut: Cut::None,
             budget: backend.grant.filter(|_| trials.contains(&backend.id)).map(|grant| Grant {
                 tokens: grant.tokens.min(self.config.breaker.half_open_trials),
                 ..grant
@@ -45,6 +46,7 @@ impl Service {
             mode: self.config.mode,
             no_backend: self.config.no_backend,
             evidence: self.config.evidence,
+            redispatch: false,
             trials,
         };
         Forwarding { service: Some(entry), table: Some(members), backends }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{self, Config},
     event::EventKind,
-    io::{Admit, Adopted, ServiceId},
+    io::{Admit, Adopted, Cut, ServiceId},
     plan::{Entry, Forwarding, Target},
     time::{Instant, Millis},
 };
@@ -133,7 +133,7 @@ impl Engine {
             };
             let mut service = Service::new(id, &config, now);
             let config::Service { mode, no_backend, evidence, .. } = config;
-            let entry = Entry { vip, mode, no_backend, evidence, trials: Vec::new() };
+            let entry = Entry { vip, mode, no_backend, evidence, redispatch: false, trials: Vec::new() };
             service.writer = Writer::adopting(Forwarding { service: Some(entry), ..Forwarding::default() });
             for adopted in &backends {
                 service.leaves(adopted);
@@ -165,7 +165,7 @@ impl Service {
     /// The maps hold a backend that is no longer wanted.
     fn leaves(&mut self, adopted: &Adopted) {
         let Adopted { id, address, generation, .. } = *adopted;
-        let held = Target { address, generation, admit: Admit::All, budget: None };
+        let held = Target { address, generation, admit: Admit::All, cut: Cut::None, budget: None };
         self.writer.applied.backends.insert(id, held);
         self.leaving.insert(id);
     }

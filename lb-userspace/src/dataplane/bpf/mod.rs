@@ -24,7 +24,7 @@ use lb_common::{
 };
 use lb_core::{
     config::NoBackend,
-    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
     maglev,
 };
 
@@ -59,8 +59,8 @@ pub struct Bpf {
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode: _, no_backend, evidence, trials } => {
-                let value = service_value(*id, *no_backend, *evidence, trials);
+            Step::Service { id, vip, mode: _, no_backend, evidence, redispatch, trials } => {
+                let value = service_value(*id, *no_backend, *evidence, *redispatch, trials);
                 self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))?;
                 // Again if that failed the last time: it is known only once its port is written.
                 if self.vips.get(vip) != Some(id) {
@@ -80,7 +80,7 @@ impl Dataplane for Bpf {
                 }
                 self.write_ports().map_err(on("PORTS"))
             }
-            Step::Backend { id, service, address, generation, admit } => {
+            Step::Backend { id, service, address, generation, admit, cut } => {
                 self.used_backends.insert(*id);
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
@@ -90,7 +90,7 @@ impl Dataplane for Bpf {
                     addr: address.ip().into(),
                     port: Port::new(address.port()),
                     generation: generation.0,
-                    flags: admit_flags(*admit),
+                    flags: flags_of(*admit, *cut),
                     service: service.0,
                     ..Backend::default()
                 };
@@ -221,8 +221,17 @@ fn service_key(vip: SocketAddr) -> ServiceKey {
     ServiceKey { addr: vip.ip().into(), port: Port::new(vip.port()), proto: 6, zero: 0 }
 }
 
-fn service_value(id: ServiceId, no_backend: NoBackend, evidence: bool, trials: &[BackendId]) -> Service {
+fn service_value(
+    id: ServiceId,
+    no_backend: NoBackend,
+    evidence: bool,
+    redispatch: bool,
+    trials: &[BackendId],
+) -> Service {
     let mut flags = 0;
+    if redispatch {
+        flags |= service_flags::REDISPATCH;
+    }
     if evidence {
         flags |= service_flags::EVIDENCE;
     }
@@ -239,12 +248,18 @@ fn service_value(id: ServiceId, no_backend: NoBackend, evidence: bool, trials: &
     value
 }
 
-fn admit_flags(admit: Admit) -> u16 {
-    match admit {
+fn flags_of(admit: Admit, cut: Cut) -> u16 {
+    let admit = match admit {
         Admit::All => backend_flags::ADMIT,
         Admit::Trials => backend_flags::TRIAL,
         Admit::None => 0,
-    }
+    };
+    let cut = match cut {
+        Cut::None => 0,
+        Cut::AtRequest => backend_flags::CUT_AT_REQUEST,
+        Cut::Now => backend_flags::CUT,
+    };
+    admit | cut
 }
 
 fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
@@ -260,6 +275,8 @@ fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
         heads_lost: sum.heads_lost + cpu.heads_lost,
         opaque: sum.opaque + cpu.opaque,
         pipelined: sum.pipelined + cpu.pipelined,
+        cut: sum.cut + cpu.cut,
+        redispatched: sum.redispatched + cpu.redispatched,
         ttfb: std::array::from_fn(|bucket| sum.ttfb[bucket] + cpu.ttfb[bucket]),
     }
 }
