@@ -44,7 +44,10 @@ pub struct Generation(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adopted {
     pub service: ServiceId,
-    pub vip: SocketAddr,
+    /// `None`: the service has left already, and this backend was to follow.
+    pub vip: Option<SocketAddr>,
+    /// It gets new connections. Of two with one address that one goes on.
+    pub admits: bool,
     pub id: BackendId,
     pub generation: Generation,
     pub address: SocketAddr,
@@ -263,7 +266,8 @@ pub enum Admit {
 }
 
 /// What becomes of the connections that a backend has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cut {
     /// They go on.
     #[default]

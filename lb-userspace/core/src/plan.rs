@@ -3,11 +3,11 @@
 //!
 //! 1. A VIP that is to go goes first: nothing may match what is being taken apart.
 //! 2. Ejections: the backend's own entry takes effect on the next SYN.
-//! 3. Backends that come or come back.
+//! 3. Backends that come or come back, and those whose connections are now to end otherwise.
 //! 4. Trial budgets, before the seats that spend them.
 //! 5. The table, which names only backends that are written by now.
 //! 6. The service: its VIP never matches before its table is there.
-//! 7. Backends that left, which nothing names any more.
+//! 7. Backends that left, which nothing names any more, when their connections have come to their end.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 

@@ -36,8 +36,20 @@ pub(super) const RECORD: Keys = Keys {
 };
 
 pub(super) const SERVICE: Keys = Keys {
-    known: &["vip", "mode", "no_backend", "evidence", "backends", "probe", "breaker"],
-    later: &["allow", "deny", "on_eject", "drain_timeout", "redispatch", "mirror"],
+    known: &[
+        "vip",
+        "mode",
+        "no_backend",
+        "on_eject",
+        "drain_timeout",
+        "redispatch",
+        "evidence",
+        "backends",
+        "fallback",
+        "probe",
+        "breaker",
+    ],
+    later: &["allow", "deny", "mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
@@ -48,6 +60,10 @@ pub(super) const SERVICE: Keys = Keys {
         ("healthcheck", "probe"),
         ("outlierdetection", "breaker"),
         ("circuitbreaker", "breaker"),
+        ("backup", "fallback"),
+        ("onmarkeddown", "on_eject"),
+        ("draintime", "drain_timeout"),
+        ("deregistrationdelay", "drain_timeout"),
     ],
 };
 

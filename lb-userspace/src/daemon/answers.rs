@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use lb_common::abi::{FlowKey, Port};
 use lb_core::{
     io::{BackendId, Operation},
-    snapshot::{ServiceSnapshot, Why},
+    snapshot::{ServiceSnapshot, Snapshot, Why},
+    time::Millis,
 };
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -14,9 +15,12 @@ use super::looping::Loop;
 use crate::{
     control::{
         Request,
-        model::{BackendView, By, Choice, Daemon, Explanation, Pin, Problem, ProblemKind, Stage, TrialSeat},
+        model::{
+            BackendView, By, Choice, Daemon, Explanation, Left, Pin, Problem, ProblemKind, Stage, Status,
+            TrialSeat,
+        },
     },
-    dataplane::{self, chain, steering},
+    dataplane::{self, actor, chain, steering},
 };
 
 /// `None`: there is no such thing.
@@ -54,7 +58,7 @@ impl Loop {
         done
     }
 
-    fn status(&self, answer: oneshot::Sender<crate::control::model::Status>) {
+    fn status(&self, answer: oneshot::Sender<Status>) {
         let (facts, dataplane) = (self.own.facts.clone(), self.dataplane.clone());
         let (snapshot, clock, seq) = (self.snapshot(), self.clock, self.events.last_seq());
         let keeper = self.own.saving.keeper();
@@ -70,7 +74,9 @@ impl Loop {
                 warn!(error = chain(error), "cannot read the counters");
             }
             let counters = counters.map_err(|error| chain(&error));
-            let _ = answer.send(facts.status(snapshot, counters, &clock, seq, daemon));
+            let left = left(&snapshot, &dataplane).await;
+            let status = facts.status(snapshot, counters, &clock, seq, daemon);
+            let _ = answer.send(Status { left, ..status });
         });
     }
 
@@ -136,6 +142,27 @@ impl Loop {
             let _ = answer.send(Some(explained));
         });
     }
+}
+
+/// The connections of those that get no new ones. Once they are over, or when somebody is out for long, there is
+/// nothing left to count.
+async fn left(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<Left> {
+    /// Each looks at every connection there is.
+    const MOST: usize = 8;
+    const LINGER: Millis = Millis::secs(10);
+    let present = snapshot.services.iter().flat_map(|service| &service.backends);
+    let present = present.filter_map(|of| Some((of.id, of.generation, of.ending?)));
+    let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.ending));
+    let ending = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
+    let mut all = Vec::new();
+    for (backend, generation, _) in ending.take(MOST) {
+        match dataplane.connections(backend, generation).await {
+            Some(Ok(connections)) => all.push(Left { backend, connections }),
+            Some(Err(error)) => warn!(error = chain(&error), "cannot count connections"),
+            None => return all,
+        }
+    }
+    all
 }
 
 fn unreadable(error: &dataplane::Error) -> Problem {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_core::config::{Config, Service};
+use lb_core::config::{Backend, Config, Service};
 use tokio::sync::watch;
 
 use crate::{
@@ -103,7 +103,7 @@ fn backend_addresses(file: &File) -> Vec<IpAddr> {
         .core
         .services
         .iter()
-        .flat_map(|service| service.backends.iter().map(|backend| backend.address.ip()))
+        .flat_map(|service| service.everyone().map(|backend| backend.address.ip()))
         .collect();
     all.into_iter().collect()
 }
@@ -120,14 +120,20 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
         }
     }
     for service in new.services.iter().filter(|service| named(old, &service.name).is_none()) {
-        all.push(format!("{}: added at {}, {} backends", service.name, service.vip, service.backends.len()));
+        all.push(format!(
+            "{}: added at {}, {} backends",
+            service.name,
+            service.vip,
+            service.everyone().count()
+        ));
     }
     all
 }
 
 fn service_differences(old: &Service, new: &Service) -> Vec<String> {
     // Whole again: what a service may be has to be told of here.
-    let Service { name, vip, mode, no_backend, evidence, backends, probe, breaker } = old;
+    let Service { name, vip, mode, no_backend, evidence, connections, backends, fallback, probe, breaker } =
+        old;
     let mut all = Vec::new();
     if *vip != new.vip {
         all.push(format!("{name}: vip {vip} -> {}", new.vip));
@@ -136,13 +142,16 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
         ("mode", *mode != new.mode),
         ("no_backend", *no_backend != new.no_backend),
         ("evidence", *evidence != new.evidence),
+        ("on_eject", connections.on_eject != new.connections.on_eject),
+        ("drain_timeout", connections.drain_timeout != new.connections.drain_timeout),
+        ("redispatch", connections.redispatch != new.connections.redispatch),
         ("probe", *probe != new.probe),
         ("breaker", *breaker != new.breaker),
     ];
     let changed = parts.into_iter().filter(|(_, changed)| *changed);
     all.extend(changed.map(|(part, _)| format!("{name}: {part} changed")));
-    let now: BTreeMap<_, _> = new.backends.iter().map(|backend| (&backend.name, backend)).collect();
-    for was in backends {
+    let now: BTreeMap<_, _> = new.everyone().map(|backend| (&backend.name, backend)).collect();
+    for was in old.everyone() {
         let of = format!("{name}/{}", was.name);
         let Some(is) = now.get(&was.name) else {
             all.push(format!("{of}: removed"));
@@ -155,8 +164,14 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
             all.push(format!("{of}: weight {} -> {}", was.weight, is.weight));
         }
     }
-    let before: BTreeSet<_> = backends.iter().map(|backend| &backend.name).collect();
-    for is in new.backends.iter().filter(|backend| !before.contains(&backend.name)) {
+    let moved = |to: &[Backend], from: &[Backend], what: &str| -> Vec<String> {
+        let came = to.iter().filter(|is| from.iter().any(|was| was.name == is.name));
+        came.map(|is| format!("{name}/{}: {what}", is.name)).collect()
+    };
+    all.extend(moved(&new.fallback, backends, "of the fallback from now on"));
+    all.extend(moved(&new.backends, fallback, "of the fallback no more"));
+    let before: BTreeSet<_> = old.everyone().map(|backend| &backend.name).collect();
+    for is in new.everyone().filter(|backend| !before.contains(&backend.name)) {
         all.push(format!("{name}/{}: added at {}", is.name, is.address));
     }
     all

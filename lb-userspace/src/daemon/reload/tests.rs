@@ -27,6 +27,12 @@ fn each_difference_is_a_sentence() {
 interfaces = [\"eth0\"]
 [service.web]
 vip = \"203.0.113.11:80\"
+on_eject = \"reset\"
+drain_timeout = \"5s\"
+redispatch = true
+[service.web.fallback]
+web-3 = \"10.0.0.13:8080\"
+sorry = \"10.0.0.19:8080\"
 [service.web.backends]
 web-1 = { address = \"10.0.0.11:8080\", weight = 50 }
 web-2 = \"10.0.0.99:8080\"
@@ -42,9 +48,13 @@ new-1 = \"10.0.0.31:8080\"
     let expected = [
         "web: vip 203.0.113.10:80 -> 203.0.113.11:80",
         "web: breaker changed",
+        "web: on_eject changed",
+        "web: drain_timeout changed",
+        "web: redispatch changed",
         "web/web-1: weight 100 -> 50",
         "web/web-2: address 10.0.0.12:8080 -> 10.0.0.99:8080, as a new backend",
-        "web/web-3: removed",
+        "web/web-3: of the fallback from now on",
+        "web/sorry: added at 10.0.0.19:8080",
         "web/web-4: added at 10.0.0.14:8080",
         "old: removed",
         "new: added at 203.0.113.10:82, 1 backends",

@@ -22,7 +22,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4},
+    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, backend_flags},
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
@@ -460,10 +460,11 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
     }
     for id in 0..MAX_BACKENDS {
         let value: Backend = dataplane.backends.get(&id, 0)?;
-        if let Some(vip) = vips.get(&value.service).filter(|_| value.generation != 0) {
+        if value.generation != 0 {
             adopted.push(Adopted {
                 service: ServiceId(value.service),
-                vip: *vip,
+                vip: vips.get(&value.service).copied(),
+                admits: value.flags & (backend_flags::ADMIT | backend_flags::TRIAL) != 0,
                 id: BackendId(id as u16),
                 generation: Generation(value.generation),
                 address: backend_address(&value),
