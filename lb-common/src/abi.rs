@@ -396,7 +396,8 @@ pub struct Flow<A: Address> {
     /// `head_state`
     pub head: u32,
     /// Sequence number at which the next response head starts, or at which the last one
-    /// started when none is wanted.
+    /// started when none is wanted. Of a connection that is not read: up to where the client had spoken when
+    /// its backend spoke last.
     pub head_seq: u32,
     /// Up to where the backend has sent.
     pub sent_end: u32,

@@ -229,6 +229,11 @@ impl Kernel {
         self.loaded.watch().expect("the maps are there")
     }
 
+    /// What ends the connections of backends that are out.
+    pub fn endings(&self) -> bpf::Endings {
+        self.loaded.endings().expect("the maps are there")
+    }
+
     pub fn program(&mut self) -> &mut Xdp {
         let program = self.loaded.ebpf.program_mut("shunt");
         program.and_then(|program| program.try_into().ok()).expect("the XDP program")

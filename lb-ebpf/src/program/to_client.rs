@@ -40,6 +40,11 @@ pub(super) fn steer<F: Tables>(
     if flow.head & head_state::AWAITED != 0 {
         evidence::note_answer(ctx, packet.link_len, segment, flow);
     }
+    // Of what is not read the head's number says how far the client had spoken when its backend did.
+    let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
+    if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
+        flow.head_seq = flow.client_end;
+    }
     let result = forward(packet, flow);
     closing(segment, flow);
     result

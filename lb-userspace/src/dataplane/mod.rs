@@ -58,6 +58,8 @@ pub struct NextHop {
 pub struct Counters {
     /// In the order of their ids.
     pub backends: Vec<(BackendId, BackendCounters)>,
+    /// Connections that the daemon ended because their backend is out.
+    pub ended: Vec<(BackendId, u64)>,
     /// Backends whose next hop does not answer: they get no new connections.
     pub unreachable: Vec<BackendId>,
     /// Only those that are not zero.

@@ -1,7 +1,7 @@
 //! Connections of a backend that is out: ended where the client asks for something new, and not before. Handshakes
 //! that come to nothing: taken up by another backend.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use lb_common::{
     abi::{BackendCounters, head_flags},
@@ -11,8 +11,9 @@ use lb_core::io::{Admit, Cut};
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
-    kernel::{Action, Kernel, backend_address, vip},
+    kernel::{Action, ELSEWHERE, INGRESS, Kernel, backend_address, backend_mac, vip},
 };
+use lb_userspace::dataplane::bpf::Census;
 
 use crate::connections::{CLIENT_ISN, Connection};
 
@@ -201,6 +202,126 @@ fn readmitted_before_the_next_request_nothing_happens() {
     case.kernel.admit(0, 1, Admit::All);
     case.sends(ACK | PSH, GET);
     assert_eq!(case.counters().cut, 0);
+}
+
+/// What is sent to end connections, as if so many ticks had passed: by which interface, and the segment.
+fn ended(kernel: &Kernel, later: u32) -> Vec<(u32, Tcp)> {
+    let mut sent = Vec::new();
+    kernel.endings().look(later, |ifindex, frame| {
+        assert_eq!(checksums(frame), (true, true));
+        sent.push((ifindex, Tcp::read(frame).expect("tcp")));
+    });
+    sent
+}
+
+/// Later than anything is idle before it ends, and earlier.
+const LATE: u32 = 7;
+const SOON: u32 = 0;
+
+/// Of a reset that is sent: interface, next hop, addresses, sequence and acknowledgement numbers, flags.
+type End = (u32, [u8; 6], SocketAddr, SocketAddr, u32, u32, u8);
+
+impl Case {
+    /// The reset that this client gets: by the way its own frames came, at its next number.
+    fn to_client(&self) -> End {
+        let of = &self.connection;
+        let mac = Tcp::new(of.client, vip(), ACK).from_mac;
+        (INGRESS, mac, vip(), of.client, of.backend_next, of.client_next, RST | ACK)
+    }
+
+    fn to_backend(&self) -> End {
+        let of = &self.connection;
+        let address = backend_address(of.backend);
+        (ELSEWHERE, backend_mac(of.backend), of.nat, address, of.client_next, of.backend_next, RST | ACK)
+    }
+
+    fn ends(&mut self, later: u32) -> Vec<End> {
+        let of =
+            |(ifindex, tcp): (u32, Tcp)| (ifindex, tcp.to_mac, tcp.src, tcp.dst, tcp.seq, tcp.ack, tcp.flags);
+        ended(&self.kernel, later).into_iter().map(of).collect()
+    }
+}
+
+both_families!(whose_client_was_told_is_reset_at_the_backend);
+fn whose_client_was_told_is_reset_at_the_backend() {
+    let mut case = Case::open();
+    case.sends(ACK | PSH, GET);
+    case.replies(ACK | PSH, OK);
+    case.cut(Cut::AtRequest);
+    assert_eq!(case.ends(SOON), []);
+    case.is_reset(ACK | PSH, GET);
+    // At the number behind the request that the backend has, not the one that it never got.
+    assert_eq!(case.ends(SOON), [case.to_backend()]);
+    assert_eq!(case.kernel.flows().census(), Census::default());
+    assert_eq!(case.kernel.flows().inconsistencies(), [""; 0]);
+    assert_eq!(case.kernel.counters().ended[0].1, 1);
+    assert_eq!(case.ends(LATE), [], "once");
+    case.is_reset(ACK | PSH, GET);
+}
+
+both_families!(what_is_idle_is_reset_at_both_ends);
+fn what_is_idle_is_reset_at_both_ends() {
+    for (ask, answer) in [(&b""[..], &b""[..]), (GET, OK), (HELLO, HELLO), (HELLO, OK)] {
+        let mut case = Case::open();
+        case.sends(ACK | PSH, ask);
+        case.replies(ACK | PSH, answer);
+        case.sends(ACK, b"");
+        assert_eq!(case.ends(LATE), [], "its backend serves");
+        case.cut(Cut::AtRequest);
+        assert_eq!(case.ends(SOON), []);
+        assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
+        assert_eq!(case.kernel.flows().census(), Census::default());
+    }
+}
+
+both_families!(what_waits_for_an_answer_is_not_idle);
+fn what_waits_for_an_answer_is_not_idle() {
+    let mut first = Case::open();
+    first.sends(ACK | PSH, GET);
+    let mut unread = Case::open();
+    unread.sends(ACK | PSH, HELLO);
+    let mut later = Case::open();
+    later.sends(ACK | PSH, HELLO);
+    later.replies(ACK | PSH, HELLO);
+    later.sends(ACK | PSH, HELLO);
+    for mut case in [first, unread, later] {
+        case.cut(Cut::AtRequest);
+        assert_eq!(case.ends(LATE), []);
+        case.replies(ACK | PSH, OK);
+        assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
+    }
+}
+
+both_families!(all_is_ended_at_last);
+fn all_is_ended_at_last() {
+    let mut case = Case::open();
+    case.sends(ACK | PSH, GET);
+    let embryo = Connection::begin(&mut case.kernel, 2);
+    case.cut(Cut::Now);
+    let mut ends = case.ends(SOON);
+    ends.sort_by_key(|end| (end.2, end.3));
+    let mut wanted = vec![case.to_client(), case.to_backend()];
+    // A client that waits for the answer to its SYN believes what acknowledges that.
+    let begun = Case { kernel: Kernel::new(1), connection: Connection { backend_next: 0, ..embryo } };
+    wanted.extend([begun.to_client(), begun.to_backend()]);
+    wanted.sort_by_key(|end| (end.2, end.3));
+    assert_eq!(ends, wanted);
+    assert_eq!(case.kernel.flows().census(), Census::default());
+}
+
+both_families!(nobody_elses_is_ended);
+fn nobody_elses_is_ended() {
+    let mut kernel = Kernel::new(2);
+    let mut both = [Connection::open(&mut kernel, 1), Connection::open(&mut kernel, 2)];
+    let mut n = 3;
+    while both[0].backend == both[1].backend {
+        both[1] = Connection::open(&mut kernel, n);
+        n += 1;
+    }
+    // The id has changed hands since.
+    kernel.backend(both[0].backend, 2, Admit::None, Cut::Now);
+    assert_eq!(ended(&kernel, LATE).len(), 0);
+    assert_eq!(both[1].send(&mut kernel, ACK, b"x"), Action::Redirect);
 }
 
 /// Four backends of which one is the first choice of this client.

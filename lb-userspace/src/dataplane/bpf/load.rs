@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use super::{
     super::chain,
     Bpf, backend_address,
+    endings::{Cuts, Endings},
     flows::{Family, FlowTables, Shared},
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
@@ -159,6 +160,7 @@ pub struct Opened {
     pub heads: HeadRing,
     /// Of exchanges that wait too long.
     pub watch: Watch,
+    pub endings: Endings,
     /// `None` when the program logs nothing.
     pub logger: Option<Logger>,
     /// Backends of an earlier run, whose flows go on.
@@ -277,7 +279,8 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .ok();
     let flows = Arc::new(flows(&ebpf, tables.seed)?);
     let watch = Watch { flows: Arc::clone(&flows) };
-    let mut maps = Maps::take(&mut ebpf, flows, options.nat_ports.clone())?;
+    let endings = Endings { flows: Arc::clone(&flows), cuts: Arc::default() };
+    let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&endings.cuts), options.nat_ports.clone())?;
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
@@ -288,7 +291,17 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(tables.seed, options.nat_addresses)?;
     undo.succeeded();
-    Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
+    Ok(Opened {
+        dataplane: maps.dataplane,
+        attached,
+        heads: maps.heads,
+        watch,
+        endings,
+        logger,
+        adopted,
+        shape,
+        lock,
+    })
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
@@ -296,6 +309,7 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     pub dataplane: Bpf,
     pub heads: HeadRing,
+    cuts: Arc<Cuts>,
     seed: u64,
 }
 
@@ -306,6 +320,10 @@ impl Loaded {
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
         Ok(Watch { flows: Arc::new(self.flows()?) })
+    }
+
+    pub fn endings(&self) -> Result<Endings, OpenError> {
+        Ok(Endings { flows: Arc::new(self.flows()?), cuts: Arc::clone(&self.cuts) })
     }
 }
 
@@ -318,10 +336,11 @@ pub fn programs(
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let mut ebpf = load(None, tables, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed)?);
-    let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
+    let cuts = Arc::<Cuts>::default();
+    let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&cuts), nat_ports)?;
     maps.configure(tables.seed, nat_addresses)?;
     verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
+    Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, cuts, seed: tables.seed })
 }
 
 fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
@@ -395,6 +414,7 @@ impl Maps {
     fn take(
         ebpf: &mut Ebpf,
         flows: Arc<FlowTables>,
+        cuts: Arc<Cuts>,
         nat_ports: RangeInclusive<u16>,
     ) -> Result<Self, OpenError> {
         fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, OpenError> {
@@ -413,6 +433,7 @@ impl Maps {
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
                 flows,
+                cuts,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),

@@ -1,11 +1,13 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
+mod endings;
 mod flows;
 mod load;
 mod overdue;
 mod pins;
 mod reading;
 mod ring;
+mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +30,9 @@ use lb_core::{
     maglev,
 };
 
+use self::endings::Cuts;
 pub use self::{
+    endings::Endings,
     flows::{Census, FlowTables},
     load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
     overdue::{Limits, Overdue, Watch},
@@ -50,6 +54,7 @@ pub struct Bpf {
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
     flows: Arc<FlowTables>,
+    cuts: Arc<Cuts>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
@@ -85,6 +90,7 @@ impl Dataplane for Bpf {
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
                     self.zero_counters(*id)?;
+                    self.cuts.forget(*id);
                 }
                 let value = Backend {
                     addr: address.ip().into(),
@@ -98,6 +104,7 @@ impl Dataplane for Bpf {
             }
             Step::RemoveBackend { id } => {
                 self.used_backends.remove(id);
+                self.cuts.note(*id, &Backend::default());
                 self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))
             }
             Step::Budget { id, tokens } => {
@@ -133,6 +140,7 @@ impl Dataplane for Bpf {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
             counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            counters.ended.push((*id, self.cuts.ended(*id)));
             if !value.link.is_resolved() {
                 counters.unreachable.push(*id);
             }
@@ -157,6 +165,12 @@ impl Dataplane for Bpf {
     fn connections(&mut self, backend: BackendId, generation: Generation) -> Count {
         let flows = Arc::clone(&self.flows);
         Box::new(move || Ok(flows.connections(backend, generation)))
+    }
+}
+
+impl Drop for Bpf {
+    fn drop(&mut self) {
+        self.cuts.close();
     }
 }
 
@@ -213,7 +227,9 @@ impl Bpf {
                 };
             }
         }
-        self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))
+        self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))?;
+        self.cuts.note(id, &value);
+        Ok(())
     }
 }
 
