@@ -239,6 +239,14 @@ pub mod port_flags {
     pub const NAT: u8 = 1 << 1;
 }
 
+/// Ids that an 802.1Q tag may have; 0 and the last are none (IEEE 802.1Q, table 9-2).
+pub const VLAN_IDS: usize = 4096;
+
+/// `VLANS`, one entry: whether tagged frames with an id are looked at.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Vlans(pub [u8; VLAN_IDS]);
+
 /// Key of `SERVICES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -290,7 +298,8 @@ pub struct Backend {
     pub ifindex: u32,
     pub link: Link,
     pub service: u16,
-    pub zero: u16,
+    /// The VLAN of the way there. 0: frames leave without a tag.
+    pub vlan: u16,
 }
 
 /// Bits of [`Backend::flags`].
@@ -446,6 +455,15 @@ pub mod flow_state {
     pub const OPAQUE: u32 = 1 << 10;
     /// The first payload from the client has been seen.
     pub const SPOKEN: u32 = 1 << 11;
+
+    /// From this bit on: the VLAN that the client's SYN came in, 0 for none. It never changes.
+    pub const VLAN: u32 = 16;
+
+    /// The VLAN of such a state.
+    #[inline(always)]
+    pub const fn vlan(state: u32) -> u16 {
+        (state >> VLAN) as u16 & 0xfff
+    }
 }
 
 /// Bits of [`Flow::head`].
@@ -595,6 +613,7 @@ layout! {
     V4 = 4,
     Config = 176,
     Ports = 65_536,
+    Vlans = 4096,
     ServiceKey = 20,
     Service = 24,
     Backend = 60,

@@ -9,7 +9,7 @@ use lb_common::{
     MAX_BACKENDS, MAX_SERVICES,
     abi::{
         Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Ports, ReplySet, Service,
-        ServiceKey, Table, V4,
+        ServiceKey, Table, V4, Vlans,
     },
     reason::Reason,
 };
@@ -26,6 +26,10 @@ pub(super) static CONFIG: Array<Config, 1> = Array::new();
 /// What a port may be: most frames that are not ours are told apart by one byte of it.
 #[btf_map]
 pub(super) static PORTS: Array<Ports, 1> = Array::new();
+
+/// Which tagged frames are looked at.
+#[btf_map]
+pub(super) static VLANS: Array<Vlans, 1> = Array::new();
 
 #[btf_map]
 pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();

@@ -20,13 +20,19 @@ pub(super) const ROOT: Keys = Keys {
         "bpffs",
         "nat_addresses",
         "nat_ports",
+        "vlans",
         "max_flows",
         "log",
         "record",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
-    aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+    aliases: &[
+        ("services", "service"),
+        ("interface", "interfaces"),
+        ("vlan", "vlans"),
+        ("socket", "control_socket"),
+    ],
 };
 
 pub(super) const RECORD: Keys = Keys {

@@ -22,7 +22,9 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4},
+    abi::{
+        self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
+    },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
@@ -42,9 +44,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 16] = [
     "CONFIG",
     "PORTS",
+    "VLANS",
     "SERVICES",
     "TABLES",
     "BACKENDS",
@@ -137,6 +140,8 @@ pub struct Options<'a> {
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
     pub max_flows: u32,
+    /// Tagged frames with these ids are looked at.
+    pub vlans: &'a [u16],
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -286,7 +291,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(tables.seed, options.nat_addresses)?;
+    maps.configure(tables.seed, options.nat_addresses, options.vlans)?;
     undo.succeeded();
     Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
@@ -314,12 +319,13 @@ pub fn programs(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
+    vlans: &[u16],
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let mut ebpf = load(None, tables, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed)?);
     let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
-    maps.configure(tables.seed, nat_addresses)?;
+    maps.configure(tables.seed, nat_addresses, vlans)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
 }
@@ -387,6 +393,7 @@ fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
 /// The maps out of a loaded object, typed.
 struct Maps {
     config: Array<MapData, Config>,
+    vlans: Array<MapData, Vlans>,
     dataplane: Bpf,
     heads: HeadRing,
 }
@@ -403,6 +410,7 @@ impl Maps {
         }
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
+            vlans: take(ebpf, "VLANS")?,
             heads: HeadRing::new(take(ebpf, "EVENTS")?),
             dataplane: Bpf {
                 ports: take(ebpf, "PORTS")?,
@@ -421,7 +429,7 @@ impl Maps {
         })
     }
 
-    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr]) -> Result<(), OpenError> {
+    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr], vlans: &[u16]) -> Result<(), OpenError> {
         let ports = &self.dataplane.nat_ports;
         let mut config =
             Config { seed, nat_first: *ports.start(), nat_last: *ports.end(), ..Config::default() };
@@ -443,6 +451,14 @@ impl Maps {
             }
         }
         self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        let mut looked_at = Vlans([0; VLAN_IDS]);
+        for id in vlans {
+            // Others are refused with the configuration.
+            if let Some(place) = looked_at.0.get_mut(usize::from(*id)) {
+                *place = 1;
+            }
+        }
+        self.vlans.set(0, looked_at, 0).map_err(OpenError::Map)?;
         self.dataplane.write_ports().map_err(OpenError::Map)
     }
 }

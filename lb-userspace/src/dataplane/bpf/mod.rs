@@ -199,6 +199,7 @@ impl Bpf {
     fn write_backend(&mut self, id: BackendId, mut value: Backend, address: IpAddr) -> Result<(), Error> {
         if let Some(hop) = self.next_hops.get(&address) {
             value.ifindex = hop.ifindex;
+            value.vlan = hop.vlan;
             value.link = hop.link;
             value.nat_addr = hop.source.into();
         } else {
@@ -207,6 +208,7 @@ impl Bpf {
             if before.addr == value.addr {
                 value = Backend {
                     ifindex: before.ifindex,
+                    vlan: before.vlan,
                     link: before.link,
                     nat_addr: before.nat_addr,
                     ..value
