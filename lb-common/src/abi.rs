@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// An IPv6 address, or an IPv4 address in its IPv4-mapped form
 /// (RFC 4291 section 2.5.5.2). Words are in network byte order.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Addr(pub [u32; 4]);
 
 impl Addr {
@@ -280,6 +280,43 @@ pub mod service_flags {
     pub const EVIDENCE: u16 = 1 << 0;
     /// Without a backend: drop the SYN. Otherwise it is answered by a reset.
     pub const NO_BACKEND_DROP: u16 = 1 << 1;
+    /// `SOURCES` has rules for it.
+    pub const SOURCES: u16 = 1 << 2;
+    /// They are in the second set.
+    pub const SECOND_SET: u16 = 1 << 3;
+    /// Whom no rule names is refused.
+    pub const LISTED_ONLY: u16 = 1 << 4;
+}
+
+/// What the prefix of a key of `SOURCES` is counted over. Its first four bytes always belong to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceKey {
+    pub service: u16,
+    /// Which of the service's two sets: one is used while the other is written.
+    pub set: u16,
+    pub addr: Addr,
+}
+
+impl SourceKey {
+    /// Bits of a whole key.
+    pub const BITS: u32 = 160;
+}
+
+/// Value of `SOURCES`.
+pub mod source_rule {
+    pub const ALLOW: u32 = 1;
+    pub const DENY: u32 = 2;
+}
+
+/// Value of `KNOWN`: an address that is no client's, or only that of one who comes by this way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Of a backend: the interface and VLAN by which it is reached. 0: a VIP, which nobody comes from.
+    pub ifindex: u32,
+    pub vlan: u16,
+    pub zero: u16,
 }
 
 /// Value of `BACKENDS`.
@@ -615,6 +652,8 @@ layout! {
     Ports = 65_536,
     Vlans = 4096,
     ServiceKey = 20,
+    SourceKey = 20,
+    Origin = 8,
     Service = 24,
     Backend = 60,
     FlowKey<V4> = 12,

@@ -9,7 +9,7 @@ use std::{
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
@@ -196,6 +196,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend,
             evidence: true,
+            sources: Sources::default(),
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
     }
@@ -208,6 +209,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence,
+            sources: Sources::default(),
             trials: Vec::new(),
         });
     }

@@ -4,6 +4,7 @@ mod atomic;
 mod connect;
 mod evidence;
 mod maps;
+mod source;
 mod table;
 mod to_backend;
 mod to_client;
@@ -14,13 +15,16 @@ use aya_ebpf::{
         xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
-    helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     macros::xdp,
     programs::XdpContext,
 };
 use aya_log_ebpf::warn;
 use lb_common::{
-    abi::{Address as _, BackendCounters, FlowKey, Port, Service, ServiceKey, flow_state, port_flags},
+    abi::{
+        Address as _, BackendCounters, FlowKey, Port, Service, ServiceKey, flow_state, port_flags,
+        service_flags,
+    },
     reason::Reason,
 };
 use lb_ebpf::{
@@ -106,7 +110,7 @@ struct Packet<'a, F: Tables> {
     segment: Segment,
 }
 
-#[xdp]
+#[xdp(frags)]
 fn shunt(ctx: XdpContext) -> u32 {
     let Some(mut kind) = frame(&ctx).load::<u16>(12) else { return XDP_PASS };
     let mut tag = Tag::NONE;
@@ -200,7 +204,7 @@ fn known<F: Tables>(
         && let Some(flow) = table::by_client::<F>(&tuple.key)
     {
         *service_id = flow.service;
-        packet.segment.fill::<F>(&ip, &tuple)?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
         return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
     }
     if kinds & port_flags::NAT != 0
@@ -209,7 +213,7 @@ fn known<F: Tables>(
         && flow.state & flow_state::OVER == 0
     {
         *service_id = flow.service;
-        packet.segment.fill::<F>(&ip, &tuple)?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
         return to_client::steer(ctx, &packet, flow);
     }
     Err(if kinds & port_flags::VIP != 0 { Leave::Unknown } else { Leave::Pass })
@@ -229,11 +233,16 @@ fn fresh<F: Tables>(
     let service = service_of::<F>(&tuple.key).ok_or(Leave::Pass)?;
     *service_id = service.id;
     let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
-    packet.segment.fill::<F>(&ip, &tuple)?;
-    if !plausible_client::<F>(&tuple) {
+    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+    let ifindex = ctx.ingress_ifindex() as u32;
+    if !plausible_client::<F>(&tuple) || source::is_forged::<F>(&tuple.key, ifindex, vlan) {
         return Err(Leave::Drop(Reason::Martian));
     }
     if packet.segment.opens() {
+        let rules = service.flags & service_flags::SOURCES != 0;
+        if rules && source::is_denied::<F>(&tuple.key, service) {
+            return Err(Leave::Drop(Reason::Denied));
+        }
         return connect::connect(ctx, &packet, service);
     }
     Err(Leave::Reset(Reason::NoFlow))
@@ -271,6 +280,13 @@ fn frame(ctx: &XdpContext) -> Frame {
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
+/// Length of a frame with what is not in its first buffer.
+#[inline(always)]
+fn whole(ctx: &XdpContext) -> u32 {
+    // SAFETY: a plain helper call (Linux 5.18).
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
+}
+
 #[inline(always)]
 fn send(ctx: &XdpContext, ifindex: u32) -> u32 {
     // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
@@ -288,10 +304,11 @@ fn answer_with_reset<F: Tables>(ctx: &XdpContext, link_len: usize) -> Option<u32
     let ip = frame.from(link_len);
     // Read again rather than carried here: on this path it does not matter, and on
     // the others it would fill the stack.
-    let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?).ok()?;
+    let segment =
+        Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(link_len as u32)).ok()?;
     let len = reset::reset::<F>(&frame, link_len, &segment)?;
-    let excess = frame.len() as i32 - len as i32;
-    // SAFETY: a plain helper call; the frame is not touched afterwards.
+    let excess = whole(ctx) as i32 - len as i32;
+    // SAFETY: a plain helper call, which lets go of what is in other buffers first; the frame is not touched afterwards.
     if excess > 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } != 0 {
         return None;
     }
@@ -335,6 +352,7 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Ttl
         | Reason::Flags
         | Reason::NoFlow
+        | Reason::Denied
         | Reason::Swapping => {}
     }
 }

@@ -42,13 +42,17 @@ pub(super) const RECORD: Keys = Keys {
 };
 
 pub(super) const SERVICE: Keys = Keys {
-    known: &["vip", "mode", "no_backend", "evidence", "backends", "probe", "breaker"],
-    later: &["allow", "deny", "on_eject", "drain_timeout", "redispatch", "mirror"],
+    known: &["vip", "mode", "no_backend", "evidence", "allow", "deny", "backends", "probe", "breaker"],
+    later: &["on_eject", "drain_timeout", "redispatch", "mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
         ("listen", "vip"),
         ("servers", "backends"),
+        ("whitelist", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
         ("endpoints", "backends"),
         ("check", "probe"),
         ("healthcheck", "probe"),

@@ -27,6 +27,7 @@ mod probe;
 mod reader;
 mod record;
 mod service;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod value;

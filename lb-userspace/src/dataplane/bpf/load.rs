@@ -1,7 +1,7 @@
 //! Loading the program, adopting the maps of an earlier run, attaching to interfaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
@@ -33,9 +33,11 @@ use super::{
     super::chain,
     Bpf, backend_address,
     flows::{Family, FlowTables, Shared},
+    origins::Origins,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
+    sources::SourceRules,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -44,11 +46,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 16] = [
+const PINNED: [&str; 18] = [
     "CONFIG",
     "PORTS",
     "VLANS",
     "SERVICES",
+    "SOURCES",
+    "KNOWN",
     "TABLES",
     "BACKENDS",
     "CLIENTS4",
@@ -420,11 +424,13 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
+                origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
                 flows,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
-                used_backends: BTreeSet::new(),
+                used_backends: BTreeMap::new(),
             },
         })
     }
@@ -521,6 +527,7 @@ fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data.info(),
         // The program declares no other kinds.
