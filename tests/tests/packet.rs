@@ -10,7 +10,13 @@ mod evidence;
 mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
+#[path = "packet/large.rs"]
+mod large;
 #[path = "packet/refused.rs"]
 mod refused;
+#[path = "packet/sources.rs"]
+mod sources;
 #[path = "packet/steering.rs"]
 mod steering;
+#[path = "packet/table.rs"]
+mod table;
