@@ -20,13 +20,19 @@ pub(super) const ROOT: Keys = Keys {
         "bpffs",
         "nat_addresses",
         "nat_ports",
+        "vlans",
         "max_flows",
         "log",
         "record",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
-    aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+    aliases: &[
+        ("services", "service"),
+        ("interface", "interfaces"),
+        ("vlan", "vlans"),
+        ("socket", "control_socket"),
+    ],
 };
 
 pub(super) const RECORD: Keys = Keys {
@@ -36,13 +42,17 @@ pub(super) const RECORD: Keys = Keys {
 };
 
 pub(super) const SERVICE: Keys = Keys {
-    known: &["vip", "mode", "no_backend", "evidence", "backends", "probe", "breaker"],
-    later: &["allow", "deny", "on_eject", "drain_timeout", "redispatch", "mirror"],
+    known: &["vip", "mode", "no_backend", "evidence", "allow", "deny", "backends", "probe", "breaker"],
+    later: &["on_eject", "drain_timeout", "redispatch", "mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
         ("listen", "vip"),
         ("servers", "backends"),
+        ("whitelist", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
         ("endpoints", "backends"),
         ("check", "probe"),
         ("healthcheck", "probe"),
