@@ -23,16 +23,34 @@ pub(super) const ROOT: Keys = Keys {
         "max_flows",
         "log",
         "record",
+        "timeouts",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
-    aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+    aliases: &[
+        ("services", "service"),
+        ("interface", "interfaces"),
+        ("socket", "control_socket"),
+        ("timeout", "timeouts"),
+    ],
 };
 
 pub(super) const RECORD: Keys = Keys {
     known: &["path", "max_size", "files"],
     later: &[],
     aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
+};
+
+pub(super) const TIMEOUTS: Keys = Keys {
+    known: &["established", "closing", "handshake"],
+    later: &[],
+    aliases: &[
+        ("tcp", "established"),
+        ("idle", "established"),
+        ("tcpfin", "closing"),
+        ("fin", "closing"),
+        ("syn", "handshake"),
+    ],
 };
 
 pub(super) const SERVICE: Keys = Keys {
