@@ -462,9 +462,6 @@ impl<A: Address> Flow<A> {
     }
 }
 
-/// Ticks of [`Flow::seen`] after which a silent connection may give way to a new one: 15 minutes.
-pub const IDLE_TICKS: u32 = 838;
-
 /// Bits of [`Flow::state`]. Both directions set them, each on its own CPU: atomically. Who swaps the whole
 /// word for 0 owns the place.
 pub mod flow_state {

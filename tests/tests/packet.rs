@@ -12,5 +12,7 @@ mod explain;
 mod failures;
 #[path = "packet/refused.rs"]
 mod refused;
+#[path = "packet/silence.rs"]
+mod silence;
 #[path = "packet/steering.rs"]
 mod steering;

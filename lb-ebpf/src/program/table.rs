@@ -23,8 +23,8 @@
 
 use lb_common::{
     abi::{
-        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, IDLE_TICKS, REPLY_SETS, REPLY_WAYS,
-        ReplySet, V4, flow_state,
+        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
+        flow_state,
     },
     hash::{keyed_hash, other_set, set, tag},
 };
@@ -47,6 +47,11 @@ static CLIENT_SETS: u32 = 1;
 /// `Config::seed`. Set by the daemon when it loads the program.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
+
+/// Ticks of `Flow::seen` after which a silent connection may give way to a new one. Set by the daemon, which
+/// forgets it after the same time.
+#[unsafe(no_mangle)]
+static SILENCE: u32 = u32::MAX;
 
 /// How many of a full set are looked at for one that gives way. The next SYN looks at the next ones.
 const TURNS: u32 = 5;
@@ -347,7 +352,9 @@ fn gives_way<A: Address>(flow: &Flow<A>, state: u32, now: u32) -> bool {
 /// Its backend is gone, or it was silent for too long.
 #[inline(always)]
 fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
-    now.wrapping_sub(flow.seen) >= IDLE_TICKS || backend_of(flow).is_none()
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    let silence = unsafe { (&raw const SILENCE).read_volatile() };
+    now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
 }
 
 /// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.

@@ -71,6 +71,7 @@ impl Configured {
             max_flows,
             log,
             record,
+            timeouts,
             core: _,
         } = &self.file;
         let keys = [
@@ -86,6 +87,7 @@ impl Configured {
             ("max_flows", *max_flows != new.max_flows),
             ("log", *log != new.log),
             ("record", *record != new.record),
+            ("timeouts", *timeouts != new.timeouts),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }

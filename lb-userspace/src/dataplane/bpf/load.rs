@@ -30,13 +30,18 @@ use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
 
 use super::{
-    super::chain,
+    super::{
+        chain, device,
+        host::{self, ONE_BUFFER_MTU},
+    },
     Bpf, backend_address,
     flows::{Family, FlowTables, Shared},
+    idle::{Idle, IdleTicks, Tally},
     origins::Origins,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
+    room,
     sources::SourceRules,
 };
 
@@ -85,17 +90,14 @@ struct Tables {
 }
 
 impl Tables {
-    /// Half as many places again as there may be flows: then one in ten thousand finds both of its sets full.
     fn new(max_flows: u32) -> io::Result<Self> {
-        let places = u64::from(max_flows) * 3 / 2;
-        let client_sets = places.div_ceil(CLIENT_WAYS as u64).max(1);
         let mut seed = [0; 8];
         // SAFETY: the kernel writes at most so many bytes.
         let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
         if got != seed.len() as isize {
             return Err(io::Error::last_os_error());
         }
-        let client_sets = u32::try_from(client_sets).map_err(io::Error::other)?;
+        let client_sets = u32::try_from(room::client_sets(max_flows)).map_err(io::Error::other)?;
         Ok(Self { client_sets, seed: u64::from_ne_bytes(seed) })
     }
 
@@ -146,6 +148,7 @@ pub struct Options<'a> {
     pub max_flows: u32,
     /// Tagged frames with these ids are looked at.
     pub vlans: &'a [u16],
+    pub idle: Idle,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -186,6 +189,14 @@ pub struct Shape {
     pub maps: Vec<(String, u32, u64)>,
 }
 
+impl Shape {
+    /// Of both families.
+    pub fn flow_table_bytes(&self) -> u64 {
+        let of_flows = |name: &str| FLOW_MAPS.iter().any(|(flow_map, _)| *flow_map == name);
+        self.maps.iter().filter(|(name, ..)| of_flows(name)).map(|(_, _, bytes)| bytes).sum()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("another daemon of instance {0} is running")]
@@ -223,6 +234,15 @@ pub enum OpenError {
     Map(#[source] aya::maps::MapError),
     #[error("nat_ports {}-{} overlaps the host's own ports {}-{}", nat.start(), nat.end(), host.start(), host.end())]
     PortOverlap { nat: RangeInclusive<u16>, host: RangeInclusive<u16> },
+    #[error("max_flows = {max_flows} takes {} MiB, {} MiB are available", needed >> 20, available >> 20)]
+    Memory { max_flows: u32, needed: u64, available: u64 },
+    #[error("interface {interface} has an MTU of {mtu}, more than its driver takes in native XDP")]
+    Mtu {
+        interface: String,
+        mtu: u32,
+        #[source]
+        source: ProgramError,
+    },
 }
 
 impl OpenError {
@@ -251,6 +271,15 @@ impl OpenError {
                 host.start(),
                 host.end()
             ),
+            Self::Memory { available, .. } => {
+                format!(
+                    "choose max_flows of at most {}, or give it more memory",
+                    room::flows_within(*available)
+                )
+            }
+            Self::Mtu { interface, .. } => format!(
+                "`ip link set {interface} mtu {ONE_BUFFER_MTU}` or less, or set xdp_mode = \"generic\""
+            ),
             Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Descriptor(_) | Self::Map(_) => {
                 return None;
             }
@@ -278,13 +307,17 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     check_layouts(&dir)?;
     let tables = match Tables::pinned(&dir).map_err(OpenError::Map)? {
         Some(tables) => tables,
-        None => Tables::new(options.max_flows).map_err(OpenError::Descriptor)?,
+        None => {
+            room::check_memory(options.max_flows)?;
+            Tables::new(options.max_flows).map_err(OpenError::Descriptor)?
+        }
     };
-    let mut ebpf = load(Some(&dir), tables, options.tx_by_redirect)?;
+    let idle = IdleTicks::from(options.idle);
+    let mut ebpf = load(Some(&dir), tables, idle, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
-    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let watch = Watch { flows: Arc::clone(&flows) };
     let mut maps = Maps::take(&mut ebpf, flows, options.nat_ports.clone())?;
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
@@ -310,7 +343,7 @@ pub struct Loaded {
 
 impl Loaded {
     pub fn flows(&self) -> Result<FlowTables, OpenError> {
-        flows(&self.ebpf, self.seed)
+        flows(&self.ebpf, self.seed, Idle::default().into())
     }
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
@@ -326,15 +359,21 @@ pub fn programs(
     vlans: &[u16],
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
-    let mut ebpf = load(None, tables, false)?;
-    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let idle = IdleTicks::from(Idle::default());
+    let mut ebpf = load(None, tables, idle, false)?;
+    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
     maps.configure(tables.seed, nat_addresses, vlans)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
 }
 
-fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
+fn load(
+    dir: Option<&Path>,
+    tables: Tables,
+    idle: IdleTicks,
+    tx_by_redirect: bool,
+) -> Result<Ebpf, OpenError> {
     let tx_by_redirect = u8::from(tx_by_redirect);
     let btf = Btf::from_sys_fs().ok();
     let mut loader = EbpfLoader::new();
@@ -342,7 +381,8 @@ fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf
         .btf(btf.as_ref())
         .override_global("TX_BY_REDIRECT", &tx_by_redirect, true)
         .override_global("CLIENT_SETS", &tables.client_sets, true)
-        .override_global("HASH_SEED", &tables.seed, true);
+        .override_global("HASH_SEED", &tables.seed, true)
+        .override_global("SILENCE", &idle.established, true);
     for (name, each) in FLOW_MAPS {
         loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
     }
@@ -370,7 +410,7 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
 }
 
 /// The flow tables of a loaded program.
-fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
+fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
     fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenError> {
         let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
         let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
@@ -391,6 +431,8 @@ fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
     Ok(FlowTables {
         v4: family(ebpf, seed, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
         v6: family(ebpf, seed, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+        idle,
+        forgotten: Tally::default(),
     })
 }
 
@@ -498,7 +540,7 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
 /// A pinned map is reused as it is, so its layout has to be looked at first.
 fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
-        true => load(None, Tables { client_sets: 1, seed: 0 }, false)?,
+        true => load(None, Tables { client_sets: 1, seed: 0 }, Idle::default().into(), false)?,
         false => return Ok(()),
     };
     for name in PINNED {
@@ -566,13 +608,11 @@ fn interface_indexes(interfaces: &[String]) -> Result<Vec<(&str, u32)>, OpenErro
 
 /// The NAT ports must not be ones that this host's own connections may get.
 fn check_ports(nat: &RangeInclusive<u16>) -> Result<(), OpenError> {
-    let Ok(text) = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range") else { return Ok(()) };
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
-    let (Some(first), Some(last)) = (numbers.next(), numbers.next()) else { return Ok(()) };
-    if *nat.start() <= last && first <= *nat.end() {
-        return Err(OpenError::PortOverlap { nat: nat.clone(), host: first..=last });
+    // A host without such a range has none to keep away from.
+    match host::ephemeral_ports() {
+        Ok(host) if host::overlap(nat, &host) => Err(OpenError::PortOverlap { nat: nat.clone(), host }),
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 fn attach(
@@ -633,9 +673,17 @@ fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result
     let failed = |source: ProgramError| {
         // EEXIST: the other program is there in the other mode.
         if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
-            OpenError::Busy { interface: interface.to_owned() }
-        } else {
-            OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }
+            return OpenError::Busy { interface: interface.to_owned() };
+        }
+        let interface = interface.to_owned();
+        match (mode, device::mtu(&interface)) {
+            // Drivers say it in different ways; that there is no native XDP at all, in one.
+            (Mode::Native, Ok(mtu)) if mtu > ONE_BUFFER_MTU && !is_os_error(&source, libc::EOPNOTSUPP) => {
+                OpenError::Mtu { interface, mtu, source }
+            }
+            (Mode::Native | Mode::Generic, Ok(_) | Err(_)) => {
+                OpenError::Attach { interface, mode: mode.name(), source }
+            }
         }
     };
     let program = xdp(ebpf)?;

@@ -1,12 +1,14 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
 mod flows;
+mod idle;
 mod load;
 mod origins;
 mod overdue;
 mod pins;
 mod reading;
 mod ring;
+mod room;
 mod sources;
 
 use std::{
@@ -32,10 +34,12 @@ use lb_core::{
 
 pub use self::{
     flows::{Census, FlowTables},
+    idle::{Forgotten, Idle},
     load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
-    overdue::{Limits, Overdue, Watch},
-    pins::{DetachError, Detached, Lock, detach},
+    overdue::{Limits, Look, Now, Overdue, Watch},
+    pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
     ring::HeadRing,
+    room::flow_table_bytes,
 };
 use self::{origins::Origins, sources::SourceRules};
 use super::{
@@ -162,6 +166,7 @@ impl Dataplane for Bpf {
                 }
             }
         }
+        counters.forgotten = self.flows.forgotten();
         Ok(counters)
     }
 
