@@ -237,6 +237,8 @@ pub mod port_flags {
     pub const VIP: u8 = 1 << 0;
     /// It is in the NAT range.
     pub const NAT: u8 = 1 << 1;
+    /// A backend in `dnat` mode has it, or had: what comes *from* it may be a reply to any port.
+    pub const DNAT: u8 = 1 << 2;
 }
 
 /// Key of `SERVICES`.
@@ -272,6 +274,21 @@ pub mod service_flags {
     pub const EVIDENCE: u16 = 1 << 0;
     /// Without a backend: drop the SYN. Otherwise it is answered by a reset.
     pub const NO_BACKEND_DROP: u16 = 1 << 1;
+    /// The client's address and port are kept.
+    pub const DNAT: u16 = 1 << 2;
+}
+
+/// Value of `RETURNS`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
+/// replies can be of, when they belong to no flow. Only of `dnat` services, and only where one service alone
+/// has the backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Return {
+    pub vip: Addr,
+    pub port: Port,
+    pub service: u16,
+    pub backend: u16,
+    pub zero: u16,
 }
 
 /// Value of `BACKENDS`.
@@ -598,6 +615,7 @@ layout! {
     ServiceKey = 20,
     Service = 24,
     Backend = 60,
+    Return = 24,
     FlowKey<V4> = 12,
     FlowKey<Addr> = 36,
     ClientSet = 64,

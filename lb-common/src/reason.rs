@@ -30,10 +30,14 @@ pub enum Reason {
     /// The table still names a backend that was just ejected, on every try; the
     /// client's next SYN finds the new table.
     Swapping = 11,
+    /// The client is the chosen backend, or has its address: translated, the frame would go to its own source.
+    Hairpin = 12,
+    /// More ICMP errors about connections of the service than are let through.
+    IcmpRate = 13,
 }
 
 impl Reason {
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 14;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -48,6 +52,8 @@ impl Reason {
         Self::NoFlow,
         Self::TableFull,
         Self::Swapping,
+        Self::Hairpin,
+        Self::IcmpRate,
     ];
 
     /// Its name in status, metrics and events.
@@ -65,6 +71,8 @@ impl Reason {
             Self::NoFlow => "no_flow",
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
+            Self::Hairpin => "hairpin",
+            Self::IcmpRate => "icmp_rate",
         }
     }
 }

@@ -192,6 +192,23 @@ impl Kernel {
         });
     }
 
+    /// The same service in another mode.
+    pub fn mode(&mut self, mode: Mode) {
+        self.serve(SERVICE, vip(), mode);
+    }
+
+    /// A service with evidence.
+    pub fn serve(&mut self, id: ServiceId, vip: SocketAddr, mode: Mode) {
+        self.apply(&Step::Service {
+            id,
+            vip,
+            mode,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            trials: Vec::new(),
+        });
+    }
+
     /// The same service, with or without evidence.
     pub fn evidence(&mut self, evidence: bool) {
         self.apply(&Step::Service {

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Ports, ReplySet, Service,
-        ServiceKey, Table, V4,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Ports, ReplySet, Return,
+        Service, ServiceKey, Table, V4,
     },
     reason::Reason,
 };
@@ -36,6 +36,10 @@ pub(super) static TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_SERVICES as usize }
 
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+
+/// A backend's address and port → the VIP that its replies are of when no flow says so.
+#[btf_map]
+pub(super) static RETURNS: HashMap<ServiceKey, Return, { MAX_BACKENDS as usize }> = HashMap::new();
 
 // The flow tables of each family: see `table.rs`.
 #[btf_map]

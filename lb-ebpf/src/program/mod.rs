@@ -4,6 +4,7 @@ mod atomic;
 mod connect;
 mod evidence;
 mod maps;
+mod stateless;
 mod table;
 mod to_backend;
 mod to_client;
@@ -19,7 +20,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use lb_common::{
-    abi::{Address as _, BackendCounters, Port, ServiceKey, flow_state, port_flags},
+    abi::{Address as _, BackendCounters, Port, ServiceKey, flow_state, port_flags, service_flags},
     reason::Reason,
 };
 use lb_ebpf::{
@@ -47,7 +48,7 @@ static TX_BY_REDIRECT: u8 = 0;
 enum Leave {
     /// Not ours: the stack gets it as it came.
     Pass,
-    /// Of no flow; it may be for a VIP all the same.
+    /// Of no flow; it may be for a VIP, or from a backend, all the same.
     Unknown,
     Drop(Reason),
     /// Answered by a TCP reset.
@@ -81,13 +82,19 @@ fn shunt(ctx: XdpContext) -> u32 {
     // Functions of their own, one after the other: together they would not find room on one stack.
     if kind == Ipv4::ETHER_TYPE {
         return match known4(ctx.ctx) {
-            NO_FLOW => fresh4(ctx.ctx),
+            NO_FLOW => match fresh4(ctx.ctx) {
+                NO_FLOW => stateless4(ctx.ctx),
+                action => action,
+            },
             action => action,
         };
     }
     if kind == Ipv6::ETHER_TYPE {
         return match known6(ctx.ctx) {
-            NO_FLOW => fresh6(ctx.ctx),
+            NO_FLOW => match fresh6(ctx.ctx) {
+                NO_FLOW => stateless6(ctx.ctx),
+                action => action,
+            },
             action => action,
         };
     }
@@ -112,6 +119,16 @@ fn fresh4(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 fn fresh6(ctx: *mut xdp_md) -> u32 {
     run::<Ipv6>(&XdpContext::new(ctx), LINK, fresh::<Ipv6>)
+}
+
+#[inline(never)]
+fn stateless4(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, stateless::steer::<Ipv4>)
+}
+
+#[inline(never)]
+fn stateless6(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, stateless::steer::<Ipv6>)
 }
 
 #[inline(always)]
@@ -145,7 +162,7 @@ fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> 
     let ip = frame.from(link_len);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
     let kinds = kinds(tuple.key.dport).ok_or(Leave::Pass)?;
-    if kinds == 0 {
+    if kinds == 0 && !may_be_kept(tuple.key.sport) {
         return Err(Leave::Pass);
     }
     let mut packet = Packet::<F> { frame, link_len, ip, tuple: &tuple, segment: Segment::default() };
@@ -156,8 +173,8 @@ fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> 
         packet.segment.fill::<F>(&ip, &tuple)?;
         return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
     }
-    if kinds & port_flags::NAT != 0
-        && let Some(flow) = table::by_reply::<F>(&tuple.key)
+    if (kinds & port_flags::NAT != 0 || may_be_kept(tuple.key.sport))
+        && let Some(flow) = table::by_reply::<F>(&tuple.key, || may_be_kept(tuple.key.sport))
         // One that is over only keeps its port from being used.
         && flow.state & flow_state::OVER == 0
     {
@@ -165,7 +182,14 @@ fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> 
         packet.segment.fill::<F>(&ip, &tuple)?;
         return to_client::steer(ctx, &packet, flow);
     }
-    Err(if kinds & port_flags::VIP != 0 { Leave::Unknown } else { Leave::Pass })
+    let may_be = kinds & port_flags::VIP != 0 || may_be_kept(tuple.key.sport);
+    Err(if may_be { Leave::Unknown } else { Leave::Pass })
+}
+
+/// Whether what comes from this port may be a reply of a connection that keeps its client's address.
+#[inline(always)]
+fn may_be_kept(source: Port) -> bool {
+    kinds(source).is_some_and(|kinds| kinds & port_flags::DNAT != 0)
 }
 
 /// A frame of no flow, to a port that a VIP has.
@@ -177,7 +201,9 @@ fn fresh<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> 
     let key = ServiceKey { addr: tuple.key.dst.wide(), port: tuple.key.dport, proto: 6, zero: 0 };
     // SAFETY: a service is replaced whole; a reader may see parts of the old and of the
     // new value, all of which are valid by themselves.
-    let service = unsafe { SERVICES.get(&key) }.ok_or(Leave::Pass)?;
+    let Some(service) = (unsafe { SERVICES.get(&key) }) else {
+        return Err(if may_be_kept(tuple.key.sport) { Leave::Unknown } else { Leave::Pass });
+    };
     *service_id = service.id;
     let mut packet = Packet::<F> { frame, link_len, ip, tuple: &tuple, segment: Segment::default() };
     packet.segment.fill::<F>(&ip, &tuple)?;
@@ -186,6 +212,10 @@ fn fresh<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> 
     }
     if packet.segment.opens() {
         return connect::connect(ctx, &packet, service);
+    }
+    if service.flags & service_flags::DNAT != 0 {
+        // The backend may know the connection all the same.
+        return Err(Leave::Unknown);
     }
     Err(Leave::Reset(Reason::NoFlow))
 }
@@ -276,7 +306,9 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Ttl
         | Reason::Flags
         | Reason::NoFlow
-        | Reason::Swapping => {}
+        | Reason::Swapping
+        | Reason::Hairpin
+        | Reason::IcmpRate => {}
     }
 }
 

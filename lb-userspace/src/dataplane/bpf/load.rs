@@ -22,7 +22,10 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4},
+    abi::{
+        self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, port_flags,
+        service_flags,
+    },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
@@ -33,6 +36,7 @@ use super::{
     flows::{Family, FlowTables, Shared},
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
+    returns::Returns,
     ring::HeadRing,
 };
 
@@ -42,12 +46,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 16] = [
     "CONFIG",
     "PORTS",
     "SERVICES",
     "TABLES",
     "BACKENDS",
+    "RETURNS",
     "CLIENTS4",
     "CLIENTS6",
     "REPLIES4",
@@ -412,10 +417,12 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                returns: Returns::new(take(ebpf, "RETURNS")?),
                 flows,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
+                ports_due: false,
                 used_backends: BTreeSet::new(),
             },
         })
@@ -470,6 +477,12 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
             });
         }
     }
+    let kept = services.iter().filter(|(_, value)| value.flags & service_flags::DNAT != 0);
+    let kept = kept.map(|(key, value)| (ServiceId(value.id), abi::socket_addr(key.addr, key.port))).collect();
+    let ports = Box::new(dataplane.ports.get(&0, 0)?);
+    let of_replies =
+        (0..=u16::MAX).filter(|port| ports.0[usize::from(*port)] & port_flags::DNAT != 0).collect();
+    dataplane.returns.adopt(kept, &adopted, of_replies)?;
     Ok(adopted)
 }
 

@@ -5,6 +5,7 @@ mod load;
 mod overdue;
 mod pins;
 mod reading;
+mod returns;
 mod ring;
 
 use std::{
@@ -23,7 +24,7 @@ use lb_common::{
     reason::Reason,
 };
 use lb_core::{
-    config::NoBackend,
+    config::{Mode as Forwarding, NoBackend},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
     maglev,
 };
@@ -49,39 +50,41 @@ pub struct Bpf {
     trial: Array<MapData, i64>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
+    returns: returns::Returns,
     flows: Arc<FlowTables>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
+    /// `PORTS` is not known to say what it has to.
+    ports_due: bool,
     used_backends: BTreeSet<BackendId>,
 }
 
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode: _, no_backend, evidence, trials } => {
-                let value = service_value(*id, *no_backend, *evidence, trials);
+            Step::Service { id, vip, mode, no_backend, evidence, trials } => {
+                self.returns.service(*id, (*mode == Forwarding::Dnat).then_some(*vip));
+                // Its replies are looked for before the first connection begins.
+                self.settle()?;
+                let value = service_value(*id, *mode, *no_backend, *evidence, trials);
                 self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))?;
-                // Again if that failed the last time: it is known only once its port is written.
-                if self.vips.get(vip) != Some(id) {
-                    self.vips.insert(*vip, *id);
-                    self.write_ports()
-                        .inspect_err(|_| {
-                            self.vips.remove(vip);
-                        })
-                        .map_err(on("PORTS"))?;
-                }
-                Ok(())
+                self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
+                self.settle()
             }
             Step::RemoveService { id, vip } => {
                 absent_is_fine(self.services.remove(&service_key(*vip))).map_err(on("SERVICES"))?;
                 if self.vips.get(vip) == Some(id) {
                     self.vips.remove(vip);
                 }
-                self.write_ports().map_err(on("PORTS"))
+                self.returns.service(*id, None);
+                self.ports_due = true;
+                self.settle()
             }
             Step::Backend { id, service, address, generation, admit } => {
                 self.used_backends.insert(*id);
+                self.returns.backend(*id, *address, *service);
+                self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
                     self.zero_counters(*id)?;
@@ -98,6 +101,8 @@ impl Dataplane for Bpf {
             }
             Step::RemoveBackend { id } => {
                 self.used_backends.remove(id);
+                self.returns.remove_backend(*id);
+                self.settle()?;
                 self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))
             }
             Step::Budget { id, tokens } => {
@@ -171,6 +176,16 @@ impl Bpf {
         Ok(())
     }
 
+    /// Writes what follows from services and backends: whose replies are whose, and what ports may be.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.ports_due |= self.returns.settle().map_err(on("RETURNS"))?;
+        if self.ports_due {
+            self.write_ports().map_err(on("PORTS"))?;
+            self.ports_due = false;
+        }
+        Ok(())
+    }
+
     /// Says of every port what it may be.
     fn write_ports(&mut self) -> Result<(), MapError> {
         let mut ports = vec![0u8; 1 << 16];
@@ -179,6 +194,9 @@ impl Bpf {
         }
         for vip in self.vips.keys() {
             ports[usize::from(vip.port())] |= port_flags::VIP;
+        }
+        for port in self.returns.ports() {
+            ports[usize::from(*port)] |= port_flags::DNAT;
         }
         let ports: Box<[u8; 1 << 16]> = ports.into_boxed_slice().try_into().expect("as many as made above");
         // SAFETY: `Ports` is that array, transparently.
@@ -221,8 +239,17 @@ fn service_key(vip: SocketAddr) -> ServiceKey {
     ServiceKey { addr: vip.ip().into(), port: Port::new(vip.port()), proto: 6, zero: 0 }
 }
 
-fn service_value(id: ServiceId, no_backend: NoBackend, evidence: bool, trials: &[BackendId]) -> Service {
-    let mut flags = 0;
+fn service_value(
+    id: ServiceId,
+    mode: Forwarding,
+    no_backend: NoBackend,
+    evidence: bool,
+    trials: &[BackendId],
+) -> Service {
+    let mut flags = match mode {
+        Forwarding::Nat => 0,
+        Forwarding::Dnat => service_flags::DNAT,
+    };
     if evidence {
         flags |= service_flags::EVIDENCE;
     }
