@@ -159,8 +159,11 @@ impl Kernel {
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
-        let hop = NextHop { ifindex, link, source: nat_source() };
-        self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
+        self.next_hop_to(backend_address(id).ip(), NextHop { ifindex, link, source: nat_source() });
+    }
+
+    pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {
+        self.loaded.dataplane.set_next_hop(address, hop).expect("the map takes it");
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {

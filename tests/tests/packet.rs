@@ -4,6 +4,8 @@
 mod concurrent;
 #[path = "packet/connections.rs"]
 mod connections;
+#[path = "packet/dnat.rs"]
+mod dnat;
 #[path = "packet/evidence.rs"]
 mod evidence;
 #[path = "packet/explain.rs"]

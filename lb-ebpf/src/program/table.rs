@@ -408,11 +408,62 @@ pub(super) fn hold_kept<F: Tables>(flow: &Flow<F::Addr>) -> bool {
         let (set, same) = if same != 0 { (first, same) } else { (second, same_too) };
         return replace::<F>(set, same, flow, tag, true, true);
     }
-    let (set, free) = if free != 0 { (first, free) } else { (second, free_too) };
+    if free | free_too == 0 {
+        return take_turn::<F>(first, flow, tag);
+    }
+    // The first, where it is found at once, until that fills up more than the other.
+    let in_first = ones(free) > SPARE || ones(free) >= ones(free_too);
+    let (set, free) = if in_first { (first, free) } else { (second, free_too) };
     put(set, free, entry(flow.slot, tag), || {
         let other = if numbers.0 == numbers.1 { 0 } else { look(second, tag).0 };
         look(first, tag).0 | other << REPLY_WAYS
     })
+}
+
+/// Takes the entry of a flow that gives way, out of a set that is full.
+#[inline(always)]
+fn take_turn<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> bool {
+    for way in 0..opaque(REPLY_WAYS as u32) as usize {
+        let way = opaque(way as u32) as usize;
+        if way >= REPLY_WAYS {
+            break;
+        }
+        // SAFETY: inside, by the line above.
+        let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(way) };
+        // SAFETY: a word of a map.
+        let held = unsafe { at.read_volatile() };
+        let holder = (held >> 32) as u32;
+        let Some(other) = F::flow(holder) else { continue };
+        // SAFETY: as in `in_set`.
+        let other = unsafe { &mut *other };
+        // SAFETY: a word of a map that others may write.
+        let state = unsafe { (&raw const other.state).read_volatile() };
+        // Its entry must still be this one, or another's would be overwritten.
+        // SAFETY: a word of a map.
+        let still = || unsafe { at.read_volatile() } == held;
+        if state & flow_state::LIVE != 0
+            && gives_way(other, state, flow.seen)
+            && still()
+            && owns(other, state)
+        {
+            // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
+            unsafe { at.write_volatile(entry(flow.slot, tag)) };
+            free_place::<F>(holder);
+            return true;
+        }
+    }
+    false
+}
+
+/// Ways that are kept in the first of two sets for those that have no other.
+const SPARE: u32 = 4;
+
+/// How many bits of at most eight are set.
+#[inline(always)]
+const fn ones(mask: u32) -> u32 {
+    let pairs = mask - (mask >> 1 & 0x55);
+    let fours = (pairs & 0x33) + (pairs >> 2 & 0x33);
+    (fours + (fours >> 4)) & 0x0f
 }
 
 /// Which ways of a set have this tag, and which are free.
