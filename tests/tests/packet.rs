@@ -12,6 +12,8 @@ mod evidence;
 mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
+#[path = "packet/icmp.rs"]
+mod icmp;
 #[path = "packet/refused.rs"]
 mod refused;
 #[path = "packet/steering.rs"]

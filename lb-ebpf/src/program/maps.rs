@@ -67,6 +67,10 @@ pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS 
 #[btf_map]
 pub(super) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUNT }> = PerCpuArray::new();
 
+/// Service id → the moment up to which its share of ICMP errors is used.
+#[btf_map]
+pub(super) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
+
 /// Mirrored response heads: room for 13 000.
 #[btf_map]
 pub(super) static EVENTS: RingBuf<HeadRecord, { 4 << 20 }> = RingBuf::new();

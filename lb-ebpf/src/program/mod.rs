@@ -3,6 +3,7 @@
 mod atomic;
 mod connect;
 mod evidence;
+mod icmp;
 mod maps;
 mod stateless;
 mod table;
@@ -26,6 +27,7 @@ use lb_common::{
 use lb_ebpf::{
     family::{Family as _, Ipv4, Ipv6, Tuple},
     frame::Frame,
+    icmp::{Errors, may_be_error},
     reset,
     segment::{Segment, plausible_client},
 };
@@ -50,6 +52,8 @@ enum Leave {
     Pass,
     /// Of no flow; it may be for a VIP, or from a backend, all the same.
     Unknown,
+    /// Not TCP, but perhaps about it.
+    IcmpError,
     Drop(Reason),
     /// Answered by a TCP reset.
     Reset(Reason),
@@ -76,6 +80,9 @@ struct Packet<'a, F: Tables> {
 /// Returned by the look for a flow: there is none, but there may be a VIP.
 const NO_FLOW: u32 = u32::MAX;
 
+/// The same: there is no segment, but an ICMP error may be about one.
+const ICMP_ERROR: u32 = u32::MAX - 1;
+
 #[xdp]
 fn shunt(ctx: XdpContext) -> u32 {
     let Some(kind) = frame(&ctx).load::<u16>(12) else { return XDP_PASS };
@@ -86,6 +93,7 @@ fn shunt(ctx: XdpContext) -> u32 {
                 NO_FLOW => stateless4(ctx.ctx),
                 action => action,
             },
+            ICMP_ERROR => icmp4(ctx.ctx),
             action => action,
         };
     }
@@ -95,6 +103,7 @@ fn shunt(ctx: XdpContext) -> u32 {
                 NO_FLOW => stateless6(ctx.ctx),
                 action => action,
             },
+            ICMP_ERROR => icmp6(ctx.ctx),
             action => action,
         };
     }
@@ -131,6 +140,16 @@ fn stateless6(ctx: *mut xdp_md) -> u32 {
     run::<Ipv6>(&XdpContext::new(ctx), LINK, stateless::steer::<Ipv6>)
 }
 
+#[inline(never)]
+fn icmp4(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, icmp::steer::<Ipv4>)
+}
+
+#[inline(never)]
+fn icmp6(ctx: *mut xdp_md) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, icmp::steer::<Ipv6>)
+}
+
 #[inline(always)]
 fn run<F: Tables>(
     ctx: &XdpContext,
@@ -144,6 +163,7 @@ fn run<F: Tables>(
         Ok(ifindex) => send(ctx, ifindex),
         Err(Leave::Pass) => XDP_PASS,
         Err(Leave::Unknown) => NO_FLOW,
+        Err(Leave::IcmpError) => ICMP_ERROR,
         Err(Leave::Drop(reason)) => {
             count(ctx, service, reason);
             XDP_DROP
@@ -157,10 +177,12 @@ fn run<F: Tables>(
 
 /// A frame of a flow, in either direction.
 #[inline(always)]
-fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> Result<u32, Leave> {
+fn known<F: Tables + Errors>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> Result<u32, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(link_len);
-    let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
+    let Some(tuple) = F::tuple(&ip) else {
+        return Err(if may_be_error::<F>(&ip) { Leave::IcmpError } else { Leave::Pass });
+    };
     let kinds = kinds(tuple.key.dport).ok_or(Leave::Pass)?;
     if kinds == 0 && !may_be_kept(tuple.key.sport) {
         return Err(Leave::Pass);

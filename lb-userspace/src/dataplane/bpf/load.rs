@@ -46,7 +46,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 16] = [
+const PINNED: [&str; 17] = [
     "CONFIG",
     "PORTS",
     "SERVICES",
@@ -62,6 +62,7 @@ const PINNED: [&str; 16] = [
     "TRIAL",
     "BACKEND_COUNTERS",
     "DROPS",
+    "ICMP_CLOCKS",
     "EVENTS",
 ];
 
