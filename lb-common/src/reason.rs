@@ -32,10 +32,14 @@ pub enum Reason {
     Swapping = 11,
     /// The service does not take connections of this source.
     Denied = 12,
+    /// The client is the chosen backend, or has its address: translated, the frame would go to its own source.
+    Hairpin = 13,
+    /// More ICMP errors about connections of the service than are let through.
+    IcmpRate = 14,
 }
 
 impl Reason {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 15;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -51,6 +55,8 @@ impl Reason {
         Self::TableFull,
         Self::Swapping,
         Self::Denied,
+        Self::Hairpin,
+        Self::IcmpRate,
     ];
 
     /// Its name in status, metrics and events.
@@ -69,6 +75,8 @@ impl Reason {
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
             Self::Denied => "denied",
+            Self::Hairpin => "hairpin",
+            Self::IcmpRate => "icmp_rate",
         }
     }
 }

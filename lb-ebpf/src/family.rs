@@ -59,6 +59,9 @@ pub trait Family: Copy {
 
     fn store(ip: &Frame, offset: usize, address: &Self::Addr);
 
+    /// The header's checksum, or 0 where there is none.
+    fn header_sum(ip: &Frame) -> u16;
+
     /// Adds to the header's checksum, where there is one.
     fn adjust(ip: &Frame, delta: u64);
 
@@ -131,6 +134,11 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn store(ip: &Frame, offset: usize, address: &V4) {
         ip.store(offset, address.0);
+    }
+
+    #[inline(always)]
+    fn header_sum(ip: &Frame) -> u16 {
+        ip.load(10).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -249,6 +257,11 @@ impl Family for Ipv6 {
         ip.store(offset + 4, b);
         ip.store(offset + 8, c);
         ip.store(offset + 12, d);
+    }
+
+    #[inline(always)]
+    fn header_sum(_: &Frame) -> u16 {
+        0
     }
 
     #[inline(always)]

@@ -4,12 +4,16 @@
 mod concurrent;
 #[path = "packet/connections.rs"]
 mod connections;
+#[path = "packet/dnat.rs"]
+mod dnat;
 #[path = "packet/evidence.rs"]
 mod evidence;
 #[path = "packet/explain.rs"]
 mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
+#[path = "packet/icmp.rs"]
+mod icmp;
 #[path = "packet/refused.rs"]
 mod refused;
 #[path = "packet/silence.rs"]

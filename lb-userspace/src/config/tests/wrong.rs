@@ -288,7 +288,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     (
         5,
         r#"mode = "dsr-l2""#,
-        &[r#"5:8 [service.web.mode] mode `dsr-l2` is not supported yet | write `mode = "nat"`"#],
+        &[r#"5:8 [service.web.mode] mode `dsr-l2` is not supported yet | write `mode = "nat"` or `"dnat"`"#],
     ),
     (
         5,
