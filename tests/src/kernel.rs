@@ -9,7 +9,7 @@ use std::{
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
@@ -46,6 +46,9 @@ pub const ELSEWHERE: u32 = 2;
 
 pub const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];
 pub const NAT_PORTS: RangeInclusive<u16> = 1024..=32_767;
+/// Tagged frames with these ids are looked at.
+pub const VLANS: [u16; 2] = [10, 20];
+
 pub const SERVICE: ServiceId = ServiceId(3);
 
 /// Which addresses the hosts of a fixture have.
@@ -142,7 +145,7 @@ impl Kernel {
         nat_addresses: &[IpAddr],
         max_flows: u32,
     ) -> Self {
-        let loaded = bpf::programs(nat_ports, nat_addresses, max_flows).expect("the program loads");
+        let loaded = bpf::programs(nat_ports, nat_addresses, max_flows, &VLANS).expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
         let mut kernel = Self { loaded, flows };
         for id in 0..backends {
@@ -159,7 +162,12 @@ impl Kernel {
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
-        let hop = NextHop { ifindex, link, source: nat_source() };
+        self.next_hop_in(id, link, ifindex, 0);
+    }
+
+    /// The same in a VLAN.
+    pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
+        let hop = NextHop { ifindex, vlan, link, source: nat_source() };
         self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
     }
 
@@ -188,6 +196,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend,
             evidence: true,
+            sources: Sources::default(),
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
     }
@@ -200,6 +209,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence,
+            sources: Sources::default(),
             trials: Vec::new(),
         });
     }

@@ -18,7 +18,7 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, translate::deltas};
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, kinds,
+    Leave, Packet, Way, atomic, coarse_ns, counters, kinds,
     maps::{BACKENDS, CONFIG, TABLES, TRIAL},
     opaque,
     table::{self, Tables},
@@ -47,7 +47,7 @@ pub(super) fn connect<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     service: &Service,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     let key = &packet.tuple.key;
     let choice = match choose(service, flow_hash(key)) {
         Ok(choice) => choice,
@@ -91,7 +91,8 @@ pub(super) fn connect<F: Tables>(
     flow.backend_ack = 0;
     let state = flow_state::LIVE
         | if trial { flow_state::TRIAL } else { 0 }
-        | if watched { flow_state::EVIDENCE } else { 0 };
+        | if watched { flow_state::EVIDENCE } else { 0 }
+        | (packet.vlan as u32) << flow_state::VLAN;
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {

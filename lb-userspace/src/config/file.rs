@@ -39,6 +39,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         value::absolute_path(node, "bpffs = \"/sys/fs/bpf\"", LONGEST_PATH)
     });
     let nat_addresses = table.or("nat_addresses", Vec::new(), nat_addresses);
+    let vlans = table.or("vlans", Vec::new(), vlans);
     let nat_ports = table.or("nat_ports", DEFAULT_NAT_PORTS, value::nat_ports);
     // Below, a set of the flow tables is most of them; above, they take gigabytes.
     let max_flows = table.or("max_flows", DEFAULT_MAX_FLOWS, |node| node.integer(1024..=16_777_216));
@@ -64,6 +65,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         bpffs: bpffs?.value,
         nat_addresses: nat_addresses?.value,
         nat_ports: nat_ports?.value,
+        vlans: vlans?.value,
         max_flows: max_flows?.value,
         log: log?.value,
         record: record?,
@@ -118,6 +120,13 @@ fn nat_addresses(node: &Node<'_>) -> Option<Vec<IpAddr>> {
         }
     }
     Some(addresses)
+}
+
+/// An id of 802.1Q is 1 to 4094.
+fn vlans(node: &Node<'_>) -> Option<Vec<u16>> {
+    let items = node.items("an array of VLAN ids", "vlans = [10, 20]")?;
+    let id = |node: &Node<'_>| node.integer(1..=4094).and_then(|id| u16::try_from(id).ok());
+    each_once(&items, id, |id| format!("the VLAN {id} is named twice"))
 }
 
 fn each_once<'a, T: Clone + Eq + std::hash::Hash>(

@@ -20,6 +20,7 @@ pub(super) const ROOT: Keys = Keys {
         "bpffs",
         "nat_addresses",
         "nat_ports",
+        "vlans",
         "max_flows",
         "log",
         "record",
@@ -30,6 +31,7 @@ pub(super) const ROOT: Keys = Keys {
     aliases: &[
         ("services", "service"),
         ("interface", "interfaces"),
+        ("vlan", "vlans"),
         ("socket", "control_socket"),
         ("timeout", "timeouts"),
     ],
@@ -54,13 +56,17 @@ pub(super) const TIMEOUTS: Keys = Keys {
 };
 
 pub(super) const SERVICE: Keys = Keys {
-    known: &["vip", "mode", "no_backend", "evidence", "backends", "probe", "breaker"],
-    later: &["allow", "deny", "on_eject", "drain_timeout", "redispatch", "mirror"],
+    known: &["vip", "mode", "no_backend", "evidence", "allow", "deny", "backends", "probe", "breaker"],
+    later: &["on_eject", "drain_timeout", "redispatch", "mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
         ("listen", "vip"),
         ("servers", "backends"),
+        ("whitelist", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
         ("endpoints", "backends"),
         ("check", "probe"),
         ("healthcheck", "probe"),

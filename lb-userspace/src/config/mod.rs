@@ -27,6 +27,7 @@ mod probe;
 mod reader;
 mod record;
 mod service;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod timeouts;
@@ -65,6 +66,8 @@ pub struct File {
     pub nat_addresses: Vec<IpAddr>,
     /// Source ports in `nat` mode. Default 1024-32767.
     pub nat_ports: RangeInclusive<u16>,
+    /// Tagged frames with these ids are looked at, 1 to 4094. Default none.
+    pub vlans: Vec<u16>,
     /// Connections that are remembered. Default 131072.
     pub max_flows: u32,
     pub log: LogLevel,

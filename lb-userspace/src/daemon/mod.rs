@@ -114,11 +114,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
+    let vlans = file.vlans.clone();
     let (configured, watched) = Configured::new(file, config_path);
     let next_hops = tokio::spawn({
         let dataplane = dataplane.clone();
         async move {
-            if let Err(error) = next_hop::follow(dataplane, watched).await {
+            if let Err(error) = next_hop::follow(dataplane, watched, vlans).await {
                 error!(%error, "cannot follow the next hops of the backends");
             }
         }
@@ -203,6 +204,7 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         nat_ports: file.nat_ports.clone(),
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
+        vlans: &file.vlans,
         idle: bpf::Idle {
             established: file.timeouts.established,
             closing: file.timeouts.closing,

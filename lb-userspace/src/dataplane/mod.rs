@@ -49,6 +49,8 @@ pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
     pub ifindex: u32,
+    /// The VLAN in which frames leave there. 0: without a tag.
+    pub vlan: u16,
     /// Unresolved while the neighbour has not answered.
     pub link: Link,
     /// Our preferred address on the way there.

@@ -1,7 +1,7 @@
 //! Loading the program, adopting the maps of an earlier run, attaching to interfaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
@@ -22,7 +22,9 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4},
+    abi::{
+        self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
+    },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
@@ -35,10 +37,12 @@ use super::{
     Bpf, backend_address,
     flows::{Family, FlowTables, Shared},
     idle::{Idle, IdleTicks, Tally},
+    origins::Origins,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
     room,
+    sources::SourceRules,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -47,10 +51,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 18] = [
     "CONFIG",
     "PORTS",
+    "VLANS",
     "SERVICES",
+    "SOURCES",
+    "KNOWN",
     "TABLES",
     "BACKENDS",
     "CLIENTS4",
@@ -139,6 +146,8 @@ pub struct Options<'a> {
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
     pub max_flows: u32,
+    /// Tagged frames with these ids are looked at.
+    pub vlans: &'a [u16],
     pub idle: Idle,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
@@ -319,7 +328,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(tables.seed, options.nat_addresses)?;
+    maps.configure(tables.seed, options.nat_addresses, options.vlans)?;
     undo.succeeded();
     Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
@@ -347,13 +356,14 @@ pub fn programs(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
+    vlans: &[u16],
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let idle = IdleTicks::from(Idle::default());
     let mut ebpf = load(None, tables, idle, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
-    maps.configure(tables.seed, nat_addresses)?;
+    maps.configure(tables.seed, nat_addresses, vlans)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
 }
@@ -429,6 +439,7 @@ fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenErro
 /// The maps out of a loaded object, typed.
 struct Maps {
     config: Array<MapData, Config>,
+    vlans: Array<MapData, Vlans>,
     dataplane: Bpf,
     heads: HeadRing,
 }
@@ -445,6 +456,7 @@ impl Maps {
         }
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
+            vlans: take(ebpf, "VLANS")?,
             heads: HeadRing::new(take(ebpf, "EVENTS")?),
             dataplane: Bpf {
                 ports: take(ebpf, "PORTS")?,
@@ -454,16 +466,18 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
+                origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
                 flows,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
-                used_backends: BTreeSet::new(),
+                used_backends: BTreeMap::new(),
             },
         })
     }
 
-    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr]) -> Result<(), OpenError> {
+    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr], vlans: &[u16]) -> Result<(), OpenError> {
         let ports = &self.dataplane.nat_ports;
         let mut config =
             Config { seed, nat_first: *ports.start(), nat_last: *ports.end(), ..Config::default() };
@@ -485,6 +499,14 @@ impl Maps {
             }
         }
         self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        let mut looked_at = Vlans([0; VLAN_IDS]);
+        for id in vlans {
+            // Others are refused with the configuration.
+            if let Some(place) = looked_at.0.get_mut(usize::from(*id)) {
+                *place = 1;
+            }
+        }
+        self.vlans.set(0, looked_at, 0).map_err(OpenError::Map)?;
         self.dataplane.write_ports().map_err(OpenError::Map)
     }
 }
@@ -547,6 +569,7 @@ fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data.info(),
         // The program declares no other kinds.
