@@ -7,7 +7,7 @@ use lb_common::{
     checksum::{self, fold},
 };
 
-use crate::frame::{Frame, forget};
+use crate::frame::{Frame, forget, host_order};
 
 const PROTO_TCP: u8 = 6;
 
@@ -123,7 +123,7 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn length(ip: &Frame) -> Option<u32> {
-        Some(u16::from_be(ip.load(2)?) as u32)
+        Some(host_order(ip.load(2)?))
     }
 
     #[inline(always)]
@@ -242,7 +242,7 @@ impl Family for Ipv6 {
 
     #[inline(always)]
     fn length(ip: &Frame) -> Option<u32> {
-        Some(u16::from_be(ip.load(4)?) as u32 + Self::HEADER as u32)
+        Some(host_order(ip.load(4)?) + Self::HEADER as u32)
     }
 
     #[inline(always)]

@@ -20,3 +20,5 @@ mod refused;
 mod silence;
 #[path = "packet/steering.rs"]
 mod steering;
+#[path = "packet/verifier.rs"]
+mod verifier;

@@ -31,7 +31,7 @@ use lb_common::{
 };
 use lb_ebpf::{
     family::{Family as _, Ipv4, Ipv6, Tuple},
-    frame::Frame,
+    frame::{Frame, host_order},
     icmp::{Errors, may_be_error},
     reset,
     segment::{Segment, plausible_client},
@@ -317,8 +317,9 @@ fn service_of<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static Service> {
 #[inline(always)]
 fn kinds(port: Port) -> Option<u8> {
     let ports = PORTS.get_ptr(0)?;
+    let index = host_order(port.0) as usize;
     // SAFETY: an index of 16 bits is inside; bytes may be read while the daemon writes them.
-    Some(unsafe { (&raw const (*ports).0[port.host() as usize]).read_volatile() })
+    Some(unsafe { (&raw const (*ports).0).cast::<u8>().add(index).read_volatile() })
 }
 
 /// Two ports as they lie in a TCP header.
