@@ -30,10 +30,12 @@ pub enum Reason {
     /// The table still names a backend that was just ejected, on every try; the
     /// client's next SYN finds the new table.
     Swapping = 11,
+    /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
+    SynRate = 12,
 }
 
 impl Reason {
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -48,6 +50,7 @@ impl Reason {
         Self::NoFlow,
         Self::TableFull,
         Self::Swapping,
+        Self::SynRate,
     ];
 
     /// Its name in status, metrics and events.
@@ -65,6 +68,7 @@ impl Reason {
             Self::NoFlow => "no_flow",
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
+            Self::SynRate => "syn_rate",
         }
     }
 }

@@ -10,6 +10,8 @@ mod evidence;
 mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
+#[path = "packet/floods.rs"]
+mod floods;
 #[path = "packet/refused.rs"]
 mod refused;
 #[path = "packet/steering.rs"]

@@ -4,6 +4,7 @@ mod atomic;
 mod connect;
 mod evidence;
 mod maps;
+mod pace;
 mod table;
 mod to_backend;
 mod to_client;
@@ -268,6 +269,12 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         }
         Reason::Martian => {
             warn!(ctx, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
+        }
+        Reason::SynRate => {
+            warn!(
+                ctx,
+                "xdp: service {}: too many new connections at once ({} SYNs on this cpu)", service, seen
+            )
         }
         // The daily noise of a network, and the moment of a swap: counted, no more.
         Reason::Malformed

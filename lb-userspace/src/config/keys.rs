@@ -21,6 +21,7 @@ pub(super) const ROOT: Keys = Keys {
         "nat_addresses",
         "nat_ports",
         "max_flows",
+        "max_new_flows_per_second",
         "log",
         "record",
         "service",

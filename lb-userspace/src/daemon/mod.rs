@@ -203,6 +203,7 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         nat_ports: file.nat_ports.clone(),
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
+        max_new_flows_per_second: file.max_new_flows_per_second,
         tx_by_redirect: veth,
     })
 }

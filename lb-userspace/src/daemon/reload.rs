@@ -68,6 +68,7 @@ impl Configured {
             nat_addresses,
             nat_ports,
             max_flows,
+            max_new_flows_per_second,
             log,
             record,
             core: _,
@@ -82,6 +83,7 @@ impl Configured {
             ("nat_addresses", *nat_addresses != new.nat_addresses),
             ("nat_ports", *nat_ports != new.nat_ports),
             ("max_flows", *max_flows != new.max_flows),
+            ("max_new_flows_per_second", *max_new_flows_per_second != new.max_new_flows_per_second),
             ("log", *log != new.log),
             ("record", *record != new.record),
         ];

@@ -42,7 +42,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 16] = [
     "CONFIG",
     "PORTS",
     "SERVICES",
@@ -54,6 +54,7 @@ const PINNED: [&str; 15] = [
     "REPLIES6",
     "FLOWS4",
     "FLOWS6",
+    "PACE",
     "TRIAL",
     "BACKEND_COUNTERS",
     "DROPS",
@@ -137,6 +138,8 @@ pub struct Options<'a> {
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
     pub max_flows: u32,
+    /// On each CPU. 0: no limit.
+    pub max_new_flows_per_second: u32,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -286,7 +289,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(tables.seed, options.nat_addresses)?;
+    maps.configure(tables.seed, options.nat_addresses, options.max_new_flows_per_second)?;
     undo.succeeded();
     Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
@@ -309,17 +312,27 @@ impl Loaded {
     }
 }
 
-/// See [`Loaded`].
+/// See [`Loaded`]. Connections begin as fast as they can.
 pub fn programs(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
 ) -> Result<Loaded, OpenError> {
+    paced(nat_ports, nat_addresses, max_flows, 0)
+}
+
+/// The same, with so many new connections a second and CPU at most.
+pub fn paced(
+    nat_ports: RangeInclusive<u16>,
+    nat_addresses: &[IpAddr],
+    max_flows: u32,
+    new_flows: u32,
+) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let mut ebpf = load(None, tables, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed)?);
     let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
-    maps.configure(tables.seed, nat_addresses)?;
+    maps.configure(tables.seed, nat_addresses, new_flows)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
 }
@@ -421,10 +434,15 @@ impl Maps {
         })
     }
 
-    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr]) -> Result<(), OpenError> {
+    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr], new_flows: u32) -> Result<(), OpenError> {
         let ports = &self.dataplane.nat_ports;
-        let mut config =
-            Config { seed, nat_first: *ports.start(), nat_last: *ports.end(), ..Config::default() };
+        let mut config = Config {
+            seed,
+            nat_first: *ports.start(),
+            nat_last: *ports.end(),
+            syn_interval_ns: 1_000_000_000u32.checked_div(new_flows).unwrap_or(0),
+            ..Config::default()
+        };
         for address in nat_addresses {
             // More than there is room for are refused with the configuration.
             match address {

@@ -30,7 +30,7 @@ use lb_core::{
 
 pub use self::{
     flows::{Census, FlowTables},
-    load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
+    load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs},
     overdue::{Limits, Overdue, Watch},
     pins::{DetachError, Detached, Lock, detach},
     ring::HeadRing,
