@@ -222,6 +222,9 @@ pub struct Config {
     /// How many of the NAT addresses below are set. 0: each backend's own.
     pub nat4_len: u16,
     pub nat6_len: u16,
+    /// Between two SYNs that begin connections on one CPU, on average. 0: no limit.
+    pub syn_interval_ns: u32,
+    pub zero: u32,
     pub nat4: [V4; NAT_ADDRESSES],
     pub nat6: [Addr; NAT_ADDRESSES],
 }
@@ -662,7 +665,7 @@ layout! {
     Addr = 16,
     Link = 12,
     V4 = 4,
-    Config = 176,
+    Config = 184,
     Ports = 65_536,
     Vlans = 4096,
     ServiceKey = 20,

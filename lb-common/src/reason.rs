@@ -36,10 +36,12 @@ pub enum Reason {
     Hairpin = 13,
     /// More ICMP errors about connections of the service than are let through.
     IcmpRate = 14,
+    /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
+    SynRate = 15,
 }
 
 impl Reason {
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -57,6 +59,7 @@ impl Reason {
         Self::Denied,
         Self::Hairpin,
         Self::IcmpRate,
+        Self::SynRate,
     ];
 
     /// Its name in status, metrics and events.
@@ -77,6 +80,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::Hairpin => "hairpin",
             Self::IcmpRate => "icmp_rate",
+            Self::SynRate => "syn_rate",
         }
     }
 }

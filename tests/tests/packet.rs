@@ -12,6 +12,8 @@ mod evidence;
 mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
+#[path = "packet/floods.rs"]
+mod floods;
 #[path = "packet/icmp.rs"]
 mod icmp;
 #[path = "packet/refused.rs"]

@@ -67,6 +67,10 @@ pub(super) static FLOWS4: Sized<Flow<V4>> = Array::new();
 #[btf_map]
 pub(super) static FLOWS6: Sized<Flow<Addr>> = Array::new();
 
+/// When the next SYN is due on this CPU: see `pace.rs`.
+#[btf_map]
+pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// Backend id → new connections that a half-open backend may still be given.
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();

@@ -5,6 +5,7 @@ mod connect;
 mod evidence;
 mod icmp;
 mod maps;
+mod pace;
 mod source;
 mod stateless;
 mod table;
@@ -400,6 +401,12 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         }
         Reason::Martian => {
             warn!(ctx, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
+        }
+        Reason::SynRate => {
+            warn!(
+                ctx,
+                "xdp: service {}: too many new connections at once ({} SYNs on this cpu)", service, seen
+            )
         }
         // The daily noise of a network, and the moment of a swap: counted, no more.
         Reason::Malformed

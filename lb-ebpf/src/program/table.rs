@@ -22,6 +22,9 @@
 //! A reader may hold a flow that another CPU frees and fills again under its hands, as with the
 //! kernel's own LRU maps. Only what is over, unfinished, dead or idle for long is ever taken over.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
 use lb_common::{
     abi::{
         Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
@@ -35,9 +38,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    atomic,
+    atomic, coarse_ns,
     maps::{CLIENTS4, CLIENTS6, FLOWS4, FLOWS6, REPLIES4, REPLIES6},
-    opaque,
+    opaque, ticks,
     to_backend::backend_of,
 };
 
@@ -295,17 +298,20 @@ const fn entry(slot: u32, tag: u32) -> u64 {
 /// No place.
 pub(super) const NOWHERE: u64 = u64::MAX;
 
-/// A place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it. `now` in ticks.
+/// A place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it. `now` in nanoseconds.
 // A function of its own, because it needs much of the stack.
 #[inline(never)]
-pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>, now: u32) -> u64 {
+pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
     let hash = hash(key);
     let tag = tag(hash);
     let numbers = (set(hash, sets()), other_set(hash, sets()));
     let mut place = None;
-    for way_to in 0..opaque(4) {
-        let number = if way_to & 1 == 0 { numbers.0 } else { numbers.1 };
-        place = if way_to < 2 { free_in::<F>(number, tag) } else { taken_over::<F>(number, tag, now) };
+    for way_to in 0..opaque(3) {
+        place = match way_to {
+            0 => free_in::<F>(numbers.0, tag),
+            1 => free_in::<F>(numbers.1, tag),
+            _ => taken_over::<F>(numbers, tag, now),
+        };
         if place.is_some() {
             break;
         }
@@ -338,43 +344,128 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
     won.then_some(number * CLIENT_WAYS as u32 + way as u32)
 }
 
-/// Embryos, and what is over, give way in the order they came; after them who was silent for too long.
+/// Who is looked at for a place, and the best so far.
+#[repr(C)]
+struct Search {
+    set: u32,
+    other: u32,
+    way: u32,
+    /// `readiness`
+    best: u32,
+    chosen: u32,
+    /// The state of the best when it was looked at.
+    state: u32,
+    /// In microseconds, as far as 32 bits go.
+    now: u32,
+}
+
+/// Of those looked at, who gives way most readily. Where nothing but a flood fills a set, that is the next in turn:
+/// they go in the order in which they came.
 #[inline(always)]
-fn taken_over<F: Tables>(number: u32, tag: u32, now: u32) -> Option<u32> {
-    let set = F::clients(number)?;
-    // SAFETY: a word of a map.
-    let mut way = unsafe { (&raw const (*set).hand).read_volatile() };
-    for _ in 0..opaque(TURNS) {
-        if way >= CLIENT_WAYS as u32 {
-            way = 0;
-        }
-        let slot = number * CLIENT_WAYS as u32 + way;
-        // SAFETY: as in `in_set`.
-        let flow = unsafe { &mut *F::flow(slot)? };
-        // SAFETY: a word of a map that others may write.
-        let state = unsafe { (&raw const flow.state).read_volatile() };
-        if state & flow_state::LIVE != 0 && gives_way(flow, state, now) && owns(flow, state) {
-            free_reply::<F>(flow);
-            let at = opaque(way) as usize;
-            if at < CLIENT_WAYS {
-                // SAFETY: inside, and its place is ours.
-                unsafe {
-                    atomic::publish((&raw mut (*set).tags).cast::<u32>().add(at), tag);
-                    (&raw mut (*set).hand).write_volatile(way + 1);
-                }
-            }
-            return Some(slot);
-        }
-        way += 1;
+fn taken_over<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Option<u32> {
+    let way = hand::<F>(number)?;
+    let now = (now / 1000) as u32;
+    let mut search = Search { set: number, other, way, best: STAYS, chosen: 0, state: 0, now };
+    // The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them only.
+    // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
+    unsafe { bpf_loop(2 * TURNS, consider::<F> as *mut c_void, (&raw mut search).cast(), 0) };
+    let found = &raw const search;
+    // SAFETY: written by the callback, of which the compiler does not know.
+    let (number, best, chosen, state) = unsafe {
+        (
+            (&raw const (*found).set).read_volatile(),
+            (&raw const (*found).best).read_volatile(),
+            (&raw const (*found).chosen).read_volatile(),
+            (&raw const (*found).state).read_volatile(),
+        )
+    };
+    let at = opaque(chosen) as usize;
+    if best == STAYS || at >= CLIENT_WAYS {
+        return None;
     }
-    // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
-    unsafe { (&raw mut (*set).hand).write_volatile(way) };
-    None
+    let set = F::clients(number)?;
+    let slot = number * CLIENT_WAYS as u32 + at as u32;
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &mut *F::flow(slot)? };
+    // If something has happened to it since, it stays.
+    if !owns(flow, state) {
+        return None;
+    }
+    free_reply::<F>(flow);
+    // SAFETY: inside, and its place is ours.
+    unsafe { atomic::publish((&raw mut (*set).tags).cast::<u32>().add(at), tag) };
+    turn_to::<F>(number, at as u32 + 1);
+    Some(slot)
+}
+
+/// Whose turn it is in a set.
+#[inline(always)]
+fn hand<F: Tables>(number: u32) -> Option<u32> {
+    // SAFETY: a word of a map.
+    Some(unsafe { (&raw const (*F::clients(number)?).hand).read_volatile() })
 }
 
 #[inline(always)]
-fn gives_way<A: Address>(flow: &Flow<A>, state: u32, now: u32) -> bool {
-    state & flow_state::OVER != 0 || state & flow_state::ESTABLISHED == 0 || is_dead(flow, now)
+fn turn_to<F: Tables>(number: u32, way: u32) {
+    if let Some(set) = F::clients(number) {
+        // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
+        unsafe { (&raw mut (*set).hand).write_volatile(way) };
+    }
+}
+
+/// One turn of the search. 1 ends it.
+unsafe extern "C" fn consider<F: Tables>(turn: u32, search: *mut Search) -> i64 {
+    // SAFETY: the kernel hands over what `taken_over` gave it.
+    let search = unsafe { &mut *search };
+    if turn == TURNS {
+        if search.best != STAYS {
+            return 1;
+        }
+        // Nobody here; the next SYN begins with others.
+        turn_to::<F>(search.set, search.way);
+        search.set = search.other;
+        search.way = hand::<F>(search.set).unwrap_or(0);
+    }
+    let way = if search.way < CLIENT_WAYS as u32 { search.way } else { 0 };
+    search.way = way + 1;
+    let Some(flow) = F::flow(search.set * CLIENT_WAYS as u32 + way) else { return 1 };
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &*flow };
+    // SAFETY: a word of a map that others may write.
+    let state = unsafe { (&raw const flow.state).read_volatile() };
+    let readiness = readiness(flow, state, search.now);
+    if readiness > search.best {
+        (search.best, search.chosen, search.state) = (readiness, way, state);
+    }
+    i64::from(search.best >= AT_ONCE)
+}
+
+/// A living connection does not give way.
+const STAYS: u32 = 0;
+
+/// From here on nobody looks further: an embryo of a quarter of a second, or what is over or dead.
+const AT_ONCE: u32 = 1 << 18;
+
+/// How readily a flow gives way: an embryo the more the older it is, so that a handshake under way is the last.
+#[inline(always)]
+fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> u32 {
+    if state & flow_state::LIVE == 0 {
+        // Somebody else is just taking or freeing it.
+        return STAYS;
+    }
+    if state & flow_state::OVER != 0 {
+        return AT_ONCE;
+    }
+    if state & flow_state::ESTABLISHED == 0 {
+        return embryo_age(flow, now_us).max(0) as u32 | 1;
+    }
+    if is_dead(flow, ticks(coarse_ns())) { AT_ONCE } else { STAYS }
+}
+
+/// In microseconds, since the SYN was seen. One that came meanwhile is younger than nothing.
+#[inline(always)]
+fn embryo_age<A: Address>(flow: &Flow<A>, now_us: u32) -> i32 {
+    now_us.wrapping_sub(flow.request_us) as i32
 }
 
 /// Its backend is gone, or it was silent for too long.
@@ -386,15 +477,15 @@ fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
 }
 
 /// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.
-/// Embryos do so, and what rests after another client's connection, as the caller says.
+/// Embryos do so from an age on, in microseconds, and what rests after another client's connection, as the caller says.
 #[inline(always)]
-pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, from_embryos: bool, tired: bool) -> bool {
+pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, tired: bool) -> bool {
     let hash = hash(&flow.reply);
     let tag = tag(hash);
     let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return false };
     let (same, free) = look(set, tag);
     if same != 0 {
-        return replace::<F>(set, same, flow, tag, from_embryos, tired);
+        return replace::<F>(set, same, flow, tag, least_age, tired);
     }
     put(set, free, entry(flow.slot, tag), || look(set, tag).0)
 }
@@ -413,7 +504,7 @@ pub(super) fn hold_kept<F: Tables>(flow: &Flow<F::Addr>) -> bool {
     let (same_too, free_too) = look(second, tag);
     if same | same_too != 0 {
         let (set, same) = if same != 0 { (first, same) } else { (second, same_too) };
-        return replace::<F>(set, same, flow, tag, true, true);
+        return replace::<F>(set, same, flow, tag, i32::MIN, true);
     }
     if free | free_too == 0 {
         return take_turn::<F>(first, flow, tag);
@@ -449,7 +540,7 @@ fn take_turn<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> b
         // SAFETY: a word of a map.
         let still = || unsafe { at.read_volatile() } == held;
         if state & flow_state::LIVE != 0
-            && gives_way(other, state, flow.seen)
+            && readiness(other, state, flow.request_us) != STAYS
             && still()
             && owns(other, state)
         {
@@ -495,7 +586,7 @@ fn replace<F: Tables>(
     same: u32,
     flow: &Flow<F::Addr>,
     tag: u32,
-    from_embryos: bool,
+    least_age: i32,
     tired: bool,
 ) -> bool {
     let taken = lowest(same) as usize;
@@ -507,7 +598,7 @@ fn replace<F: Tables>(
     // SAFETY: a word of a map.
     let held = unsafe { at.read_volatile() };
     let holder = (held >> 32) as u32;
-    if held as u32 != tag || !ends::<F>(holder, flow, from_embryos, tired) {
+    if held as u32 != tag || !ends::<F>(holder, flow, least_age, tired) {
         return false;
     }
     // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
@@ -555,7 +646,7 @@ fn lowest(mask: u32) -> u64 {
 
 /// Ends the flow that holds a NAT port, if it may.
 #[inline(always)]
-fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, from_embryos: bool, tired: bool) -> bool {
+fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, least_age: i32, tired: bool) -> bool {
     let Some(flow) = F::flow(holder) else { return false };
     // SAFETY: as in `in_set`.
     let flow = unsafe { &mut *flow };
@@ -567,7 +658,7 @@ fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, from_embryos: bool, t
     let may = if state & flow_state::OVER != 0 {
         tired || flow.client == successor.client
     } else if state & flow_state::ESTABLISHED == 0 {
-        from_embryos
+        embryo_age(flow, successor.request_us) >= least_age
     } else {
         is_dead(flow, successor.seen)
     };

@@ -22,6 +22,7 @@ pub(super) const ROOT: Keys = Keys {
         "nat_ports",
         "vlans",
         "max_flows",
+        "max_new_flows_per_second",
         "log",
         "record",
         "timeouts",

@@ -70,6 +70,8 @@ pub struct File {
     pub vlans: Vec<u16>,
     /// Connections that are remembered. Default 131072.
     pub max_flows: u32,
+    /// Connections that each CPU begins, at most; 0: no limit. Default 500 000.
+    pub max_new_flows_per_second: u32,
     pub log: LogLevel,
     pub record: Option<Record>,
     pub timeouts: Timeouts,

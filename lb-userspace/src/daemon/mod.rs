@@ -210,6 +210,7 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
             closing: file.timeouts.closing,
             handshake: file.timeouts.handshake,
         },
+        max_new_flows_per_second: file.max_new_flows_per_second,
         tx_by_redirect: veth,
     })
 }

@@ -53,7 +53,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 20] = [
+const PINNED: [&str; 21] = [
     "CONFIG",
     "PORTS",
     "VLANS",
@@ -69,6 +69,7 @@ const PINNED: [&str; 20] = [
     "REPLIES6",
     "FLOWS4",
     "FLOWS6",
+    "PACE",
     "TRIAL",
     "BACKEND_COUNTERS",
     "DROPS",
@@ -153,6 +154,8 @@ pub struct Options<'a> {
     /// Tagged frames with these ids are looked at.
     pub vlans: &'a [u16],
     pub idle: Idle,
+    /// On each CPU. 0: no limit.
+    pub max_new_flows_per_second: u32,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -332,7 +335,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(tables.seed, options.nat_addresses, options.vlans)?;
+    maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
     Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
@@ -355,19 +358,30 @@ impl Loaded {
     }
 }
 
-/// See [`Loaded`].
+/// See [`Loaded`]. Connections begin as fast as they can.
 pub fn programs(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
     vlans: &[u16],
 ) -> Result<Loaded, OpenError> {
+    paced(nat_ports, nat_addresses, max_flows, vlans, 0)
+}
+
+/// The same, with so many new connections a second and CPU at most.
+pub fn paced(
+    nat_ports: RangeInclusive<u16>,
+    nat_addresses: &[IpAddr],
+    max_flows: u32,
+    vlans: &[u16],
+    new_flows: u32,
+) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let idle = IdleTicks::from(Idle::default());
     let mut ebpf = load(None, tables, idle, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
-    maps.configure(tables.seed, nat_addresses, vlans)?;
+    maps.configure(tables.seed, nat_addresses, vlans, new_flows)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
 }
@@ -483,10 +497,21 @@ impl Maps {
         })
     }
 
-    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr], vlans: &[u16]) -> Result<(), OpenError> {
+    fn configure(
+        &mut self,
+        seed: u64,
+        nat_addresses: &[IpAddr],
+        vlans: &[u16],
+        new_flows: u32,
+    ) -> Result<(), OpenError> {
         let ports = &self.dataplane.nat_ports;
-        let mut config =
-            Config { seed, nat_first: *ports.start(), nat_last: *ports.end(), ..Config::default() };
+        let mut config = Config {
+            seed,
+            nat_first: *ports.start(),
+            nat_last: *ports.end(),
+            syn_interval_ns: 1_000_000_000u32.checked_div(new_flows).unwrap_or(0),
+            ..Config::default()
+        };
         for address in nat_addresses {
             // More than there is room for are refused with the configuration.
             match address {

@@ -36,7 +36,9 @@ use lb_core::{
 pub use self::{
     flows::{Census, FlowTables},
     idle::{Forgotten, Idle},
-    load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
+    load::{
+        Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs,
+    },
     overdue::{Limits, Look, Now, Overdue, Watch},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
     ring::HeadRing,
