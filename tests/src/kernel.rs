@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
+    os::fd::AsFd as _,
 };
 
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
@@ -13,6 +14,8 @@ use lb_core::{
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
+
+use crate::test_run::Runner;
 
 /// What the program decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +148,19 @@ impl Kernel {
         nat_addresses: &[IpAddr],
         max_flows: u32,
     ) -> Self {
-        let loaded = bpf::programs(nat_ports, nat_addresses, max_flows, &VLANS).expect("the program loads");
+        Self::paced(backends, nat_ports, nat_addresses, max_flows, 0)
+    }
+
+    /// The same, with so many new connections a second and CPU at most; 0: no limit.
+    pub fn paced(
+        backends: u16,
+        nat_ports: RangeInclusive<u16>,
+        nat_addresses: &[IpAddr],
+        max_flows: u32,
+        new_flows: u32,
+    ) -> Self {
+        let loaded =
+            bpf::paced(nat_ports, nat_addresses, max_flows, &VLANS, new_flows).expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
         let mut kernel = Self { loaded, flows };
         for id in 0..backends {
@@ -167,8 +182,11 @@ impl Kernel {
 
     /// The same in a VLAN.
     pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
-        let hop = NextHop { ifindex, vlan, link, source: nat_source() };
-        self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
+        self.next_hop_to(backend_address(id).ip(), NextHop { ifindex, vlan, link, source: nat_source() });
+    }
+
+    pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {
+        self.loaded.dataplane.set_next_hop(address, hop).expect("the map takes it");
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
@@ -214,6 +232,24 @@ impl Kernel {
         });
     }
 
+    /// The same service in another mode.
+    pub fn mode(&mut self, mode: Mode) {
+        self.serve(SERVICE, vip(), mode);
+    }
+
+    /// A service with evidence.
+    pub fn serve(&mut self, id: ServiceId, vip: SocketAddr, mode: Mode) {
+        self.apply(&Step::Service {
+            id,
+            vip,
+            mode,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            sources: Sources::default(),
+            trials: Vec::new(),
+        });
+    }
+
     /// The same service, with or without evidence.
     pub fn evidence(&mut self, evidence: bool) {
         self.apply(&Step::Service {
@@ -235,6 +271,12 @@ impl Kernel {
     pub fn program(&mut self) -> &mut Xdp {
         let program = self.loaded.ebpf.program_mut("shunt");
         program.and_then(|program| program.try_into().ok()).expect("the XDP program")
+    }
+
+    /// Another way to run it: quick, and from any thread.
+    pub fn runner(&mut self) -> Runner {
+        let program = self.program().fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+        Runner::new(program.expect("a loaded program has a descriptor"))
     }
 
     /// The flow tables as they are.

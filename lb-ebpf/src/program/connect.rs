@@ -20,18 +20,25 @@ use lb_ebpf::{frame::Frame, translate::deltas};
 use super::{
     Leave, Packet, Way, atomic, coarse_ns, counters, kinds,
     maps::{BACKENDS, CONFIG, TABLES, TRIAL},
-    opaque,
+    opaque, pace,
     table::{self, Tables},
     ticks,
     to_backend::forward,
 };
 
 /// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
-/// 65 536 finds none; its client tries again with other ports.
-const PORT_TRIES: u32 = 16;
+/// 16 million finds none; its client tries again with other ports.
+const PORT_TRIES: u32 = 24;
 
 /// From this try on a port is taken from an embryo: only in a flood do so many have one.
 const FROM_EMBRYOS: u32 = 4;
+
+/// How old the embryo must be at that try, in microseconds; at each further one, half as old. So those go first that will
+/// not complete any more, and a handshake under way is the last, however fast the flood.
+const OLDEST_EMBRYO: u32 = 1 << 20;
+
+/// From this try on any embryo will do.
+const FROM_ANY_EMBRYO: u32 = 12;
 
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
@@ -49,6 +56,10 @@ pub(super) fn connect<F: Tables>(
     service: &Service,
 ) -> Result<Way, Leave> {
     let key = &packet.tuple.key;
+    let now = coarse_ns();
+    if !pace::admits(now) {
+        return Err(Leave::Drop(Reason::SynRate));
+    }
     let choice = match choose(service, flow_hash(key)) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
@@ -57,8 +68,7 @@ pub(super) fn connect<F: Tables>(
         Err(reason) => return Err(Leave::Drop(reason)),
     };
     let Choice { id, backend, trial } = choice;
-    let now = coarse_ns();
-    let place = table::claim::<F>(key, ticks(now));
+    let place = table::claim::<F>(key, now);
     if place == table::NOWHERE {
         return Err(Leave::Drop(Reason::TableFull));
     }
@@ -69,9 +79,20 @@ pub(super) fn connect<F: Tables>(
     flow.client = *key;
     flow.slot = place;
     flow.seen = ticks(now);
-    if let Err(reason) = reserve::<F>(flow, backend) {
+    flow.request_us = (now / 1000) as u32;
+    let kept = service.flags & service_flags::DNAT != 0;
+    let held = if kept {
+        match keep::<F>(place, id) {
+            KEPT => Ok(()),
+            ITSELF => Err(Reason::Hairpin),
+            _ => Err(Reason::NatPorts),
+        }
+    } else {
+        reserve::<F>(flow, backend)
+    };
+    if let Err(reason) = held {
         table::free_place::<F>(place);
-        return Err(Leave::Drop(reason));
+        return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
     }
     let watched = service.flags & service_flags::EVIDENCE != 0;
     (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
@@ -86,7 +107,6 @@ pub(super) fn connect<F: Tables>(
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
     flow.request_seq = packet.segment.end();
-    flow.request_us = (now / 1000) as u32;
     flow.client_ack = 0;
     flow.backend_ack = 0;
     let state = flow_state::LIVE
@@ -145,6 +165,30 @@ fn take_token(id: u16) -> bool {
     unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }
 }
 
+/// Answers of [`keep`].
+const KEPT: u32 = 0;
+const TAKEN: u32 = 1;
+const ITSELF: u32 = 2;
+
+/// The client's own address and port stay the source.
+// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn keep<F: Tables>(slot: u32, backend: u16) -> u32 {
+    let (Some(flow), Some(backend)) = (F::flow(slot), BACKENDS.get(backend as u32)) else { return TAKEN };
+    // SAFETY: a place of the map that is the new connection's alone.
+    let flow = unsafe { &mut *flow };
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = flow.client.src;
+    flow.reply.sport = backend.port;
+    flow.reply.dport = flow.client.sport;
+    if flow.reply.src == flow.reply.dst {
+        return ITSELF;
+    }
+    // Else another service's connection of the same client to the same backend is there, and the backend could
+    // not tell them apart.
+    if table::hold_kept::<F>(flow) { KEPT } else { TAKEN }
+}
+
 /// A look for a NAT address and port: what goes from one turn to the next.
 #[repr(C)]
 struct Search<A: Address> {
@@ -166,6 +210,9 @@ fn reserve<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) -> Result<(),
     flow.reply.src = F::Addr::narrow(&backend.addr);
     flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
     flow.reply.sport = backend.port;
+    if F::nat_len(config) == 0 && flow.reply.src == flow.reply.dst {
+        return Err(Reason::Hairpin);
+    }
     let (which, wanted) = preferred(&flow.client);
     let offset = (wanted as u64).checked_rem(ports(config)).unwrap_or(0);
     let mut search = Search::<F::Addr> { flow, which: which as u64, offset, held: 0 };
@@ -200,7 +247,8 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
     }
     let port = Port::new((config.nat_first as u64 + search.offset) as u16);
     flow.reply.dport = port;
-    if !is_vip(port) && table::hold::<F>(flow, number >= FROM_EMBRYOS, number >= TIRED_FROM) {
+    let own = flow.reply.src == flow.reply.dst;
+    if !own && !is_vip(port) && table::hold::<F>(flow, embryo_age(number), number >= TIRED_FROM) {
         search.held = 1;
         return 1;
     }
@@ -210,6 +258,18 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
         search.offset = (bpf_get_prandom_u32() as u64 * ports(config)) >> 32;
     }
     0
+}
+
+/// How old an embryo must be to lose its port at this try.
+#[inline(always)]
+const fn embryo_age(number: u32) -> i32 {
+    if number < FROM_EMBRYOS {
+        i32::MAX
+    } else if number < FROM_ANY_EMBRYO {
+        (OLDEST_EMBRYO >> (number - FROM_EMBRYOS)) as i32
+    } else {
+        i32::MIN
+    }
 }
 
 /// Whether any VIP has this port: on a NAT address, replies to it would be taken for a client's.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet, Return,
         Service, ServiceKey, SourceKey, Table, V4, Vlans,
     },
     reason::Reason,
@@ -49,6 +49,10 @@ pub(super) static TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_SERVICES as usize }
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 
+/// A backend's address and port → the VIP that its replies are of when no flow says so.
+#[btf_map]
+pub(super) static RETURNS: HashMap<ServiceKey, Return, { MAX_BACKENDS as usize }> = HashMap::new();
+
 // The flow tables of each family: see `table.rs`.
 #[btf_map]
 pub(super) static CLIENTS4: Sized<ClientSet> = Array::new();
@@ -63,6 +67,10 @@ pub(super) static FLOWS4: Sized<Flow<V4>> = Array::new();
 #[btf_map]
 pub(super) static FLOWS6: Sized<Flow<Addr>> = Array::new();
 
+/// When the next SYN is due on this CPU: see `pace.rs`.
+#[btf_map]
+pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
+
 /// Backend id → new connections that a half-open backend may still be given.
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
@@ -74,6 +82,10 @@ pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS 
 /// Service id × `Reason::COUNT` + reason.
 #[btf_map]
 pub(super) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUNT }> = PerCpuArray::new();
+
+/// Service id → the moment up to which its share of ICMP errors is used.
+#[btf_map]
+pub(super) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
 /// Mirrored response heads: room for 13 000.
 #[btf_map]

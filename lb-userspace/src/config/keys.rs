@@ -22,8 +22,10 @@ pub(super) const ROOT: Keys = Keys {
         "nat_ports",
         "vlans",
         "max_flows",
+        "max_new_flows_per_second",
         "log",
         "record",
+        "timeouts",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
@@ -32,6 +34,7 @@ pub(super) const ROOT: Keys = Keys {
         ("interface", "interfaces"),
         ("vlan", "vlans"),
         ("socket", "control_socket"),
+        ("timeout", "timeouts"),
     ],
 };
 
@@ -39,6 +42,18 @@ pub(super) const RECORD: Keys = Keys {
     known: &["path", "max_size", "files"],
     later: &[],
     aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
+};
+
+pub(super) const TIMEOUTS: Keys = Keys {
+    known: &["established", "closing", "handshake"],
+    later: &[],
+    aliases: &[
+        ("tcp", "established"),
+        ("idle", "established"),
+        ("tcpfin", "closing"),
+        ("fin", "closing"),
+        ("syn", "handshake"),
+    ],
 };
 
 pub(super) const SERVICE: Keys = Keys {

@@ -180,7 +180,7 @@ fn defaults_are_filled_in() {
     assert_eq!(file.bpffs, Path::new("/sys/fs/bpf"));
     assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
     assert_eq!(file.nat_ports, 1024..=32767);
-    assert_eq!(file.max_flows, 131_072);
+    assert_eq!((file.max_flows, file.max_new_flows_per_second), (131_072, 500_000));
     assert_eq!(file.log, LogLevel::Info);
     let [service] = &file.core.services[..] else { panic!("one service") };
     assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));
@@ -191,6 +191,16 @@ fn defaults_are_filled_in() {
     let ProbeKind::Http(http) = &probe.kind else { panic!("an HTTP probe") };
     assert_eq!((&*http.method, &*http.path, &http.host), ("GET", "/healthz", &None));
     assert_eq!(http.expect, [200..=399]);
+}
+
+#[test]
+fn times_of_silence_are_read() {
+    let text =
+        small_with(1, "interfaces = [\"eth0\"]\ntimeouts = { established = \"1h\", handshake = \"10s\" }");
+    let wanted =
+        Timeouts { established: Millis::secs(3600), handshake: Millis::secs(10), ..Timeouts::default() };
+    assert_eq!(right(&text).timeouts, wanted);
+    assert_eq!(right(SMALL).timeouts, Timeouts::default());
 }
 
 #[test]
@@ -382,6 +392,7 @@ fn the_example_shows_every_key() {
     let tables = [
         &keys::ROOT,
         &keys::RECORD,
+        &keys::TIMEOUTS,
         &keys::SERVICE,
         &keys::BACKEND,
         &keys::PROBE,
@@ -399,6 +410,7 @@ fn the_example_shows_every_key() {
                 || line.contains(&format!(".{key}."))
                 || line.contains(&format!(" {key} = "))
                 || line.starts_with(&format!("[{key}."))
+                || line.starts_with(&format!("[{key}]"))
         });
         assert!(shown, "{key}");
     }

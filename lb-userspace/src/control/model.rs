@@ -46,6 +46,20 @@ pub struct Status {
     pub drops: Vec<ServiceDrops>,
     /// Response heads of all backends that found the ring full.
     pub mirror_lost: u64,
+    #[serde(default)]
+    pub forgotten: Forgotten,
+}
+
+/// Connections that were forgotten for their silence, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// That were not completed.
+    pub handshakes: u64,
+    pub established: u64,
+    /// That one side had not closed to its end.
+    pub closing: u64,
+    /// Over before; their NAT ports have rested.
+    pub rested: u64,
 }
 
 impl Status {
@@ -141,6 +155,7 @@ pub struct Forwarding {
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     Nat,
+    Dnat,
 }
 
 /// What the breaker can know of a service's responses.
@@ -302,6 +317,7 @@ impl From<config::Mode> for Mode {
     fn from(mode: config::Mode) -> Self {
         match mode {
             config::Mode::Nat => Self::Nat,
+            config::Mode::Dnat => Self::Dnat,
         }
     }
 }
@@ -319,6 +335,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nat => "nat",
+            Self::Dnat => "dnat",
         })
     }
 }

@@ -69,8 +69,10 @@ impl Configured {
             nat_ports,
             vlans,
             max_flows,
+            max_new_flows_per_second,
             log,
             record,
+            timeouts,
             core: _,
         } = &self.file;
         let keys = [
@@ -84,8 +86,10 @@ impl Configured {
             ("nat_ports", *nat_ports != new.nat_ports),
             ("vlans", *vlans != new.vlans),
             ("max_flows", *max_flows != new.max_flows),
+            ("max_new_flows_per_second", *max_new_flows_per_second != new.max_new_flows_per_second),
             ("log", *log != new.log),
             ("record", *record != new.record),
+            ("timeouts", *timeouts != new.timeouts),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }

@@ -7,6 +7,8 @@
 
 pub mod actor;
 pub mod bpf;
+pub mod device;
+pub mod host;
 pub mod memory;
 pub mod next_hop;
 pub mod steering;
@@ -64,6 +66,7 @@ pub struct Counters {
     pub unreachable: Vec<BackendId>,
     /// Only those that are not zero.
     pub drops: Vec<(ServiceId, Reason, u64)>,
+    pub forgotten: bpf::Forgotten,
 }
 
 #[derive(Debug, thiserror::Error)]
