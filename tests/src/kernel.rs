@@ -237,6 +237,19 @@ impl Kernel {
         });
     }
 
+    /// The same service, which takes connections of these only.
+    pub fn sources(&mut self, sources: Sources) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: vip(),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            sources,
+            trials: Vec::new(),
+        });
+    }
+
     /// The same service, with or without evidence.
     pub fn evidence(&mut self, evidence: bool) {
         self.apply(&Step::Service {

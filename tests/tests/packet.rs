@@ -16,11 +16,17 @@ mod failures;
 mod floods;
 #[path = "packet/icmp.rs"]
 mod icmp;
+#[path = "packet/large.rs"]
+mod large;
 #[path = "packet/refused.rs"]
 mod refused;
 #[path = "packet/silence.rs"]
 mod silence;
+#[path = "packet/sources.rs"]
+mod sources;
 #[path = "packet/steering.rs"]
 mod steering;
+#[path = "packet/table.rs"]
+mod table;
 #[path = "packet/verifier.rs"]
 mod verifier;
