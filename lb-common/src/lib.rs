@@ -13,7 +13,7 @@ pub mod hash;
 pub mod reason;
 
 /// Version of the map layout. Names the directory the maps are pinned in.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Entries of a Maglev lookup table. Prime, and at least 100 × the largest
 /// number of backends that should share evenly (Maglev, NSDI 2016, section 5.3).
@@ -29,6 +29,9 @@ pub const MAX_SERVICES: u32 = 1024;
 
 /// Backend ids run from 0 to this, exclusive.
 pub const MAX_BACKENDS: u32 = 16_384;
+
+/// Source prefixes of all services together.
+pub const MAX_SOURCES: u32 = 16_384;
 
 /// A table slot that names no backend.
 pub const NO_BACKEND: u16 = u16::MAX;

@@ -7,13 +7,13 @@
 pub enum Reason {
     /// Lengths in the headers contradict each other or the frame.
     Malformed = 0,
-    /// First fragment of a datagram for the VIP.
+    /// First fragment of a datagram for the VIP, or the only one.
     Fragment = 1,
-    /// IPv4 options.
+    /// IPv4 options; more than two IPv6 extension headers, or one that sends the datagram elsewhere.
     IpOptions = 2,
     /// TTL would reach 0.
     Ttl = 3,
-    /// A source address that no client can have.
+    /// A source address that no client can have: a VIP's, a backend's on another way than the backend's, none at all.
     Martian = 4,
     /// TCP flags that no stack sends.
     Flags = 5,
@@ -30,12 +30,14 @@ pub enum Reason {
     /// The table still names a backend that was just ejected, on every try; the
     /// client's next SYN finds the new table.
     Swapping = 11,
+    /// The service does not take connections of this source.
+    Denied = 12,
     /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
-    SynRate = 12,
+    SynRate = 13,
 }
 
 impl Reason {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -50,6 +52,7 @@ impl Reason {
         Self::NoFlow,
         Self::TableFull,
         Self::Swapping,
+        Self::Denied,
         Self::SynRate,
     ];
 
@@ -68,6 +71,7 @@ impl Reason {
             Self::NoFlow => "no_flow",
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
+            Self::Denied => "denied",
             Self::SynRate => "syn_rate",
         }
     }

@@ -189,8 +189,8 @@ fn extensions(ip: &Frame, first: u8) -> Option<(usize, u32)> {
             flaws |= flaw::FRAGMENT;
             at += 8;
         } else if protocol == next::HOP_BY_HOP || protocol == next::DESTINATION || protocol == next::ROUTING {
-            // The checksum behind a routing header is that of another destination.
-            if count > MOST_EXTENSIONS || protocol == next::ROUTING {
+            // With segments left, the destination is not the last one, and the checksum is that of another.
+            if count > MOST_EXTENSIONS || protocol == next::ROUTING && head[3] != 0 {
                 flaws |= flaw::OPTIONS;
             }
             at += (head[1] as u32 + 1) << 3;

@@ -70,6 +70,19 @@ impl Frame {
         Some(unsafe { *at })
     }
 
+    /// Overwrites `N` bytes from `offset` on; false, and nothing written, beyond the end.
+    #[inline(always)]
+    pub fn put<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> bool {
+        let at = one(self.start + offset);
+        if at + N > self.end {
+            return false;
+        }
+        let at = at as *mut [u8; N];
+        // SAFETY: as above.
+        unsafe { *at = bytes };
+        true
+    }
+
     /// Overwrites the value at `offset`; false, and nothing written, beyond the end.
     #[inline(always)]
     pub fn store<T: Word>(&self, offset: usize, value: T) -> bool {
@@ -185,6 +198,8 @@ mod tests {
         assert_eq!(frame.load::<u32>(2), None);
         assert!(!frame.store(4, 7u16));
         assert!(frame.store(4, 7u8));
-        assert_eq!(bytes, [1, 2, 3, 4, 7]);
+        assert!(!frame.put(3, [9; 3]));
+        assert!(frame.put(0, [8; 3]));
+        assert_eq!(bytes, [8, 8, 8, 4, 7]);
     }
 }

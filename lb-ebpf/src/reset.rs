@@ -68,7 +68,7 @@ mod tests {
         let frame = frame::of(&mut bytes);
         let ip = frame.from(14);
         let tuple = Ipv4::tuple(&ip).expect("tcp");
-        let segment = Segment::read::<Ipv4>(&ip, &tuple).expect("well formed");
+        let segment = Segment::read::<Ipv4>(&ip, &tuple, || ip.len() as u32).expect("well formed");
         let len = reset::<Ipv4>(&frame, 14, &segment)?;
         bytes.truncate(len);
         Some(bytes)

@@ -81,6 +81,7 @@ fn status(states: &[Effective]) -> Status {
         traffic: Vec::new(),
         drops: Vec::new(),
         mirror_lost: 0,
+        forgotten: lb_userspace::control::model::Forgotten::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
@@ -49,6 +49,9 @@ pub const ELSEWHERE: u32 = 2;
 
 pub const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];
 pub const NAT_PORTS: RangeInclusive<u16> = 1024..=32_767;
+/// Tagged frames with these ids are looked at.
+pub const VLANS: [u16; 2] = [10, 20];
+
 pub const SERVICE: ServiceId = ServiceId(3);
 
 /// Which addresses the hosts of a fixture have.
@@ -156,7 +159,8 @@ impl Kernel {
         max_flows: u32,
         new_flows: u32,
     ) -> Self {
-        let loaded = bpf::paced(nat_ports, nat_addresses, max_flows, new_flows).expect("the program loads");
+        let loaded =
+            bpf::paced(nat_ports, nat_addresses, max_flows, &VLANS, new_flows).expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
         let mut kernel = Self { loaded, flows };
         for id in 0..backends {
@@ -173,7 +177,12 @@ impl Kernel {
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
-        let hop = NextHop { ifindex, link, source: nat_source() };
+        self.next_hop_in(id, link, ifindex, 0);
+    }
+
+    /// The same in a VLAN.
+    pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
+        let hop = NextHop { ifindex, vlan, link, source: nat_source() };
         self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
     }
 
@@ -202,6 +211,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend,
             evidence: true,
+            sources: Sources::default(),
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
     }
@@ -214,6 +224,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence,
+            sources: Sources::default(),
             trials: Vec::new(),
         });
     }

@@ -14,5 +14,7 @@ mod failures;
 mod floods;
 #[path = "packet/refused.rs"]
 mod refused;
+#[path = "packet/silence.rs"]
+mod silence;
 #[path = "packet/steering.rs"]
 mod steering;

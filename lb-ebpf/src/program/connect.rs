@@ -18,7 +18,7 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, translate::deltas};
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, kinds,
+    Leave, Packet, Way, atomic, coarse_ns, counters, kinds,
     maps::{BACKENDS, CONFIG, TABLES, TRIAL},
     opaque, pace,
     table::{self, Tables},
@@ -54,10 +54,9 @@ pub(super) fn connect<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     service: &Service,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     let key = &packet.tuple.key;
-    let now = coarse_ns();
-    if !pace::admits(now) {
+    if !pace::admits() {
         return Err(Leave::Drop(Reason::SynRate));
     }
     let choice = match choose(service, flow_hash(key)) {
@@ -68,7 +67,11 @@ pub(super) fn connect<F: Tables>(
         Err(reason) => return Err(Leave::Drop(reason)),
     };
     let Choice { id, backend, trial } = choice;
-    let place = table::claim::<F>(key, now);
+    let now = coarse_ns();
+    let mut place = table::claim::<F>(key);
+    if place == table::NOWHERE {
+        place = table::claim_taken::<F>(key, now);
+    }
     if place == table::NOWHERE {
         return Err(Leave::Drop(Reason::TableFull));
     }
@@ -101,7 +104,8 @@ pub(super) fn connect<F: Tables>(
     flow.backend_ack = 0;
     let state = flow_state::LIVE
         | if trial { flow_state::TRIAL } else { 0 }
-        | if watched { flow_state::EVIDENCE } else { 0 };
+        | if watched { flow_state::EVIDENCE } else { 0 }
+        | (packet.vlan as u32) << flow_state::VLAN;
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {

@@ -41,11 +41,11 @@ pub(super) fn note_request<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, 
     let at = (segment.payload & 0x3fff) as usize;
     let mut method = 0;
     let said = if segment.payload_len >= REQUEST_BYTES as u32 {
-        let Some(first) = packet.ip.bytes::<REQUEST_BYTES>(at) else { return };
+        let Some(first) = first_bytes::<F, REQUEST_BYTES>(ctx, packet, at) else { return };
         method = first[0];
         Some(speech(first))
     } else if segment.payload_len >= PREFIX_BYTES as u32 {
-        let Some(first) = packet.ip.bytes::<PREFIX_BYTES>(at) else { return };
+        let Some(first) = first_bytes::<F, PREFIX_BYTES>(ctx, packet, at) else { return };
         speech_of_few(first)
     } else {
         None
@@ -75,6 +75,24 @@ pub(super) fn note_request<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, 
     // What has a body may not end like a head.
     let whole = method == b'P' || ends_head(ctx, begin, segment);
     want(segment, flow, whole);
+}
+
+/// Bytes of the payload, `at` behind the IP header's start, in whichever buffer they are.
+#[inline(always)]
+fn first_bytes<F: Tables, const N: usize>(
+    ctx: &XdpContext,
+    packet: &Packet<'_, F>,
+    at: usize,
+) -> Option<[u8; N]> {
+    if let Some(first) = packet.ip.bytes::<N>(at) {
+        return Some(first);
+    }
+    let mut first = [0; N];
+    // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
+    let read = unsafe {
+        bpf_xdp_load_bytes(ctx.ctx, packet.link_len as u32 + at as u32, first.as_mut_ptr().cast(), N as u32)
+    };
+    (read == 0).then_some(first)
 }
 
 /// Whether a request is under way of whose answer the client has not seen a byte.

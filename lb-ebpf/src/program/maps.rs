@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use lb_common::{
-    MAX_BACKENDS, MAX_SERVICES,
+    MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Ports, ReplySet, Service,
-        ServiceKey, Table, V4,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet,
+        Service, ServiceKey, SourceKey, Table, V4, Vlans,
     },
     reason::Reason,
 };
@@ -27,8 +27,20 @@ pub(super) static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map]
 pub(super) static PORTS: Array<Ports, 1> = Array::new();
 
+/// Which tagged frames are looked at.
+#[btf_map]
+pub(super) static VLANS: Array<Vlans, 1> = Array::new();
+
 #[btf_map]
 pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
+
+/// Whom a service takes connections from: `source_rule`. Twice as many as may be configured, for a reload.
+#[btf_map]
+pub(super) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }> = LpmTrie::new();
+
+/// Addresses of VIPs and backends.
+#[btf_map]
+pub(super) static KNOWN: HashMap<Addr, Origin, { (MAX_BACKENDS + MAX_SERVICES) as usize }> = HashMap::new();
 
 /// Service id → an array with one value, so that one call fills a table and one swaps it.
 #[btf_map]

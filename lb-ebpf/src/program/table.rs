@@ -26,8 +26,8 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_loop;
 use lb_common::{
     abi::{
-        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, IDLE_TICKS, REPLY_SETS, REPLY_WAYS,
-        ReplySet, V4, flow_state,
+        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
+        flow_state,
     },
     hash::{keyed_hash, other_set, set, tag},
 };
@@ -50,6 +50,11 @@ static CLIENT_SETS: u32 = 1;
 /// `Config::seed`. Set by the daemon when it loads the program.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
+
+/// Ticks of `Flow::seen` after which a silent connection may give way to a new one. Set by the daemon, which
+/// forgets it after the same time.
+#[unsafe(no_mangle)]
+static SILENCE: u32 = u32::MAX;
 
 /// How many of a full set are looked at for one that gives way. The next SYN looks at the next ones.
 const TURNS: u32 = 5;
@@ -267,26 +272,30 @@ const fn entry(slot: u32, tag: u32) -> u64 {
 /// No place.
 pub(super) const NOWHERE: u64 = u64::MAX;
 
-/// A place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it. `now` in nanoseconds.
+/// A free place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it.
 // A function of its own, because it needs much of the stack.
 #[inline(never)]
-pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
+pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let hash = hash(key);
     let tag = tag(hash);
-    let numbers = (set(hash, sets()), other_set(hash, sets()));
     let mut place = None;
-    for way_to in 0..opaque(3) {
-        place = match way_to {
-            0 => free_in::<F>(numbers.0, tag),
-            1 => free_in::<F>(numbers.1, tag),
-            _ => taken_over::<F>(numbers, tag, now),
-        };
+    for first in 0..opaque(2) {
+        let number = if first == 0 { set(hash, sets()) } else { other_set(hash, sets()) };
+        place = free_in::<F>(number, tag);
         if place.is_some() {
             break;
         }
     }
     // Wherever it was found, it goes on alike.
     place.map_or(NOWHERE, |place| forget(place, tag) as u64)
+}
+
+/// The same when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
+#[inline(never)]
+pub(super) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
+    let hash = hash(key);
+    let numbers = (set(hash, sets()), other_set(hash, sets()));
+    taken_over::<F>(numbers, tag(hash), now).map_or(NOWHERE, u64::from)
 }
 
 #[inline(always)]
@@ -438,7 +447,9 @@ fn embryo_age<A: Address>(flow: &Flow<A>, now_us: u32) -> i32 {
 /// Its backend is gone, or it was silent for too long.
 #[inline(always)]
 fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
-    now.wrapping_sub(flow.seen) >= IDLE_TICKS || backend_of(flow).is_none()
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    let silence = unsafe { (&raw const SILENCE).read_volatile() };
+    now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
 }
 
 /// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.

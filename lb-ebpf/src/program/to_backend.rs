@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, atomic, counters, evidence,
+    Leave, Packet, Way, atomic, counters, evidence,
     maps::BACKENDS,
     ports,
     table::{self, Tables},
@@ -23,7 +23,7 @@ pub(super) fn steer<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
-) -> Option<Result<u32, Leave>> {
+) -> Option<Result<Way, Leave>> {
     let segment = &packet.segment;
     let state = flow.state;
     let backend = if state & flow_state::OVER == 0 { backend_of(flow) } else { None };
@@ -81,7 +81,7 @@ fn handshake<F: Tables>(
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
     backend: &Backend,
-) -> Option<Result<u32, Leave>> {
+) -> Option<Result<Way, Leave>> {
     if packet.segment.opens() && !admits(backend, flow) {
         // A client that repeats its SYN is steered anew when its backend has left since:
         // after an ejection no connection begins there.
@@ -146,7 +146,7 @@ pub(super) fn forward<F: Tables>(
     packet: &Packet<'_, F>,
     flow: &Flow<F::Addr>,
     backend: &Backend,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     if !backend.link.is_resolved() {
         return Err(Leave::Drop(Reason::Neighbour));
     }
@@ -163,5 +163,5 @@ pub(super) fn forward<F: Tables>(
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;
     }
-    Ok(backend.ifindex)
+    Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan })
 }

@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, evidence, ports,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, ports,
     table::{self, Tables},
     ticks,
     to_backend::finish,
@@ -23,7 +23,7 @@ pub(super) fn steer<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     let segment = &packet.segment;
     if flow.state & flow_state::ESTABLISHED == 0 {
         return handshake(packet, flow);
@@ -44,7 +44,7 @@ pub(super) fn steer<F: Tables>(
 }
 
 #[inline(always)]
-fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<u32, Leave> {
+fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<Way, Leave> {
     let segment = &packet.segment;
     if segment.has(flag::SYN) && segment.has(flag::ACK) {
         flow.backend_ack = segment.seq.wrapping_add(1);
@@ -81,7 +81,7 @@ fn closing<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
 
 /// Sends a segment on to the client, by the way the client's own came.
 #[inline(always)]
-fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<u32, Leave> {
+fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<Way, Leave> {
     let to = Translation {
         src: &flow.client.dst,
         dst: &flow.client.src,
@@ -95,5 +95,5 @@ fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<u3
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len as u64;
     }
-    Ok(flow.ifindex)
+    Ok(Way { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state) })
 }

@@ -11,7 +11,7 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service},
+    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
     io::{Input, Outcome, Output},
     time::{Instant, Millis},
 };
@@ -70,6 +70,7 @@ impl Bench {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence: true,
+            sources: Sources::default(),
             backends: (0..backends).map(|index| backend(service, index)).collect(),
             probe: None,
             breaker: Breaker {

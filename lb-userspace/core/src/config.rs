@@ -3,7 +3,11 @@
 //! `lb_userspace::config` makes these from TOML; nothing here is validated again.
 //! Key names, units and defaults are those of the TOML file.
 
-use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use crate::{breaker::detector::Detector, time::Millis};
 
@@ -26,10 +30,28 @@ pub struct Service {
     pub no_backend: NoBackend,
     /// Mirror response heads and account their status.
     pub evidence: bool,
+    pub sources: Sources,
     /// At least one; names and addresses are unique within the service.
     pub backends: Vec<Backend>,
     pub probe: Option<Probe>,
     pub breaker: Breaker,
+}
+
+/// Whom new connections are taken from. The longest prefix decides; who is in none is taken, unless there is
+/// anybody in `allow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the VIP's family, and no prefix twice in the two.
+    pub allow: Vec<Prefix>,
+    pub deny: Vec<Prefix>,
+}
+
+/// Addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// The bits behind the prefix are 0.
+    pub address: IpAddr,
+    pub length: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

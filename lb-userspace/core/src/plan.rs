@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 
@@ -32,6 +32,7 @@ pub struct Entry {
     pub mode: Mode,
     pub no_backend: NoBackend,
     pub evidence: bool,
+    pub sources: Sources,
     pub trials: Vec<BackendId>,
 }
 
@@ -80,8 +81,8 @@ impl Forwarding {
         }
 
         if let Some(entry) = target.service.as_ref().filter(|wanted| self.service.as_ref() != Some(*wanted)) {
-            let Entry { vip, mode, no_backend, evidence, trials } = entry.clone();
-            steps.push(Step::Service { id, vip, mode, no_backend, evidence, trials });
+            let Entry { vip, mode, no_backend, evidence, sources, trials } = entry.clone();
+            steps.push(Step::Service { id, vip, mode, no_backend, evidence, sources, trials });
         }
 
         let left = self.backends.keys().filter(|id| !target.backends.contains_key(id));

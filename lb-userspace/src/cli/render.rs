@@ -8,7 +8,7 @@ use lb_core::{
 };
 
 use super::palette::{Paint, Palette};
-use crate::control::model::{Evidence, Status, XdpMode};
+use crate::control::model::{Evidence, Forgotten, Status, XdpMode};
 
 mod columns;
 mod events;
@@ -41,6 +41,12 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
+    }
+    if wide.0 {
+        let Forgotten { handshakes, established, closing, rested } = status.forgotten;
+        lines.push(format!(
+            "forgotten for silence  handshakes {handshakes}  established {established}  closing {closing}  rested {rested}"
+        ));
     }
     for service in &status.snapshot.services {
         lines.push(String::new());

@@ -20,14 +20,22 @@ pub(super) const ROOT: Keys = Keys {
         "bpffs",
         "nat_addresses",
         "nat_ports",
+        "vlans",
         "max_flows",
         "max_new_flows_per_second",
         "log",
         "record",
+        "timeouts",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
-    aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+    aliases: &[
+        ("services", "service"),
+        ("interface", "interfaces"),
+        ("vlan", "vlans"),
+        ("socket", "control_socket"),
+        ("timeout", "timeouts"),
+    ],
 };
 
 pub(super) const RECORD: Keys = Keys {
@@ -36,14 +44,30 @@ pub(super) const RECORD: Keys = Keys {
     aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
 };
 
+pub(super) const TIMEOUTS: Keys = Keys {
+    known: &["established", "closing", "handshake"],
+    later: &[],
+    aliases: &[
+        ("tcp", "established"),
+        ("idle", "established"),
+        ("tcpfin", "closing"),
+        ("fin", "closing"),
+        ("syn", "handshake"),
+    ],
+};
+
 pub(super) const SERVICE: Keys = Keys {
-    known: &["vip", "mode", "no_backend", "evidence", "backends", "probe", "breaker"],
-    later: &["allow", "deny", "on_eject", "drain_timeout", "redispatch", "mirror"],
+    known: &["vip", "mode", "no_backend", "evidence", "allow", "deny", "backends", "probe", "breaker"],
+    later: &["on_eject", "drain_timeout", "redispatch", "mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
         ("listen", "vip"),
         ("servers", "backends"),
+        ("whitelist", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
         ("endpoints", "backends"),
         ("check", "probe"),
         ("healthcheck", "probe"),

@@ -7,7 +7,7 @@ use lb_core::config::{Backend, Breaker, Mode, NoBackend, Service};
 use super::{
     breaker, keys, probe,
     reader::{Entry, Node, Table},
-    value,
+    sources, value,
 };
 
 const EXAMPLE: &str = "[service.web]";
@@ -20,6 +20,8 @@ const DEFAULT_WEIGHT: u32 = 100;
 struct Addresses<'a> {
     vips: HashMap<SocketAddr, Node<'a>>,
     backends: Vec<(SocketAddr, Node<'a>)>,
+    /// Source prefixes of all services.
+    sources: usize,
 }
 
 pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Service>> {
@@ -58,6 +60,7 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         value::choice(node, &choices)
     });
     let evidence = table.or("evidence", true, Node::boolean);
+    let sources = sources::read(&table, vip, &mut addresses.sources);
     let first = addresses.backends.len();
     let (backends, count) = read_backends(&table, addresses);
     let families = vip.and_then(|vip| one_family(vip, &addresses.backends[first..]));
@@ -70,6 +73,7 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         mode: mode?.value,
         no_backend: no_backend?.value,
         evidence: evidence?.value,
+        sources: sources?,
         backends: backends?,
         probe: probe?.value,
         breaker: breaker?.value,

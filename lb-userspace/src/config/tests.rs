@@ -173,6 +173,16 @@ fn defaults_are_filled_in() {
 }
 
 #[test]
+fn times_of_silence_are_read() {
+    let text =
+        small_with(1, "interfaces = [\"eth0\"]\ntimeouts = { established = \"1h\", handshake = \"10s\" }");
+    let wanted =
+        Timeouts { established: Millis::secs(3600), handshake: Millis::secs(10), ..Timeouts::default() };
+    assert_eq!(right(&text).timeouts, wanted);
+    assert_eq!(right(SMALL).timeouts, Timeouts::default());
+}
+
+#[test]
 fn every_key_is_read() {
     let text = small_with(
         12,
@@ -361,6 +371,7 @@ fn the_example_shows_every_key() {
     let tables = [
         &keys::ROOT,
         &keys::RECORD,
+        &keys::TIMEOUTS,
         &keys::SERVICE,
         &keys::BACKEND,
         &keys::PROBE,
@@ -378,6 +389,7 @@ fn the_example_shows_every_key() {
                 || line.contains(&format!(".{key}."))
                 || line.contains(&format!(" {key} = "))
                 || line.starts_with(&format!("[{key}."))
+                || line.starts_with(&format!("[{key}]"))
         });
         assert!(shown, "{key}");
     }

@@ -46,6 +46,20 @@ pub struct Status {
     pub drops: Vec<ServiceDrops>,
     /// Response heads of all backends that found the ring full.
     pub mirror_lost: u64,
+    #[serde(default)]
+    pub forgotten: Forgotten,
+}
+
+/// Connections that were forgotten for their silence, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// That were not completed.
+    pub handshakes: u64,
+    pub established: u64,
+    /// That one side had not closed to its end.
+    pub closing: u64,
+    /// Over before; their NAT ports have rested.
+    pub rested: u64,
 }
 
 impl Status {

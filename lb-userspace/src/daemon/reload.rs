@@ -67,10 +67,12 @@ impl Configured {
             bpffs,
             nat_addresses,
             nat_ports,
+            vlans,
             max_flows,
             max_new_flows_per_second,
             log,
             record,
+            timeouts,
             core: _,
         } = &self.file;
         let keys = [
@@ -82,10 +84,12 @@ impl Configured {
             ("bpffs", *bpffs != new.bpffs),
             ("nat_addresses", *nat_addresses != new.nat_addresses),
             ("nat_ports", *nat_ports != new.nat_ports),
+            ("vlans", *vlans != new.vlans),
             ("max_flows", *max_flows != new.max_flows),
             ("max_new_flows_per_second", *max_new_flows_per_second != new.max_new_flows_per_second),
             ("log", *log != new.log),
             ("record", *record != new.record),
+            ("timeouts", *timeouts != new.timeouts),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }
@@ -129,7 +133,7 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
 
 fn service_differences(old: &Service, new: &Service) -> Vec<String> {
     // Whole again: what a service may be has to be told of here.
-    let Service { name, vip, mode, no_backend, evidence, backends, probe, breaker } = old;
+    let Service { name, vip, mode, no_backend, evidence, sources, backends, probe, breaker } = old;
     let mut all = Vec::new();
     if *vip != new.vip {
         all.push(format!("{name}: vip {vip} -> {}", new.vip));
@@ -139,6 +143,8 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
         ("no_backend", *no_backend != new.no_backend),
         ("evidence", *evidence != new.evidence),
         ("probe", *probe != new.probe),
+        ("allow", sources.allow != new.sources.allow),
+        ("deny", sources.deny != new.sources.deny),
         ("breaker", *breaker != new.breaker),
     ];
     let changed = parts.into_iter().filter(|(_, changed)| *changed);

@@ -13,8 +13,8 @@ use super::clock::Clock;
 use crate::{
     config::File,
     control::model::{
-        BackendTraffic, Daemon, Evidence, Forwarding, Interface, Mode, Program, ProgramMap, Reactions,
-        ServiceDrops, Status, XdpMode,
+        BackendTraffic, Daemon, Evidence, Forgotten, Forwarding, Interface, Mode, Program, ProgramMap,
+        Reactions, ServiceDrops, Status, XdpMode,
     },
     dataplane::{Counters, bpf},
 };
@@ -135,6 +135,7 @@ impl Facts {
             events_seq,
             traffic,
             drops,
+            forgotten: forgotten(counters.forgotten),
             mirror_lost: counters.backends.iter().map(|(_, counters)| counters.heads_lost).sum(),
             snapshot,
         }
@@ -167,6 +168,11 @@ impl Facts {
         }
         if total.heads == 0 && total.opaque > 0 { Evidence::Opaque } else { Evidence::Inline }
     }
+}
+
+fn forgotten(counted: bpf::Forgotten) -> Forgotten {
+    let bpf::Forgotten { handshakes, established, closing, rested } = counted;
+    Forgotten { handshakes, established, closing, rested }
 }
 
 fn of(id: BackendId, counters: &Counters) -> BackendCounters {

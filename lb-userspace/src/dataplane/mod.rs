@@ -7,6 +7,8 @@
 
 pub mod actor;
 pub mod bpf;
+pub mod device;
+pub mod host;
 pub mod memory;
 pub mod next_hop;
 pub mod steering;
@@ -47,6 +49,8 @@ pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
     pub ifindex: u32,
+    /// The VLAN in which frames leave there. 0: without a tag.
+    pub vlan: u16,
     /// Unresolved while the neighbour has not answered.
     pub link: Link,
     /// Our preferred address on the way there.
@@ -62,6 +66,7 @@ pub struct Counters {
     pub unreachable: Vec<BackendId>,
     /// Only those that are not zero.
     pub drops: Vec<(ServiceId, Reason, u64)>,
+    pub forgotten: bpf::Forgotten,
 }
 
 #[derive(Debug, thiserror::Error)]

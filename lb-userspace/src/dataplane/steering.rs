@@ -25,6 +25,8 @@ use super::Error;
 /// The maps that decide, each as it is read.
 pub trait Maps {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error>;
+    /// Whether a service takes no connections of a source.
+    fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error>;
     /// The connection of a client, by the tuple of what it sends.
     fn flow(&self, key: &FlowKey<Addr>) -> Option<Known>;
     fn backend(&self, id: u16) -> Result<Option<Backend>, Error>;
@@ -143,6 +145,7 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
     let choice = match pinned.filter(|pinned| pinned.keeps_syn) {
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
         Some(_) => Choice::Nobody(Reason::Neighbour),
+        None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
         None => choose(maps, &seats, table.as_deref(), hash)?,
     };
     let without = match choice.backend() {

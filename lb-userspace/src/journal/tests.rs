@@ -25,6 +25,7 @@ fn configuration() -> Config {
         mode: config::Mode::default(),
         no_backend: config::NoBackend::default(),
         evidence: true,
+        sources: config::Sources::default(),
         backends: vec![backend],
         probe: None,
         breaker: Breaker::default(),

@@ -45,6 +45,7 @@ impl Service {
             mode: self.config.mode,
             no_backend: self.config.no_backend,
             evidence: self.config.evidence,
+            sources: self.config.sources.clone(),
             trials,
         };
         Forwarding { service: Some(entry), table: Some(members), backends }

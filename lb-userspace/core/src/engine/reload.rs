@@ -127,13 +127,14 @@ impl Engine {
                 mode: config::Mode::default(),
                 no_backend: config::NoBackend::default(),
                 evidence: false,
+                sources: config::Sources::default(),
                 backends: Vec::new(),
                 probe: None,
                 breaker: config::Breaker::default(),
             };
             let mut service = Service::new(id, &config, now);
-            let config::Service { mode, no_backend, evidence, .. } = config;
-            let entry = Entry { vip, mode, no_backend, evidence, trials: Vec::new() };
+            let config::Service { mode, no_backend, evidence, sources, .. } = config;
+            let entry = Entry { vip, mode, no_backend, evidence, sources, trials: Vec::new() };
             service.writer = Writer::adopting(Forwarding { service: Some(entry), ..Forwarding::default() });
             for adopted in &backends {
                 service.leaves(adopted);

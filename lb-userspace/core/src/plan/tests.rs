@@ -25,6 +25,7 @@ fn forwarding(admits: &[Admit]) -> Forwarding {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: true,
+        sources: Sources::default(),
         trials: of(Admit::Trials).map(|(id, _)| *id).collect(),
     };
     let table = Some(of(Admit::All).map(member).collect());

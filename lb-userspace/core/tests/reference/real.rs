@@ -9,7 +9,7 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{self, Breaker, Config, Mode, NoBackend, Probe},
+    config::{self, Breaker, Config, Mode, NoBackend, Probe, Sources},
     event::{Event, EventKind},
     io::{BackendId, Generation, Input, Operation, Outcome, Output, ProbeResult, StepFailure, Verb},
     snapshot::BackendSnapshot,
@@ -92,6 +92,7 @@ impl Real {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence: true,
+            sources: Sources::default(),
             backends,
             probe: self.probed.then(|| Probe { rise, fall, ..Probe::default() }),
             breaker: self.policy.clone(),

@@ -72,6 +72,16 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\ntimeouts = { established = \"25h\", closing = \"0s\", handshake = \"1s\", syn = 5 }",
+        &[
+            r#"2:28 [timeouts.established] `25h` is too long | write at most `"24h"`"#,
+            r#"2:45 [timeouts.closing] `0s` is too short | write at least `"1s"`"#,
+            r#"2:63 [timeouts.handshake] `1s` is too short | write at least `"2s"`"#,
+            "2:69 [timeouts.syn] unknown key `syn` | did you mean `handshake`?",
+        ],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nrecord = { max_size = \"1KiB\" }",
         &[
             r#"2:10 [record] `path` is missing | add for example `path = "/var/lib/shunt/events.jsonl"`"#,
@@ -123,7 +133,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         1,
         "interfaces = [\"eth0\"]\nzzz = 1",
         &[
-            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `service`",
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `timeouts`, `service`",
         ],
     ),
     (
@@ -611,7 +621,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
         &[
             r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
-            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `service`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `timeouts`, `service`"#,
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use lb_core::{
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service},
+    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
     engine::{Engine, Settings},
     event::EventKind,
     io::{Input, Output, Step},
@@ -20,6 +20,7 @@ fn config() -> Config {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: true,
+        sources: Sources::default(),
         backends: vec![backend(1), backend(2)],
         probe: None,
         breaker: Breaker::default(),

@@ -1,7 +1,7 @@
 //! Loading the program, adopting the maps of an earlier run, attaching to interfaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
@@ -22,18 +22,27 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4},
+    abi::{
+        self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
+    },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
 
 use super::{
-    super::chain,
+    super::{
+        chain, device,
+        host::{self, ONE_BUFFER_MTU},
+    },
     Bpf, backend_address,
     flows::{Family, FlowTables, Shared},
+    idle::{Idle, IdleTicks, Tally},
+    origins::Origins,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     ring::HeadRing,
+    room,
+    sources::SourceRules,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -42,10 +51,13 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 16] = [
+const PINNED: [&str; 19] = [
     "CONFIG",
     "PORTS",
+    "VLANS",
     "SERVICES",
+    "SOURCES",
+    "KNOWN",
     "TABLES",
     "BACKENDS",
     "CLIENTS4",
@@ -79,17 +91,14 @@ struct Tables {
 }
 
 impl Tables {
-    /// Half as many places again as there may be flows: then one in ten thousand finds both of its sets full.
     fn new(max_flows: u32) -> io::Result<Self> {
-        let places = u64::from(max_flows) * 3 / 2;
-        let client_sets = places.div_ceil(CLIENT_WAYS as u64).max(1);
         let mut seed = [0; 8];
         // SAFETY: the kernel writes at most so many bytes.
         let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
         if got != seed.len() as isize {
             return Err(io::Error::last_os_error());
         }
-        let client_sets = u32::try_from(client_sets).map_err(io::Error::other)?;
+        let client_sets = u32::try_from(room::client_sets(max_flows)).map_err(io::Error::other)?;
         Ok(Self { client_sets, seed: u64::from_ne_bytes(seed) })
     }
 
@@ -140,6 +149,9 @@ pub struct Options<'a> {
     pub max_flows: u32,
     /// On each CPU. 0: no limit.
     pub max_new_flows_per_second: u32,
+    /// Tagged frames with these ids are looked at.
+    pub vlans: &'a [u16],
+    pub idle: Idle,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -180,6 +192,14 @@ pub struct Shape {
     pub maps: Vec<(String, u32, u64)>,
 }
 
+impl Shape {
+    /// Of both families.
+    pub fn flow_table_bytes(&self) -> u64 {
+        let of_flows = |name: &str| FLOW_MAPS.iter().any(|(flow_map, _)| *flow_map == name);
+        self.maps.iter().filter(|(name, ..)| of_flows(name)).map(|(_, _, bytes)| bytes).sum()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("another daemon of instance {0} is running")]
@@ -217,6 +237,15 @@ pub enum OpenError {
     Map(#[source] aya::maps::MapError),
     #[error("nat_ports {}-{} overlaps the host's own ports {}-{}", nat.start(), nat.end(), host.start(), host.end())]
     PortOverlap { nat: RangeInclusive<u16>, host: RangeInclusive<u16> },
+    #[error("max_flows = {max_flows} takes {} MiB, {} MiB are available", needed >> 20, available >> 20)]
+    Memory { max_flows: u32, needed: u64, available: u64 },
+    #[error("interface {interface} has an MTU of {mtu}, more than its driver takes in native XDP")]
+    Mtu {
+        interface: String,
+        mtu: u32,
+        #[source]
+        source: ProgramError,
+    },
 }
 
 impl OpenError {
@@ -245,6 +274,15 @@ impl OpenError {
                 host.start(),
                 host.end()
             ),
+            Self::Memory { available, .. } => {
+                format!(
+                    "choose max_flows of at most {}, or give it more memory",
+                    room::flows_within(*available)
+                )
+            }
+            Self::Mtu { interface, .. } => format!(
+                "`ip link set {interface} mtu {ONE_BUFFER_MTU}` or less, or set xdp_mode = \"generic\""
+            ),
             Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Descriptor(_) | Self::Map(_) => {
                 return None;
             }
@@ -272,13 +310,17 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     check_layouts(&dir)?;
     let tables = match Tables::pinned(&dir).map_err(OpenError::Map)? {
         Some(tables) => tables,
-        None => Tables::new(options.max_flows).map_err(OpenError::Descriptor)?,
+        None => {
+            room::check_memory(options.max_flows)?;
+            Tables::new(options.max_flows).map_err(OpenError::Descriptor)?
+        }
     };
-    let mut ebpf = load(Some(&dir), tables, options.tx_by_redirect)?;
+    let idle = IdleTicks::from(options.idle);
+    let mut ebpf = load(Some(&dir), tables, idle, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
-    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let watch = Watch { flows: Arc::clone(&flows) };
     let mut maps = Maps::take(&mut ebpf, flows, options.nat_ports.clone())?;
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
@@ -289,7 +331,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(tables.seed, options.nat_addresses, options.max_new_flows_per_second)?;
+    maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
     Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
 }
@@ -304,7 +346,7 @@ pub struct Loaded {
 
 impl Loaded {
     pub fn flows(&self) -> Result<FlowTables, OpenError> {
-        flows(&self.ebpf, self.seed)
+        flows(&self.ebpf, self.seed, Idle::default().into())
     }
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
@@ -317,8 +359,9 @@ pub fn programs(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
+    vlans: &[u16],
 ) -> Result<Loaded, OpenError> {
-    paced(nat_ports, nat_addresses, max_flows, 0)
+    paced(nat_ports, nat_addresses, max_flows, vlans, 0)
 }
 
 /// The same, with so many new connections a second and CPU at most.
@@ -326,18 +369,25 @@ pub fn paced(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
+    vlans: &[u16],
     new_flows: u32,
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
-    let mut ebpf = load(None, tables, false)?;
-    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let idle = IdleTicks::from(Idle::default());
+    let mut ebpf = load(None, tables, idle, false)?;
+    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
-    maps.configure(tables.seed, nat_addresses, new_flows)?;
+    maps.configure(tables.seed, nat_addresses, vlans, new_flows)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
 }
 
-fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
+fn load(
+    dir: Option<&Path>,
+    tables: Tables,
+    idle: IdleTicks,
+    tx_by_redirect: bool,
+) -> Result<Ebpf, OpenError> {
     let tx_by_redirect = u8::from(tx_by_redirect);
     let btf = Btf::from_sys_fs().ok();
     let mut loader = EbpfLoader::new();
@@ -345,7 +395,8 @@ fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf
         .btf(btf.as_ref())
         .override_global("TX_BY_REDIRECT", &tx_by_redirect, true)
         .override_global("CLIENT_SETS", &tables.client_sets, true)
-        .override_global("HASH_SEED", &tables.seed, true);
+        .override_global("HASH_SEED", &tables.seed, true)
+        .override_global("SILENCE", &idle.established, true);
     for (name, each) in FLOW_MAPS {
         loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
     }
@@ -373,7 +424,7 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
 }
 
 /// The flow tables of a loaded program.
-fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
+fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
     fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenError> {
         let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
         let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
@@ -394,12 +445,15 @@ fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
     Ok(FlowTables {
         v4: family(ebpf, seed, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
         v6: family(ebpf, seed, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+        idle,
+        forgotten: Tally::default(),
     })
 }
 
 /// The maps out of a loaded object, typed.
 struct Maps {
     config: Array<MapData, Config>,
+    vlans: Array<MapData, Vlans>,
     dataplane: Bpf,
     heads: HeadRing,
 }
@@ -416,6 +470,7 @@ impl Maps {
         }
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
+            vlans: take(ebpf, "VLANS")?,
             heads: HeadRing::new(take(ebpf, "EVENTS")?),
             dataplane: Bpf {
                 ports: take(ebpf, "PORTS")?,
@@ -425,16 +480,24 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
+                origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
                 flows,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
-                used_backends: BTreeSet::new(),
+                used_backends: BTreeMap::new(),
             },
         })
     }
 
-    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr], new_flows: u32) -> Result<(), OpenError> {
+    fn configure(
+        &mut self,
+        seed: u64,
+        nat_addresses: &[IpAddr],
+        vlans: &[u16],
+        new_flows: u32,
+    ) -> Result<(), OpenError> {
         let ports = &self.dataplane.nat_ports;
         let mut config = Config {
             seed,
@@ -461,6 +524,14 @@ impl Maps {
             }
         }
         self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        let mut looked_at = Vlans([0; VLAN_IDS]);
+        for id in vlans {
+            // Others are refused with the configuration.
+            if let Some(place) = looked_at.0.get_mut(usize::from(*id)) {
+                *place = 1;
+            }
+        }
+        self.vlans.set(0, looked_at, 0).map_err(OpenError::Map)?;
         self.dataplane.write_ports().map_err(OpenError::Map)
     }
 }
@@ -494,7 +565,7 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
 /// A pinned map is reused as it is, so its layout has to be looked at first.
 fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
-        true => load(None, Tables { client_sets: 1, seed: 0 }, false)?,
+        true => load(None, Tables { client_sets: 1, seed: 0 }, Idle::default().into(), false)?,
         false => return Ok(()),
     };
     for name in PINNED {
@@ -523,6 +594,7 @@ fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data.info(),
         // The program declares no other kinds.
@@ -561,13 +633,11 @@ fn interface_indexes(interfaces: &[String]) -> Result<Vec<(&str, u32)>, OpenErro
 
 /// The NAT ports must not be ones that this host's own connections may get.
 fn check_ports(nat: &RangeInclusive<u16>) -> Result<(), OpenError> {
-    let Ok(text) = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range") else { return Ok(()) };
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
-    let (Some(first), Some(last)) = (numbers.next(), numbers.next()) else { return Ok(()) };
-    if *nat.start() <= last && first <= *nat.end() {
-        return Err(OpenError::PortOverlap { nat: nat.clone(), host: first..=last });
+    // A host without such a range has none to keep away from.
+    match host::ephemeral_ports() {
+        Ok(host) if host::overlap(nat, &host) => Err(OpenError::PortOverlap { nat: nat.clone(), host }),
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 fn attach(
@@ -628,9 +698,17 @@ fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result
     let failed = |source: ProgramError| {
         // EEXIST: the other program is there in the other mode.
         if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
-            OpenError::Busy { interface: interface.to_owned() }
-        } else {
-            OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }
+            return OpenError::Busy { interface: interface.to_owned() };
+        }
+        let interface = interface.to_owned();
+        match (mode, device::mtu(&interface)) {
+            // Drivers say it in different ways; that there is no native XDP at all, in one.
+            (Mode::Native, Ok(mtu)) if mtu > ONE_BUFFER_MTU && !is_os_error(&source, libc::EOPNOTSUPP) => {
+                OpenError::Mtu { interface, mtu, source }
+            }
+            (Mode::Native | Mode::Generic, Ok(_) | Err(_)) => {
+                OpenError::Attach { interface, mode: mode.name(), source }
+            }
         }
     };
     let program = xdp(ebpf)?;

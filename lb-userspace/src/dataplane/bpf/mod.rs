@@ -1,11 +1,15 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
 mod flows;
+mod idle;
 mod load;
+mod origins;
 mod overdue;
 mod pins;
 mod reading;
 mod ring;
+mod room;
+mod sources;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +21,7 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
     abi::{
-        self, Addr, Backend, BackendCounters, FlowKey, Port, Ports, Service, ServiceKey, Table,
+        self, Addr, Backend, BackendCounters, FlowKey, Origin, Port, Ports, Service, ServiceKey, Table,
         backend_flags, port_flags, service_flags,
     },
     reason::Reason,
@@ -30,11 +34,16 @@ use lb_core::{
 
 pub use self::{
     flows::{Census, FlowTables},
-    load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs},
-    overdue::{Limits, Overdue, Watch},
-    pins::{DetachError, Detached, Lock, detach},
+    idle::{Forgotten, Idle},
+    load::{
+        Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs,
+    },
+    overdue::{Limits, Look, Now, Overdue, Watch},
+    pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
     ring::HeadRing,
+    room::flow_table_bytes,
 };
+use self::{origins::Origins, sources::SourceRules};
 use super::{
     Count, Counters, Dataplane, Error, NextHop,
     steering::{self, Steering},
@@ -49,19 +58,26 @@ pub struct Bpf {
     trial: Array<MapData, i64>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
+    sources: SourceRules,
+    origins: Origins,
     flows: Arc<FlowTables>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
-    used_backends: BTreeSet<BackendId>,
+    used_backends: BTreeMap<BackendId, IpAddr>,
 }
 
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode: _, no_backend, evidence, trials } => {
-                let value = service_value(*id, *no_backend, *evidence, trials);
-                self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))?;
+            Step::Service { id, vip, mode: _, no_backend, evidence, sources, trials } => {
+                let key = service_key(*vip);
+                let present = reading::found(self.services.get(&key, 0)).map_err(on("SERVICES"))?;
+                let rules = self.sources.write(*id, sources, present.map(|service| service.flags));
+                let rules = rules.map_err(on("SOURCES"))?;
+                let value = service_value(*id, *no_backend, *evidence, rules, trials);
+                self.services.insert(key, value, 0).map_err(on("SERVICES"))?;
+                self.sources.tidy(*id, rules).map_err(on("SOURCES"))?;
                 // Again if that failed the last time: it is known only once its port is written.
                 if self.vips.get(vip) != Some(id) {
                     self.vips.insert(*vip, *id);
@@ -71,17 +87,19 @@ impl Dataplane for Bpf {
                         })
                         .map_err(on("PORTS"))?;
                 }
-                Ok(())
+                self.write_origin(vip.ip())
             }
             Step::RemoveService { id, vip } => {
                 absent_is_fine(self.services.remove(&service_key(*vip))).map_err(on("SERVICES"))?;
                 if self.vips.get(vip) == Some(id) {
                     self.vips.remove(vip);
                 }
-                self.write_ports().map_err(on("PORTS"))
+                self.write_ports().map_err(on("PORTS"))?;
+                self.sources.remove(*id).map_err(on("SOURCES"))?;
+                self.write_origin(vip.ip())
             }
             Step::Backend { id, service, address, generation, admit } => {
-                self.used_backends.insert(*id);
+                self.used_backends.insert(*id, address.ip());
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
                     self.zero_counters(*id)?;
@@ -94,11 +112,14 @@ impl Dataplane for Bpf {
                     service: service.0,
                     ..Backend::default()
                 };
-                self.write_backend(*id, value, address.ip())
+                self.write_backend(*id, value, address.ip())?;
+                self.write_origin(before.addr.into())
             }
             Step::RemoveBackend { id } => {
                 self.used_backends.remove(id);
-                self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))
+                let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+                self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))?;
+                self.write_origin(before.addr.into())
             }
             Step::Budget { id, tokens } => {
                 self.trial.set(id.0.into(), i64::from(*tokens), 0).map_err(on("TRIAL"))
@@ -129,7 +150,7 @@ impl Dataplane for Bpf {
 
     fn counters(&mut self) -> Result<Counters, Error> {
         let mut counters = Counters::default();
-        for id in &self.used_backends {
+        for id in self.used_backends.keys() {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
             counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
@@ -147,6 +168,7 @@ impl Dataplane for Bpf {
                 }
             }
         }
+        counters.forgotten = self.flows.forgotten();
         Ok(counters)
     }
 
@@ -162,13 +184,25 @@ impl Dataplane for Bpf {
 
 impl Bpf {
     fn write_next_hop(&mut self, address: IpAddr) -> Result<(), Error> {
-        for id in self.used_backends.clone() {
+        let at = self.used_backends.iter().filter(|(_, of)| **of == address).map(|(id, _)| *id);
+        for id in at.collect::<Vec<_>>() {
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
-            if IpAddr::from(value.addr) == address {
-                self.write_backend(id, value, address)?;
-            }
+            self.write_backend(id, value, address)?;
         }
         Ok(())
+    }
+
+    /// Says by which way a client may come from an address that is a VIP's or a backend's.
+    fn write_origin(&mut self, address: IpAddr) -> Result<(), Error> {
+        let origin = if self.vips.keys().any(|vip| vip.ip() == address) {
+            Some(Origin::default())
+        } else if self.used_backends.values().any(|backend| *backend == address) {
+            let hop = self.next_hops.get(&address);
+            hop.map(|hop| Origin { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 })
+        } else {
+            None
+        };
+        self.origins.write(address, origin).map_err(on("KNOWN"))
     }
 
     /// Says of every port what it may be.
@@ -199,6 +233,7 @@ impl Bpf {
     fn write_backend(&mut self, id: BackendId, mut value: Backend, address: IpAddr) -> Result<(), Error> {
         if let Some(hop) = self.next_hops.get(&address) {
             value.ifindex = hop.ifindex;
+            value.vlan = hop.vlan;
             value.link = hop.link;
             value.nat_addr = hop.source.into();
         } else {
@@ -207,13 +242,15 @@ impl Bpf {
             if before.addr == value.addr {
                 value = Backend {
                     ifindex: before.ifindex,
+                    vlan: before.vlan,
                     link: before.link,
                     nat_addr: before.nat_addr,
                     ..value
                 };
             }
         }
-        self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))
+        self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))?;
+        self.write_origin(address)
     }
 }
 
@@ -221,8 +258,15 @@ fn service_key(vip: SocketAddr) -> ServiceKey {
     ServiceKey { addr: vip.ip().into(), port: Port::new(vip.port()), proto: 6, zero: 0 }
 }
 
-fn service_value(id: ServiceId, no_backend: NoBackend, evidence: bool, trials: &[BackendId]) -> Service {
-    let mut flags = 0;
+/// `rules`: the flags that say where its source rules are.
+fn service_value(
+    id: ServiceId,
+    no_backend: NoBackend,
+    evidence: bool,
+    rules: u16,
+    trials: &[BackendId],
+) -> Service {
+    let mut flags = rules;
     if evidence {
         flags |= service_flags::EVIDENCE;
     }

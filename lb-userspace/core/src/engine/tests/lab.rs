@@ -320,6 +320,7 @@ pub(super) fn web(names: &[&str]) -> config::Service {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: true,
+        sources: config::Sources::default(),
         backends: names.iter().enumerate().map(backend).collect(),
         probe: None,
         breaker: Breaker {
