@@ -219,19 +219,6 @@ impl Kernel {
         });
     }
 
-    /// The same service, which takes connections of these only.
-    pub fn sources(&mut self, sources: Sources) {
-        self.apply(&Step::Service {
-            id: SERVICE,
-            vip: vip(),
-            mode: Mode::Nat,
-            no_backend: NoBackend::Reset,
-            evidence: true,
-            sources,
-            trials: Vec::new(),
-        });
-    }
-
     /// The same service in another mode.
     pub fn mode(&mut self, mode: Mode) {
         self.serve(SERVICE, vip(), mode);
@@ -246,6 +233,19 @@ impl Kernel {
             no_backend: NoBackend::Reset,
             evidence: true,
             sources: Sources::default(),
+            trials: Vec::new(),
+        });
+    }
+
+    /// The same service, which takes connections of these only.
+    pub fn sources(&mut self, sources: Sources) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: vip(),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            sources,
             trials: Vec::new(),
         });
     }

@@ -5,16 +5,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    net::IpAddr,
 };
 
 use lb_common::{abi::Link, reason::Reason};
 use lb_core::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Prefix, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 use lb_tests::{
     kernel::{
-        Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, backend_address, backend_mac, in_family, vip,
+        Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, VLANS, backend_address, backend_mac,
+        in_family, vip,
     },
     model::{Backend, Generator, Model, Service, Verdict},
     noise::Noise,
@@ -52,15 +54,25 @@ impl World {
                     vip.set_port(80 + number);
                     let ids: Vec<u16> = (0..backends).map(|number| first + number).collect();
                     for id in &ids {
-                        kernel.next_hop(*id, Link::new(backend_mac(*id), OWN_MAC), ELSEWHERE);
+                        let link = Link::new(backend_mac(*id), OWN_MAC);
+                        kernel.next_hop_in(*id, link, ELSEWHERE, vlan_of(*id));
                     }
                     let of = |id: u16| Backend {
                         address: backend_address(id),
                         mac: backend_mac(id),
+                        vlan: vlan_of(id),
                         admitted: true,
                     };
                     let backends = ids.iter().map(|id| of(*id)).collect();
-                    let service = Service { id: id.0, vip, silent, backends };
+                    // Some of the clients of the generator, of those who have a backend.
+                    let denied = (number == 0).then(|| match family {
+                        Family::V4 => (IpAddr::from([10, 1, 0, 32]), 29),
+                        Family::V6 => (IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x20]), 125),
+                    });
+                    let prefix = |(address, length)| Prefix { address, length };
+                    let sources =
+                        Sources { allow: Vec::new(), deny: denied.into_iter().map(prefix).collect() };
+                    let service = Service { id: id.0, vip, silent, denied, backends };
                     for number in 0..ids.len() {
                         kernel.apply(&admission(&service, number));
                     }
@@ -75,14 +87,18 @@ impl World {
                         mode: Mode::Nat,
                         no_backend: if silent { NoBackend::Drop } else { NoBackend::Reset },
                         evidence: true,
-                        sources: lb_core::config::Sources::default(),
+                        sources,
                         trials: Vec::new(),
                     });
                     services.push(service);
                 }
             });
         }
-        Self { kernel, model: Model::new(services, OWN_MAC, NAT_PORTS), drops: Drops::default() }
+        Self {
+            kernel,
+            model: Model::new(services, VLANS.to_vec(), OWN_MAC, NAT_PORTS),
+            drops: Drops::default(),
+        }
     }
 
     /// Nobody is ejected, or one, or all: then the table still names them, and every SYN finds out.
@@ -102,6 +118,11 @@ impl World {
         let now = counted.into_iter().map(|(id, reason, count)| ((id.0, reason), count)).collect();
         self.drops.look(now)
     }
+}
+
+/// Every second backend is in a VLAN.
+fn vlan_of(id: u16) -> u16 {
+    if id % 2 == 1 { VLANS[1] } else { 0 }
 }
 
 fn admission(service: &Service, number: usize) -> Step {

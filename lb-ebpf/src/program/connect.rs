@@ -56,8 +56,7 @@ pub(super) fn connect<F: Tables>(
     service: &Service,
 ) -> Result<Way, Leave> {
     let key = &packet.tuple.key;
-    let now = coarse_ns();
-    if !pace::admits(now) {
+    if !pace::admits() {
         return Err(Leave::Drop(Reason::SynRate));
     }
     let choice = match choose(service, flow_hash(key)) {
@@ -68,7 +67,11 @@ pub(super) fn connect<F: Tables>(
         Err(reason) => return Err(Leave::Drop(reason)),
     };
     let Choice { id, backend, trial } = choice;
-    let place = table::claim::<F>(key, now);
+    let now = coarse_ns();
+    let mut place = table::claim::<F>(key);
+    if place == table::NOWHERE {
+        place = table::claim_taken::<F>(key, now);
+    }
     if place == table::NOWHERE {
         return Err(Leave::Drop(Reason::TableFull));
     }

@@ -7,15 +7,20 @@
 //! It is a token bucket, kept as the one time at which the next SYN is due (the virtual scheduling algorithm of
 //! ITU-T I.371, annex A).
 
-use super::maps::{CONFIG, PACE};
+use super::{
+    coarse_ns,
+    maps::{CONFIG, PACE},
+};
 
 /// What may come at once: what is due in so much time. The clock moves in steps of up to 10 ms, and within a
 /// step everything comes at once.
 const BURST_NS: u64 = 1 << 25;
 
 /// Whether a new connection may begin now, and if so, counts it.
-#[inline(always)]
-pub(super) fn admits(now: u64) -> bool {
+// A function of its own, because the stack of its caller is full.
+#[inline(never)]
+pub(super) fn admits() -> bool {
+    let now = coarse_ns();
     let Some(config) = CONFIG.get(0) else { return true };
     if config.syn_interval_ns == 0 {
         return true;

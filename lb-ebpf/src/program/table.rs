@@ -298,26 +298,30 @@ const fn entry(slot: u32, tag: u32) -> u64 {
 /// No place.
 pub(super) const NOWHERE: u64 = u64::MAX;
 
-/// A place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it. `now` in nanoseconds.
+/// A free place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it.
 // A function of its own, because it needs much of the stack.
 #[inline(never)]
-pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
+pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let hash = hash(key);
     let tag = tag(hash);
-    let numbers = (set(hash, sets()), other_set(hash, sets()));
     let mut place = None;
-    for way_to in 0..opaque(3) {
-        place = match way_to {
-            0 => free_in::<F>(numbers.0, tag),
-            1 => free_in::<F>(numbers.1, tag),
-            _ => taken_over::<F>(numbers, tag, now),
-        };
+    for first in 0..opaque(2) {
+        let number = if first == 0 { set(hash, sets()) } else { other_set(hash, sets()) };
+        place = free_in::<F>(number, tag);
         if place.is_some() {
             break;
         }
     }
     // Wherever it was found, it goes on alike.
     place.map_or(NOWHERE, |place| forget(place, tag) as u64)
+}
+
+/// The same when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
+#[inline(never)]
+pub(super) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
+    let hash = hash(key);
+    let numbers = (set(hash, sets()), other_set(hash, sets()));
+    taken_over::<F>(numbers, tag(hash), now).map_or(NOWHERE, u64::from)
 }
 
 #[inline(always)]

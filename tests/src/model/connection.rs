@@ -13,6 +13,8 @@ pub(crate) struct Connection {
     ends: (SocketAddr, SocketAddr),
     /// To and from, for frames to the client.
     pub(super) link: ([u8; 6], [u8; 6]),
+    /// Of the SYN. 0: none.
+    pub(super) vlan: u16,
     /// What acknowledges the backend's SYN.
     backend_syn: Option<u32>,
     established: bool,
@@ -44,12 +46,14 @@ impl Connection {
         backend: usize,
         ends: (SocketAddr, SocketAddr),
         link: ([u8; 6], [u8; 6]),
+        vlan: u16,
     ) -> Self {
         Self {
             service,
             backend,
             ends,
             link,
+            vlan,
             backend_syn: None,
             established: false,
             client_fin: Fin::default(),

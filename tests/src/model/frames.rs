@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{Model, Tuple};
 use crate::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, layout, set_checksums},
+    kernel::{backend_address, in_family},
     noise::Noise,
 };
 
@@ -82,8 +83,12 @@ impl Generator {
             }
         };
         match self.noise.below(40) {
-            0 if odd => SocketAddr::new(of.ip(), port),
-            1 if odd => SocketAddr::new(host, 0),
+            0..=3 if odd => SocketAddr::new(of.ip(), port),
+            5..=9 if odd => SocketAddr::new(
+                in_family(super::family_of(of), || backend_address(if of.is_ipv4() { 11 } else { 21 })).ip(),
+                port,
+            ),
+            4 if odd => SocketAddr::new(host, 0),
             _ => SocketAddr::new(host, port),
         }
     }
@@ -183,8 +188,9 @@ impl Generator {
                 tcp.extensions.push((kind, content));
             }
         }
-        if noise.once_in(20) {
-            tcp.vlan = Some(noise.word() as u16);
+        if noise.once_in(5) {
+            tcp.vlan =
+                Some(if noise.once_in(2) { noise.word() as u16 } else { noise.word() as u16 & 0xf000 | 10 });
         }
     }
 

@@ -10,7 +10,7 @@ mod rewriting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
 
@@ -28,6 +28,8 @@ use crate::kernel::Action;
 pub struct Backend {
     pub address: SocketAddr,
     pub mac: [u8; 6],
+    /// 0: none.
+    pub vlan: u16,
     /// May have new connections.
     pub admitted: bool,
 }
@@ -38,6 +40,8 @@ pub struct Service {
     pub vip: SocketAddr,
     /// Without a backend a SYN is dropped, not answered.
     pub silent: bool,
+    /// Whose connections it does not take: address and bits of the prefix.
+    pub denied: Option<(IpAddr, u8)>,
     pub backends: Vec<Backend>,
 }
 
@@ -48,6 +52,7 @@ pub(crate) type Tuple = (SocketAddr, SocketAddr);
 #[derive(Clone, Debug)]
 pub struct Model {
     pub services: Vec<Service>,
+    pub vlans: Vec<u16>,
     pub own_mac: [u8; 6],
     pub nat_ports: RangeInclusive<u16>,
     /// By what the client sends: its address, and the VIP.
@@ -73,8 +78,13 @@ pub enum Verdict {
 }
 
 impl Model {
-    pub fn new(services: Vec<Service>, own_mac: [u8; 6], nat_ports: RangeInclusive<u16>) -> Self {
-        Self { services, own_mac, nat_ports, connections: BTreeMap::new(), replies: BTreeMap::new() }
+    pub fn new(
+        services: Vec<Service>,
+        vlans: Vec<u16>,
+        own_mac: [u8; 6],
+        nat_ports: RangeInclusive<u16>,
+    ) -> Self {
+        Self { services, vlans, own_mac, nat_ports, connections: BTreeMap::new(), replies: BTreeMap::new() }
     }
 
     /// Every connection ends.
@@ -96,29 +106,72 @@ impl Model {
 
     /// Holds what the program made of a frame against what it must.
     pub fn judge(&mut self, frame: &[u8], action: Action, out: &[u8]) -> Result<Verdict, String> {
-        let (verdict, segment) = self.verdict(frame);
-        let told = match (&verdict, &segment) {
-            (Verdict::Pass, _) => same(action, Action::Pass).and_then(|()| rewriting::untouched(frame, out)),
-            (Verdict::Drop(..), _) => same(action, Action::Drop),
-            (Verdict::Reset(..), Some(segment)) => {
-                // A reset is never answered.
-                if segment.rst {
-                    same(action, Action::Drop)
-                } else {
-                    same(action, Action::Tx).and_then(|()| rewriting::reset(frame, segment, out))
-                }
-            }
-            (Verdict::Begin(service, backends), Some(segment)) => same(action, Action::Redirect)
-                .and_then(|()| self.begins(frame, segment, *service, backends, out)),
-            (Verdict::ToBackend(key), Some(segment)) => {
-                same(action, Action::Redirect).and_then(|()| self.to_backend(frame, segment, *key, out))
-            }
-            (Verdict::ToClient(key), Some(segment)) => {
-                same(action, Action::Tx).and_then(|()| self.to_client(frame, segment, *key, out))
-            }
-            (_, None) => Err("only a segment is steered".to_owned()),
-        };
+        let (inner, tag) = self.untagged(frame);
+        let (verdict, segment) = self.verdict(&inner);
+        let told = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag), action, out);
         told.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
+    }
+
+    fn becomes(
+        &mut self,
+        verdict: &Verdict,
+        segment: Option<&Segment>,
+        (frame, inner, tag): (&[u8], &[u8], Option<u16>),
+        action: Action,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let (sent, sent_tag) = self.untagged(out);
+        let wanted = match (verdict, segment) {
+            (Verdict::Pass, _) => Action::Pass,
+            (Verdict::Drop(..), _) => Action::Drop,
+            // A reset is never answered.
+            (Verdict::Reset(..), Some(segment)) if segment.rst => Action::Drop,
+            (Verdict::Reset(..) | Verdict::ToClient(_), _) => Action::Tx,
+            (Verdict::Begin(..) | Verdict::ToBackend(_), _) => Action::Redirect,
+        };
+        if action != wanted {
+            return Err(format!("{action:?} instead of {wanted:?}"));
+        }
+        let segment = match segment {
+            Some(segment) if !matches!(wanted, Action::Pass | Action::Drop) => segment,
+            _ if wanted == Action::Pass => return rewriting::untouched(frame, out),
+            _ => return Ok(()),
+        };
+        let vlan = match verdict {
+            Verdict::Pass | Verdict::Drop(..) => return Err("neither leaves".to_owned()),
+            Verdict::Reset(..) => {
+                rewriting::reset(inner, segment, &sent)?;
+                tag.unwrap_or(0) & 0xfff
+            }
+            Verdict::Begin(service, backends) => {
+                let backend = self.begins(inner, segment, (*service, backends), tag, &sent)?;
+                self.service(*service).backends[backend].vlan
+            }
+            Verdict::ToBackend(key) => {
+                let vlan = self.connections.get(key).map(|one| self.backend(one).vlan);
+                self.to_backend(inner, segment, *key, &sent)?;
+                vlan.unwrap_or(0)
+            }
+            Verdict::ToClient(key) => {
+                let vlan = self.connections.get(key).map(|one| one.vlan);
+                self.to_client(inner, segment, *key, &sent)?;
+                vlan.unwrap_or(0)
+            }
+        };
+        // The priority is the frame's.
+        let tag = (vlan != 0).then(|| tag.unwrap_or(0) & 0xf000 | vlan);
+        if sent_tag == tag { Ok(()) } else { Err(format!("tag {sent_tag:?} instead of {tag:?}")) }
+    }
+
+    /// A frame without the tag that a VLAN of ours gives it, and the tag.
+    fn untagged(&self, frame: &[u8]) -> (Vec<u8>, Option<u16>) {
+        let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
+        match (word(12), word(14), word(16)) {
+            (Some(0x8100), Some(tag), Some(0x0800 | 0x86dd)) if self.vlans.contains(&(tag & 0xfff)) => {
+                ([&frame[..12], &frame[16..]].concat(), Some(tag))
+            }
+            _ => (frame.to_vec(), None),
+        }
     }
 
     /// What must become of it, and the segment that it is. Connections that give way to a new one are forgotten.
@@ -157,7 +210,7 @@ impl Model {
             return Verdict::Pass;
         };
         let mut flaws = segment.flaws.clone();
-        if segment.martian {
+        if segment.martian || self.is_ours(segment.src.ip()) {
             flaws.insert(Reason::Martian);
         }
         if !flaws.is_empty() {
@@ -165,6 +218,9 @@ impl Model {
         }
         if !segment.syn || segment.acks {
             return Verdict::Reset(service.id, [Reason::NoFlow].into());
+        }
+        if service.denied.is_some_and(|(ip, bits)| alike(ip, segment.src.ip(), bits)) {
+            return Verdict::Drop(service.id, [Reason::Denied].into());
         }
         let admitted: Vec<usize> =
             (0..service.backends.len()).filter(|number| service.backends[*number].admitted).collect();
@@ -176,6 +232,14 @@ impl Model {
             };
         }
         Verdict::Begin(service.id, admitted)
+    }
+
+    /// An address that no client has: a VIP's, or a backend's. All backends are reached by another interface.
+    fn is_ours(&self, address: IpAddr) -> bool {
+        self.services.iter().any(|service| {
+            service.vip.ip() == address
+                || service.backends.iter().any(|backend| backend.address.ip() == address)
+        })
     }
 
     fn service(&self, id: u16) -> &Service {
@@ -202,10 +266,10 @@ impl Model {
         &mut self,
         frame: &[u8],
         segment: &Segment,
-        service: u16,
-        admitted: &[usize],
+        (service, admitted): (u16, &[usize]),
+        tag: Option<u16>,
         out: &[u8],
-    ) -> Result<(), String> {
+    ) -> Result<usize, String> {
         let Reading::Tcp(sent) = read(out) else { return Err("what was sent on is no segment".to_owned()) };
         let found = &self.service(service).backends;
         let backend = admitted.iter().copied().find(|number| found[*number].address == sent.dst);
@@ -227,10 +291,10 @@ impl Model {
             self.end(holder);
         }
         let link = (mac(frame, 6), mac(frame, 0));
-        let connection = Connection::new(service, backend, (sent.dst, nat), link);
+        let connection = Connection::new(service, backend, (sent.dst, nat), link, tag.unwrap_or(0) & 0xfff);
         self.connections.insert(key, connection);
         self.replies.insert(reply, key);
-        self.to_backend(frame, segment, key, out)
+        self.to_backend(frame, segment, key, out).map(|()| backend)
     }
 
     fn to_backend(&mut self, frame: &[u8], segment: &Segment, key: Tuple, out: &[u8]) -> Result<(), String> {
@@ -264,6 +328,11 @@ fn mac(frame: &[u8], at: usize) -> [u8; 6] {
     frame[at..at + 6].try_into().expect("a segment has a link header")
 }
 
-fn same(got: Action, wanted: Action) -> Result<(), String> {
-    if got == wanted { Ok(()) } else { Err(format!("{got:?} instead of {wanted:?}")) }
+/// Whether so many of the first bits are the same.
+fn alike(a: IpAddr, b: IpAddr, bits: u8) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
+        _ => false,
+    }
 }

@@ -99,7 +99,8 @@ fn ipv6(frame: &[u8]) -> Option<Segment> {
         match kind {
             // Hop by hop, routing, destination.
             0 | 43 | 60 => {
-                if count > 2 || kind == 43 {
+                // A routing header with segments left names another destination.
+                if count > 2 || kind == 43 && head[3] != 0 {
                     flaws.insert(Reason::IpOptions);
                 }
                 at += 8 * (usize::from(head[1]) + 1);
@@ -152,7 +153,7 @@ fn segment(
     let has = |flag: u8| flags & flag != 0;
     let (syn, fin, rst, acks) = (has(SYN), has(FIN), has(RST), has(ACK));
     let ends_or_begins = [syn, fin, rst].into_iter().filter(|set| *set).count();
-    if ends_or_begins > 1 || ends_or_begins == 0 && !acks {
+    if ends_or_begins > 1 || !(syn || rst || acks) {
         flaws.insert(Reason::Flags);
     }
     let martian = src.ip() == dst.ip() || src.port() == 0 || is_nobody(src.ip());
