@@ -295,8 +295,9 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
     for way in 0..CLIENT_WAYS {
         // SAFETY: words of maps may be read while others write them.
         let seen = unsafe { (&raw const (*set).tags[way]).read_volatile() };
-        same |= is_zero(seen ^ tag);
-        free |= is_zero(seen) << way;
+        // Added up way by way: left to itself the compiler keeps all ways for the end, on a stack that is full.
+        same = opaque(same | is_zero(seen ^ tag)) as u32;
+        free = opaque(free | is_zero(seen) << way) as u32;
     }
     // The place where the tag is looked for first, if that is free.
     let home = 1 << home(tag);
