@@ -240,6 +240,8 @@ pub mod port_flags {
     pub const VIP: u8 = 1 << 0;
     /// It is in the NAT range.
     pub const NAT: u8 = 1 << 1;
+    /// A backend in `dnat` mode has it, or had: what comes *from* it may be a reply to any port.
+    pub const DNAT: u8 = 1 << 2;
 }
 
 /// Ids that an 802.1Q tag may have; 0 and the last are none (IEEE 802.1Q, table 9-2).
@@ -289,6 +291,8 @@ pub mod service_flags {
     pub const SECOND_SET: u16 = 1 << 3;
     /// Whom no rule names is refused.
     pub const LISTED_ONLY: u16 = 1 << 4;
+    /// The client's address and port are kept.
+    pub const DNAT: u16 = 1 << 5;
 }
 
 /// What the prefix of a key of `SOURCES` is counted over. Its first four bytes always belong to it.
@@ -319,6 +323,19 @@ pub struct Origin {
     /// Of a backend: the interface and VLAN by which it is reached. 0: a VIP, which nobody comes from.
     pub ifindex: u32,
     pub vlan: u16,
+    pub zero: u16,
+}
+
+/// Value of `RETURNS`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
+/// replies can be of, when they belong to no flow. Only of `dnat` services, and only where one service alone
+/// has the backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Return {
+    pub vip: Addr,
+    pub port: Port,
+    pub service: u16,
+    pub backend: u16,
     pub zero: u16,
 }
 
@@ -656,6 +673,7 @@ layout! {
     Origin = 8,
     Service = 24,
     Backend = 60,
+    Return = 24,
     FlowKey<V4> = 12,
     FlowKey<Addr> = 36,
     ClientSet = 64,

@@ -32,12 +32,16 @@ pub enum Reason {
     Swapping = 11,
     /// The service does not take connections of this source.
     Denied = 12,
+    /// The client is the chosen backend, or has its address: translated, the frame would go to its own source.
+    Hairpin = 13,
+    /// More ICMP errors about connections of the service than are let through.
+    IcmpRate = 14,
     /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
-    SynRate = 13,
+    SynRate = 15,
 }
 
 impl Reason {
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 16;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -53,6 +57,8 @@ impl Reason {
         Self::TableFull,
         Self::Swapping,
         Self::Denied,
+        Self::Hairpin,
+        Self::IcmpRate,
         Self::SynRate,
     ];
 
@@ -72,6 +78,8 @@ impl Reason {
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
             Self::Denied => "denied",
+            Self::Hairpin => "hairpin",
+            Self::IcmpRate => "icmp_rate",
             Self::SynRate => "syn_rate",
         }
     }

@@ -111,6 +111,25 @@ fn one(at: usize) -> usize {
     at
 }
 
+/// A number of a header, in our byte order. The verifier sees that it has 16 bits: at least up to Linux 6.12 it knows
+/// nothing of a number whose bytes were exchanged.
+#[inline(always)]
+pub fn host_order(number: u16) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = u16::from_be(number) as u64;
+        // SAFETY: arithmetic in a register.
+        unsafe {
+            core::arch::asm!("{0} &= 65535", inout(reg) number, options(pure, nomem, nostack));
+        }
+        number as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        u16::from_be(number) as u32
+    }
+}
+
 /// The same number, of which the verifier knows nothing any more.
 ///
 /// It walks every path with every constant that a path leaves behind. Behind a few branches that is more than it

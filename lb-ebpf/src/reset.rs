@@ -48,10 +48,11 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Op
     tcp.store(16, !fold(sum));
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
-    // A frame that came without any, over a link that needs none, leaves without.
-    if end < MIN_FRAME && frame.holds(MIN_FRAME) {
-        tcp.store(20, 0u32);
-        tcp.store(24, 0u16);
+    if end < MIN_FRAME {
+        // As far as there is any.
+        for at in 20..20 + MIN_FRAME - 54 {
+            tcp.store(at, 0u8);
+        }
         return Some(MIN_FRAME);
     }
     Some(end)

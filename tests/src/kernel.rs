@@ -182,8 +182,11 @@ impl Kernel {
 
     /// The same in a VLAN.
     pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
-        let hop = NextHop { ifindex, vlan, link, source: nat_source() };
-        self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
+        self.next_hop_to(backend_address(id).ip(), NextHop { ifindex, vlan, link, source: nat_source() });
+    }
+
+    pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {
+        self.loaded.dataplane.set_next_hop(address, hop).expect("the map takes it");
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
@@ -213,6 +216,37 @@ impl Kernel {
             evidence: true,
             sources: Sources::default(),
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
+        });
+    }
+
+    /// The same service in another mode.
+    pub fn mode(&mut self, mode: Mode) {
+        self.serve(SERVICE, vip(), mode);
+    }
+
+    /// A service with evidence.
+    pub fn serve(&mut self, id: ServiceId, vip: SocketAddr, mode: Mode) {
+        self.apply(&Step::Service {
+            id,
+            vip,
+            mode,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            sources: Sources::default(),
+            trials: Vec::new(),
+        });
+    }
+
+    /// The same service, which takes connections of these only.
+    pub fn sources(&mut self, sources: Sources) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: vip(),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            sources,
+            trials: Vec::new(),
         });
     }
 

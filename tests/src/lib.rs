@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod flock;
 pub mod frame;
 pub mod http;
+pub mod icmp;
 pub mod kernel;
 pub mod lab;
 pub mod load;

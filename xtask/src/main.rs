@@ -6,6 +6,7 @@ mod fuzz;
 mod layers;
 mod promises;
 mod setup;
+mod vm;
 
 use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
@@ -63,6 +64,13 @@ Examples:
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Load the program into Debian's kernels, in QEMU, and run some packet fixtures there
+    #[command(after_help = "Example: cargo xtask vm\n         cargo xtask vm --update")]
+    Vm {
+        /// Write what the verifier had to do there, and on this kernel, to tests/verifier.toml
+        #[arg(long)]
+        update: bool,
+    },
     /// Check who may depend on whom
     Layers,
     /// What continuous integration runs
@@ -81,6 +89,7 @@ fn main() -> Result<ExitCode> {
         Task::Bench { args } => bench(&args)?,
         Task::Fuzz { target, frames, seed, .. } if target == "packet" => fuzz_packet(frames, seed)?,
         Task::Fuzz { target, seconds, keep, .. } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
+        Task::Vm { update } => return vm::run(update),
         Task::Layers => return layers(),
     }
     Ok(ExitCode::SUCCESS)

@@ -27,7 +27,7 @@ use super::{
 };
 
 /// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
-/// 16 million finds none; its client tries again with other ports.
+/// 2^28 finds none; its client tries again with other ports.
 const PORT_TRIES: u32 = 28;
 
 /// From this try on a port is taken from an embryo: only in a flood do so many have one.
@@ -83,9 +83,19 @@ pub(super) fn connect<F: Tables>(
     flow.slot = place;
     flow.seen = ticks(now);
     flow.request_us = (now / 1000) as u32;
-    if let Err(reason) = reserve::<F>(flow, backend) {
+    let kept = service.flags & service_flags::DNAT != 0;
+    let held = if kept {
+        match keep::<F>(place, id) {
+            KEPT => Ok(()),
+            ITSELF => Err(Reason::Hairpin),
+            _ => Err(Reason::NatPorts),
+        }
+    } else {
+        reserve::<F>(flow, backend)
+    };
+    if let Err(reason) = held {
         table::free_place::<F>(place);
-        return Err(Leave::Drop(reason));
+        return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
     }
     let watched = service.flags & service_flags::EVIDENCE != 0;
     (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
@@ -158,6 +168,30 @@ fn take_token(id: u16) -> bool {
     unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }
 }
 
+/// Answers of [`keep`].
+const KEPT: u32 = 0;
+const TAKEN: u32 = 1;
+const ITSELF: u32 = 2;
+
+/// The client's own address and port stay the source.
+// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn keep<F: Tables>(slot: u32, backend: u16) -> u32 {
+    let (Some(flow), Some(backend)) = (F::flow(slot), BACKENDS.get(backend as u32)) else { return TAKEN };
+    // SAFETY: a place of the map that is the new connection's alone.
+    let flow = unsafe { &mut *flow };
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = flow.client.src;
+    flow.reply.sport = backend.port;
+    flow.reply.dport = flow.client.sport;
+    if flow.reply.src == flow.reply.dst {
+        return ITSELF;
+    }
+    // Else another service's connection of the same client to the same backend is there, and the backend could
+    // not tell them apart.
+    if table::hold_kept::<F>(flow) { KEPT } else { TAKEN }
+}
+
 /// A look for a NAT address and port: what goes from one turn to the next.
 #[repr(C)]
 struct Search<A: Address> {
@@ -179,6 +213,9 @@ fn reserve<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) -> Result<(),
     flow.reply.src = F::Addr::narrow(&backend.addr);
     flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
     flow.reply.sport = backend.port;
+    if F::nat_len(config) == 0 && flow.reply.src == flow.reply.dst {
+        return Err(Reason::Hairpin);
+    }
     let (which, wanted) = preferred(&flow.client);
     let offset = (wanted as u64).checked_rem(ports(config)).unwrap_or(0);
     let mut search = Search::<F::Addr> { flow, which: which as u64, offset, held: 0 };
@@ -213,7 +250,8 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
     }
     let port = Port::new((config.nat_first as u64 + search.offset) as u16);
     flow.reply.dport = port;
-    if !is_vip(port) && table::hold::<F>(flow, embryo_age(number), number >= TIRED_FROM) {
+    let own = flow.reply.src == flow.reply.dst;
+    if !own && !is_vip(port) && table::hold::<F>(flow, embryo_age(number), number >= TIRED_FROM) {
         search.held = 1;
         return 1;
     }

@@ -322,16 +322,13 @@ fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &
         return;
     };
     let record = entry.as_mut_ptr();
-    let left = segment.payload_len - skip;
-    // At least 1, as `skip` is smaller than the length; the verifier is told by the shape.
-    let mut len = left & 0xffff;
-    if len > HEAD_BYTES as u32 {
-        len = HEAD_BYTES as u32;
-    }
-    if len == 0 {
-        entry.discard(NO_WAKEUP);
-        return;
-    }
+    // At least 1, as `skip` is smaller than the length, and at most all; the verifier is told by arithmetic: of a
+    // number that was put aside on the stack Linux 6.1 does not learn from a look at its copy.
+    const MOST: u32 = HEAD_BYTES as u32 - 1;
+    const _: () = assert!(HEAD_BYTES.is_power_of_two());
+    let beyond_first = (segment.payload_len - skip).wrapping_sub(1);
+    let beyond_first = if beyond_first > MOST { MOST } else { beyond_first };
+    let len = (opaque(beyond_first) as u32 & MOST) + 1;
     // SAFETY: the record is ours until it is submitted; `len` bytes fit into `data`.
     let status = unsafe {
         let data = &raw mut (*record).data;

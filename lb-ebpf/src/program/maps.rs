@@ -8,7 +8,7 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet, Return,
         Service, ServiceKey, SourceKey, Table, V4, Vlans,
     },
     reason::Reason,
@@ -49,6 +49,10 @@ pub(super) static TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_SERVICES as usize }
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 
+/// A backend's address and port → the VIP that its replies are of when no flow says so.
+#[btf_map]
+pub(super) static RETURNS: HashMap<ServiceKey, Return, { MAX_BACKENDS as usize }> = HashMap::new();
+
 // The flow tables of each family: see `table.rs`.
 #[btf_map]
 pub(super) static CLIENTS4: Sized<ClientSet> = Array::new();
@@ -78,6 +82,10 @@ pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS 
 /// Service id × `Reason::COUNT` + reason.
 #[btf_map]
 pub(super) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUNT }> = PerCpuArray::new();
+
+/// Service id → the moment up to which its share of ICMP errors is used.
+#[btf_map]
+pub(super) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
 /// Mirrored response heads: room for 13 000.
 #[btf_map]

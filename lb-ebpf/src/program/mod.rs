@@ -3,9 +3,11 @@
 mod atomic;
 mod connect;
 mod evidence;
+mod icmp;
 mod maps;
 mod pace;
 mod source;
+mod stateless;
 mod table;
 mod to_backend;
 mod to_client;
@@ -30,7 +32,8 @@ use lb_common::{
 };
 use lb_ebpf::{
     family::{Family as _, Ipv4, Ipv6, Tuple},
-    frame::Frame,
+    frame::{Frame, host_order},
+    icmp::{Errors, may_be_error},
     reset,
     segment::{Segment, plausible_client},
 };
@@ -54,8 +57,10 @@ static TX_BY_REDIRECT: u8 = 0;
 enum Leave {
     /// Not ours: the stack gets it as it came.
     Pass,
-    /// Of no flow; it may be for a VIP all the same.
+    /// Of no flow; it may be for a VIP, or from a backend, all the same.
     Unknown,
+    /// Not TCP, but perhaps about it.
+    IcmpError,
     Drop(Reason),
     /// Answered by a TCP reset.
     Reset(Reason),
@@ -81,6 +86,8 @@ struct Verdict(u32);
 impl Verdict {
     /// Returned by the look for a flow: there is none, but there may be a VIP.
     const NO_FLOW: Self = Self(u32::MAX);
+    /// The same: there is no segment, but an ICMP error may be about one.
+    const ICMP_ERROR: Self = Self(u32::MAX - 1);
 
     #[inline(always)]
     const fn new(action: u32, vlan: u16) -> Self {
@@ -124,11 +131,23 @@ fn shunt(ctx: XdpContext) -> u32 {
     }
     // Functions of their own, one after the other: together they would not find room on one stack.
     let verdict = if kind == Ipv4::ETHER_TYPE {
-        let known = known4(ctx.ctx);
-        if known == Verdict::NO_FLOW.0 { fresh4(ctx.ctx, tag.id()) } else { known }
+        let (mut verdict, ctx, vlan) = (known4(ctx.ctx), ctx.ctx, tag.id());
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = fresh4(ctx, vlan);
+        }
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = stateless4(ctx, vlan);
+        }
+        if verdict == Verdict::ICMP_ERROR.0 { icmp4(ctx, vlan) } else { verdict }
     } else if kind == Ipv6::ETHER_TYPE {
-        let known = known6(ctx.ctx);
-        if known == Verdict::NO_FLOW.0 { fresh6(ctx.ctx, tag.id()) } else { known }
+        let (mut verdict, ctx, vlan) = (known6(ctx.ctx), ctx.ctx, tag.id());
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = fresh6(ctx, vlan);
+        }
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = stateless6(ctx, vlan);
+        }
+        if verdict == Verdict::ICMP_ERROR.0 { icmp6(ctx, vlan) } else { verdict }
     } else {
         return XDP_PASS;
     };
@@ -159,6 +178,26 @@ fn fresh6(ctx: *mut xdp_md, vlan: u16) -> u32 {
     run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, fresh::<Ipv6>).0
 }
 
+#[inline(never)]
+fn stateless4(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, stateless::steer::<Ipv4>).0
+}
+
+#[inline(never)]
+fn stateless6(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, stateless::steer::<Ipv6>).0
+}
+
+#[inline(never)]
+fn icmp4(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, icmp::steer::<Ipv4>).0
+}
+
+#[inline(never)]
+fn icmp6(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, icmp::steer::<Ipv6>).0
+}
+
 /// Where `steer` leads: its arguments are where the IP header begins, the VLAN, and where the service is noted.
 #[inline(always)]
 fn run<F: Tables>(
@@ -173,6 +212,7 @@ fn run<F: Tables>(
         Ok(way) => Verdict::new(send(ctx, way.ifindex), way.vlan),
         Err(Leave::Pass) => Verdict::new(XDP_PASS, 0),
         Err(Leave::Unknown) => Verdict::NO_FLOW,
+        Err(Leave::IcmpError) => Verdict::ICMP_ERROR,
         Err(Leave::Drop(reason)) => {
             count(ctx, service, reason);
             Verdict::new(XDP_DROP, 0)
@@ -187,7 +227,7 @@ fn run<F: Tables>(
 
 /// A frame of a flow, in either direction.
 #[inline(always)]
-fn known<F: Tables>(
+fn known<F: Tables + Errors>(
     ctx: &XdpContext,
     link_len: usize,
     vlan: u16,
@@ -195,9 +235,11 @@ fn known<F: Tables>(
 ) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(link_len);
-    let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
+    let Some(tuple) = F::tuple(&ip) else {
+        return Err(if may_be_error::<F>(&ip) { Leave::IcmpError } else { Leave::Pass });
+    };
     let kinds = kinds(tuple.key.dport).ok_or(Leave::Pass)?;
-    if kinds == 0 {
+    if kinds == 0 && !may_be_kept(tuple.key.sport) {
         return Err(Leave::Pass);
     }
     let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
@@ -208,8 +250,8 @@ fn known<F: Tables>(
         packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
         return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
     }
-    if kinds & port_flags::NAT != 0
-        && let Some(flow) = table::by_reply::<F>(&tuple.key)
+    if (kinds & port_flags::NAT != 0 || may_be_kept(tuple.key.sport))
+        && let Some(flow) = table::by_reply::<F>(&tuple.key, || may_be_kept(tuple.key.sport))
         // One that is over only keeps its port from being used.
         && flow.state & flow_state::OVER == 0
     {
@@ -217,7 +259,14 @@ fn known<F: Tables>(
         packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
         return to_client::steer(ctx, &packet, flow);
     }
-    Err(if kinds & port_flags::VIP != 0 { Leave::Unknown } else { Leave::Pass })
+    let may_be = kinds & port_flags::VIP != 0 || may_be_kept(tuple.key.sport);
+    Err(if may_be { Leave::Unknown } else { Leave::Pass })
+}
+
+/// Whether what comes from this port may be a reply of a connection that keeps its client's address.
+#[inline(always)]
+fn may_be_kept(source: Port) -> bool {
+    kinds(source).is_some_and(|kinds| kinds & port_flags::DNAT != 0)
 }
 
 /// A frame of no flow, to a port that a VIP has.
@@ -231,7 +280,9 @@ fn fresh<F: Tables>(
     let frame = frame(ctx);
     let ip = frame.from(link_len);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
-    let service = service_of::<F>(&tuple.key).ok_or(Leave::Pass)?;
+    let Some(service) = service_of::<F>(&tuple.key) else {
+        return Err(if may_be_kept(tuple.key.sport) { Leave::Unknown } else { Leave::Pass });
+    };
     *service_id = service.id;
     let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
     packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
@@ -245,6 +296,10 @@ fn fresh<F: Tables>(
             return Err(Leave::Drop(Reason::Denied));
         }
         return connect::connect(ctx, &packet, service);
+    }
+    if service.flags & service_flags::DNAT != 0 {
+        // The backend may know the connection all the same.
+        return Err(Leave::Unknown);
     }
     Err(Leave::Reset(Reason::NoFlow))
 }
@@ -263,8 +318,9 @@ fn service_of<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static Service> {
 #[inline(always)]
 fn kinds(port: Port) -> Option<u8> {
     let ports = PORTS.get_ptr(0)?;
+    let index = host_order(port.0) as usize;
     // SAFETY: an index of 16 bits is inside; bytes may be read while the daemon writes them.
-    Some(unsafe { (&raw const (*ports).0[port.host() as usize]).read_volatile() })
+    Some(unsafe { (&raw const (*ports).0).cast::<u8>().add(index).read_volatile() })
 }
 
 /// Two ports as they lie in a TCP header.
@@ -360,7 +416,9 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Flags
         | Reason::NoFlow
         | Reason::Denied
-        | Reason::Swapping => {}
+        | Reason::Swapping
+        | Reason::Hairpin
+        | Reason::IcmpRate => {}
     }
 }
 

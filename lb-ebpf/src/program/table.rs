@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A set is one cache line. A flow lies in the first of two sets that has room, and tags are unique
-//! within a set. The reply's entry holds the NAT port, so there is no other list of ports in use.
+//! within a set. The reply's entry holds the NAT port, so there is no other list of ports in use. A reply to a NAT
+//! port is looked for in one set, as another port will do when that is full; one to a client's own port in two.
 //!
 //! Who owns what, with any number of CPUs:
 //! - A free place (tag 0) is taken by swapping in the tag.
@@ -187,12 +188,28 @@ unsafe fn word<const N: usize>(words: *const [u32; N], index: u32) -> Option<u32
     Some(unsafe { words.cast::<u32>().add(index).read_volatile() })
 }
 
-/// The flow of a segment from a backend.
+/// The flow of a segment from a backend. `kept`: it may be one that keeps its client's address.
 #[inline(always)]
-pub(super) fn by_reply<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+pub(super) fn by_reply<F: Tables>(
+    key: &FlowKey<F::Addr>,
+    kept: impl FnOnce() -> bool,
+) -> Option<&'static mut Flow<F::Addr>> {
     let hash = hash(key);
-    let tag = tag(hash);
-    let set = F::replies(set(hash, sets() * REPLY_SETS))?;
+    let sets = sets() * REPLY_SETS;
+    match in_replies::<F>(key, set(hash, sets), tag(hash)) {
+        Some(flow) => Some(flow),
+        None if kept() => in_replies::<F>(key, other_set(hash, sets), tag(hash)),
+        None => None,
+    }
+}
+
+#[inline(always)]
+fn in_replies<F: Tables>(
+    key: &FlowKey<F::Addr>,
+    number: u32,
+    tag: u32,
+) -> Option<&'static mut Flow<F::Addr>> {
+    let set = F::replies(number)?;
     let slot = {
         let mut way = 0;
         loop {
@@ -240,17 +257,26 @@ fn owns<A: Address>(flow: &mut Flow<A>, state: u32) -> bool {
 fn free_reply<F: Tables>(flow: &Flow<F::Addr>) {
     let hash = hash(&flow.reply);
     let entry = entry(flow.slot, tag(hash));
-    let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return };
+    let sets = sets() * REPLY_SETS;
+    // All but few are in the first. Only what keeps its client's address can be in the other.
+    if !free_entry::<F>(set(hash, sets), entry) {
+        free_entry::<F>(other_set(hash, sets), entry);
+    }
+}
+
+#[inline(always)]
+fn free_entry<F: Tables>(number: u32, entry: u64) -> bool {
+    let Some(set) = F::replies(number) else { return false };
     for way in 0..REPLY_WAYS {
         // SAFETY: words of a map that others may write.
         unsafe {
             let at = &raw mut (*set).ways[way];
             if at.read_volatile() == entry {
-                atomic::replace64(at, entry, 0);
-                return;
+                return atomic::replace64(at, entry, 0);
             }
         }
     }
+    false
 }
 
 #[inline(always)]
@@ -307,6 +333,8 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
         let seen = unsafe { (&raw const (*set).tags[way]).read_volatile() };
         same |= is_zero(seen ^ tag);
         free |= is_zero(seen) << way;
+        // At once, before the next is read: else a whole set waits on the stack.
+        (same, free) = (opaque(same) as u32, opaque(free) as u32);
     }
     // The place where the tag is looked for first, if that is free.
     let home = 1 << home(tag);
@@ -344,7 +372,7 @@ fn taken_over<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Opt
     let mut search = Search { set: number, other, way, best: STAYS, chosen: 0, state: 0, now };
     // The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them only.
     // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
-    unsafe { bpf_loop(2 * TURNS, look::<F> as *mut c_void, (&raw mut search).cast(), 0) };
+    unsafe { bpf_loop(2 * TURNS, consider::<F> as *mut c_void, (&raw mut search).cast(), 0) };
     let found = &raw const search;
     // SAFETY: written by the callback, of which the compiler does not know.
     let (number, best, chosen, state) = unsafe {
@@ -390,7 +418,7 @@ fn turn_to<F: Tables>(number: u32, way: u32) {
 }
 
 /// One turn of the search. 1 ends it.
-unsafe extern "C" fn look<F: Tables>(turn: u32, search: *mut Search) -> i64 {
+unsafe extern "C" fn consider<F: Tables>(turn: u32, search: *mut Search) -> i64 {
     // SAFETY: the kernel hands over what `taken_over` gave it.
     let search = unsafe { &mut *search };
     if turn == TURNS {
@@ -458,36 +486,135 @@ fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
 pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, tired: bool) -> bool {
     let hash = hash(&flow.reply);
     let tag = tag(hash);
-    let mine = entry(flow.slot, tag);
     let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return false };
+    let (same, free) = look(set, tag);
+    if same != 0 {
+        return replace::<F>(set, same, flow, tag, least_age, tired);
+    }
+    put(set, free, entry(flow.slot, tag), || look(set, tag).0)
+}
+
+/// The same for a flow that keeps its client's address: no other tuple will do for it, so it may lie in
+/// either of two sets, and everything that may give way does.
+#[inline(always)]
+pub(super) fn hold_kept<F: Tables>(flow: &Flow<F::Addr>) -> bool {
+    let hash = hash(&flow.reply);
+    let tag = tag(hash);
+    let sets = sets() * REPLY_SETS;
+    let numbers = (set(hash, sets), other_set(hash, sets));
+    let Some(first) = F::replies(numbers.0) else { return false };
+    let Some(second) = F::replies(numbers.1) else { return false };
+    let (same, free) = look(first, tag);
+    let (same_too, free_too) = look(second, tag);
+    if same | same_too != 0 {
+        let (set, same) = if same != 0 { (first, same) } else { (second, same_too) };
+        return replace::<F>(set, same, flow, tag, i32::MIN, true);
+    }
+    if free | free_too == 0 {
+        return take_turn::<F>(first, flow, tag);
+    }
+    // The first, where it is found at once, until that fills up more than the other.
+    let in_first = ones(free) > SPARE || ones(free) >= ones(free_too);
+    let (set, free) = if in_first { (first, free) } else { (second, free_too) };
+    put(set, free, entry(flow.slot, tag), || {
+        let other = if numbers.0 == numbers.1 { 0 } else { look(second, tag).0 };
+        look(first, tag).0 | other << REPLY_WAYS
+    })
+}
+
+/// Takes the entry of a flow that gives way, out of a set that is full.
+#[inline(always)]
+fn take_turn<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> bool {
+    for way in 0..opaque(REPLY_WAYS as u32) as usize {
+        let way = opaque(way as u32) as usize;
+        if way >= REPLY_WAYS {
+            break;
+        }
+        // SAFETY: inside, by the line above.
+        let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(way) };
+        // SAFETY: a word of a map.
+        let held = unsafe { at.read_volatile() };
+        let holder = (held >> 32) as u32;
+        let Some(other) = F::flow(holder) else { continue };
+        // SAFETY: as in `in_set`.
+        let other = unsafe { &mut *other };
+        // SAFETY: a word of a map that others may write.
+        let state = unsafe { (&raw const other.state).read_volatile() };
+        // Its entry must still be this one, or another's would be overwritten.
+        // SAFETY: a word of a map.
+        let still = || unsafe { at.read_volatile() } == held;
+        if state & flow_state::LIVE != 0
+            && readiness(other, state, flow.request_us) != STAYS
+            && still()
+            && owns(other, state)
+        {
+            // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
+            unsafe { at.write_volatile(entry(flow.slot, tag)) };
+            free_place::<F>(holder);
+            return true;
+        }
+    }
+    false
+}
+
+/// Ways that are kept in the first of two sets for those that have no other.
+const SPARE: u32 = 4;
+
+/// How many bits of at most eight are set.
+#[inline(always)]
+const fn ones(mask: u32) -> u32 {
+    let pairs = mask - (mask >> 1 & 0x55);
+    let fours = (pairs & 0x33) + (pairs >> 2 & 0x33);
+    (fours + (fours >> 4)) & 0x0f
+}
+
+/// Which ways of a set have this tag, and which are free.
+#[inline(always)]
+fn look(set: *mut ReplySet, tag: u32) -> (u32, u32) {
     let (mut same, mut free) = (0, 0);
     for way in 0..REPLY_WAYS {
         // SAFETY: words of maps may be read while others write them.
         let seen = unsafe { (&raw const (*set).ways[way]).read_volatile() };
         same |= is_zero(seen as u32 ^ tag) << way;
         free |= is_zero(seen as u32) << way;
+        // At once, before the next is read: else a whole set waits on the stack.
+        (same, free) = (opaque(same) as u32, opaque(free) as u32);
     }
-    if same != 0 {
-        let taken = lowest(same) as usize;
-        if taken >= REPLY_WAYS {
-            return false;
-        }
-        // SAFETY: inside, by the line above; read once more, it may be another's by now.
-        let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(taken) };
-        // SAFETY: a word of a map.
-        let held = unsafe { at.read_volatile() };
-        let holder = (held >> 32) as u32;
-        if held as u32 != tag {
-            return false;
-        }
-        if !ends::<F>(holder, flow, least_age, tired) {
-            return false;
-        }
-        // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
-        unsafe { at.write_volatile(mine) };
-        free_place::<F>(holder);
-        return true;
+    (same, free)
+}
+
+/// Takes the entry of a flow that has the same tuple, if that may be ended.
+#[inline(always)]
+fn replace<F: Tables>(
+    set: *mut ReplySet,
+    same: u32,
+    flow: &Flow<F::Addr>,
+    tag: u32,
+    least_age: i32,
+    tired: bool,
+) -> bool {
+    let taken = lowest(same) as usize;
+    if taken >= REPLY_WAYS {
+        return false;
     }
+    // SAFETY: inside, by the line above; read once more, it may be another's by now.
+    let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(taken) };
+    // SAFETY: a word of a map.
+    let held = unsafe { at.read_volatile() };
+    let holder = (held >> 32) as u32;
+    if held as u32 != tag || !ends::<F>(holder, flow, least_age, tired) {
+        return false;
+    }
+    // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
+    unsafe { at.write_volatile(entry(flow.slot, tag)) };
+    free_place::<F>(holder);
+    true
+}
+
+/// Enters a flow into a free way, and steps back if another CPU has just entered the same. `all`: a bit for
+/// each way that has the tag.
+#[inline(always)]
+fn put(set: *mut ReplySet, free: u32, mine: u64, all: impl FnOnce() -> u32) -> bool {
     let way = lowest(free) as usize;
     if free == 0 || way >= REPLY_WAYS {
         return false;
@@ -498,12 +625,8 @@ pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, tired: bool)
     if !unsafe { atomic::replace64(at, 0, mine) } {
         return false;
     }
-    let mut same = 0;
-    for way in 0..REPLY_WAYS {
-        // SAFETY: words of maps may be read while others write them.
-        same += is_zero(unsafe { (&raw const (*set).ways[way]).read_volatile() } as u32 ^ tag);
-    }
-    if same > 1 {
+    let same = all();
+    if same & same.wrapping_sub(1) != 0 {
         // SAFETY: a word of a map.
         unsafe { atomic::replace64(at, mine, 0) };
         return false;

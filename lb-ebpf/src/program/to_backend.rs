@@ -51,9 +51,13 @@ pub(super) fn steer<F: Tables>(
     {
         evidence::note_request(ctx, packet, flow);
     }
-    let result = forward(packet, flow, backend);
+    // What is not sent on ends nothing.
+    let way = match forward(packet, flow, backend) {
+        Ok(way) => way,
+        Err(leave) => return Some(Err(leave)),
+    };
     closing(segment, flow);
-    Some(result)
+    Some(Ok(way))
 }
 
 /// Ends the handshake if this is the segment that does: it acknowledges the backend's SYN-ACK.
@@ -88,11 +92,14 @@ fn handshake<F: Tables>(
         table::release::<F>(flow);
         return None;
     }
-    let result = forward(packet, flow, backend);
+    let way = match forward(packet, flow, backend) {
+        Ok(way) => way,
+        Err(leave) => return Some(Err(leave)),
+    };
     if packet.segment.has(flag::RST) {
         table::release::<F>(flow);
     }
-    Some(result)
+    Some(Ok(way))
 }
 
 /// Whether a handshake under way may still begin there.

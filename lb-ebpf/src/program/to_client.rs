@@ -38,9 +38,9 @@ pub(super) fn steer<F: Tables>(
     if flow.head & head_state::AWAITED != 0 {
         evidence::note_answer(ctx, packet.link_len, segment, flow);
     }
-    let result = forward(packet, flow);
+    let way = forward(packet, flow)?;
     closing(segment, flow);
-    result
+    Ok(way)
 }
 
 #[inline(always)]
@@ -54,11 +54,11 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
     } else if segment.has(flag::RST) {
         evidence::note_refusal(segment, flow);
     }
-    let result = forward(packet, flow);
+    let way = forward(packet, flow)?;
     if segment.has(flag::RST) {
         table::release::<F>(flow);
     }
-    result
+    Ok(way)
 }
 
 /// As for the client, the other way round.

@@ -68,6 +68,8 @@ pub enum Mode {
     /// Source and destination are translated.
     #[default]
     Nat,
+    /// The destination is; the client's address and port stay, and replies must come back through this node.
+    Dnat,
 }
 
 /// What a new connection meets when no backend may serve.

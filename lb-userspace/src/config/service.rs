@@ -110,12 +110,12 @@ fn one_family(vip: SocketAddr, backends: &[(SocketAddr, Node<'_>)]) -> Option<()
 }
 
 fn read_mode(node: &Node<'_>) -> Option<Mode> {
-    const LATER: [&str; 3] = ["dnat", "dsr-l2", "dsr-ipip"];
+    const LATER: [&str; 2] = ["dsr-l2", "dsr-ipip"];
     match node.as_str() {
         Some(mode) if LATER.contains(&mode) => {
-            node.reject(format!("mode `{mode}` is not supported yet"), "write `mode = \"nat\"`")
+            node.reject(format!("mode `{mode}` is not supported yet"), "write `mode = \"nat\"` or `\"dnat\"`")
         }
-        Some(_) | None => value::choice(node, &[("nat", Mode::Nat)]),
+        Some(_) | None => value::choice(node, &[("nat", Mode::Nat), ("dnat", Mode::Dnat)]),
     }
 }
 

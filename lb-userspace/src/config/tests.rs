@@ -2,7 +2,7 @@ use std::io::Write;
 
 use lb_core::{
     breaker::detector::Detector,
-    config::{BackoffDecay, Breaker, HalfOpenExit, Mode, NoBackend, ProbeKind},
+    config::{BackoffDecay, Breaker, HalfOpenExit, Mode, NoBackend, Prefix, ProbeKind},
     time::Millis,
 };
 use proptest::prelude::*;
@@ -50,6 +50,27 @@ fn lines(diagnostics: &Diagnostics) -> Vec<String> {
         .iter()
         .map(|d| format!("{}:{} [{}] {} | {}", d.line, d.column, d.path, d.message, d.help))
         .collect()
+}
+
+#[test]
+fn prefixes_are_read_in_both_families() {
+    let read = |vip: &str, backend: &str, list: &str| {
+        let text = SMALL.replace("203.0.113.10:80", vip).replace("mode = \"nat\"", list);
+        let text = text.replace("10.0.0.11:8080", backend).replace("web-2 = \"10.0.0.12:8080\"\n", "");
+        right(&text).core.services[0].sources.clone()
+    };
+    let prefix = |address: &str, length| Prefix { address: address.parse().expect("literal"), length };
+    let four = read(
+        "203.0.113.10:80",
+        "10.0.0.11:8080",
+        "allow = [\"0.0.0.0/0\", \"10.1.2.3\"]\ndeny = [\"10.0.0.0/8\"]",
+    );
+    assert_eq!(four.allow, [prefix("0.0.0.0", 0), prefix("10.1.2.3", 32)]);
+    assert_eq!(four.deny, [prefix("10.0.0.0", 8)]);
+    let six =
+        read("[2001:db8::1]:80", "[fd00::1]:80", "deny = [\"::/0\", \"2001:db8:8000::/33\", \"fd00::9\"]");
+    assert_eq!(six.deny, [prefix("::", 0), prefix("2001:db8:8000::", 33), prefix("fd00::9", 128)]);
+    assert!(six.allow.is_empty());
 }
 
 #[test]

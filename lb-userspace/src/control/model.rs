@@ -155,6 +155,7 @@ pub struct Forwarding {
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     Nat,
+    Dnat,
 }
 
 /// What the breaker can know of a service's responses.
@@ -316,6 +317,7 @@ impl From<config::Mode> for Mode {
     fn from(mode: config::Mode) -> Self {
         match mode {
             config::Mode::Nat => Self::Nat,
+            config::Mode::Dnat => Self::Dnat,
         }
     }
 }
@@ -333,6 +335,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nat => "nat",
+            Self::Dnat => "dnat",
         })
     }
 }

@@ -204,13 +204,13 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         nat_ports: file.nat_ports.clone(),
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
-        max_new_flows_per_second: file.max_new_flows_per_second,
         vlans: &file.vlans,
         idle: bpf::Idle {
             established: file.timeouts.established,
             closing: file.timeouts.closing,
             handshake: file.timeouts.handshake,
         },
+        max_new_flows_per_second: file.max_new_flows_per_second,
         tx_by_redirect: veth,
     })
 }

@@ -62,9 +62,7 @@ pub(super) fn reset(frame: &[u8], segment: &Segment, out: &[u8]) -> Result<(), S
     wanted.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
     let end = wanted.len();
     // What was padded stays padded, with nothing.
-    if frame.len() >= 60 {
-        wanted.resize(end.max(60), 0);
-    }
+    wanted.resize(end.max(frame.len().min(60)), 0);
     let mut may_differ = vec![tcp + 16, tcp + 17];
     if v4 {
         may_differ.extend([24, 25]);

@@ -163,10 +163,12 @@ impl<A: Address> Family<A> {
         // From here on it is ours: as it is now.
         let hash = keyed_hash(&self.flows.read(slot).reply, self.seed);
         let entry = u64::from(flow.slot) << 32 | u64::from(tag(hash));
-        let replies = self.replies.at(self.reply_set(hash));
-        for way in 0..REPLY_WAYS {
+        let ways = self.reply_sets(hash).into_iter().flat_map(|number| {
+            let replies = self.replies.at(number);
             // SAFETY: as above.
-            let at = unsafe { AtomicU64::from_ptr(&raw mut (*replies).ways[way]) };
+            (0..REPLY_WAYS).map(move |way| unsafe { AtomicU64::from_ptr(&raw mut (*replies).ways[way]) })
+        });
+        for at in ways {
             if at.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break;
             }
@@ -184,8 +186,10 @@ impl<A: Address> Family<A> {
         (now.seen, now.client) == (flow.seen, flow.client) && self.end(flow)
     }
 
-    fn reply_set(&self, hash: u64) -> usize {
-        set(hash, self.clients.len as u32 * REPLY_SETS) as usize
+    /// Where the reply's entry of a flow may be.
+    fn reply_sets(&self, hash: u64) -> [usize; 2] {
+        let sets = self.clients.len as u32 * REPLY_SETS;
+        [set(hash, sets) as usize, other_set(hash, sets) as usize]
     }
 
     fn inconsistencies(&self) -> Vec<String> {
@@ -206,7 +210,7 @@ impl<A: Address> Family<A> {
             }
             let hash = keyed_hash(&flow.reply, self.seed);
             let entry = (slot as u64) << 32 | u64::from(tag(hash));
-            if !self.replies.read(self.reply_set(hash)).ways.contains(&entry) {
+            if !self.reply_sets(hash).into_iter().any(|set| self.replies.read(set).ways.contains(&entry)) {
                 found.push(format!("nothing leads from its replies to the flow at {slot}"));
             }
         }

@@ -24,6 +24,7 @@ use lb_common::{
     MAX_BACKENDS,
     abi::{
         self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
+        port_flags, service_flags,
     },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
@@ -40,6 +41,7 @@ use super::{
     origins::Origins,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
+    returns::Returns,
     ring::HeadRing,
     room,
     sources::SourceRules,
@@ -51,7 +53,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 19] = [
+const PINNED: [&str; 21] = [
     "CONFIG",
     "PORTS",
     "VLANS",
@@ -60,6 +62,7 @@ const PINNED: [&str; 19] = [
     "KNOWN",
     "TABLES",
     "BACKENDS",
+    "RETURNS",
     "CLIENTS4",
     "CLIENTS6",
     "REPLIES4",
@@ -70,6 +73,7 @@ const PINNED: [&str; 19] = [
     "TRIAL",
     "BACKEND_COUNTERS",
     "DROPS",
+    "ICMP_CLOCKS",
     "EVENTS",
 ];
 
@@ -147,11 +151,11 @@ pub struct Options<'a> {
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
     pub max_flows: u32,
-    /// On each CPU. 0: no limit.
-    pub max_new_flows_per_second: u32,
     /// Tagged frames with these ids are looked at.
     pub vlans: &'a [u16],
     pub idle: Idle,
+    /// On each CPU. 0: no limit.
+    pub max_new_flows_per_second: u32,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -482,10 +486,12 @@ impl Maps {
                 drops: take(ebpf, "DROPS")?,
                 sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
                 origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
+                returns: Returns::new(take(ebpf, "RETURNS")?),
                 flows,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
+                ports_due: false,
                 used_backends: BTreeMap::new(),
             },
         })
@@ -559,6 +565,12 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
             });
         }
     }
+    let kept = services.iter().filter(|(_, value)| value.flags & service_flags::DNAT != 0);
+    let kept = kept.map(|(key, value)| (ServiceId(value.id), abi::socket_addr(key.addr, key.port))).collect();
+    let ports = Box::new(dataplane.ports.get(&0, 0)?);
+    let of_replies =
+        (0..=u16::MAX).filter(|port| ports.0[usize::from(*port)] & port_flags::DNAT != 0).collect();
+    dataplane.returns.adopt(kept, &adopted, of_replies)?;
     Ok(adopted)
 }
 

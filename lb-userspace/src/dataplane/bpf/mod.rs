@@ -7,6 +7,7 @@ mod origins;
 mod overdue;
 mod pins;
 mod reading;
+mod returns;
 mod ring;
 mod room;
 mod sources;
@@ -27,7 +28,7 @@ use lb_common::{
     reason::Reason,
 };
 use lb_core::{
-    config::NoBackend,
+    config::{Mode as Forwarding, NoBackend},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
     maglev,
 };
@@ -60,33 +61,32 @@ pub struct Bpf {
     drops: PerCpuArray<MapData, u64>,
     sources: SourceRules,
     origins: Origins,
+    returns: returns::Returns,
     flows: Arc<FlowTables>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
+    /// `PORTS` is not known to say what it has to.
+    ports_due: bool,
     used_backends: BTreeMap<BackendId, IpAddr>,
 }
 
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode: _, no_backend, evidence, sources, trials } => {
+            Step::Service { id, vip, mode, no_backend, evidence, sources, trials } => {
+                self.returns.service(*id, (*mode == Forwarding::Dnat).then_some(*vip));
+                // Its replies are looked for before the first connection begins.
+                self.settle()?;
                 let key = service_key(*vip);
                 let present = reading::found(self.services.get(&key, 0)).map_err(on("SERVICES"))?;
                 let rules = self.sources.write(*id, sources, present.map(|service| service.flags));
                 let rules = rules.map_err(on("SOURCES"))?;
-                let value = service_value(*id, *no_backend, *evidence, rules, trials);
+                let value = service_value(*id, *mode, *no_backend, *evidence, rules, trials);
                 self.services.insert(key, value, 0).map_err(on("SERVICES"))?;
                 self.sources.tidy(*id, rules).map_err(on("SOURCES"))?;
-                // Again if that failed the last time: it is known only once its port is written.
-                if self.vips.get(vip) != Some(id) {
-                    self.vips.insert(*vip, *id);
-                    self.write_ports()
-                        .inspect_err(|_| {
-                            self.vips.remove(vip);
-                        })
-                        .map_err(on("PORTS"))?;
-                }
+                self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
+                self.settle()?;
                 self.write_origin(vip.ip())
             }
             Step::RemoveService { id, vip } => {
@@ -94,12 +94,16 @@ impl Dataplane for Bpf {
                 if self.vips.get(vip) == Some(id) {
                     self.vips.remove(vip);
                 }
-                self.write_ports().map_err(on("PORTS"))?;
+                self.returns.service(*id, None);
+                self.ports_due = true;
+                self.settle()?;
                 self.sources.remove(*id).map_err(on("SOURCES"))?;
                 self.write_origin(vip.ip())
             }
             Step::Backend { id, service, address, generation, admit } => {
                 self.used_backends.insert(*id, address.ip());
+                self.returns.backend(*id, *address, *service);
+                self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
                     self.zero_counters(*id)?;
@@ -117,6 +121,8 @@ impl Dataplane for Bpf {
             }
             Step::RemoveBackend { id } => {
                 self.used_backends.remove(id);
+                self.returns.remove_backend(*id);
+                self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))?;
                 self.write_origin(before.addr.into())
@@ -205,6 +211,16 @@ impl Bpf {
         self.origins.write(address, origin).map_err(on("KNOWN"))
     }
 
+    /// Writes what follows from services and backends: whose replies are whose, and what ports may be.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.ports_due |= self.returns.settle().map_err(on("RETURNS"))?;
+        if self.ports_due {
+            self.write_ports().map_err(on("PORTS"))?;
+            self.ports_due = false;
+        }
+        Ok(())
+    }
+
     /// Says of every port what it may be.
     fn write_ports(&mut self) -> Result<(), MapError> {
         let mut ports = vec![0u8; 1 << 16];
@@ -213,6 +229,9 @@ impl Bpf {
         }
         for vip in self.vips.keys() {
             ports[usize::from(vip.port())] |= port_flags::VIP;
+        }
+        for port in self.returns.ports() {
+            ports[usize::from(*port)] |= port_flags::DNAT;
         }
         let ports: Box<[u8; 1 << 16]> = ports.into_boxed_slice().try_into().expect("as many as made above");
         // SAFETY: `Ports` is that array, transparently.
@@ -261,12 +280,17 @@ fn service_key(vip: SocketAddr) -> ServiceKey {
 /// `rules`: the flags that say where its source rules are.
 fn service_value(
     id: ServiceId,
+    mode: Forwarding,
     no_backend: NoBackend,
     evidence: bool,
     rules: u16,
     trials: &[BackendId],
 ) -> Service {
-    let mut flags = rules;
+    let mut flags = rules
+        | match mode {
+            Forwarding::Nat => 0,
+            Forwarding::Dnat => service_flags::DNAT,
+        };
     if evidence {
         flags |= service_flags::EVIDENCE;
     }
