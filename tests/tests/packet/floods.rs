@@ -218,7 +218,7 @@ fn a_flood_of_acknowledgements_makes_no_state() {
         // One answer each, no longer than what it answers, and from the VIP: nobody gains by it.
         assert_eq!(Action::new(action), Action::Tx);
         assert!(out.len() <= longest, "{}", out.len());
-        if resets.fetch_add(1, Ordering::Relaxed) % 1000 == 0 {
+        if resets.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
             let reset = Tcp::read(out).expect("tcp");
             assert_eq!((reset.src, reset.flags, reset.payload.len()), (vip_of(&reset), RST, 0));
             assert_eq!(checksums(out), (true, true));
