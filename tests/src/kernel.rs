@@ -159,7 +159,10 @@ impl Kernel {
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
-        self.next_hop_to(backend_address(id).ip(), NextHop { ifindex, link, source: nat_source() });
+        self.next_hop_to(
+            backend_address(id).ip(),
+            NextHop { ifindex, link, source: nat_source(), routed: false, concern: None },
+        );
     }
 
     pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {

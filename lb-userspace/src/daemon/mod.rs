@@ -115,10 +115,14 @@ pub async fn run(options: Options) -> Result<(), Error> {
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
     let (configured, watched) = Configured::new(file, config_path);
+    let ports = next_hop::Ports {
+        attached: opened.attached.iter().map(|attached| attached.index).collect(),
+        native: opened.attached.iter().any(|attached| attached.mode == bpf::Mode::Native),
+    };
     let next_hops = tokio::spawn({
         let dataplane = dataplane.clone();
         async move {
-            if let Err(error) = next_hop::follow(dataplane, watched).await {
+            if let Err(error) = next_hop::follow(dataplane, watched, ports).await {
                 error!(%error, "cannot follow the next hops of the backends");
             }
         }

@@ -146,6 +146,8 @@ fn in_nat_our_own_address_is_no_backend() {
         ifindex: 2,
         link: lb_common::abi::Link::new(backend_mac(0), OWN_MAC),
         source: here.ip(),
+        routed: false,
+        concern: None,
     };
     kernel.next_hop_to(here.ip(), hop);
     let (id, service) = (BackendId(0), lb_tests::kernel::SERVICE);

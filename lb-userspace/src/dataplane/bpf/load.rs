@@ -151,7 +151,7 @@ pub struct Options<'a> {
 pub struct Attached {
     pub interface: String,
     pub mode: Mode,
-    index: u32,
+    pub index: u32,
     _link: PinnedLink,
 }
 
@@ -425,6 +425,7 @@ impl Maps {
                 vips: BTreeMap::new(),
                 ports_due: false,
                 used_backends: BTreeSet::new(),
+                told: Vec::new(),
             },
         })
     }

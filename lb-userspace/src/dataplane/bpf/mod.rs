@@ -28,6 +28,7 @@ use lb_core::{
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
     maglev,
 };
+use tracing::warn;
 
 pub use self::{
     flows::{Census, FlowTables},
@@ -37,7 +38,7 @@ pub use self::{
     ring::HeadRing,
 };
 use super::{
-    Count, Counters, Dataplane, Error, NextHop,
+    Concern, Count, Counters, Dataplane, Error, NextHop,
     steering::{self, Steering},
 };
 
@@ -58,6 +59,8 @@ pub struct Bpf {
     /// `PORTS` is not known to say what it has to.
     ports_due: bool,
     used_backends: BTreeSet<BackendId>,
+    /// What was warned of.
+    told: Vec<(BackendId, Concern)>,
 }
 
 impl Dataplane for Bpf {
@@ -70,6 +73,7 @@ impl Dataplane for Bpf {
                 let value = service_value(*id, *mode, *no_backend, *evidence, trials);
                 self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))?;
                 self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
+                self.tell_concerns();
                 self.settle()
             }
             Step::RemoveService { id, vip } => {
@@ -125,6 +129,7 @@ impl Dataplane for Bpf {
         }
         self.next_hops.insert(address, hop);
         let written = self.write_next_hop(address);
+        self.tell_concerns();
         if written.is_err() {
             // So that it is written when it is told again.
             self.next_hops.remove(&address);
@@ -142,6 +147,7 @@ impl Dataplane for Bpf {
                 counters.unreachable.push(*id);
             }
         }
+        counters.concerns = self.concerns();
         for id in self.vips.values().collect::<BTreeSet<_>>() {
             for reason in Reason::ALL {
                 let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
@@ -166,6 +172,25 @@ impl Dataplane for Bpf {
 }
 
 impl Bpf {
+    fn concerns(&self) -> Vec<(BackendId, Concern)> {
+        let concern = |(id, address, kept): (BackendId, SocketAddr, bool)| {
+            let hop = self.next_hops.get(&address.ip())?;
+            let behind = (kept && hop.routed).then_some(Concern::BehindRouter);
+            Some((id, hop.concern.or(behind)?))
+        };
+        self.returns.backends().filter_map(concern).collect()
+    }
+
+    /// Each once, as long as it lasts.
+    fn tell_concerns(&mut self) {
+        let now = self.concerns();
+        for (id, concern) in now.iter().filter(|concern| !self.told.contains(concern)) {
+            let address = self.returns.backends().find(|(backend, ..)| backend == id).map(|(_, at, _)| at);
+            warn!(backend = address.map(tracing::field::display), "{concern}");
+        }
+        self.told = now;
+    }
+
     fn write_next_hop(&mut self, address: IpAddr) -> Result<(), Error> {
         for id in self.used_backends.clone() {
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
