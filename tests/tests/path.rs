@@ -4,7 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,7 @@ use lb_tests::{
     lab::{Need, shunt, skipped},
     site::PATIENCE,
 };
-use lb_userspace::lab::{Host, Lab, Shunt, until};
+use lb_userspace::lab::{Host, Lab, Shunt, clock, until};
 
 /// What next hops may take to be followed.
 const PICKED_UP: Duration = Duration::from_secs(2);
@@ -160,11 +160,11 @@ impl Line {
 
     /// Until connections succeed again.
     fn recovers(&self, what: &str) -> Result<()> {
-        let begun = Instant::now();
+        let begun = clock::now();
         for family in [0, 1] {
             until(what, PATIENCE, || self.answers(family))?;
         }
-        let took = begun.elapsed();
+        let took = clock::now() - begun;
         ensure!(took < PICKED_UP, "{what} took {took:?}\n{}", self.shunt.log());
         Ok(())
     }
