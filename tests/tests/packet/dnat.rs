@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lb_common::reason::Reason;
+use lb_common::{
+    abi::{FlowKey, Port},
+    reason::Reason,
+};
 use lb_core::{
     config::Mode,
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
@@ -16,7 +19,7 @@ use lb_tests::{
     },
     lab::skipped,
 };
-use lb_userspace::lab::Lab;
+use lb_userspace::{dataplane::steering::Choice, lab::Lab};
 
 use crate::{
     connections::{BACKEND_ISN, Connection},
@@ -131,6 +134,14 @@ fn a_client_that_is_its_own_backend_is_refused() {
         assert_eq!((action, reset.src, reset.dst, reset.flags & RST), (Action::Tx, vip(), itself, RST));
     }
     assert_eq!(kernel.drops(Reason::Hairpin), 2);
+    let key = FlowKey {
+        src: itself.ip().into(),
+        dst: vip().ip().into(),
+        sport: Port::new(itself.port()),
+        dport: Port::new(vip().port()),
+    };
+    let said = kernel.steering(&key, &[]).expect("it is the VIP");
+    assert_eq!(said.choice, Choice::Nobody(Reason::Hairpin), "and `explain` says so");
     assert_eq!(kernel.flows().census(), Default::default(), "nothing is kept of it");
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
     // In `nat` a backend may be a client of its own service.
@@ -147,6 +158,8 @@ fn in_nat_our_own_address_is_no_backend() {
         ifindex: 2,
         link: lb_common::abi::Link::new(backend_mac(0), OWN_MAC),
         source: here.ip(),
+        routed: false,
+        concern: None,
     };
     kernel.next_hop_to(here.ip(), hop);
     let (id, service) = (BackendId(0), lb_tests::kernel::SERVICE);
