@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_common::reason::Reason;
+use lb_common::{abi::Link, reason::Reason};
 use lb_core::{
     config::Mode,
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
@@ -11,7 +11,7 @@ use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{
-        Action, Family, Kernel, OWN_MAC, address, backend_address, backend_mac, family, in_family,
+        Action, Family, INGRESS, Kernel, OWN_MAC, address, backend_address, backend_mac, family, in_family,
         nat_source, vip,
     },
     lab::skipped,
@@ -124,6 +124,8 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
 both_families!(a_client_that_is_its_own_backend_is_refused);
 fn a_client_that_is_its_own_backend_is_refused() {
     let mut kernel = dnat(1);
+    // By its own way; by another one it would be a martian.
+    kernel.next_hop(0, Link::new(backend_mac(0), OWN_MAC), INGRESS);
     let itself = SocketAddr::new(backend_address(0).ip(), 40_000);
     for flags in [SYN, ACK] {
         let (action, out) = kernel.run(&Tcp::new(itself, vip(), flags).bytes());
