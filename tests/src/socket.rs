@@ -73,11 +73,14 @@ pub fn end_by_reset(stream: &TcpStream) -> io::Result<()> {
     Ok(set(stream, Linger, &linger)?)
 }
 
-/// Lets this process have so many files open. Root may raise its own limit.
+/// Lets this process, and those that it starts, have so many files open; at most as many as it may allow itself.
 pub fn many_files(count: u64) -> io::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, count, most.max(count))?)
+    if count > most {
+        return Err(io::Error::other(format!("{count} open files are needed, `ulimit -Hn` allows {most}")));
+    }
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, count, most)?)
 }
 
 fn timed(to: SocketAddr, limit: Duration) -> io::Result<OwnedFd> {

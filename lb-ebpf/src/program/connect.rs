@@ -27,18 +27,18 @@ use super::{
 };
 
 /// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
-/// 16 million finds none; its client tries again with other ports.
-const PORT_TRIES: u32 = 24;
+/// 2^28 finds none; its client tries again with other ports.
+const PORT_TRIES: u32 = 28;
 
 /// From this try on a port is taken from an embryo: only in a flood do so many have one.
-const FROM_EMBRYOS: u32 = 4;
+const FROM_EMBRYOS: u32 = 8;
 
 /// How old the embryo must be at that try, in microseconds; at each further one, half as old. So those go first that will
 /// not complete any more, and a handshake under way is the last, however fast the flood.
 const OLDEST_EMBRYO: u32 = 1 << 20;
 
 /// From this try on any embryo will do.
-const FROM_ANY_EMBRYO: u32 = 12;
+const FROM_ANY_EMBRYO: u32 = 16;
 
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
@@ -142,7 +142,7 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
     let mut hash = hash;
     let mut reason = Reason::Swapping;
     for _ in 0..opaque(SLOT_TRIES) {
-        let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
+        let id = *table.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
         if id == NO_BACKEND {
             return Err(Reason::NoBackend);
         }

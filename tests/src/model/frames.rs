@@ -27,7 +27,7 @@ impl Generator {
     pub fn frame(&mut self, model: &Model) -> Vec<u8> {
         let mut frame = match self.noise.below(20) {
             0 => return self.junk(),
-            1..=6 => self.from_anybody(model),
+            1..=6 => self.of_anybody(model),
             _ => self.of_a_connection(model),
         };
         if self.noise.once_in(3) {
@@ -52,7 +52,7 @@ impl Generator {
     }
 
     /// Whoever it may be, to a VIP, or near it.
-    fn from_anybody(&mut self, model: &Model) -> Vec<u8> {
+    fn of_anybody(&mut self, model: &Model) -> Vec<u8> {
         let mut dst = self.noise.pick(&model.services).vip;
         if self.noise.once_in(10) {
             dst.set_port([81, 0, 443, 20_000, 65_535][self.noise.below(5)]);
@@ -114,7 +114,7 @@ impl Generator {
         let over_too = self.noise.once_in(8);
         let mut all = model.connections.range(start..).chain(&model.connections);
         let found = all.find(|(_, one)| over_too || !one.is_over());
-        let Some((key, connection)) = found else { return self.from_anybody(model) };
+        let Some((key, connection)) = found else { return self.of_anybody(model) };
         let (client, vip) = *key;
         let (backend, nat) = connection.reply();
         let awaited = connection.awaited();

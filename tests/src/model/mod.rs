@@ -149,12 +149,12 @@ impl Model {
             }
             Verdict::ToBackend(key) => {
                 let vlan = self.connections.get(key).map(|one| self.backend(one).vlan);
-                self.to_backend(inner, segment, *key, &sent)?;
+                self.carried_to_backend(inner, segment, *key, &sent)?;
                 vlan.unwrap_or(0)
             }
             Verdict::ToClient(key) => {
                 let vlan = self.connections.get(key).map(|one| one.vlan);
-                self.to_client(inner, segment, *key, &sent)?;
+                self.carried_to_client(inner, segment, *key, &sent)?;
                 vlan.unwrap_or(0)
             }
         };
@@ -294,10 +294,16 @@ impl Model {
         let connection = Connection::new(service, backend, (sent.dst, nat), link, tag.unwrap_or(0) & 0xfff);
         self.connections.insert(key, connection);
         self.replies.insert(reply, key);
-        self.to_backend(frame, segment, key, out).map(|()| backend)
+        self.carried_to_backend(frame, segment, key, out).map(|()| backend)
     }
 
-    fn to_backend(&mut self, frame: &[u8], segment: &Segment, key: Tuple, out: &[u8]) -> Result<(), String> {
+    fn carried_to_backend(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        key: Tuple,
+        out: &[u8],
+    ) -> Result<(), String> {
         let connection = self.connections.get(&key).ok_or("no such connection")?;
         let (backend, nat) = connection.reply();
         let mac = self.backend(connection).mac;
@@ -309,7 +315,13 @@ impl Model {
         Ok(())
     }
 
-    fn to_client(&mut self, frame: &[u8], segment: &Segment, key: Tuple, out: &[u8]) -> Result<(), String> {
+    fn carried_to_client(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        key: Tuple,
+        out: &[u8],
+    ) -> Result<(), String> {
         let connection = self.connections.get(&key).ok_or("no such connection")?;
         rewriting::translated(frame, segment, connection.link, (key.1, key.0), out)?;
         let ended = self.connections.get_mut(&key).is_some_and(|one| one.backend_said(segment));

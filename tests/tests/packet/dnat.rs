@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lb_common::{abi::Link, reason::Reason};
+use lb_common::{
+    abi::{FlowKey, Link, Port},
+    reason::Reason,
+};
 use lb_core::{
     config::Mode,
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
@@ -16,7 +19,7 @@ use lb_tests::{
     },
     lab::skipped,
 };
-use lb_userspace::lab::Lab;
+use lb_userspace::{dataplane::steering::Choice, lab::Lab};
 
 use crate::{
     connections::{BACKEND_ISN, Connection},
@@ -133,11 +136,19 @@ fn a_client_that_is_its_own_backend_is_refused() {
         assert_eq!((action, reset.src, reset.dst, reset.flags & RST), (Action::Tx, vip(), itself, RST));
     }
     assert_eq!(kernel.drops(Reason::Hairpin), 2);
+    let key = FlowKey {
+        src: itself.ip().into(),
+        dst: vip().ip().into(),
+        sport: Port::new(itself.port()),
+        dport: Port::new(vip().port()),
+    };
+    let said = kernel.steering(&key, &[]).expect("it is the VIP");
+    assert_eq!(said.choice, Choice::Nobody(Reason::Hairpin), "and `explain` says so");
     assert_eq!(kernel.flows().census(), Default::default(), "nothing is kept of it");
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
     // In `nat` a backend may be a client of its own service.
     kernel.mode(Mode::Nat);
-    assert_eq!(kernel.run(&Tcp::new(itself, vip(), SYN).bytes()).0, Action::Redirect);
+    assert_eq!(kernel.run(&Tcp::new(itself, vip(), SYN).bytes()).0, Action::Tx);
 }
 
 both_families!(in_nat_our_own_address_is_no_backend);
@@ -147,8 +158,10 @@ fn in_nat_our_own_address_is_no_backend() {
     let hop = lb_userspace::dataplane::NextHop {
         vlan: 0,
         ifindex: 2,
-        link: lb_common::abi::Link::new(backend_mac(0), OWN_MAC),
+        link: Link::new(backend_mac(0), OWN_MAC),
         source: here.ip(),
+        routed: false,
+        concern: None,
     };
     kernel.next_hop_to(here.ip(), hop);
     let (id, service) = (BackendId(0), lb_tests::kernel::SERVICE);
