@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// An IPv6 address, or an IPv4 address in its IPv4-mapped form
 /// (RFC 4291 section 2.5.5.2). Words are in network byte order.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Addr(pub [u32; 4]);
 
 impl Addr {
@@ -222,6 +222,9 @@ pub struct Config {
     /// How many of the NAT addresses below are set. 0: each backend's own.
     pub nat4_len: u16,
     pub nat6_len: u16,
+    /// Between two SYNs that begin connections on one CPU, on average. 0: no limit.
+    pub syn_interval_ns: u32,
+    pub zero: u32,
     pub nat4: [V4; NAT_ADDRESSES],
     pub nat6: [Addr; NAT_ADDRESSES],
 }
@@ -237,7 +240,17 @@ pub mod port_flags {
     pub const VIP: u8 = 1 << 0;
     /// It is in the NAT range.
     pub const NAT: u8 = 1 << 1;
+    /// A backend in `dnat` mode has it, or had: what comes *from* it may be a reply to any port.
+    pub const DNAT: u8 = 1 << 2;
 }
+
+/// Ids that an 802.1Q tag may have; 0 and the last are none (IEEE 802.1Q, table 9-2).
+pub const VLAN_IDS: usize = 4096;
+
+/// `VLANS`, one entry: whether tagged frames with an id are looked at.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Vlans(pub [u8; VLAN_IDS]);
 
 /// Key of `SERVICES`.
 #[repr(C)]
@@ -272,8 +285,60 @@ pub mod service_flags {
     pub const EVIDENCE: u16 = 1 << 0;
     /// Without a backend: drop the SYN. Otherwise it is answered by a reset.
     pub const NO_BACKEND_DROP: u16 = 1 << 1;
+    /// `SOURCES` has rules for it.
+    pub const SOURCES: u16 = 1 << 2;
+    /// They are in the second set.
+    pub const SECOND_SET: u16 = 1 << 3;
+    /// Whom no rule names is refused.
+    pub const LISTED_ONLY: u16 = 1 << 4;
+    /// The client's address and port are kept.
+    pub const DNAT: u16 = 1 << 5;
     /// A handshake that its backend refuses, or leaves unanswered, goes on with another one.
-    pub const REDISPATCH: u16 = 1 << 2;
+    pub const REDISPATCH: u16 = 1 << 6;
+}
+
+/// What the prefix of a key of `SOURCES` is counted over. Its first four bytes always belong to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceKey {
+    pub service: u16,
+    /// Which of the service's two sets: one is used while the other is written.
+    pub set: u16,
+    pub addr: Addr,
+}
+
+impl SourceKey {
+    /// Bits of a whole key.
+    pub const BITS: u32 = 160;
+}
+
+/// Value of `SOURCES`.
+pub mod source_rule {
+    pub const ALLOW: u32 = 1;
+    pub const DENY: u32 = 2;
+}
+
+/// Value of `KNOWN`: an address that is no client's, or only that of one who comes by this way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Of a backend: the interface and VLAN by which it is reached. 0: a VIP, which nobody comes from.
+    pub ifindex: u32,
+    pub vlan: u16,
+    pub zero: u16,
+}
+
+/// Value of `RETURNS`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
+/// replies can be of, when they belong to no flow. Only of `dnat` services, and only where one service alone
+/// has the backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Return {
+    pub vip: Addr,
+    pub port: Port,
+    pub service: u16,
+    pub backend: u16,
+    pub zero: u16,
 }
 
 /// Value of `BACKENDS`.
@@ -292,7 +357,8 @@ pub struct Backend {
     pub ifindex: u32,
     pub link: Link,
     pub service: u16,
-    pub zero: u16,
+    /// The VLAN of the way there. 0: frames leave without a tag.
+    pub vlan: u16,
 }
 
 /// Bits of [`Backend::flags`].
@@ -423,9 +489,6 @@ impl<A: Address> Flow<A> {
     }
 }
 
-/// Ticks of [`Flow::seen`] after which a silent connection may give way to a new one: 15 minutes.
-pub const IDLE_TICKS: u32 = 838;
-
 /// Bits of [`Flow::state`]. Both directions set them, each on its own CPU: atomically. Who swaps the whole
 /// word for 0 owns the place.
 pub mod flow_state {
@@ -459,6 +522,15 @@ pub mod flow_state {
     pub const REDISPATCH: u32 = 1 << 13;
     /// In a handshake: its backend has refused, and the client does not know.
     pub const REFUSED: u32 = 1 << 14;
+
+    /// From this bit on: the VLAN that the client's SYN came in, 0 for none. It never changes.
+    pub const VLAN: u32 = 16;
+
+    /// The VLAN of such a state.
+    #[inline(always)]
+    pub const fn vlan(state: u32) -> u16 {
+        (state >> VLAN) as u16 & 0xfff
+    }
 }
 
 /// Bits of [`Flow::head`].
@@ -612,11 +684,15 @@ layout! {
     Addr = 16,
     Link = 12,
     V4 = 4,
-    Config = 176,
+    Config = 184,
     Ports = 65_536,
+    Vlans = 4096,
     ServiceKey = 20,
+    SourceKey = 20,
+    Origin = 8,
     Service = 24,
     Backend = 60,
+    Return = 24,
     FlowKey<V4> = 12,
     FlowKey<Addr> = 36,
     ClientSet = 64,

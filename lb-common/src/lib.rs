@@ -30,5 +30,8 @@ pub const MAX_SERVICES: u32 = 1024;
 /// Backend ids run from 0 to this, exclusive.
 pub const MAX_BACKENDS: u32 = 16_384;
 
+/// Source prefixes of all services together.
+pub const MAX_SOURCES: u32 = 16_384;
+
 /// A table slot that names no backend.
 pub const NO_BACKEND: u16 = u16::MAX;

@@ -7,13 +7,13 @@
 pub enum Reason {
     /// Lengths in the headers contradict each other or the frame.
     Malformed = 0,
-    /// First fragment of a datagram for the VIP.
+    /// First fragment of a datagram for the VIP, or the only one.
     Fragment = 1,
-    /// IPv4 options.
+    /// IPv4 options; more than two IPv6 extension headers, or one that sends the datagram elsewhere.
     IpOptions = 2,
     /// TTL would reach 0.
     Ttl = 3,
-    /// A source address that no client can have.
+    /// A source address that no client can have: a VIP's, a backend's on another way than the backend's, none at all.
     Martian = 4,
     /// TCP flags that no stack sends.
     Flags = 5,
@@ -30,12 +30,20 @@ pub enum Reason {
     /// The table still names a backend that was just ejected, on every try; the
     /// client's next SYN finds the new table.
     Swapping = 11,
+    /// The service does not take connections of this source.
+    Denied = 12,
+    /// The client is the chosen backend, or has its address: translated, the frame would go to its own source.
+    Hairpin = 13,
+    /// More ICMP errors about connections of the service than are let through.
+    IcmpRate = 14,
+    /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
+    SynRate = 15,
     /// The connection's backend is out, and `on_eject` ends its connections: answered by a reset.
-    Ejected = 12,
+    Ejected = 16,
 }
 
 impl Reason {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 17;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -50,6 +58,10 @@ impl Reason {
         Self::NoFlow,
         Self::TableFull,
         Self::Swapping,
+        Self::Denied,
+        Self::Hairpin,
+        Self::IcmpRate,
+        Self::SynRate,
         Self::Ejected,
     ];
 
@@ -68,6 +80,10 @@ impl Reason {
             Self::NoFlow => "no_flow",
             Self::TableFull => "table_full",
             Self::Swapping => "swapping",
+            Self::Denied => "denied",
+            Self::Hairpin => "hairpin",
+            Self::IcmpRate => "icmp_rate",
+            Self::SynRate => "syn_rate",
             Self::Ejected => "ejected",
         }
     }

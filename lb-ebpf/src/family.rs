@@ -7,7 +7,7 @@ use lb_common::{
     checksum::{self, fold},
 };
 
-use crate::frame::{Frame, forget};
+use crate::frame::{Frame, forget, host_order};
 
 const PROTO_TCP: u8 = 6;
 
@@ -58,6 +58,9 @@ pub trait Family: Copy {
     fn load(ip: &Frame, offset: usize) -> Option<Self::Addr>;
 
     fn store(ip: &Frame, offset: usize, address: &Self::Addr);
+
+    /// The header's checksum, or 0 where there is none.
+    fn header_sum(ip: &Frame) -> u16;
 
     /// Adds to the header's checksum, where there is one.
     fn adjust(ip: &Frame, delta: u64);
@@ -120,7 +123,7 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn length(ip: &Frame) -> Option<u32> {
-        Some(u16::from_be(ip.load(2)?) as u32)
+        Some(host_order(ip.load(2)?))
     }
 
     #[inline(always)]
@@ -131,6 +134,11 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn store(ip: &Frame, offset: usize, address: &V4) {
         ip.store(offset, address.0);
+    }
+
+    #[inline(always)]
+    fn header_sum(ip: &Frame) -> u16 {
+        ip.load(10).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -189,8 +197,8 @@ fn extensions(ip: &Frame, first: u8) -> Option<(usize, u32)> {
             flaws |= flaw::FRAGMENT;
             at += 8;
         } else if protocol == next::HOP_BY_HOP || protocol == next::DESTINATION || protocol == next::ROUTING {
-            // The checksum behind a routing header is that of another destination.
-            if count > MOST_EXTENSIONS || protocol == next::ROUTING {
+            // With segments left, the destination is not the last one, and the checksum is that of another.
+            if count > MOST_EXTENSIONS || protocol == next::ROUTING && head[3] != 0 {
                 flaws |= flaw::OPTIONS;
             }
             at += (head[1] as u32 + 1) << 3;
@@ -234,7 +242,7 @@ impl Family for Ipv6 {
 
     #[inline(always)]
     fn length(ip: &Frame) -> Option<u32> {
-        Some(u16::from_be(ip.load(4)?) as u32 + Self::HEADER as u32)
+        Some(host_order(ip.load(4)?) + Self::HEADER as u32)
     }
 
     #[inline(always)]
@@ -249,6 +257,11 @@ impl Family for Ipv6 {
         ip.store(offset + 4, b);
         ip.store(offset + 8, c);
         ip.store(offset + 12, d);
+    }
+
+    #[inline(always)]
+    fn header_sum(_: &Frame) -> u16 {
+        0
     }
 
     #[inline(always)]

@@ -70,6 +70,19 @@ impl Frame {
         Some(unsafe { *at })
     }
 
+    /// Overwrites `N` bytes from `offset` on; false, and nothing written, beyond the end.
+    #[inline(always)]
+    pub fn put<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> bool {
+        let at = one(self.start + offset);
+        if at + N > self.end {
+            return false;
+        }
+        let at = at as *mut [u8; N];
+        // SAFETY: as above.
+        unsafe { *at = bytes };
+        true
+    }
+
     /// Overwrites the value at `offset`; false, and nothing written, beyond the end.
     #[inline(always)]
     pub fn store<T: Word>(&self, offset: usize, value: T) -> bool {
@@ -96,6 +109,25 @@ fn one(at: usize) -> usize {
     }
     #[cfg(not(target_arch = "bpf"))]
     at
+}
+
+/// A number of a header, in our byte order. The verifier sees that it has 16 bits: at least up to Linux 6.12 it knows
+/// nothing of a number whose bytes were exchanged.
+#[inline(always)]
+pub fn host_order(number: u16) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = u16::from_be(number) as u64;
+        // SAFETY: arithmetic in a register.
+        unsafe {
+            core::arch::asm!("{0} &= 65535", inout(reg) number, options(pure, nomem, nostack));
+        }
+        number as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        u16::from_be(number) as u32
+    }
 }
 
 /// The same number, of which the verifier knows nothing any more.
@@ -185,6 +217,8 @@ mod tests {
         assert_eq!(frame.load::<u32>(2), None);
         assert!(!frame.store(4, 7u16));
         assert!(frame.store(4, 7u8));
-        assert_eq!(bytes, [1, 2, 3, 4, 7]);
+        assert!(!frame.put(3, [9; 3]));
+        assert!(frame.put(0, [8; 3]));
+        assert_eq!(bytes, [8, 8, 8, 4, 7]);
     }
 }

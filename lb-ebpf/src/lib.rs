@@ -6,6 +6,7 @@
 pub mod family;
 pub mod frame;
 pub mod head;
+pub mod icmp;
 pub mod reset;
 pub mod segment;
 pub mod translate;

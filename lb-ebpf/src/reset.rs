@@ -49,8 +49,10 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Op
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
     if end < MIN_FRAME {
-        tcp.store(20, 0u32);
-        tcp.store(24, 0u16);
+        // As far as there is any: what came shorter leaves as short.
+        for at in 20..20 + MIN_FRAME - 54 {
+            tcp.store(at, 0u8);
+        }
         return Some(MIN_FRAME);
     }
     Some(end)
@@ -67,7 +69,7 @@ mod tests {
         let frame = frame::of(&mut bytes);
         let ip = frame.from(14);
         let tuple = Ipv4::tuple(&ip).expect("tcp");
-        let segment = Segment::read::<Ipv4>(&ip, &tuple).expect("well formed");
+        let segment = Segment::read::<Ipv4>(&ip, &tuple, || ip.len() as u32).expect("well formed");
         let len = reset::<Ipv4>(&frame, 14, &segment)?;
         bytes.truncate(len);
         Some(bytes)

@@ -34,37 +34,47 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// `whole`: asked, when the segment is longer than `ip`, for the length with what is in other buffers.
     #[inline(always)]
-    pub fn read<F: Family>(ip: &Frame, tuple: &Tuple<F::Addr>) -> Result<Self, Reason> {
+    pub fn read<F: Family>(
+        ip: &Frame,
+        tuple: &Tuple<F::Addr>,
+        whole: impl FnOnce() -> u32,
+    ) -> Result<Self, Reason> {
         let mut segment = Self::default();
-        segment.fill::<F>(ip, tuple)?;
+        segment.fill::<F>(ip, tuple, whole)?;
         Ok(segment)
     }
 
     /// The same into a segment that exists. Where the two are one value, the compiler moves whatever happens to
     /// be in a register along with the reason, and the verifier minds.
     #[inline(always)]
-    pub fn fill<F: Family>(&mut self, ip: &Frame, tuple: &Tuple<F::Addr>) -> Result<(), Reason> {
+    pub fn fill<F: Family>(
+        &mut self,
+        ip: &Frame,
+        tuple: &Tuple<F::Addr>,
+        whole: impl FnOnce() -> u32,
+    ) -> Result<(), Reason> {
         if tuple.flaws & flaw::FRAGMENT != 0 {
             return Err(Reason::Fragment);
         }
         if tuple.flaws & flaw::OPTIONS != 0 {
             return Err(Reason::IpOptions);
         }
-        self.fill_plain::<F>(ip, tuple.tcp).ok_or(Reason::Malformed)?;
+        self.fill_plain::<F>(ip, tuple.tcp, whole).ok_or(Reason::Malformed)?;
         if ip.load::<u8>(F::TTL).ok_or(Reason::Malformed)? <= 1 {
             return Err(Reason::Ttl);
         }
-        // What no stack sends: nothing at all, or two of SYN, FIN and RST.
+        // What no stack sends: nothing at all, two of SYN, FIN and RST, an end or data without an ACK.
         let kinds = self.flags & (flag::SYN | flag::FIN | flag::RST);
-        if kinds & kinds.wrapping_sub(1) != 0 || self.flags & (kinds | flag::ACK) == 0 {
+        if kinds & kinds.wrapping_sub(1) != 0 || self.flags & (flag::SYN | flag::RST | flag::ACK) == 0 {
             return Err(Reason::Flags);
         }
         Ok(())
     }
 
     #[inline(always)]
-    fn fill_plain<F: Family>(&mut self, ip: &Frame, at: usize) -> Option<()> {
+    fn fill_plain<F: Family>(&mut self, ip: &Frame, at: usize, whole: impl FnOnce() -> u32) -> Option<()> {
         let tcp = if F::FIXED { ip.from(at) } else { ip.from_any(at) };
         if !tcp.holds(TCP_HEADER as usize) || !ip.holds(F::HEADER) {
             return None;
@@ -72,7 +82,10 @@ impl Segment {
         let ip_len = F::length(ip)?;
         let tcp_len = ((tcp.load::<u8>(12)? >> 4) as u32) << 2;
         let headers = at as u32 + tcp_len;
-        if tcp_len < TCP_HEADER || ip_len < headers || !ip.holds(ip_len as usize) {
+        if tcp_len < TCP_HEADER || ip_len < headers {
+            return None;
+        }
+        if !ip.holds(ip_len as usize) && whole() < ip_len {
             return None;
         }
         self.seq = u32::from_be(tcp.load(4)?);

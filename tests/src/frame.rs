@@ -230,7 +230,7 @@ fn pseudo(frame: &[u8], at: &Layout) -> u32 {
 }
 
 /// RFC 1071, over big-endian words.
-fn sum(bytes: &[u8], start: u32) -> u16 {
+pub fn sum(bytes: &[u8], start: u32) -> u16 {
     let mut total = u64::from(start);
     for chunk in bytes.chunks(2) {
         total += u64::from(u16::from_be_bytes([chunk[0], chunk.get(1).copied().unwrap_or(0)]));

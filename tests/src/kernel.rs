@@ -4,15 +4,18 @@ use std::{
     cell::Cell,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
+    os::fd::AsFd as _,
 };
 
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
+
+use crate::test_run::Runner;
 
 /// What the program decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub const ELSEWHERE: u32 = 2;
 
 pub const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];
 pub const NAT_PORTS: RangeInclusive<u16> = 1024..=32_767;
+/// Tagged frames with these ids are looked at.
+pub const VLANS: [u16; 2] = [10, 20];
+
 pub const SERVICE: ServiceId = ServiceId(3);
 
 /// Which addresses the hosts of a fixture have.
@@ -142,7 +148,19 @@ impl Kernel {
         nat_addresses: &[IpAddr],
         max_flows: u32,
     ) -> Self {
-        let loaded = bpf::programs(nat_ports, nat_addresses, max_flows).expect("the program loads");
+        Self::paced(backends, nat_ports, nat_addresses, max_flows, 0)
+    }
+
+    /// The same, with so many new connections a second and CPU at most; 0: no limit.
+    pub fn paced(
+        backends: u16,
+        nat_ports: RangeInclusive<u16>,
+        nat_addresses: &[IpAddr],
+        max_flows: u32,
+        new_flows: u32,
+    ) -> Self {
+        let loaded =
+            bpf::paced(nat_ports, nat_addresses, max_flows, &VLANS, new_flows).expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
         let mut kernel = Self { loaded, flows };
         for id in 0..backends {
@@ -159,8 +177,17 @@ impl Kernel {
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
-        let hop = NextHop { ifindex, link, source: nat_source() };
-        self.loaded.dataplane.set_next_hop(backend_address(id).ip(), hop).expect("the map takes it");
+        self.next_hop_in(id, link, ifindex, 0);
+    }
+
+    /// The same in a VLAN.
+    pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
+        let hop = NextHop { ifindex, vlan, link, source: nat_source(), routed: false, concern: None };
+        self.next_hop_to(backend_address(id).ip(), hop);
+    }
+
+    pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {
+        self.loaded.dataplane.set_next_hop(address, hop).expect("the map takes it");
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
@@ -194,7 +221,41 @@ impl Kernel {
             no_backend,
             evidence: true,
             redispatch: false,
+            sources: Sources::default(),
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
+        });
+    }
+
+    /// The same service in another mode.
+    pub fn mode(&mut self, mode: Mode) {
+        self.serve(SERVICE, vip(), mode);
+    }
+
+    /// A service with evidence.
+    pub fn serve(&mut self, id: ServiceId, vip: SocketAddr, mode: Mode) {
+        self.apply(&Step::Service {
+            id,
+            vip,
+            mode,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            redispatch: false,
+            sources: Sources::default(),
+            trials: Vec::new(),
+        });
+    }
+
+    /// The same service, which takes connections of these only.
+    pub fn sources(&mut self, sources: Sources) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: vip(),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            redispatch: false,
+            sources,
+            trials: Vec::new(),
         });
     }
 
@@ -207,6 +268,7 @@ impl Kernel {
             no_backend: NoBackend::Reset,
             evidence,
             redispatch: false,
+            sources: Sources::default(),
             trials: Vec::new(),
         });
     }
@@ -220,6 +282,7 @@ impl Kernel {
             no_backend: NoBackend::Reset,
             evidence: true,
             redispatch: true,
+            sources: Sources::default(),
             trials: Vec::new(),
         });
     }
@@ -237,6 +300,12 @@ impl Kernel {
     pub fn program(&mut self) -> &mut Xdp {
         let program = self.loaded.ebpf.program_mut("shunt");
         program.and_then(|program| program.try_into().ok()).expect("the XDP program")
+    }
+
+    /// Another way to run it: quick, and from any thread.
+    pub fn runner(&mut self) -> Runner {
+        let program = self.program().fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+        Runner::new(program.expect("a loaded program has a descriptor"))
     }
 
     /// The flow tables as they are.

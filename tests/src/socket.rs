@@ -3,8 +3,14 @@
 use std::{
     io,
     mem::{size_of, zeroed},
-    net::TcpStream,
-    os::fd::AsRawFd,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt as set, socket,
+    sockopt::{Linger, ReceiveTimeout, ReuseAddr, SendTimeout},
 };
 
 /// From now on this socket sees no segment with payload: each is dropped as if the network had lost it, after everything
@@ -31,6 +37,74 @@ pub fn lose_payload(socket: &impl AsRawFd) -> io::Result<()> {
 /// The same for all segments: it also misses what acknowledges its own.
 pub fn lose_everything(socket: &impl AsRawFd) -> io::Result<()> {
     filter(socket, &mut [op(libc::BPF_RET | libc::BPF_K, 0, 0)])
+}
+
+/// A connection from this very address and port, at once also after another one from there.
+pub fn connect_from(from: SocketAddr, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let socket = timed(to, limit)?;
+    set(&socket, ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
+/// A connection whose first write goes with the SYN (RFC 7413), once the server has given a cookie before.
+pub fn connect_fast(to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let socket = timed(to, limit)?;
+    set_number(&socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
+/// Lets clients of this listener do that.
+pub fn accept_fast(listener: &TcpListener) -> io::Result<()> {
+    set_number(listener, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16)
+}
+
+/// Whether what was sent with the SYN was acknowledged with it.
+pub fn was_fast(stream: &TcpStream) -> io::Result<bool> {
+    const SYN_DATA: u8 = 32;
+    Ok(info(stream)?.tcpi_options & SYN_DATA != 0)
+}
+
+/// Makes the end of this socket a reset.
+pub fn end_by_reset(stream: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    Ok(set(stream, Linger, &linger)?)
+}
+
+/// Lets this process, and those that it starts, have so many files open; at most as many as it may allow itself.
+pub fn many_files(count: u64) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if count > most {
+        return Err(io::Error::other(format!("{count} open files are needed, `ulimit -Hn` allows {most}")));
+    }
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, count, most)?)
+}
+
+fn timed(to: SocketAddr, limit: Duration) -> io::Result<OwnedFd> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let limit = nix::sys::time::TimeVal::new(limit.as_secs() as i64, i64::from(limit.subsec_micros()));
+    set(&socket, ReceiveTimeout, &limit)?;
+    // Also of the handshake.
+    set(&socket, SendTimeout, &limit)?;
+    Ok(socket)
+}
+
+fn set_number(socket: &impl AsRawFd, level: i32, option: i32, number: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one integer.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const number).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn op(code: u32, jf: u8, k: u32) -> libc::sock_filter {
@@ -78,6 +152,10 @@ pub fn unacknowledged(stream: &TcpStream) -> io::Result<u32> {
 
 /// Segments that this end has sent more than once.
 pub fn retransmissions(stream: &TcpStream) -> io::Result<u32> {
+    Ok(info(stream)?.tcpi_total_retrans)
+}
+
+fn info(stream: &TcpStream) -> io::Result<libc::tcp_info> {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { zeroed() };
     let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -91,5 +169,5 @@ pub fn retransmissions(stream: &TcpStream) -> io::Result<u32> {
             &raw mut size,
         )
     };
-    if done == 0 { Ok(info.tcpi_total_retrans) } else { Err(io::Error::last_os_error()) }
+    if done == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }

@@ -5,6 +5,8 @@
 mod config;
 #[path = "refusals/control.rs"]
 mod control;
+#[path = "refusals/doctor.rs"]
+mod doctor;
 #[path = "refusals/frames.rs"]
 mod frames;
 #[path = "refusals/running.rs"]

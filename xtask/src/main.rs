@@ -6,6 +6,7 @@ mod fuzz;
 mod layers;
 mod promises;
 mod setup;
+mod vm;
 
 use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
 
@@ -39,10 +40,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Look for input that breaks a reader; the targets are the folders of tests/fuzz/corpus
-    #[command(
-        after_help = "Example: cargo xtask fuzz config --seconds 300\n         cargo xtask fuzz config --keep"
-    )]
+    /// Look for input that breaks a reader; the targets are the folders of tests/fuzz/corpus, and `packet`
+    ///
+    /// `packet` tries frames on the XDP program and holds what becomes of them against a model of it (root).
+    #[command(after_help = "\
+Examples:
+  cargo xtask fuzz config --seconds 300
+  cargo xtask fuzz config --keep
+  cargo xtask fuzz packet --frames 5000000
+  cargo xtask fuzz packet --frames 100000 --seed 42")]
     Fuzz {
         target: String,
         /// How long
@@ -51,6 +57,19 @@ enum Task {
         /// Only add to the committed corpus what was found before and reaches something new
         #[arg(long)]
         keep: bool,
+        /// Of `packet`: how many
+        #[arg(long, default_value_t = 2_000_000)]
+        frames: u64,
+        /// Of `packet`: which, as an earlier run has told [default: others each time]
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Load the program into Debian's kernels, in QEMU, and run some packet fixtures there
+    #[command(after_help = "Example: cargo xtask vm\n         cargo xtask vm --update")]
+    Vm {
+        /// Write what the verifier had to do there, and on this kernel, to tests/verifier.toml
+        #[arg(long)]
+        update: bool,
     },
     /// Check who may depend on whom
     Layers,
@@ -68,7 +87,9 @@ fn main() -> Result<ExitCode> {
         Task::Test { quick } => return checks::run(quick),
         Task::Ci => return checks::run(false),
         Task::Bench { args } => bench(&args)?,
-        Task::Fuzz { target, seconds, keep } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
+        Task::Fuzz { target, frames, seed, .. } if target == "packet" => fuzz_packet(frames, seed)?,
+        Task::Fuzz { target, seconds, keep, .. } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
+        Task::Vm { update } => return vm::run(update),
         Task::Layers => return layers(),
     }
     Ok(ExitCode::SUCCESS)
@@ -97,6 +118,18 @@ fn bench(args: &[OsString]) -> Result<()> {
     command::run(
         cargo().args(["run", "--release", "--package", "lb-tests", "--bin", "bench", "--"]).args(args),
     )
+}
+
+/// The test that continuous integration runs, on more frames.
+fn fuzz_packet(frames: u64, seed: Option<u64>) -> Result<()> {
+    setup::run(setup::Need::Tests)?;
+    let mut fuzz = cargo();
+    fuzz.args(["test", "--package", "lb-tests", "--test", "model", "--", "--nocapture"]);
+    fuzz.env("SHUNT_FRAMES", frames.to_string());
+    if let Some(seed) = seed {
+        fuzz.env("SHUNT_SEED", seed.to_string());
+    }
+    command::run(&mut fuzz)
 }
 
 fn layers() -> Result<ExitCode> {

@@ -19,6 +19,11 @@ pub(crate) enum Need {
     Tests,
 }
 
+/// What runs other kernels.
+pub(crate) fn machine() -> Result<()> {
+    packages::install_tools(packages::MACHINE)
+}
+
 pub(crate) fn run(need: Need) -> Result<()> {
     let tools = match need {
         Need::Build => packages::BUILD,

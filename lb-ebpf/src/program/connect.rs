@@ -18,20 +18,27 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, translate::deltas};
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, evidence, kinds,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, kinds,
     maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
-    opaque,
+    opaque, pace,
     table::{self, Tables},
     ticks,
     to_backend::forward,
 };
 
 /// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
-/// 65 536 finds none; its client tries again with other ports.
-const PORT_TRIES: u32 = 16;
+/// 2^28 finds none; its client tries again with other ports.
+const PORT_TRIES: u32 = 28;
 
 /// From this try on a port is taken from an embryo: only in a flood do so many have one.
-const FROM_EMBRYOS: u32 = 4;
+const FROM_EMBRYOS: u32 = 8;
+
+/// How old the embryo must be at that try, in microseconds; at each further one, half as old. So those go first that will
+/// not complete any more, and a handshake under way is the last, however fast the flood.
+const OLDEST_EMBRYO: u32 = 1 << 20;
+
+/// From this try on any embryo will do.
+const FROM_ANY_EMBRYO: u32 = 16;
 
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
@@ -51,8 +58,11 @@ pub(super) fn connect<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     service: &Service,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     let key = &packet.tuple.key;
+    if !pace::admits() {
+        return Err(Leave::Drop(Reason::SynRate));
+    }
     let avoided =
         if service.flags & service_flags::REDISPATCH != 0 { forsaken::<F>(key) as u16 } else { NO_BACKEND };
     let choice = match choose(service, flow_hash(key), avoided) {
@@ -64,7 +74,10 @@ pub(super) fn connect<F: Tables>(
     };
     let Choice { id, backend, trial } = choice;
     let now = coarse_ns();
-    let place = table::claim::<F>(key, ticks(now));
+    let mut place = table::claim::<F>(key);
+    if place == table::NOWHERE {
+        place = table::claim_taken::<F>(key, now);
+    }
     if place == table::NOWHERE {
         return Err(Leave::Drop(Reason::TableFull));
     }
@@ -75,9 +88,20 @@ pub(super) fn connect<F: Tables>(
     flow.client = *key;
     flow.slot = place;
     flow.seen = ticks(now);
-    if let Err(reason) = reserve::<F>(flow, backend) {
+    flow.request_us = (now / 1000) as u32;
+    let kept = service.flags & service_flags::DNAT != 0;
+    let held = if kept {
+        match keep::<F>(place, id) {
+            KEPT => Ok(()),
+            ITSELF => Err(Reason::Hairpin),
+            _ => Err(Reason::NatPorts),
+        }
+    } else {
+        reserve::<F>(flow, backend)
+    };
+    if let Err(reason) = held {
         table::free_place::<F>(place);
-        return Err(Leave::Drop(reason));
+        return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
     }
     let watched = service.flags & service_flags::EVIDENCE != 0;
     (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
@@ -92,13 +116,13 @@ pub(super) fn connect<F: Tables>(
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
     flow.request_seq = packet.segment.end();
-    flow.request_us = (now / 1000) as u32;
     flow.client_ack = 0;
     flow.backend_ack = 0;
     let state = flow_state::LIVE
         | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
         | if trial { flow_state::TRIAL } else { 0 }
-        | if watched { flow_state::EVIDENCE } else { 0 };
+        | if watched { flow_state::EVIDENCE } else { 0 }
+        | (packet.vlan as u32) << flow_state::VLAN;
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {
@@ -135,7 +159,7 @@ fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
     let mut hash = hash;
     for _ in 0..opaque(OTHER_TRIES) {
         hash = rehash(hash);
-        let Some(&id) = table.0.get(opaque(slot(hash)) as usize) else { continue };
+        let Some(&id) = table.get(opaque(slot(hash)) as usize) else { continue };
         let (Some(backend), Some(at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { continue };
         let may = id != avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
         // The first of them wins where none is known to have answered.
@@ -169,7 +193,7 @@ fn choose(service: &Service, hash: u64, avoided: u16) -> Result<Choice, Reason> 
     let mut hash = hash;
     let mut reason = Reason::Swapping;
     for _ in 0..opaque(SLOT_TRIES) {
-        let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
+        let id = *table.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
         if id == NO_BACKEND {
             return Err(Reason::NoBackend);
         }
@@ -195,6 +219,30 @@ fn take_token(id: u16) -> bool {
     unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }
 }
 
+/// Answers of [`keep`].
+const KEPT: u32 = 0;
+const TAKEN: u32 = 1;
+const ITSELF: u32 = 2;
+
+/// The client's own address and port stay the source.
+// A function of its own, for the sake of the stack.
+#[inline(never)]
+fn keep<F: Tables>(slot: u32, backend: u16) -> u32 {
+    let (Some(flow), Some(backend)) = (F::flow(slot), BACKENDS.get(backend as u32)) else { return TAKEN };
+    // SAFETY: a place of the map that is the new connection's alone.
+    let flow = unsafe { &mut *flow };
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = flow.client.src;
+    flow.reply.sport = backend.port;
+    flow.reply.dport = flow.client.sport;
+    if flow.reply.src == flow.reply.dst {
+        return ITSELF;
+    }
+    // Else another service's connection of the same client to the same backend is there, and the backend could
+    // not tell them apart.
+    if table::hold_kept::<F>(flow) { KEPT } else { TAKEN }
+}
+
 /// A look for a NAT address and port: what goes from one turn to the next.
 #[repr(C)]
 struct Search<A: Address> {
@@ -216,6 +264,9 @@ fn reserve<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) -> Result<(),
     flow.reply.src = F::Addr::narrow(&backend.addr);
     flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
     flow.reply.sport = backend.port;
+    if F::nat_len(config) == 0 && flow.reply.src == flow.reply.dst {
+        return Err(Reason::Hairpin);
+    }
     let (which, wanted) = preferred(&flow.client);
     let offset = (wanted as u64).checked_rem(ports(config)).unwrap_or(0);
     let mut search = Search::<F::Addr> { flow, which: which as u64, offset, held: 0 };
@@ -250,7 +301,8 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
     }
     let port = Port::new((config.nat_first as u64 + search.offset) as u16);
     flow.reply.dport = port;
-    if !is_vip(port) && table::hold::<F>(flow, number >= FROM_EMBRYOS, number >= TIRED_FROM) {
+    let own = flow.reply.src == flow.reply.dst;
+    if !own && !is_vip(port) && table::hold::<F>(flow, embryo_age(number), number >= TIRED_FROM) {
         search.held = 1;
         return 1;
     }
@@ -260,6 +312,18 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
         search.offset = (bpf_get_prandom_u32() as u64 * ports(config)) >> 32;
     }
     0
+}
+
+/// How old an embryo must be to lose its port at this try.
+#[inline(always)]
+const fn embryo_age(number: u32) -> i32 {
+    if number < FROM_EMBRYOS {
+        i32::MAX
+    } else if number < FROM_ANY_EMBRYO {
+        (OLDEST_EMBRYO >> (number - FROM_EMBRYOS)) as i32
+    } else {
+        i32::MIN
+    }
 }
 
 /// Whether any VIP has this port: on a NAT address, replies to it would be taken for a client's.

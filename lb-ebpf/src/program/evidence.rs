@@ -50,11 +50,11 @@ pub(super) fn note_request<F: Tables>(
     let at = (segment.payload & 0x3fff) as usize;
     let (mut method, mut record) = (0, u16::MAX);
     let said = if segment.payload_len >= REQUEST_BYTES as u32 {
-        let Some(first) = packet.ip.bytes::<REQUEST_BYTES>(at) else { return false };
+        let Some(first) = first_bytes::<F, REQUEST_BYTES>(ctx, packet, at) else { return false };
         (method, record) = (first[0], record_length(first));
         Some(speech(first))
     } else if segment.payload_len >= PREFIX_BYTES as u32 {
-        let Some(first) = packet.ip.bytes::<PREFIX_BYTES>(at) else { return false };
+        let Some(first) = first_bytes::<F, PREFIX_BYTES>(ctx, packet, at) else { return false };
         speech_of_few(first)
     } else {
         None
@@ -95,6 +95,24 @@ pub(super) fn note_request<F: Tables>(
     // What has a body may not end like a head.
     let whole = method == b'P' || ends_head(ctx, begin, segment);
     want(segment, flow, whole, cut)
+}
+
+/// Bytes of the payload, `at` behind the IP header's start, in whichever buffer they are.
+#[inline(always)]
+fn first_bytes<F: Tables, const N: usize>(
+    ctx: &XdpContext,
+    packet: &Packet<'_, F>,
+    at: usize,
+) -> Option<[u8; N]> {
+    if let Some(first) = packet.ip.bytes::<N>(at) {
+        return Some(first);
+    }
+    let mut first = [0; N];
+    // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
+    let read = unsafe {
+        bpf_xdp_load_bytes(ctx.ctx, packet.link_len as u32 + at as u32, first.as_mut_ptr().cast(), N as u32)
+    };
+    (read == 0).then_some(first)
 }
 
 /// Whether a request is under way of whose answer the client has not seen a byte.
@@ -338,16 +356,13 @@ fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &
         return;
     };
     let record = entry.as_mut_ptr();
-    let left = segment.payload_len - skip;
-    // At least 1, as `skip` is smaller than the length; the verifier is told by the shape.
-    let mut len = left & 0xffff;
-    if len > HEAD_BYTES as u32 {
-        len = HEAD_BYTES as u32;
-    }
-    if len == 0 {
-        entry.discard(NO_WAKEUP);
-        return;
-    }
+    // At least 1, as `skip` is smaller than the length, and at most all; the verifier is told by arithmetic: of a
+    // number that was put aside on the stack Linux 6.1 does not learn from a look at its copy.
+    const MOST: u32 = HEAD_BYTES as u32 - 1;
+    const _: () = assert!(HEAD_BYTES.is_power_of_two());
+    let beyond_first = (segment.payload_len - skip).wrapping_sub(1);
+    let beyond_first = if beyond_first > MOST { MOST } else { beyond_first };
+    let len = (opaque(beyond_first) as u32 & MOST) + 1;
     // SAFETY: the record is ours until it is submitted; `len` bytes fit into `data`.
     let status = unsafe {
         let data = &raw mut (*record).data;

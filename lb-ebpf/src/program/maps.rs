@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use lb_common::{
-    MAX_BACKENDS, MAX_SERVICES,
+    MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Ports, ReplySet, Service,
-        ServiceKey, Table, V4,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet, Return,
+        Service, ServiceKey, SourceKey, V4, Vlans,
     },
     reason::Reason,
 };
@@ -27,15 +27,34 @@ pub(super) static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map]
 pub(super) static PORTS: Array<Ports, 1> = Array::new();
 
+/// Which tagged frames are looked at.
+#[btf_map]
+pub(super) static VLANS: Array<Vlans, 1> = Array::new();
+
 #[btf_map]
 pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
 
-/// Service id → an array with one value, so that one call fills a table and one swaps it.
+/// Whom a service takes connections from: `source_rule`. Twice as many as may be configured, for a reload.
 #[btf_map]
-pub(super) static TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_SERVICES as usize }> = ArrayOfMaps::new();
+pub(super) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }> = LpmTrie::new();
+
+/// Addresses of VIPs and backends.
+#[btf_map]
+pub(super) static KNOWN: HashMap<Addr, Origin, { (MAX_BACKENDS + MAX_SERVICES) as usize }> = HashMap::new();
+
+/// Service id → an array with one value, so that one call fills a table and one swaps it. The value is a
+/// [`Table`](lb_common::abi::Table), but no structure in name: Linux 6.1 takes no map that was made without type
+/// information for one that has a structure in it.
+#[btf_map]
+pub(super) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVICES as usize }> =
+    ArrayOfMaps::new();
 
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+
+/// A backend's address and port → the VIP that its replies are of when no flow says so.
+#[btf_map]
+pub(super) static RETURNS: HashMap<ServiceKey, Return, { MAX_BACKENDS as usize }> = HashMap::new();
 
 // The flow tables of each family: see `table.rs`.
 #[btf_map]
@@ -50,6 +69,10 @@ pub(super) static REPLIES6: Sized<ReplySet> = Array::new();
 pub(super) static FLOWS4: Sized<Flow<V4>> = Array::new();
 #[btf_map]
 pub(super) static FLOWS6: Sized<Flow<Addr>> = Array::new();
+
+/// When the next SYN is due on this CPU: see `pace.rs`.
+#[btf_map]
+pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Backend id → new connections that a half-open backend may still be given.
 #[btf_map]
@@ -66,6 +89,10 @@ pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS 
 /// Service id × `Reason::COUNT` + reason.
 #[btf_map]
 pub(super) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUNT }> = PerCpuArray::new();
+
+/// Service id → the moment up to which its share of ICMP errors is used.
+#[btf_map]
+pub(super) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
 /// Mirrored response heads: room for 13 000.
 #[btf_map]

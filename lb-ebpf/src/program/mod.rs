@@ -3,28 +3,37 @@
 mod atomic;
 mod connect;
 mod evidence;
+mod icmp;
 mod maps;
+mod pace;
+mod source;
+mod stateless;
 mod table;
 mod to_backend;
 mod to_client;
+mod vlan;
 
 use aya_ebpf::{
     bindings::{
         xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
-    helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     macros::xdp,
     programs::XdpContext,
 };
 use aya_log_ebpf::warn;
 use lb_common::{
-    abi::{Address as _, BackendCounters, Port, ServiceKey, flow_state, port_flags},
+    abi::{
+        Address as _, BackendCounters, FlowKey, Port, Service, ServiceKey, flow_state, port_flags,
+        service_flags,
+    },
     reason::Reason,
 };
 use lb_ebpf::{
     family::{Family as _, Ipv4, Ipv6, Tuple},
-    frame::Frame,
+    frame::{Frame, host_order},
+    icmp::{Errors, may_be_error},
     reset,
     segment::{Segment, plausible_client},
 };
@@ -32,6 +41,7 @@ use lb_ebpf::{
 use self::{
     maps::{BACKEND_COUNTERS, DROPS, PORTS, SERVICES},
     table::Tables,
+    vlan::Tag,
 };
 
 /// Length of an Ethernet header.
@@ -47,8 +57,10 @@ static TX_BY_REDIRECT: u8 = 0;
 enum Leave {
     /// Not ours: the stack gets it as it came.
     Pass,
-    /// Of no flow; it may be for a VIP all the same.
+    /// Of no flow; it may be for a VIP, or from a backend, all the same.
     Unknown,
+    /// Not TCP, but perhaps about it.
+    IcmpError,
     Drop(Reason),
     /// Dropped in silence: what it says is dealt with.
     Swallow,
@@ -63,142 +75,255 @@ impl From<Reason> for Leave {
     }
 }
 
+/// By which interface a frame leaves, and in which VLAN; 0 is none.
+struct Way {
+    ifindex: u32,
+    vlan: u16,
+}
+
+/// An action of XDP, and the VLAN in which a frame leaves by it.
+#[derive(Clone, Copy)]
+struct Verdict(u32);
+
+impl Verdict {
+    /// Returned by the look for a flow: there is none, but there may be a VIP.
+    const NO_FLOW: Self = Self(u32::MAX);
+    /// The same: there is no segment, but an ICMP error may be about one.
+    const ICMP_ERROR: Self = Self(u32::MAX - 1);
+
+    #[inline(always)]
+    const fn new(action: u32, vlan: u16) -> Self {
+        Self(action | (vlan as u32) << 16)
+    }
+
+    #[inline(always)]
+    const fn action(self) -> u32 {
+        self.0 & 0xffff
+    }
+
+    #[inline(always)]
+    const fn vlan(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+}
+
 /// A TCP segment that may be ours.
 struct Packet<'a, F: Tables> {
     /// From the link header on.
     frame: Frame,
     link_len: usize,
+    /// Which it came in. 0: none.
+    vlan: u16,
     /// From the IP header on.
     ip: Frame,
     tuple: &'a Tuple<F::Addr>,
     segment: Segment,
 }
 
-/// Returned by the look for a flow: there is none, but there may be a VIP.
-const NO_FLOW: u32 = u32::MAX;
-
-#[xdp]
+#[xdp(frags)]
 fn shunt(ctx: XdpContext) -> u32 {
-    let Some(kind) = frame(&ctx).load::<u16>(12) else { return XDP_PASS };
+    let Some(mut kind) = frame(&ctx).load::<u16>(12) else { return XDP_PASS };
+    let mut tag = Tag::NONE;
+    if kind == vlan::ETHER_TYPE {
+        tag = Tag(vlan::take_off(ctx.ctx));
+        kind = match frame(&ctx).load::<u16>(12) {
+            Some(kind) if tag.id() != 0 => kind,
+            _ => return XDP_PASS,
+        };
+    }
     // Functions of their own, one after the other: together they would not find room on one stack.
-    if kind == Ipv4::ETHER_TYPE {
-        return match known4(ctx.ctx) {
-            NO_FLOW => fresh4(ctx.ctx),
-            action => action,
-        };
+    let verdict = if kind == Ipv4::ETHER_TYPE {
+        let (mut verdict, ctx, vlan) = (known4(ctx.ctx), ctx.ctx, tag.id());
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = fresh4(ctx, vlan);
+        }
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = stateless4(ctx, vlan);
+        }
+        if verdict == Verdict::ICMP_ERROR.0 { icmp4(ctx, vlan) } else { verdict }
+    } else if kind == Ipv6::ETHER_TYPE {
+        let (mut verdict, ctx, vlan) = (known6(ctx.ctx), ctx.ctx, tag.id());
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = fresh6(ctx, vlan);
+        }
+        if verdict == Verdict::NO_FLOW.0 {
+            verdict = stateless6(ctx, vlan);
+        }
+        if verdict == Verdict::ICMP_ERROR.0 { icmp6(ctx, vlan) } else { verdict }
+    } else {
+        return XDP_PASS;
+    };
+    let verdict = Verdict(verdict);
+    if tag.id() | verdict.vlan() == 0 {
+        return verdict.action();
     }
-    if kind == Ipv6::ETHER_TYPE {
-        return match known6(ctx.ctx) {
-            NO_FLOW => fresh6(ctx.ctx),
-            action => action,
-        };
-    }
-    XDP_PASS
+    vlan::put_on(ctx.ctx, tag.0, verdict.0)
 }
 
 #[inline(never)]
 fn known4(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), LINK, known::<Ipv4>)
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, 0, known::<Ipv4>).0
 }
 
 #[inline(never)]
 fn known6(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), LINK, known::<Ipv6>)
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, 0, known::<Ipv6>).0
 }
 
 #[inline(never)]
-fn fresh4(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), LINK, fresh::<Ipv4>)
+fn fresh4(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, fresh::<Ipv4>).0
 }
 
 #[inline(never)]
-fn fresh6(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), LINK, fresh::<Ipv6>)
+fn fresh6(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, fresh::<Ipv6>).0
 }
 
+#[inline(never)]
+fn stateless4(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, stateless::steer::<Ipv4>).0
+}
+
+#[inline(never)]
+fn stateless6(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, stateless::steer::<Ipv6>).0
+}
+
+#[inline(never)]
+fn icmp4(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, icmp::steer::<Ipv4>).0
+}
+
+#[inline(never)]
+fn icmp6(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, icmp::steer::<Ipv6>).0
+}
+
+/// Where `steer` leads: its arguments are where the IP header begins, the VLAN, and where the service is noted.
 #[inline(always)]
 fn run<F: Tables>(
     ctx: &XdpContext,
     link_len: usize,
-    steer: impl Fn(&XdpContext, usize, &mut u16) -> Result<u32, Leave>,
-) -> u32 {
+    vlan: u16,
+    steer: impl Fn(&XdpContext, usize, u16, &mut u16) -> Result<Way, Leave>,
+) -> Verdict {
     // Set once a VIP or a flow has matched; before that nothing is dropped.
     let mut service = 0;
-    match steer(ctx, link_len, &mut service) {
-        // Translated; the number is the interface it leaves by.
-        Ok(ifindex) => send(ctx, ifindex),
-        Err(Leave::Pass) => XDP_PASS,
-        Err(Leave::Unknown) => NO_FLOW,
-        Err(Leave::Swallow) => XDP_DROP,
+    match steer(ctx, link_len, vlan, &mut service) {
+        Ok(way) => Verdict::new(send(ctx, way.ifindex), way.vlan),
+        Err(Leave::Pass) => Verdict::new(XDP_PASS, 0),
+        Err(Leave::Unknown) => Verdict::NO_FLOW,
+        Err(Leave::IcmpError) => Verdict::ICMP_ERROR,
+        Err(Leave::Swallow) => Verdict::new(XDP_DROP, 0),
         Err(Leave::Drop(reason)) => {
             count(ctx, service, reason);
-            XDP_DROP
+            Verdict::new(XDP_DROP, 0)
         }
         Err(Leave::Reset(reason)) => {
             count(ctx, service, reason);
-            answer_with_reset::<F>(ctx, link_len).unwrap_or(XDP_DROP)
+            // In the VLAN that it answers.
+            Verdict::new(answer_with_reset::<F>(ctx, link_len).unwrap_or(XDP_DROP), vlan)
         }
     }
 }
 
 /// A frame of a flow, in either direction.
 #[inline(always)]
-fn known<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> Result<u32, Leave> {
+fn known<F: Tables + Errors>(
+    ctx: &XdpContext,
+    link_len: usize,
+    vlan: u16,
+    service_id: &mut u16,
+) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(link_len);
-    let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
+    let Some(tuple) = F::tuple(&ip) else {
+        return Err(if may_be_error::<F>(&ip) { Leave::IcmpError } else { Leave::Pass });
+    };
     let kinds = kinds(tuple.key.dport).ok_or(Leave::Pass)?;
-    if kinds == 0 {
+    if kinds == 0 && !may_be_kept(tuple.key.sport) {
         return Err(Leave::Pass);
     }
-    let mut packet = Packet::<F> { frame, link_len, ip, tuple: &tuple, segment: Segment::default() };
+    let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
     if kinds & port_flags::VIP != 0
         && let Some(flow) = table::by_client::<F>(&tuple.key)
     {
         *service_id = flow.service;
-        packet.segment.fill::<F>(&ip, &tuple)?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
         return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
     }
-    if kinds & port_flags::NAT != 0
-        && let Some(flow) = table::by_reply::<F>(&tuple.key)
+    if (kinds & port_flags::NAT != 0 || may_be_kept(tuple.key.sport))
+        && let Some(flow) = table::by_reply::<F>(&tuple.key, || may_be_kept(tuple.key.sport))
         // One that is over only keeps its port from being used.
         && flow.state & flow_state::OVER == 0
     {
         *service_id = flow.service;
-        packet.segment.fill::<F>(&ip, &tuple)?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
         return to_client::steer(ctx, &packet, flow);
     }
-    Err(if kinds & port_flags::VIP != 0 { Leave::Unknown } else { Leave::Pass })
+    let may_be = kinds & port_flags::VIP != 0 || may_be_kept(tuple.key.sport);
+    Err(if may_be { Leave::Unknown } else { Leave::Pass })
+}
+
+/// Whether what comes from this port may be a reply of a connection that keeps its client's address.
+#[inline(always)]
+fn may_be_kept(source: Port) -> bool {
+    kinds(source).is_some_and(|kinds| kinds & port_flags::DNAT != 0)
 }
 
 /// A frame of no flow, to a port that a VIP has.
 #[inline(always)]
-fn fresh<F: Tables>(ctx: &XdpContext, link_len: usize, service_id: &mut u16) -> Result<u32, Leave> {
+fn fresh<F: Tables>(
+    ctx: &XdpContext,
+    link_len: usize,
+    vlan: u16,
+    service_id: &mut u16,
+) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(link_len);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
-    let key = ServiceKey { addr: tuple.key.dst.wide(), port: tuple.key.dport, proto: 6, zero: 0 };
-    // SAFETY: a service is replaced whole; a reader may see parts of the old and of the
-    // new value, all of which are valid by themselves.
-    let service = unsafe { SERVICES.get(&key) }.ok_or(Leave::Pass)?;
+    let Some(service) = service_of::<F>(&tuple.key) else {
+        return Err(if may_be_kept(tuple.key.sport) { Leave::Unknown } else { Leave::Pass });
+    };
     *service_id = service.id;
-    let mut packet = Packet::<F> { frame, link_len, ip, tuple: &tuple, segment: Segment::default() };
-    packet.segment.fill::<F>(&ip, &tuple)?;
-    if !plausible_client::<F>(&tuple) {
+    let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+    let ifindex = ctx.ingress_ifindex() as u32;
+    if !plausible_client::<F>(&tuple) || source::is_forged::<F>(&tuple.key, ifindex, vlan) {
         return Err(Leave::Drop(Reason::Martian));
     }
     if packet.segment.opens() {
+        let rules = service.flags & service_flags::SOURCES != 0;
+        if rules && source::is_denied::<F>(&tuple.key, service) {
+            return Err(Leave::Drop(Reason::Denied));
+        }
         return connect::connect(ctx, &packet, service);
     }
+    if service.flags & service_flags::DNAT != 0 {
+        // The backend may know the connection all the same.
+        return Err(Leave::Unknown);
+    }
     Err(Leave::Reset(Reason::NoFlow))
+}
+
+/// The service that a segment is for.
+// A function of its own, because the stack of its caller is full.
+#[inline(never)]
+fn service_of<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static Service> {
+    let key = ServiceKey { addr: key.dst.wide(), port: key.dport, proto: 6, zero: 0 };
+    // SAFETY: a service is replaced whole; a reader may see parts of the old and of the
+    // new value, all of which are valid by themselves.
+    unsafe { SERVICES.get(key) }
 }
 
 /// What frames to this port may be. 0: not ours.
 #[inline(always)]
 fn kinds(port: Port) -> Option<u8> {
     let ports = PORTS.get_ptr(0)?;
+    let index = host_order(port.0) as usize;
     // SAFETY: an index of 16 bits is inside; bytes may be read while the daemon writes them.
-    Some(unsafe { (&raw const (*ports).0[port.host() as usize]).read_volatile() })
+    Some(unsafe { (&raw const (*ports).0).cast::<u8>().add(index).read_volatile() })
 }
 
 /// Two ports as they lie in a TCP header.
@@ -213,6 +338,13 @@ const fn ports(source: Port, destination: Port) -> u32 {
 fn frame(ctx: &XdpContext) -> Frame {
     // SAFETY: the verifier vouches for data..data_end, and the program owns the frame.
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
+}
+
+/// Length of a frame with what is not in its first buffer.
+#[inline(always)]
+fn whole(ctx: &XdpContext) -> u32 {
+    // SAFETY: a plain helper call (Linux 5.18).
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
 }
 
 #[inline(always)]
@@ -232,10 +364,11 @@ fn answer_with_reset<F: Tables>(ctx: &XdpContext, link_len: usize) -> Option<u32
     let ip = frame.from(link_len);
     // Read again rather than carried here: on this path it does not matter, and on
     // the others it would fill the stack.
-    let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?).ok()?;
+    let segment =
+        Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(link_len as u32)).ok()?;
     let len = reset::reset::<F>(&frame, link_len, &segment)?;
-    let excess = frame.len() as i32 - len as i32;
-    // SAFETY: a plain helper call; the frame is not touched afterwards.
+    let excess = whole(ctx) as i32 - len as i32;
+    // SAFETY: a plain helper call, which lets go of what is in other buffers first; the frame is not touched afterwards.
     if excess > 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } != 0 {
         return None;
     }
@@ -272,6 +405,12 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         Reason::Martian => {
             warn!(ctx, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
         }
+        Reason::SynRate => {
+            warn!(
+                ctx,
+                "xdp: service {}: too many new connections at once ({} SYNs on this cpu)", service, seen
+            )
+        }
         // The daily noise of a network, and the moment of a swap: counted, no more.
         Reason::Malformed
         | Reason::Fragment
@@ -279,7 +418,10 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Ttl
         | Reason::Flags
         | Reason::NoFlow
+        | Reason::Denied
         | Reason::Swapping
+        | Reason::Hairpin
+        | Reason::IcmpRate
         | Reason::Ejected => {}
     }
 }

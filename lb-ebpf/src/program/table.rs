@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A set is one cache line. A flow lies in the first of two sets that has room, and tags are unique
-//! within a set. The reply's entry holds the NAT port, so there is no other list of ports in use.
+//! within a set. The reply's entry holds the NAT port, so there is no other list of ports in use. A reply to a NAT
+//! port is looked for in one set, as another port will do when that is full; one to a client's own port in two.
 //!
 //! Who owns what, with any number of CPUs:
 //! - A free place (tag 0) is taken by swapping in the tag.
@@ -21,10 +22,13 @@
 //! A reader may hold a flow that another CPU frees and fills again under its hands, as with the
 //! kernel's own LRU maps. Only what is over, unfinished, dead or idle for long is ever taken over.
 
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_loop;
 use lb_common::{
     abi::{
-        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, IDLE_TICKS, REPLY_SETS, REPLY_WAYS,
-        ReplySet, V4, flow_state,
+        Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
+        flow_state,
     },
     hash::{keyed_hash, other_set, set, tag},
 };
@@ -34,9 +38,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    atomic,
+    atomic, coarse_ns,
     maps::{CLIENTS4, CLIENTS6, FLOWS4, FLOWS6, REPLIES4, REPLIES6},
-    opaque,
+    opaque, ticks,
     to_backend::backend_of,
 };
 
@@ -47,6 +51,11 @@ static CLIENT_SETS: u32 = 1;
 /// `Config::seed`. Set by the daemon when it loads the program.
 #[unsafe(no_mangle)]
 static HASH_SEED: u64 = 0;
+
+/// Ticks of `Flow::seen` after which a silent connection may give way to a new one. Set by the daemon, which
+/// forgets it after the same time.
+#[unsafe(no_mangle)]
+static SILENCE: u32 = u32::MAX;
 
 /// How many of a full set are looked at for one that gives way. The next SYN looks at the next ones.
 const TURNS: u32 = 5;
@@ -179,12 +188,28 @@ unsafe fn word<const N: usize>(words: *const [u32; N], index: u32) -> Option<u32
     Some(unsafe { words.cast::<u32>().add(index).read_volatile() })
 }
 
-/// The flow of a segment from a backend.
+/// The flow of a segment from a backend. `kept`: it may be one that keeps its client's address.
 #[inline(always)]
-pub(super) fn by_reply<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
+pub(super) fn by_reply<F: Tables>(
+    key: &FlowKey<F::Addr>,
+    kept: impl FnOnce() -> bool,
+) -> Option<&'static mut Flow<F::Addr>> {
     let hash = hash(key);
-    let tag = tag(hash);
-    let set = F::replies(set(hash, sets() * REPLY_SETS))?;
+    let sets = sets() * REPLY_SETS;
+    match in_replies::<F>(key, set(hash, sets), tag(hash)) {
+        Some(flow) => Some(flow),
+        None if kept() => in_replies::<F>(key, other_set(hash, sets), tag(hash)),
+        None => None,
+    }
+}
+
+#[inline(always)]
+fn in_replies<F: Tables>(
+    key: &FlowKey<F::Addr>,
+    number: u32,
+    tag: u32,
+) -> Option<&'static mut Flow<F::Addr>> {
+    let set = F::replies(number)?;
     let slot = {
         let mut way = 0;
         loop {
@@ -232,17 +257,26 @@ fn owns<A: Address>(flow: &mut Flow<A>, state: u32) -> bool {
 fn free_reply<F: Tables>(flow: &Flow<F::Addr>) {
     let hash = hash(&flow.reply);
     let entry = entry(flow.slot, tag(hash));
-    let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return };
+    let sets = sets() * REPLY_SETS;
+    // All but few are in the first. Only what keeps its client's address can be in the other.
+    if !free_entry::<F>(set(hash, sets), entry) {
+        free_entry::<F>(other_set(hash, sets), entry);
+    }
+}
+
+#[inline(always)]
+fn free_entry<F: Tables>(number: u32, entry: u64) -> bool {
+    let Some(set) = F::replies(number) else { return false };
     for way in 0..REPLY_WAYS {
         // SAFETY: words of a map that others may write.
         unsafe {
             let at = &raw mut (*set).ways[way];
             if at.read_volatile() == entry {
-                atomic::replace64(at, entry, 0);
-                return;
+                return atomic::replace64(at, entry, 0);
             }
         }
     }
+    false
 }
 
 #[inline(always)]
@@ -264,23 +298,30 @@ const fn entry(slot: u32, tag: u32) -> u64 {
 /// No place.
 pub(super) const NOWHERE: u64 = u64::MAX;
 
-/// A place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it. `now` in ticks.
+/// A free place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it.
 // A function of its own, because it needs much of the stack.
 #[inline(never)]
-pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>, now: u32) -> u64 {
+pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let hash = hash(key);
     let tag = tag(hash);
-    let numbers = (set(hash, sets()), other_set(hash, sets()));
     let mut place = None;
-    for way_to in 0..opaque(4) {
-        let number = if way_to & 1 == 0 { numbers.0 } else { numbers.1 };
-        place = if way_to < 2 { free_in::<F>(number, tag) } else { taken_over::<F>(number, tag, now) };
+    for first in 0..opaque(2) {
+        let number = if first == 0 { set(hash, sets()) } else { other_set(hash, sets()) };
+        place = free_in::<F>(number, tag);
         if place.is_some() {
             break;
         }
     }
     // Wherever it was found, it goes on alike.
     place.map_or(NOWHERE, |place| forget(place, tag) as u64)
+}
+
+/// The same when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
+#[inline(never)]
+pub(super) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
+    let hash = hash(key);
+    let numbers = (set(hash, sets()), other_set(hash, sets()));
+    taken_over::<F>(numbers, tag(hash), now).map_or(NOWHERE, u64::from)
 }
 
 #[inline(always)]
@@ -290,8 +331,9 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
     for way in 0..CLIENT_WAYS {
         // SAFETY: words of maps may be read while others write them.
         let seen = unsafe { (&raw const (*set).tags[way]).read_volatile() };
-        same |= is_zero(seen ^ tag);
-        free |= is_zero(seen) << way;
+        // Added up way by way: left to itself the compiler keeps all ways for the end, on a stack that is full.
+        same = opaque(same | is_zero(seen ^ tag)) as u32;
+        free = opaque(free | is_zero(seen) << way) as u32;
     }
     // The place where the tag is looked for first, if that is free.
     let home = 1 << home(tag);
@@ -305,87 +347,273 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
     won.then_some(number * CLIENT_WAYS as u32 + way as u32)
 }
 
-/// Embryos, and what is over, give way in the order they came; after them who was silent for too long.
+/// Who is looked at for a place, and the best so far.
+#[repr(C)]
+struct Search {
+    set: u32,
+    other: u32,
+    way: u32,
+    /// `readiness`
+    best: u32,
+    chosen: u32,
+    /// The state of the best when it was looked at.
+    state: u32,
+    /// In microseconds, as far as 32 bits go.
+    now: u32,
+}
+
+/// Of those looked at, who gives way most readily. Where nothing but a flood fills a set, that is the next in turn:
+/// they go in the order in which they came.
 #[inline(always)]
-fn taken_over<F: Tables>(number: u32, tag: u32, now: u32) -> Option<u32> {
-    let set = F::clients(number)?;
-    // SAFETY: a word of a map.
-    let mut way = unsafe { (&raw const (*set).hand).read_volatile() };
-    for _ in 0..opaque(TURNS) {
-        if way >= CLIENT_WAYS as u32 {
-            way = 0;
-        }
-        let slot = number * CLIENT_WAYS as u32 + way;
-        // SAFETY: as in `in_set`.
-        let flow = unsafe { &mut *F::flow(slot)? };
-        // SAFETY: a word of a map that others may write.
-        let state = unsafe { (&raw const flow.state).read_volatile() };
-        if state & flow_state::LIVE != 0 && gives_way(flow, state, now) && owns(flow, state) {
-            free_reply::<F>(flow);
-            let at = opaque(way) as usize;
-            if at < CLIENT_WAYS {
-                // SAFETY: inside, and its place is ours.
-                unsafe {
-                    atomic::publish((&raw mut (*set).tags).cast::<u32>().add(at), tag);
-                    (&raw mut (*set).hand).write_volatile(way + 1);
-                }
-            }
-            return Some(slot);
-        }
-        way += 1;
+fn taken_over<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Option<u32> {
+    let way = hand::<F>(number)?;
+    let now = (now / 1000) as u32;
+    let mut search = Search { set: number, other, way, best: STAYS, chosen: 0, state: 0, now };
+    // The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them only.
+    // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
+    unsafe { bpf_loop(2 * TURNS, consider::<F> as *mut c_void, (&raw mut search).cast(), 0) };
+    let found = &raw const search;
+    // SAFETY: written by the callback, of which the compiler does not know.
+    let (number, best, chosen, state) = unsafe {
+        (
+            (&raw const (*found).set).read_volatile(),
+            (&raw const (*found).best).read_volatile(),
+            (&raw const (*found).chosen).read_volatile(),
+            (&raw const (*found).state).read_volatile(),
+        )
+    };
+    let at = opaque(chosen) as usize;
+    if best == STAYS || at >= CLIENT_WAYS {
+        return None;
     }
-    // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
-    unsafe { (&raw mut (*set).hand).write_volatile(way) };
-    None
+    let set = F::clients(number)?;
+    let slot = number * CLIENT_WAYS as u32 + at as u32;
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &mut *F::flow(slot)? };
+    // If something has happened to it since, it stays.
+    if !owns(flow, state) {
+        return None;
+    }
+    free_reply::<F>(flow);
+    // SAFETY: inside, and its place is ours.
+    unsafe { atomic::publish((&raw mut (*set).tags).cast::<u32>().add(at), tag) };
+    turn_to::<F>(number, at as u32 + 1);
+    Some(slot)
+}
+
+/// Whose turn it is in a set.
+#[inline(always)]
+fn hand<F: Tables>(number: u32) -> Option<u32> {
+    // SAFETY: a word of a map.
+    Some(unsafe { (&raw const (*F::clients(number)?).hand).read_volatile() })
 }
 
 #[inline(always)]
-fn gives_way<A: Address>(flow: &Flow<A>, state: u32, now: u32) -> bool {
-    state & flow_state::OVER != 0 || state & flow_state::ESTABLISHED == 0 || is_dead(flow, now)
+fn turn_to<F: Tables>(number: u32, way: u32) {
+    if let Some(set) = F::clients(number) {
+        // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
+        unsafe { (&raw mut (*set).hand).write_volatile(way) };
+    }
+}
+
+/// One turn of the search. 1 ends it.
+unsafe extern "C" fn consider<F: Tables>(turn: u32, search: *mut Search) -> i64 {
+    // SAFETY: the kernel hands over what `taken_over` gave it.
+    let search = unsafe { &mut *search };
+    if turn == TURNS {
+        if search.best != STAYS {
+            return 1;
+        }
+        // Nobody here; the next SYN begins with others.
+        turn_to::<F>(search.set, search.way);
+        search.set = search.other;
+        search.way = hand::<F>(search.set).unwrap_or(0);
+    }
+    let way = if search.way < CLIENT_WAYS as u32 { search.way } else { 0 };
+    search.way = way + 1;
+    let Some(flow) = F::flow(search.set * CLIENT_WAYS as u32 + way) else { return 1 };
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &*flow };
+    // SAFETY: a word of a map that others may write.
+    let state = unsafe { (&raw const flow.state).read_volatile() };
+    let readiness = readiness(flow, state, search.now);
+    if readiness > search.best {
+        (search.best, search.chosen, search.state) = (readiness, way, state);
+    }
+    i64::from(search.best >= AT_ONCE)
+}
+
+/// A living connection does not give way.
+const STAYS: u32 = 0;
+
+/// From here on nobody looks further: an embryo of a quarter of a second, or what is over or dead.
+const AT_ONCE: u32 = 1 << 18;
+
+/// How readily a flow gives way: an embryo the more the older it is, so that a handshake under way is the last.
+#[inline(always)]
+fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> u32 {
+    if state & flow_state::LIVE == 0 {
+        // Somebody else is just taking or freeing it.
+        return STAYS;
+    }
+    if state & flow_state::OVER != 0 {
+        return AT_ONCE;
+    }
+    if state & flow_state::ESTABLISHED == 0 {
+        return embryo_age(flow, now_us).max(0) as u32 | 1;
+    }
+    if is_dead(flow, ticks(coarse_ns())) { AT_ONCE } else { STAYS }
+}
+
+/// In microseconds, since the SYN was seen. One that came meanwhile is younger than nothing.
+#[inline(always)]
+fn embryo_age<A: Address>(flow: &Flow<A>, now_us: u32) -> i32 {
+    now_us.wrapping_sub(flow.request_us) as i32
 }
 
 /// Its backend is gone, or it was silent for too long.
 #[inline(always)]
 fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
-    now.wrapping_sub(flow.seen) >= IDLE_TICKS || backend_of(flow).is_none()
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    let silence = unsafe { (&raw const SILENCE).read_volatile() };
+    now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
 }
 
 /// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.
-/// Embryos do so, and what rests after another client's connection, as the caller says.
+/// Embryos do so from an age on, in microseconds, and what rests after another client's connection, as the caller says.
 #[inline(always)]
-pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, from_embryos: bool, tired: bool) -> bool {
+pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, tired: bool) -> bool {
     let hash = hash(&flow.reply);
     let tag = tag(hash);
-    let mine = entry(flow.slot, tag);
     let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return false };
+    let (same, free) = look(set, tag);
+    if same != 0 {
+        return replace::<F>(set, same, flow, tag, least_age, tired);
+    }
+    put(set, free, entry(flow.slot, tag), || look(set, tag).0)
+}
+
+/// The same for a flow that keeps its client's address: no other tuple will do for it, so it may lie in
+/// either of two sets, and everything that may give way does.
+#[inline(always)]
+pub(super) fn hold_kept<F: Tables>(flow: &Flow<F::Addr>) -> bool {
+    let hash = hash(&flow.reply);
+    let tag = tag(hash);
+    let sets = sets() * REPLY_SETS;
+    let numbers = (set(hash, sets), other_set(hash, sets));
+    let Some(first) = F::replies(numbers.0) else { return false };
+    let Some(second) = F::replies(numbers.1) else { return false };
+    let (same, free) = look(first, tag);
+    let (same_too, free_too) = look(second, tag);
+    if same | same_too != 0 {
+        let (set, same) = if same != 0 { (first, same) } else { (second, same_too) };
+        return replace::<F>(set, same, flow, tag, i32::MIN, true);
+    }
+    if free | free_too == 0 {
+        return take_turn::<F>(first, flow, tag);
+    }
+    // The first, where it is found at once, until that fills up more than the other.
+    let in_first = ones(free) > SPARE || ones(free) >= ones(free_too);
+    let (set, free) = if in_first { (first, free) } else { (second, free_too) };
+    put(set, free, entry(flow.slot, tag), || {
+        let other = if numbers.0 == numbers.1 { 0 } else { look(second, tag).0 };
+        look(first, tag).0 | other << REPLY_WAYS
+    })
+}
+
+/// Takes the entry of a flow that gives way, out of a set that is full.
+#[inline(always)]
+fn take_turn<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> bool {
+    for way in 0..opaque(REPLY_WAYS as u32) as usize {
+        let way = opaque(way as u32) as usize;
+        if way >= REPLY_WAYS {
+            break;
+        }
+        // SAFETY: inside, by the line above.
+        let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(way) };
+        // SAFETY: a word of a map.
+        let held = unsafe { at.read_volatile() };
+        let holder = (held >> 32) as u32;
+        let Some(other) = F::flow(holder) else { continue };
+        // SAFETY: as in `in_set`.
+        let other = unsafe { &mut *other };
+        // SAFETY: a word of a map that others may write.
+        let state = unsafe { (&raw const other.state).read_volatile() };
+        // Its entry must still be this one, or another's would be overwritten.
+        // SAFETY: a word of a map.
+        let still = || unsafe { at.read_volatile() } == held;
+        if state & flow_state::LIVE != 0
+            && readiness(other, state, flow.request_us) != STAYS
+            && still()
+            && owns(other, state)
+        {
+            // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
+            unsafe { at.write_volatile(entry(flow.slot, tag)) };
+            free_place::<F>(holder);
+            return true;
+        }
+    }
+    false
+}
+
+/// Ways that are kept in the first of two sets for those that have no other.
+const SPARE: u32 = 4;
+
+/// How many bits of at most eight are set.
+#[inline(always)]
+const fn ones(mask: u32) -> u32 {
+    let pairs = mask - (mask >> 1 & 0x55);
+    let fours = (pairs & 0x33) + (pairs >> 2 & 0x33);
+    (fours + (fours >> 4)) & 0x0f
+}
+
+/// Which ways of a set have this tag, and which are free.
+#[inline(always)]
+fn look(set: *mut ReplySet, tag: u32) -> (u32, u32) {
     let (mut same, mut free) = (0, 0);
     for way in 0..REPLY_WAYS {
         // SAFETY: words of maps may be read while others write them.
         let seen = unsafe { (&raw const (*set).ways[way]).read_volatile() };
         same |= is_zero(seen as u32 ^ tag) << way;
         free |= is_zero(seen as u32) << way;
+        // At once, before the next is read: else a whole set waits on the stack.
+        (same, free) = (opaque(same) as u32, opaque(free) as u32);
     }
-    if same != 0 {
-        let taken = lowest(same) as usize;
-        if taken >= REPLY_WAYS {
-            return false;
-        }
-        // SAFETY: inside, by the line above; read once more, it may be another's by now.
-        let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(taken) };
-        // SAFETY: a word of a map.
-        let held = unsafe { at.read_volatile() };
-        let holder = (held >> 32) as u32;
-        if held as u32 != tag {
-            return false;
-        }
-        if !ends::<F>(holder, flow, from_embryos, tired) {
-            return false;
-        }
-        // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
-        unsafe { at.write_volatile(mine) };
-        free_place::<F>(holder);
-        return true;
+    (same, free)
+}
+
+/// Takes the entry of a flow that has the same tuple, if that may be ended.
+#[inline(always)]
+fn replace<F: Tables>(
+    set: *mut ReplySet,
+    same: u32,
+    flow: &Flow<F::Addr>,
+    tag: u32,
+    least_age: i32,
+    tired: bool,
+) -> bool {
+    let taken = lowest(same) as usize;
+    if taken >= REPLY_WAYS {
+        return false;
     }
+    // SAFETY: inside, by the line above; read once more, it may be another's by now.
+    let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(taken) };
+    // SAFETY: a word of a map.
+    let held = unsafe { at.read_volatile() };
+    let holder = (held >> 32) as u32;
+    if held as u32 != tag || !ends::<F>(holder, flow, least_age, tired) {
+        return false;
+    }
+    // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
+    unsafe { at.write_volatile(entry(flow.slot, tag)) };
+    free_place::<F>(holder);
+    true
+}
+
+/// Enters a flow into a free way, and steps back if another CPU has just entered the same. `all`: a bit for
+/// each way that has the tag.
+#[inline(always)]
+fn put(set: *mut ReplySet, free: u32, mine: u64, all: impl FnOnce() -> u32) -> bool {
     let way = lowest(free) as usize;
     if free == 0 || way >= REPLY_WAYS {
         return false;
@@ -396,12 +624,8 @@ pub(super) fn hold<F: Tables>(flow: &Flow<F::Addr>, from_embryos: bool, tired: b
     if !unsafe { atomic::replace64(at, 0, mine) } {
         return false;
     }
-    let mut same = 0;
-    for way in 0..REPLY_WAYS {
-        // SAFETY: words of maps may be read while others write them.
-        same += is_zero(unsafe { (&raw const (*set).ways[way]).read_volatile() } as u32 ^ tag);
-    }
-    if same > 1 {
+    let same = all();
+    if same & same.wrapping_sub(1) != 0 {
         // SAFETY: a word of a map.
         unsafe { atomic::replace64(at, mine, 0) };
         return false;
@@ -425,7 +649,7 @@ fn lowest(mask: u32) -> u64 {
 
 /// Ends the flow that holds a NAT port, if it may.
 #[inline(always)]
-fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, from_embryos: bool, tired: bool) -> bool {
+fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, least_age: i32, tired: bool) -> bool {
     let Some(flow) = F::flow(holder) else { return false };
     // SAFETY: as in `in_set`.
     let flow = unsafe { &mut *flow };
@@ -437,7 +661,7 @@ fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, from_embryos: bool, t
     let may = if state & flow_state::OVER != 0 {
         tired || flow.client == successor.client
     } else if state & flow_state::ESTABLISHED == 0 {
-        from_embryos
+        embryo_age(flow, successor.request_us) >= least_age
     } else {
         is_dead(flow, successor.seen)
     };

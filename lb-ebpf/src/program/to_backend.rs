@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, evidence,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
     maps::BACKENDS,
     ports,
     table::{self, Tables},
@@ -23,7 +23,7 @@ pub(super) fn steer<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
-) -> Option<Result<u32, Leave>> {
+) -> Option<Result<Way, Leave>> {
     let segment = &packet.segment;
     let state = flow.state;
     let backend = if state & flow_state::OVER == 0 { backend_of(flow) } else { None };
@@ -49,12 +49,16 @@ pub(super) fn steer<F: Tables>(
     if is_cut(ctx, packet, flow, backend) {
         return Some(Err(Leave::Reset(Reason::Ejected)));
     }
-    let result = forward(packet, flow, backend);
+    // What is not sent on ends nothing.
+    let way = match forward(packet, flow, backend) {
+        Ok(way) => way,
+        Err(leave) => return Some(Err(leave)),
+    };
     if segment.end().wrapping_sub(flow.client_end) as i32 > 0 {
         flow.client_end = segment.end();
     }
     closing(segment, flow);
-    Some(result)
+    Some(Ok(way))
 }
 
 /// Notes what the client asks for, unless its connection ends here: then it is told so instead, and the backend
@@ -109,7 +113,7 @@ fn handshake<F: Tables>(
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
     backend: &Backend,
-) -> Option<Result<u32, Leave>> {
+) -> Option<Result<Way, Leave>> {
     if packet.segment.opens() {
         if !admits(backend, flow) {
             // A client that repeats its SYN is steered anew when its backend has left since:
@@ -122,11 +126,14 @@ fn handshake<F: Tables>(
             return None;
         }
     }
-    let result = forward(packet, flow, backend);
+    let way = match forward(packet, flow, backend) {
+        Ok(way) => way,
+        Err(leave) => return Some(Err(leave)),
+    };
     if packet.segment.has(flag::RST) {
         table::release::<F>(flow);
     }
-    Some(result)
+    Some(Ok(way))
 }
 
 /// Whether the SYN that comes again is to try another backend.
@@ -193,7 +200,7 @@ pub(super) fn forward<F: Tables>(
     packet: &Packet<'_, F>,
     flow: &Flow<F::Addr>,
     backend: &Backend,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     if !backend.link.is_resolved() {
         return Err(Leave::Drop(Reason::Neighbour));
     }
@@ -210,5 +217,5 @@ pub(super) fn forward<F: Tables>(
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;
     }
-    Ok(backend.ifindex)
+    Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan })
 }

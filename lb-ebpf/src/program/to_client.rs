@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, atomic, coarse_ns, counters, evidence,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
     maps::ANSWERS,
     ports,
     table::{self, Tables},
@@ -25,7 +25,7 @@ pub(super) fn steer<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
-) -> Result<u32, Leave> {
+) -> Result<Way, Leave> {
     let segment = &packet.segment;
     if flow.state & flow_state::ESTABLISHED == 0 {
         return handshake(packet, flow);
@@ -45,9 +45,9 @@ pub(super) fn steer<F: Tables>(
     if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
         flow.head_seq = flow.client_end;
     }
-    let result = forward(packet, flow);
+    let way = forward(packet, flow)?;
     closing(segment, flow);
-    result
+    Ok(way)
 }
 
 /// The backend takes connections now: a handshake that has to go elsewhere finds it.
@@ -59,7 +59,7 @@ fn note_alive(backend: u16) {
 }
 
 #[inline(always)]
-fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<u32, Leave> {
+fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<Way, Leave> {
     let segment = &packet.segment;
     if segment.has(flag::SYN) && segment.has(flag::ACK) {
         flow.backend_ack = segment.seq.wrapping_add(1);
@@ -76,11 +76,11 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
             return Err(Leave::Swallow);
         }
     }
-    let result = forward(packet, flow);
+    let way = forward(packet, flow)?;
     if segment.has(flag::RST) {
         table::release::<F>(flow);
     }
-    result
+    Ok(way)
 }
 
 /// As for the client, the other way round.
@@ -103,7 +103,7 @@ fn closing<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
 
 /// Sends a segment on to the client, by the way the client's own came.
 #[inline(always)]
-fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<u32, Leave> {
+fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<Way, Leave> {
     let to = Translation {
         src: &flow.client.dst,
         dst: &flow.client.src,
@@ -117,5 +117,5 @@ fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<u3
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len as u64;
     }
-    Ok(flow.ifindex)
+    Ok(Way { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state) })
 }

@@ -21,7 +21,7 @@ pub(crate) fn tcp(flags: u8, payload: &[u8]) -> Vec<u8> {
 
 fn read(bytes: &mut [u8]) -> Option<Result<Segment, Reason>> {
     let ip = frame::of(bytes).from(14);
-    Ipv4::tuple(&ip).map(|tuple| Segment::read::<Ipv4>(&ip, &tuple))
+    Ipv4::tuple(&ip).map(|tuple| Segment::read::<Ipv4>(&ip, &tuple, || ip.len() as u32))
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_plain_segment() {
     let tuple = Ipv4::tuple(&ip).expect("tcp");
     assert_eq!(tuple.key.sport.host(), 40_000);
     assert_eq!(tuple.key.dport.host(), 80);
-    let segment = Segment::read::<Ipv4>(&ip, &tuple).expect("well formed");
+    let segment = Segment::read::<Ipv4>(&ip, &tuple, || ip.len() as u32).expect("well formed");
     assert_eq!((segment.seq, segment.ack), (1000, 2000));
     assert_eq!((segment.payload, segment.payload_len), (40, 5));
     assert_eq!(segment.end(), 1005);
@@ -57,6 +57,18 @@ fn every_truncation_is_passed_or_malformed() {
 }
 
 #[test]
+fn a_payload_may_go_on_in_other_buffers() {
+    let mut bytes = tcp(flag::ACK, b"0123456789");
+    let whole = bytes.len();
+    let ip = frame::of(&mut bytes[..whole - 4]).from(14);
+    let tuple = Ipv4::tuple(&ip).expect("tcp");
+    let with = |whole| Segment::read::<Ipv4>(&ip, &tuple, || whole);
+    assert_eq!(with(50).expect("whole").payload_len, 10);
+    assert_eq!(with(55).expect("padded").payload_len, 10);
+    assert_eq!(with(49), Err(Reason::Malformed));
+}
+
+#[test]
 fn refusals() {
     let cases: [(&str, usize, u8, Reason); 6] = [
         ("more fragments", 20, 0x20, Reason::Fragment),
@@ -71,7 +83,7 @@ fn refusals() {
         bytes[at] = value;
         assert_eq!(read(&mut bytes), Some(Err(reason)), "{name}");
     }
-    for flags in [0, flag::SYN | flag::FIN, flag::SYN | flag::RST, flag::FIN | flag::RST, 0x08] {
+    for flags in [0, flag::SYN | flag::FIN, flag::SYN | flag::RST, flag::FIN | flag::RST, flag::FIN, 0x08] {
         assert_eq!(read(&mut tcp(flags, b"")), Some(Err(Reason::Flags)), "{flags:#x}");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service},
+    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
     io::{Input, Outcome, Output},
     time::{Instant, Millis},
 };
@@ -72,6 +72,7 @@ impl Bench {
             evidence: true,
             connections: Default::default(),
             fallback: Vec::new(),
+            sources: Sources::default(),
             backends: (0..backends).map(|index| backend(service, index)).collect(),
             probe: None,
             breaker: Breaker {

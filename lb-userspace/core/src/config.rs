@@ -3,7 +3,11 @@
 //! `lb_userspace::config` makes these from TOML; nothing here is validated again.
 //! Key names, units and defaults are those of the TOML file.
 
-use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use crate::{breaker::detector::Detector, time::Millis};
 
@@ -26,6 +30,7 @@ pub struct Service {
     pub no_backend: NoBackend,
     /// Mirror response heads and account their status.
     pub evidence: bool,
+    pub sources: Sources,
     pub connections: Connections,
     /// At least one; names and addresses are unique within the service, `fallback` included.
     pub backends: Vec<Backend>,
@@ -69,6 +74,23 @@ pub enum OnEject {
     Reset,
 }
 
+/// Whom new connections are taken from. The longest prefix decides; who is in none is taken, unless there is
+/// anybody in `allow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Of the VIP's family, and no prefix twice in the two.
+    pub allow: Vec<Prefix>,
+    pub deny: Vec<Prefix>,
+}
+
+/// Addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// The bits behind the prefix are 0.
+    pub address: IpAddr,
+    pub length: u8,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     pub name: String,
@@ -83,6 +105,8 @@ pub enum Mode {
     /// Source and destination are translated.
     #[default]
     Nat,
+    /// The destination is; the client's address and port stay, and replies must come back through this node.
+    Dnat,
 }
 
 /// What a new connection meets when no backend may serve.

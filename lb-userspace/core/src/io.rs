@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Config, Mode, NoBackend, ProbeKind},
+    config::{Config, Mode, NoBackend, ProbeKind, Sources},
     event::Event,
     time::Millis,
 };
@@ -226,6 +226,7 @@ pub enum Step {
         no_backend: NoBackend,
         evidence: bool,
         redispatch: bool,
+        sources: Sources,
         /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SEATS`.
         trials: Vec<BackendId>,
     },

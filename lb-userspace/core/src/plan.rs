@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
 
@@ -33,6 +33,7 @@ pub struct Entry {
     pub no_backend: NoBackend,
     pub evidence: bool,
     pub redispatch: bool,
+    pub sources: Sources,
     pub trials: Vec<BackendId>,
 }
 
@@ -82,8 +83,8 @@ impl Forwarding {
         }
 
         if let Some(entry) = target.service.as_ref().filter(|wanted| self.service.as_ref() != Some(*wanted)) {
-            let Entry { vip, mode, no_backend, evidence, redispatch, trials } = entry.clone();
-            steps.push(Step::Service { id, vip, mode, no_backend, evidence, redispatch, trials });
+            let Entry { vip, mode, no_backend, evidence, redispatch, sources, trials } = entry.clone();
+            steps.push(Step::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials });
         }
 
         let left = self.backends.keys().filter(|id| !target.backends.contains_key(id));

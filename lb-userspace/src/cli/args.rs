@@ -19,6 +19,7 @@ Examples:
   shunt demo                          watch a breaker at work, in network namespaces
   shunt config example > shunt.toml   a configuration to start from
   shunt check -c shunt.toml           is it right?
+  shunt doctor -c shunt.toml          can this host do it?
   sudo shunt run -c shunt.toml        the daemon
   shunt status                        what it does now
   shunt why web/web-2                 why a backend is in the state it is in
@@ -49,6 +50,7 @@ pub enum Command {
     Backend(Backend),
     Reload(Reload),
     Replay(Replay),
+    Doctor(Doctor),
     Detach(Detach),
     Demo(Demo),
     /// A backend of the demo, in a namespace of its own
@@ -206,6 +208,29 @@ pub struct Replay {
 
     /// The file of events; - is standard input
     pub events: PathBuf,
+}
+
+/// Look whether this host can do what the daemon needs, and say what to do where it cannot
+///
+/// Changes nothing. Without root it sees less, and says what it could not see. Interfaces are those of the
+/// configuration, else all that are up. Exits with 6 if anything failed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sudo shunt doctor
+  sudo shunt doctor eth0
+  sudo shunt doctor -c shunt.toml
+  shunt doctor -o json | jq '.findings[] | select(.level != \"ok\")'")]
+pub struct Doctor {
+    /// Only this interface
+    pub interface: Option<String>,
+
+    /// What will be asked of the host [default: /etc/shunt/shunt.toml if it is there, else the defaults]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Plain,
 }
 
 /// Remove the programs and maps that the daemon left in the kernel

@@ -15,6 +15,7 @@ use crate::control::client::Client;
 pub mod args;
 mod backend;
 mod check;
+mod doctor;
 mod events;
 pub mod exit;
 mod explain;
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Backend(args) => ask(async || backend::run(&client(socket), args).await),
         Command::Reload(args) => ask(async || reload::run(&client(socket), &args).await),
         Command::Replay(args) => replay::run(&args),
+        Command::Doctor(args) => ask(async || doctor::run(&args).await),
         Command::Detach(args) => {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)

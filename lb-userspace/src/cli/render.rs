@@ -11,7 +11,7 @@ use lb_core::{
 };
 
 use super::palette::{Paint, Palette};
-use crate::control::model::{Evidence, Status, XdpMode};
+use crate::control::model::{BackendTraffic, Evidence, Forgotten, Status, XdpMode};
 
 mod columns;
 mod events;
@@ -44,6 +44,12 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
+    }
+    if wide.0 {
+        let Forgotten { handshakes, established, closing, rested } = status.forgotten;
+        lines.push(format!(
+            "forgotten for silence  handshakes {handshakes}  established {established}  closing {closing}  rested {rested}"
+        ));
     }
     for service in &status.snapshot.services {
         lines.push(String::new());
@@ -196,7 +202,7 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
             .iter()
             .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
         let left = left(status, backend.id);
-        why(backend, traffic.is_none_or(|traffic| traffic.reachable), left, now)
+        why(backend, traffic, left, now)
     });
     of_service.chain(of_backends).collect()
 }
@@ -210,13 +216,19 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     )
 }
 
-fn why(backend: &BackendSnapshot, reachable: bool, left: Option<u64>, now: Instant) -> Option<String> {
+fn why(
+    backend: &BackendSnapshot,
+    traffic: Option<&BackendTraffic>,
+    left: Option<u64>,
+    now: Instant,
+) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
     parts.extend(backend.ending.and_then(|ending| connections_end(&ending, left, now)));
     parts.extend(overrides(backend, now));
-    if !reachable {
+    if traffic.is_some_and(|traffic| !traffic.reachable) {
         parts.push("its next hop does not answer: new connections go to the others".to_owned());
     }
+    parts.extend(traffic.and_then(|traffic| traffic.concern.clone()));
     if backend.responses.lost > 0 {
         parts.push(format!(
             "{} of its response heads were lost and count for nothing",

@@ -20,7 +20,7 @@ use crate::{
     demo,
 };
 
-const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 const DEFAULT_INSTANCE: &str = "default";
 
 /// Runs until a signal. `socket` and `record` override those of the configuration.
@@ -62,6 +62,8 @@ fn not_opened(error: OpenError) -> Failure {
         OpenError::NoInterface(_)
         | OpenError::NotPermitted
         | OpenError::Attach { .. }
+        | OpenError::Mtu { .. }
+        | OpenError::Memory { .. }
         | OpenError::Verifier(_)
         | OpenError::Bpffs { .. } => Exit::HostNotAble,
         OpenError::Load(_) | OpenError::Object(_) | OpenError::Descriptor(_) | OpenError::Map(_) => {

@@ -6,13 +6,13 @@ use lb_common::abi::NAT_ADDRESSES;
 use lb_core::config::Config;
 
 use super::{
-    File, LogLevel, XdpMode, keys,
+    DEFAULT_MAX_FLOWS, DEFAULT_NAT_PORTS, File, LogLevel, XdpMode, keys,
     reader::{Node, Table, quoted},
-    record, service, value,
+    record, service, timeouts, value,
 };
 
 const DEFAULT_INSTANCE: &str = "default";
-const DEFAULT_MAX_FLOWS: u32 = 131_072;
+const DEFAULT_MAX_NEW_FLOWS: u32 = 500_000;
 /// `sun_path` of a Unix socket address, less its final zero.
 const LONGEST_SOCKET_PATH: usize = 107;
 const LONGEST_PATH: usize = 1024;
@@ -40,9 +40,13 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         value::absolute_path(node, "bpffs = \"/sys/fs/bpf\"", LONGEST_PATH)
     });
     let nat_addresses = table.or("nat_addresses", Vec::new(), nat_addresses);
-    let nat_ports = table.or("nat_ports", 1024..=32767, value::nat_ports);
+    let vlans = table.or("vlans", Vec::new(), vlans);
+    let nat_ports = table.or("nat_ports", DEFAULT_NAT_PORTS, value::nat_ports);
     // Below, a set of the flow tables is most of them; above, they take gigabytes.
     let max_flows = table.or("max_flows", DEFAULT_MAX_FLOWS, |node| node.integer(1024..=16_777_216));
+    // Ten million are more than a CPU can do.
+    let max_new_flows_per_second =
+        table.or("max_new_flows_per_second", DEFAULT_MAX_NEW_FLOWS, |node| node.integer(0..=10_000_000));
     let log = table.or("log", LogLevel::default(), |node| {
         let choices = [
             ("error", LogLevel::Error),
@@ -54,6 +58,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         value::choice(node, &choices)
     });
     let record = record::read(&table);
+    let timeouts = timeouts::read(&table);
     let services = services(&table);
     Some(File {
         instance: instance?.value,
@@ -64,9 +69,12 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         bpffs: bpffs?.value,
         nat_addresses: nat_addresses?.value,
         nat_ports: nat_ports?.value,
+        vlans: vlans?.value,
         max_flows: max_flows?.value,
+        max_new_flows_per_second: max_new_flows_per_second?.value,
         log: log?.value,
         record: record?,
+        timeouts: timeouts?,
         core: Config { services: services? },
     })
 }
@@ -117,6 +125,13 @@ fn nat_addresses(node: &Node<'_>) -> Option<Vec<IpAddr>> {
         }
     }
     Some(addresses)
+}
+
+/// An id of 802.1Q is 1 to 4094.
+fn vlans(node: &Node<'_>) -> Option<Vec<u16>> {
+    let items = node.items("an array of VLAN ids", "vlans = [10, 20]")?;
+    let id = |node: &Node<'_>| node.integer(1..=4094).and_then(|id| u16::try_from(id).ok());
+    each_once(&items, id, |id| format!("the VLAN {id} is named twice"))
 }
 
 fn each_once<'a, T: Clone + Eq + std::hash::Hash>(

@@ -20,19 +20,40 @@ pub(super) const ROOT: Keys = Keys {
         "bpffs",
         "nat_addresses",
         "nat_ports",
+        "vlans",
         "max_flows",
+        "max_new_flows_per_second",
         "log",
         "record",
+        "timeouts",
         "service",
     ],
     later: &["metrics_listen", "mirror"],
-    aliases: &[("services", "service"), ("interface", "interfaces"), ("socket", "control_socket")],
+    aliases: &[
+        ("services", "service"),
+        ("interface", "interfaces"),
+        ("vlan", "vlans"),
+        ("socket", "control_socket"),
+        ("timeout", "timeouts"),
+    ],
 };
 
 pub(super) const RECORD: Keys = Keys {
     known: &["path", "max_size", "files"],
     later: &[],
     aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
+};
+
+pub(super) const TIMEOUTS: Keys = Keys {
+    known: &["established", "closing", "handshake"],
+    later: &[],
+    aliases: &[
+        ("tcp", "established"),
+        ("idle", "established"),
+        ("tcpfin", "closing"),
+        ("fin", "closing"),
+        ("syn", "handshake"),
+    ],
 };
 
 pub(super) const SERVICE: Keys = Keys {
@@ -44,17 +65,23 @@ pub(super) const SERVICE: Keys = Keys {
         "drain_timeout",
         "redispatch",
         "evidence",
+        "allow",
+        "deny",
         "backends",
         "fallback",
         "probe",
         "breaker",
     ],
-    later: &["allow", "deny", "mirror"],
+    later: &["mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
         ("listen", "vip"),
         ("servers", "backends"),
+        ("whitelist", "allow"),
+        ("allowlist", "allow"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
         ("endpoints", "backends"),
         ("check", "probe"),
         ("healthcheck", "probe"),

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_core::config::Config;
+use lb_core::{config::Config, time::Millis};
 use toml::de::DeTable;
 
 mod breaker;
@@ -27,8 +27,10 @@ mod probe;
 mod reader;
 mod record;
 mod service;
+mod sources;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 mod value;
 
 use diagnostic::{Class, Problem, Problems};
@@ -40,6 +42,10 @@ pub const EXAMPLE: &str = include_str!("../../../dist/shunt.toml");
 
 /// The largest file that is read. A thousand services with their backends take a fraction of it.
 pub const MAX_BYTES: usize = 1 << 20;
+
+/// What holds without a word about it.
+pub const DEFAULT_NAT_PORTS: RangeInclusive<u16> = 1024..=32767;
+pub const DEFAULT_MAX_FLOWS: u32 = 131_072;
 
 /// A configuration file, checked and with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,11 +66,33 @@ pub struct File {
     pub nat_addresses: Vec<IpAddr>,
     /// Source ports in `nat` mode. Default 1024-32767.
     pub nat_ports: RangeInclusive<u16>,
+    /// Tagged frames with these ids are looked at, 1 to 4094. Default none.
+    pub vlans: Vec<u16>,
     /// Connections that are remembered. Default 131072.
     pub max_flows: u32,
+    /// Connections that each CPU begins, at most; 0: no limit. Default 500 000.
+    pub max_new_flows_per_second: u32,
     pub log: LogLevel,
     pub record: Option<Record>,
+    pub timeouts: Timeouts,
     pub core: Config,
+}
+
+/// `[timeouts]`: after how much silence connections are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Default 15 minutes.
+    pub established: Millis,
+    /// Both ends have closed, and not both have heard it. Default 30 s.
+    pub closing: Millis,
+    /// Since the SYN. Default 5 s.
+    pub handshake: Millis,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { established: Millis::secs(15 * 60), closing: Millis::secs(30), handshake: Millis::secs(5) }
+    }
 }
 
 /// `[record]`: what the breaker is told is recorded.

@@ -10,7 +10,7 @@ use lb_core::{
 use super::{
     breaker, keys, probe,
     reader::{Entry, Node, Placed, Table, quoted},
-    value,
+    sources, value,
 };
 
 const EXAMPLE: &str = "[service.web]";
@@ -25,6 +25,8 @@ const LONGEST_DRAIN: Millis = Millis::secs(24 * 3600);
 struct Addresses<'a> {
     vips: HashMap<SocketAddr, Node<'a>>,
     backends: Vec<(SocketAddr, Node<'a>)>,
+    /// Source prefixes of all services.
+    sources: usize,
 }
 
 pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Service>> {
@@ -64,6 +66,7 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
     });
     let evidence = table.or("evidence", true, Node::boolean);
     let connections = read_connections(&table, evidence.as_ref());
+    let sources = sources::read(&table, vip, &mut addresses.sources);
     let first = addresses.backends.len();
     let mut own = Own::default();
     let (backends, count) = match table.node("backends") {
@@ -88,6 +91,7 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         no_backend: no_backend?.value,
         evidence: evidence?.value,
         connections: connections?,
+        sources: sources?,
         backends: backends?,
         fallback: fallback?,
         probe: probe?.value,
@@ -153,12 +157,12 @@ fn one_family(vip: SocketAddr, backends: &[(SocketAddr, Node<'_>)]) -> Option<()
 }
 
 fn read_mode(node: &Node<'_>) -> Option<Mode> {
-    const LATER: [&str; 3] = ["dnat", "dsr-l2", "dsr-ipip"];
+    const LATER: [&str; 2] = ["dsr-l2", "dsr-ipip"];
     match node.as_str() {
         Some(mode) if LATER.contains(&mode) => {
-            node.reject(format!("mode `{mode}` is not supported yet"), "write `mode = \"nat\"`")
+            node.reject(format!("mode `{mode}` is not supported yet"), "write `mode = \"nat\"` or `\"dnat\"`")
         }
-        Some(_) | None => value::choice(node, &[("nat", Mode::Nat)]),
+        Some(_) | None => value::choice(node, &[("nat", Mode::Nat), ("dnat", Mode::Dnat)]),
     }
 }
 

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use lb_core::{
     breaker::detector::Detector,
-    config::{BackoffDecay, Breaker, Connections, HalfOpenExit, Mode, NoBackend, OnEject, ProbeKind},
+    config::{BackoffDecay, Breaker, Connections, HalfOpenExit, Mode, NoBackend, OnEject, Prefix, ProbeKind},
     time::Millis,
 };
 use proptest::prelude::*;
@@ -50,6 +50,27 @@ fn lines(diagnostics: &Diagnostics) -> Vec<String> {
         .iter()
         .map(|d| format!("{}:{} [{}] {} | {}", d.line, d.column, d.path, d.message, d.help))
         .collect()
+}
+
+#[test]
+fn prefixes_are_read_in_both_families() {
+    let read = |vip: &str, backend: &str, list: &str| {
+        let text = SMALL.replace("203.0.113.10:80", vip).replace("mode = \"nat\"", list);
+        let text = text.replace("10.0.0.11:8080", backend).replace("web-2 = \"10.0.0.12:8080\"\n", "");
+        right(&text).core.services[0].sources.clone()
+    };
+    let prefix = |address: &str, length| Prefix { address: address.parse().expect("literal"), length };
+    let four = read(
+        "203.0.113.10:80",
+        "10.0.0.11:8080",
+        "allow = [\"0.0.0.0/0\", \"10.1.2.3\"]\ndeny = [\"10.0.0.0/8\"]",
+    );
+    assert_eq!(four.allow, [prefix("0.0.0.0", 0), prefix("10.1.2.3", 32)]);
+    assert_eq!(four.deny, [prefix("10.0.0.0", 8)]);
+    let six =
+        read("[2001:db8::1]:80", "[fd00::1]:80", "deny = [\"::/0\", \"2001:db8:8000::/33\", \"fd00::9\"]");
+    assert_eq!(six.deny, [prefix("::", 0), prefix("2001:db8:8000::", 33), prefix("fd00::9", 128)]);
+    assert!(six.allow.is_empty());
 }
 
 #[test]
@@ -159,7 +180,7 @@ fn defaults_are_filled_in() {
     assert_eq!(file.bpffs, Path::new("/sys/fs/bpf"));
     assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
     assert_eq!(file.nat_ports, 1024..=32767);
-    assert_eq!(file.max_flows, 131_072);
+    assert_eq!((file.max_flows, file.max_new_flows_per_second), (131_072, 500_000));
     assert_eq!(file.log, LogLevel::Info);
     let [service] = &file.core.services[..] else { panic!("one service") };
     assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));
@@ -173,6 +194,16 @@ fn defaults_are_filled_in() {
     let ProbeKind::Http(http) = &probe.kind else { panic!("an HTTP probe") };
     assert_eq!((&*http.method, &*http.path, &http.host), ("GET", "/healthz", &None));
     assert_eq!(http.expect, [200..=399]);
+}
+
+#[test]
+fn times_of_silence_are_read() {
+    let text =
+        small_with(1, "interfaces = [\"eth0\"]\ntimeouts = { established = \"1h\", handshake = \"10s\" }");
+    let wanted =
+        Timeouts { established: Millis::secs(3600), handshake: Millis::secs(10), ..Timeouts::default() };
+    assert_eq!(right(&text).timeouts, wanted);
+    assert_eq!(right(SMALL).timeouts, Timeouts::default());
 }
 
 #[test]
@@ -389,6 +420,7 @@ fn the_example_shows_every_key() {
     let tables = [
         &keys::ROOT,
         &keys::RECORD,
+        &keys::TIMEOUTS,
         &keys::SERVICE,
         &keys::BACKEND,
         &keys::PROBE,
@@ -406,6 +438,7 @@ fn the_example_shows_every_key() {
                 || line.contains(&format!(".{key}."))
                 || line.contains(&format!(" {key} = "))
                 || line.starts_with(&format!("[{key}."))
+                || line.starts_with(&format!("[{key}]"))
         });
         assert!(shown, "{key}");
     }
@@ -557,5 +590,19 @@ proptest! {
         if let Err(diagnostics) = parse_bytes("shunt.toml", &bytes) {
             diagnostics.render(false);
         }
+    }
+}
+
+#[test]
+fn the_mode_is_one_of_two() {
+    let text = |mode: &str| {
+        format!(
+            "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n{mode}\n\
+             [service.web.backends]\nweb-1 = \"10.0.0.11:80\"\n"
+        )
+    };
+    for (mode, wanted) in [("", Mode::Nat), ("mode = \"nat\"", Mode::Nat), ("mode = \"dnat\"", Mode::Dnat)] {
+        let file = parse("shunt.toml", &text(mode)).expect("right");
+        assert_eq!(file.core.services[0].mode, wanted, "{mode}");
     }
 }

@@ -14,8 +14,8 @@ use lb_core::{
 };
 
 use super::model::{
-    BackendTraffic, BackendView, Daemon, Evidence, Forwarding, Interface, Mode, Program, ServiceDrops,
-    Status, XdpMode,
+    BackendTraffic, BackendView, Daemon, Evidence, Forgotten, Forwarding, Interface, Mode, Program,
+    ServiceDrops, Status, XdpMode,
 };
 
 /// 2025-03-01 11:59:00 UTC.
@@ -85,6 +85,7 @@ pub(crate) fn status() -> Status {
         reactions: None,
         daemon: Daemon::default(),
         mirror_lost: 2,
+        forgotten: Forgotten { handshakes: 3, established: 1, closing: 0, rested: 40 },
     })
 }
 
@@ -174,6 +175,7 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         service: service.to_owned(),
         backend: backend.to_owned(),
         reachable: true,
+        concern: None,
         counters: counters.into(),
     }
 }

@@ -50,6 +50,20 @@ pub struct Status {
     pub drops: Vec<ServiceDrops>,
     /// Response heads of all backends that found the ring full.
     pub mirror_lost: u64,
+    #[serde(default)]
+    pub forgotten: Forgotten,
+}
+
+/// Connections that were forgotten for their silence, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// That were not completed.
+    pub handshakes: u64,
+    pub established: u64,
+    /// That one side had not closed to its end.
+    pub closing: u64,
+    /// Over before; their NAT ports have rested.
+    pub rested: u64,
 }
 
 impl Status {
@@ -146,6 +160,7 @@ pub struct Forwarding {
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     Nat,
+    Dnat,
 }
 
 /// What the breaker can know of a service's responses.
@@ -167,6 +182,9 @@ pub struct BackendTraffic {
     pub backend: String,
     /// Its next hop answers. Otherwise its new connections go to the others.
     pub reachable: bool,
+    /// Why its connections may not work all the same, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concern: Option<String>,
     #[serde(flatten)]
     pub counters: Counters,
 }
@@ -322,6 +340,7 @@ impl From<config::Mode> for Mode {
     fn from(mode: config::Mode) -> Self {
         match mode {
             config::Mode::Nat => Self::Nat,
+            config::Mode::Dnat => Self::Dnat,
         }
     }
 }
@@ -339,6 +358,7 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nat => "nat",
+            Self::Dnat => "dnat",
         })
     }
 }
@@ -371,6 +391,7 @@ mod tests {
             service: "web".to_owned(),
             backend: "web-1".to_owned(),
             reachable: true,
+            concern: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
         };
         let json = serde_json::to_value(&traffic).expect("plain data");

@@ -7,7 +7,7 @@
 //! | `loop` thread | engine, head reader, prober | `run` waits for its end |
 //! | `recorder` thread | the recording | ends after what it was given; the end of the daemon waits for it, not for ever |
 //! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
-//! | `overdue` thread | the flow maps, read only | ends with the loop |
+//! | `overdue` thread | the flow maps; ends flows that are silent | ends with the loop |
 //! | `endings` thread | a packet socket | ends with the dataplane; what it leaves is found by whoever speaks next |
 //! | next hops | a netlink socket | only reads, and asks for neighbours |
 //! | control server | its connections | readers reconnect |
@@ -115,11 +115,17 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
     let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
+    let vlans = file.vlans.clone();
     let (configured, watched) = Configured::new(file, config_path);
+    let ports = next_hop::Ports {
+        vlans,
+        attached: opened.attached.iter().map(|attached| attached.index).collect(),
+        native: opened.attached.iter().any(|attached| attached.mode == bpf::Mode::Native),
+    };
     let next_hops = tokio::spawn({
         let dataplane = dataplane.clone();
         async move {
-            if let Err(error) = next_hop::follow(dataplane, watched).await {
+            if let Err(error) = next_hop::follow(dataplane, watched, ports).await {
                 error!(%error, "cannot follow the next hops of the backends");
             }
         }
@@ -205,6 +211,13 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
         nat_ports: file.nat_ports.clone(),
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
+        vlans: &file.vlans,
+        idle: bpf::Idle {
+            established: file.timeouts.established,
+            closing: file.timeouts.closing,
+            handshake: file.timeouts.handshake,
+        },
+        max_new_flows_per_second: file.max_new_flows_per_second,
         tx_by_redirect: veth,
     })
 }
@@ -225,6 +238,7 @@ fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted
         instance = file.instance,
         services = file.core.services.len(),
         max_flows = file.max_flows,
+        flow_tables_mib = shape.flow_table_bytes() >> 20,
         map_memory_mib = bytes >> 20,
         verified_instructions = shape.verified_instructions,
         socket = %socket.display(),

@@ -67,9 +67,12 @@ impl Configured {
             bpffs,
             nat_addresses,
             nat_ports,
+            vlans,
             max_flows,
+            max_new_flows_per_second,
             log,
             record,
+            timeouts,
             core: _,
         } = &self.file;
         let keys = [
@@ -81,9 +84,12 @@ impl Configured {
             ("bpffs", *bpffs != new.bpffs),
             ("nat_addresses", *nat_addresses != new.nat_addresses),
             ("nat_ports", *nat_ports != new.nat_ports),
+            ("vlans", *vlans != new.vlans),
             ("max_flows", *max_flows != new.max_flows),
+            ("max_new_flows_per_second", *max_new_flows_per_second != new.max_new_flows_per_second),
             ("log", *log != new.log),
             ("record", *record != new.record),
+            ("timeouts", *timeouts != new.timeouts),
         ];
         keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
     }
@@ -132,8 +138,19 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
 
 fn service_differences(old: &Service, new: &Service) -> Vec<String> {
     // Whole again: what a service may be has to be told of here.
-    let Service { name, vip, mode, no_backend, evidence, connections, backends, fallback, probe, breaker } =
-        old;
+    let Service {
+        name,
+        vip,
+        mode,
+        no_backend,
+        evidence,
+        connections,
+        sources,
+        backends,
+        fallback,
+        probe,
+        breaker,
+    } = old;
     let mut all = Vec::new();
     if *vip != new.vip {
         all.push(format!("{name}: vip {vip} -> {}", new.vip));
@@ -146,6 +163,8 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
         ("drain_timeout", connections.drain_timeout != new.connections.drain_timeout),
         ("redispatch", connections.redispatch != new.connections.redispatch),
         ("probe", *probe != new.probe),
+        ("allow", sources.allow != new.sources.allow),
+        ("deny", sources.deny != new.sources.deny),
         ("breaker", *breaker != new.breaker),
     ];
     let changed = parts.into_iter().filter(|(_, changed)| *changed);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use lb_common::{ABI_VERSION, abi::BackendCounters, reason::Reason};
 use lb_core::{
-    config::Config,
+    config::{Config, Service},
     io::{BackendId, ServiceId},
     snapshot::{BackendSnapshot, ServiceSnapshot, Snapshot},
 };
@@ -13,8 +13,8 @@ use super::clock::Clock;
 use crate::{
     config::File,
     control::model::{
-        BackendTraffic, Daemon, Evidence, Forwarding, Interface, Mode, Program, ProgramMap, Reactions,
-        ServiceDrops, Status, XdpMode,
+        BackendTraffic, Daemon, Evidence, Forgotten, Forwarding, Interface, Mode, Program, ProgramMap,
+        Reactions, ServiceDrops, Status, XdpMode,
     },
     dataplane::{Counters, bpf},
 };
@@ -26,8 +26,8 @@ pub(super) struct Facts {
     config_path: String,
     interfaces: Vec<Interface>,
     program: Program,
-    /// Services that mirror response heads.
-    evidence: BTreeMap<String, bool>,
+    /// How each service forwards, and whether it mirrors response heads.
+    services: BTreeMap<String, (Mode, bool)>,
     reactions: Option<Reactions>,
 }
 
@@ -58,7 +58,7 @@ impl Facts {
             config_path: config_path.display().to_string(),
             interfaces,
             program: Program { verified_instructions: shape.verified_instructions, maps },
-            evidence: BTreeMap::new(),
+            services: BTreeMap::new(),
             reactions: None,
         };
         facts.configured(&file.core);
@@ -66,8 +66,8 @@ impl Facts {
     }
 
     pub(super) fn configured(&mut self, config: &Config) {
-        self.evidence =
-            config.services.iter().map(|service| (service.name.clone(), service.evidence)).collect();
+        let told = |service: &Service| (service.name.clone(), (service.mode.into(), service.evidence));
+        self.services = config.services.iter().map(told).collect();
     }
 
     /// An ejection took this long, from the response that decided it.
@@ -109,7 +109,7 @@ impl Facts {
             .iter()
             .map(|service| Forwarding {
                 service: service.name.clone(),
-                mode: Mode::Nat,
+                mode: self.services.get(&service.name).map_or(Mode::Nat, |(mode, _)| *mode),
                 evidence: self.evidence(service, counters),
             })
             .collect();
@@ -136,6 +136,7 @@ impl Facts {
             traffic,
             left: Vec::new(),
             drops,
+            forgotten: forgotten(counters.forgotten),
             mirror_lost: counters.backends.iter().map(|(_, counters)| counters.heads_lost).sum(),
             snapshot,
         }
@@ -151,13 +152,18 @@ impl Facts {
             service: service.to_owned(),
             backend: backend.name.clone(),
             reachable: !counters.unreachable.contains(&backend.id),
+            concern: counters
+                .concerns
+                .iter()
+                .find(|(id, _)| *id == backend.id)
+                .map(|(_, concern)| concern.told().to_owned()),
             counters: of(backend.id, counters).into(),
         }
     }
 
     /// What can be seen of a service's responses.
     pub(super) fn evidence(&self, service: &ServiceSnapshot, counters: &Counters) -> Evidence {
-        if !self.evidence.get(&service.name).copied().unwrap_or(false) {
+        if !self.services.get(&service.name).is_some_and(|(_, evidence)| *evidence) {
             return Evidence::None;
         }
         let mut total = BackendCounters::default();
@@ -168,6 +174,11 @@ impl Facts {
         }
         if total.heads == 0 && total.opaque > 0 { Evidence::Opaque } else { Evidence::Inline }
     }
+}
+
+fn forgotten(counted: bpf::Forgotten) -> Forgotten {
+    let bpf::Forgotten { handshakes, established, closing, rested } = counted;
+    Forgotten { handshakes, established, closing, rested }
 }
 
 fn of(id: BackendId, counters: &Counters) -> BackendCounters {

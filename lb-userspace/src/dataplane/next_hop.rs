@@ -6,7 +6,7 @@
 //! the kernel's neighbour entries from going stale: frames that XDP forwards do not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -15,7 +15,7 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use lb_common::abi::Link;
 use netlink_packet_route::{
-    link::{InfoKind, LinkAttribute, LinkInfo},
+    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute},
 };
@@ -23,7 +23,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, info, warn};
 
-use super::{NextHop, actor, chain};
+use super::{Concern, NextHop, actor, chain, redirect::Redirects};
 
 /// After this long the tables are read again although nothing was heard.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -31,9 +31,32 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Changes come in bursts; this long they are gathered, at most.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// Where the program is attached.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    /// Those whose frames are looked at.
+    pub vlans: Vec<u16>,
+    pub attached: BTreeSet<u32>,
+    /// In native mode, where frames are redirected from driver to driver.
+    pub native: bool,
+}
+
 /// Follows the next hops of `addresses` and tells the dataplane of each change. Ends when
 /// the sender of `addresses` is dropped.
-pub async fn follow(dataplane: actor::Handle, mut addresses: watch::Receiver<Vec<IpAddr>>) -> io::Result<()> {
+pub async fn follow(
+    dataplane: actor::Handle,
+    mut addresses: watch::Receiver<Vec<IpAddr>>,
+    ports: Ports,
+) -> io::Result<()> {
+    // Before Linux 6.3 nobody can tell.
+    let redirects = ports.native.then(Redirects::open).and_then(Result::ok);
+    let concern = |ifindex: u32| {
+        if !ports.attached.contains(&ifindex) {
+            return Some(Concern::NotAttached);
+        }
+        let taken = redirects.as_ref().and_then(|redirects| redirects.taken_by(ifindex).ok());
+        (taken == Some(false)).then_some(Concern::NoRedirect)
+    };
     let groups =
         [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
     let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&groups)?;
@@ -41,7 +64,7 @@ pub async fn follow(dataplane: actor::Handle, mut addresses: watch::Receiver<Vec
     let mut known = BTreeMap::new();
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        if let Err(error) = look(&handle, &wanted, &mut known, &dataplane).await {
+        if let Err(error) = look(&handle, &wanted, &ports.vlans, &mut known, &dataplane, &concern).await {
             warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
         }
         tokio::select! {
@@ -60,12 +83,15 @@ pub async fn follow(dataplane: actor::Handle, mut addresses: watch::Receiver<Vec
 async fn look(
     handle: &Handle,
     addresses: &[IpAddr],
+    vlans: &[u16],
     known: &mut BTreeMap<IpAddr, NextHop>,
     dataplane: &actor::Handle,
+    concern: &(impl Fn(u32) -> Option<Concern> + Sync),
 ) -> Result<(), rtnetlink::Error> {
     known.retain(|address, _| addresses.contains(address));
-    let own = link_addresses(handle).await?;
+    let links = links(handle).await?;
     let neighbours = neighbours(handle).await?;
+    let mut concerns = BTreeMap::new();
     for address in addresses {
         let Some(route) = route(handle, *address).await else {
             if !known.contains_key(address) {
@@ -78,15 +104,20 @@ async fn look(
         if neighbour.is_none_or(|entry| entry.tired) {
             resolve(handle, route.ifindex, via).await;
         }
-        let from = own.get(&route.ifindex).copied().unwrap_or_default();
+        let device = links.get(&route.ifindex).copied().unwrap_or_default();
+        // XDP does not send through a VLAN's device: the frame gets its tag here and leaves by the one below.
+        let (ifindex, vlan) = device.below.unwrap_or((route.ifindex, 0));
         let mut hop = NextHop {
-            ifindex: route.ifindex,
-            link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), from),
+            ifindex,
+            vlan,
+            link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), device.mac),
             source: route.source,
+            routed: route.gateway.is_some(),
+            concern: *concerns.entry(route.ifindex).or_insert_with(|| concern(route.ifindex)),
         };
         if let Some(before) = known.get(address)
             && !hop.link.is_resolved()
-            && before.ifindex == hop.ifindex
+            && (before.ifindex, before.vlan) == (hop.ifindex, hop.vlan)
         {
             // The kernel is asking again; the old answer is better than none.
             hop.link = before.link;
@@ -94,9 +125,12 @@ async fn look(
         let before = known.insert(*address, hop);
         if before != Some(hop) {
             if hop.link.is_resolved() {
-                info!(%address, %via, ifindex = hop.ifindex, source = %hop.source, "next hop");
+                info!(%address, %via, ifindex, vlan, source = %hop.source, "next hop");
             } else {
-                warn!(%address, %via, ifindex = hop.ifindex, "next hop does not answer yet");
+                warn!(%address, %via, ifindex, vlan, "next hop does not answer yet");
+            }
+            if vlan != 0 && !vlans.contains(&vlan) {
+                warn!(%address, vlan, "its replies come in a VLAN that is not looked at: add it to `vlans`");
             }
         }
         // Every time: a write that failed is thereby tried again, and one that holds costs nothing.
@@ -193,20 +227,46 @@ fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
     Some((address?, Neighbour { mac: mac?, tired: !fresh.contains(&state) }))
 }
 
-/// Our own address on each interface.
-async fn link_addresses(handle: &Handle) -> Result<BTreeMap<u32, [u8; 6]>, rtnetlink::Error> {
+/// What an interface is.
+#[derive(Clone, Copy, Default)]
+struct Device {
+    /// Our own address on it.
+    mac: [u8; 6],
+    /// Of a VLAN's device: the interface that its frames leave by, and its id.
+    below: Option<(u32, u16)>,
+}
+
+async fn links(handle: &Handle) -> Result<BTreeMap<u32, Device>, rtnetlink::Error> {
     let mut found = BTreeMap::new();
     let mut dump = handle.link().get().execute();
     while let Some(message) = dump.try_next().await? {
-        for attribute in &message.attributes {
-            if let LinkAttribute::Address(bytes) = attribute
-                && let Ok(mac) = <[u8; 6]>::try_from(bytes.as_slice())
-            {
-                found.insert(message.header.index, mac);
-            }
-        }
+        found.insert(message.header.index, device(&message));
     }
     Ok(found)
+}
+
+fn device(message: &LinkMessage) -> Device {
+    let (mut device, mut lower, mut id) = (Device::default(), None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Address(bytes) => device.mac = bytes.as_slice().try_into().unwrap_or_default(),
+            LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::LinkInfo(infos) => id = infos.iter().find_map(vlan_id),
+            _ => {}
+        }
+    }
+    device.below = lower.zip(id);
+    device
+}
+
+/// The id of an 802.1Q device.
+fn vlan_id(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(facts)) = info else { return None };
+    let other = |fact: &InfoVlan| matches!(fact, InfoVlan::Protocol(protocol) if *protocol != VlanProtocol::Ieee8021Q);
+    if facts.iter().any(other) {
+        return None;
+    }
+    facts.iter().find_map(|fact| if let InfoVlan::Id(id) = fact { Some(*id) } else { None })
 }
 
 /// Has the kernel resolve a neighbour as if a packet were to be sent (`NTF_USE`).

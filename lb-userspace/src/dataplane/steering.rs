@@ -10,7 +10,7 @@ use lb_common::{
     NO_BACKEND, SLOT_TRIES,
     abi::{
         Addr, Address, Backend, Flow, FlowKey, Service, ServiceKey, Table, backend_flags, flow_state,
-        socket_addr,
+        service_flags, socket_addr,
     },
     hash::{flow_hash, rehash, slot},
     reason::Reason,
@@ -25,6 +25,8 @@ use super::Error;
 /// The maps that decide, each as it is read.
 pub trait Maps {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error>;
+    /// Whether a service takes no connections of a source.
+    fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error>;
     /// The connection of a client, by the tuple of what it sends.
     fn flow(&self, key: &FlowKey<Addr>) -> Option<Known>;
     fn backend(&self, id: u16) -> Result<Option<Backend>, Error>;
@@ -143,13 +145,15 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
     let choice = match pinned.filter(|pinned| pinned.keeps_syn) {
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
         Some(_) => Choice::Nobody(Reason::Neighbour),
-        None => choose(maps, &seats, table.as_deref(), hash)?,
+        None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
+        None => not_itself(maps, &service, key, choose(maps, &seats, table.as_deref(), hash)?)?,
     };
     let without = match choice.backend() {
         Some(gone) => {
             let seats: Vec<_> = seats.iter().filter(|seat| seat.backend != gone).copied().collect();
             let rest: Vec<_> = members.iter().filter(|member| member.id != gone).copied().collect();
-            Some(choose(maps, &seats, Some(&*maglev::build(&rest)), hash)?)
+            let instead = choose(maps, &seats, Some(&*maglev::build(&rest)), hash)?;
+            Some(not_itself(maps, &service, key, instead)?)
         }
         None => None,
     };
@@ -195,6 +199,21 @@ fn seats(maps: &impl Maps, service: &Service) -> Result<Vec<Seat>, Error> {
         Ok(Seat { backend: BackendId(*id), left, takes: ready && left > 0 })
     })
     .collect()
+}
+
+/// Nobody instead of a backend that the client is itself, where the backend would see its own address as the
+/// source.
+fn not_itself(
+    maps: &impl Maps,
+    service: &Service,
+    key: &FlowKey<Addr>,
+    choice: Choice,
+) -> Result<Choice, Error> {
+    let (Some(id), true) = (choice.backend(), service.flags & service_flags::DNAT != 0) else {
+        return Ok(choice);
+    };
+    let itself = maps.backend(id.0)?.is_some_and(|backend| backend.addr == key.src);
+    Ok(if itself { Choice::Nobody(Reason::Hairpin) } else { choice })
 }
 
 /// A SYN that no connection is known of.

@@ -27,6 +27,7 @@ fn configuration() -> Config {
         evidence: true,
         connections: Default::default(),
         fallback: Vec::new(),
+        sources: config::Sources::default(),
         backends: vec![backend],
         probe: None,
         breaker: Breaker::default(),

@@ -63,6 +63,31 @@ fn what_the_host_lacks() -> Result<()> {
 }
 
 #[test]
+fn flow_tables_that_do_not_fit() -> Result<()> {
+    if skipped("flow_tables_that_do_not_fit", &[Need::Tool("unshare"), Need::Tool("mount")]) {
+        return Ok(());
+    }
+    let topology = Topology::new("memory", &["web-0"])?;
+    let (lab, node) = (&topology.lab, &topology.node);
+    let toml = interfaces(&topology.devices) + "max_flows = 1000000\n" + &service(&[0]);
+    let attempt = Attempt::new(lab, node, "memory", &toml)?;
+    // A host with little memory, as far as its programs can see.
+    let meminfo = lab.folder().join("meminfo");
+    fs::write(&meminfo, "MemTotal: 500000 kB\nMemAvailable: 102400 kB\n")?;
+    let mut run = node.command("unshare");
+    let script = "mount --bind \"$1\" /proc/meminfo && exec \"$2\" run -c \"$3\"";
+    run.args(["--mount", "sh", "-c", script, "sh"]).arg(&meminfo).arg(shunt()).arg(&attempt.config);
+    let words = [
+        "error: max_flows = 1000000 takes 4",
+        " MiB, 100 MiB are available",
+        "help: choose max_flows of at most 1",
+    ];
+    Answer::of(node, &mut run)?.refuses(6, &words);
+    attempt.left_nothing();
+    Ok(())
+}
+
+#[test]
 fn a_socket_that_cannot_be() -> Result<()> {
     if skipped("a_socket_that_cannot_be", &[]) {
         return Ok(());

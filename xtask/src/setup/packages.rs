@@ -21,6 +21,10 @@ pub(super) const TESTS: &[Tool] = &[
     ("openssl", "openssl"),
 ];
 
+/// Other kernels, in a machine of their own.
+pub(super) const MACHINE: &[Tool] =
+    &[("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")];
+
 /// Installs the packages of those programs that are not there.
 pub(super) fn install_tools(tools: &[Tool]) -> Result<()> {
     let missing: Vec<Tool> = tools.iter().copied().filter(|(program, _)| !on_path(program)).collect();

@@ -60,6 +60,7 @@ impl Service {
             no_backend: self.config.no_backend,
             evidence: self.config.evidence,
             redispatch: policy.redispatch,
+            sources: self.config.sources.clone(),
             trials,
         };
         Forwarding { service: Some(entry), table: Some(members), backends }

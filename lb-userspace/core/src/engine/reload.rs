@@ -133,15 +133,23 @@ impl Engine {
                 no_backend: config::NoBackend::default(),
                 evidence: false,
                 connections: config::Connections::default(),
+                sources: config::Sources::default(),
                 backends: Vec::new(),
                 fallback: Vec::new(),
                 probe: None,
                 breaker: config::Breaker::default(),
             };
             let mut service = Service::new(id, &config, now);
-            let config::Service { mode, no_backend, evidence, .. } = config;
-            let entry =
-                |vip| Entry { vip, mode, no_backend, evidence, redispatch: false, trials: Vec::new() };
+            let config::Service { mode, no_backend, evidence, sources, .. } = config;
+            let entry = |vip| Entry {
+                vip,
+                mode,
+                no_backend,
+                evidence,
+                redispatch: false,
+                sources,
+                trials: Vec::new(),
+            };
             service.writer =
                 Writer::adopting(Forwarding { service: vip.map(entry), ..Forwarding::default() });
             for adopted in &backends {

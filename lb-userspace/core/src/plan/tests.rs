@@ -26,6 +26,7 @@ fn forwarding(admits: &[Admit]) -> Forwarding {
         no_backend: NoBackend::Reset,
         evidence: true,
         redispatch: false,
+        sources: Sources::default(),
         trials: of(Admit::Trials).map(|(id, _)| *id).collect(),
     };
     let table = Some(of(Admit::All).map(member).collect());

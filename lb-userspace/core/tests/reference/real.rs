@@ -9,7 +9,7 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{self, Breaker, Config, Connections, Mode, NoBackend, OnEject, Probe},
+    config::{self, Breaker, Config, Connections, Mode, NoBackend, OnEject, Probe, Sources},
     event::{Event, EventKind},
     io::{
         BackendId, Cut, Generation, Input, Operation, Outcome, Output, ProbeResult, Step, StepFailure, Verb,
@@ -121,6 +121,7 @@ impl Real {
                 redispatch: false,
             },
             fallback: Vec::new(),
+            sources: Sources::default(),
             backends,
             probe: self.probed.then(|| Probe { rise, fall, ..Probe::default() }),
             breaker: self.policy.clone(),

@@ -114,6 +114,8 @@ fn a_fallback_is_marked_and_does_not_count() {
 fn wide_leaves_nothing_out() {
     let text = plain(&fixture::status(), true);
     let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[2], "forgotten for silence  handshakes 3  established 1  closing 0  rested 40");
+    let lines = &lines[1..];
     assert_eq!(lines[3], "web  203.0.113.10:80  id 0  nat  evidence inline  1 of 4 serving");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
     assert_eq!(

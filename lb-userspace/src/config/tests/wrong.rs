@@ -72,6 +72,16 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\ntimeouts = { established = \"25h\", closing = \"0s\", handshake = \"1s\", syn = 5 }",
+        &[
+            r#"2:28 [timeouts.established] `25h` is too long | write at most `"24h"`"#,
+            r#"2:45 [timeouts.closing] `0s` is too short | write at least `"1s"`"#,
+            r#"2:63 [timeouts.handshake] `1s` is too short | write at least `"2s"`"#,
+            "2:69 [timeouts.syn] unknown key `syn` | did you mean `handshake`?",
+        ],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nrecord = { max_size = \"1KiB\" }",
         &[
             r#"2:10 [record] `path` is missing | add for example `path = "/var/lib/shunt/events.jsonl"`"#,
@@ -123,7 +133,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         1,
         "interfaces = [\"eth0\"]\nzzz = 1",
         &[
-            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `record`, `service`",
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `timeouts`, `service`",
         ],
     ),
     (
@@ -278,7 +288,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     (
         5,
         r#"mode = "dsr-l2""#,
-        &[r#"5:8 [service.web.mode] mode `dsr-l2` is not supported yet | write `mode = "nat"`"#],
+        &[r#"5:8 [service.web.mode] mode `dsr-l2` is not supported yet | write `mode = "nat"` or `"dnat"`"#],
     ),
     (
         5,
@@ -647,7 +657,51 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
         &[
             r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
-            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `max_flows`, `log`, `record`, `service`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `timeouts`, `service`"#,
+        ],
+    ),
+    (2, "vlans = [0]", &["2:10 [vlans[0]] 0 is out of range | write a number from 1 to 4094"]),
+    (2, "vlans = [4095]", &["2:10 [vlans[0]] 4095 is out of range | write a number from 1 to 4094"]),
+    (2, "vlans = [10, 10]", &["2:14 [vlans[1]] the VLAN 10 is named twice | remove one of them"]),
+    (2, "vlan = [10]", &["2:1 [vlan] unknown key `vlan` | did you mean `vlans`?"]),
+    (
+        5,
+        r#"allow = "10.0.0.0/8""#,
+        &[
+            r#"5:9 [service.web.allow] expected an array of prefixes, found a string | write for example `allow = ["10.0.0.0/8"]`"#,
+        ],
+    ),
+    (
+        5,
+        r#"deny = ["10.0.0.1/8"]"#,
+        &[
+            r#"5:9 [service.web.deny[0]] `10.0.0.1/8` has bits behind its length | did you mean `"10.0.0.0/8"`?"#,
+        ],
+    ),
+    (
+        5,
+        r#"deny = ["10.0.0.0/33"]"#,
+        &[r#"5:9 [service.web.deny[0]] `10.0.0.0/33` is not a prefix | write 0 to 32 after the `/`"#],
+    ),
+    (
+        5,
+        r#"deny = ["office"]"#,
+        &[
+            r#"5:9 [service.web.deny[0]] `office` is not a prefix | write an address and how many of its bits count, for example `"10.0.0.0/8"`"#,
+        ],
+    ),
+    (
+        5,
+        r#"deny = ["2001:db8::/32"]"#,
+        &[
+            "5:9 [service.web.deny[0]] 2001:db8::/32 is not of the VIP's family: nobody comes from there | remove it",
+        ],
+    ),
+    (
+        5,
+        "allow = [\"10.0.0.0/8\"]\ndeny = [\"10.0.0.0/8\"]",
+        &[
+            "6:9 [service.web.deny[0]] the prefix 10.0.0.0/8 is named twice | remove one of them; of two that differ, the longer one decides",
         ],
     ),
 ];

@@ -72,8 +72,10 @@ fn what_needs_a_restart_is_named() {
     let (configured, _) = Configured::new(file(BEFORE), "shunt.toml".into());
     let with = |lines: &str| file(&BEFORE.replace("interfaces = [\"eth0\"]\n", lines));
     assert_eq!(configured.needs_restart(&file(BEFORE)), [""; 0]);
-    let other = with("interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\n");
-    assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log"]);
+    let other = with(
+        "interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\ntimeouts.closing = \"9s\"\n",
+    );
+    assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log", "timeouts"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use lb_core::{
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service},
+    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
     engine::Settings,
     io::{Input, Operation, Verb},
     snapshot::OperatorState,
@@ -21,6 +21,7 @@ fn engine() -> Engine {
         evidence: true,
         connections: Default::default(),
         fallback: Vec::new(),
+        sources: Sources::default(),
         backends: vec![backend(1), backend(2)],
         probe: None,
         breaker: Breaker::default(),

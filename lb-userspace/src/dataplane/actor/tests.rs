@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use lb_core::{
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service},
+    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
     engine::{Engine, Settings},
     event::EventKind,
     io::{Input, Output, Step},
@@ -22,6 +22,7 @@ fn config() -> Config {
         evidence: true,
         connections: Default::default(),
         fallback: Vec::new(),
+        sources: Sources::default(),
         backends: vec![backend(1), backend(2)],
         probe: None,
         breaker: Breaker::default(),

@@ -13,24 +13,24 @@ use std::{
 
 use lb_common::{
     abi::{
-        Addr, Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, IDLE_TICKS, REPLY_SETS, REPLY_WAYS, ReplySet,
-        V4, flow_state,
+        Addr, Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
+        flow_state,
     },
     hash::{keyed_hash, other_set, set, tag},
 };
 use lb_core::io::{BackendId, Generation};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::idle::{Forgotten, IdleTicks, Tally};
 use crate::dataplane::{actor::monotonic_ns, steering::Known};
-
-/// A handshake that is older than so many ticks (about seconds) will not complete any more.
-const HANDSHAKE_TICKS: u32 = 5;
 
 /// Both families' tables.
 #[derive(Debug)]
 pub struct FlowTables {
     pub(super) v4: Family<V4>,
     pub(super) v6: Family<Addr>,
+    pub(super) idle: IdleTicks,
+    pub(super) forgotten: Tally,
 }
 
 /// How many of what there are.
@@ -58,13 +58,23 @@ impl FlowTables {
         }
     }
 
-    /// Connections of a backend that are neither over nor silent for so long that the program takes them
-    /// for dead.
+    /// Connections of a backend that are neither over nor silent for too long.
     pub(super) fn connections(&self, backend: BackendId, generation: Generation) -> u64 {
-        let (now, mut count) = ((monotonic_ns() >> 30) as u32, 0);
-        self.v4.each(|flow| count += u64::from(is_its(flow, backend, generation, now)));
-        self.v6.each(|flow| count += u64::from(is_its(flow, backend, generation, now)));
+        let (now, mut count) = (now_ticks(), 0);
+        self.v4.each(|flow| count += u64::from(self.is_its(flow, backend, generation, now)));
+        self.v6.each(|flow| count += u64::from(self.is_its(flow, backend, generation, now)));
         count
+    }
+
+    fn is_its<A: Address>(&self, flow: &Flow<A>, id: BackendId, generation: Generation, now: u32) -> bool {
+        (flow.backend, flow.generation) == (id.0, generation.0)
+            && flow.state & flow_state::OVER == 0
+            && !self.idle.is_over(flow, now)
+    }
+
+    /// How many were forgotten for their silence.
+    pub fn forgotten(&self) -> Forgotten {
+        self.forgotten.read()
     }
 
     /// Ends every flow, or those whose state is chosen.
@@ -81,12 +91,9 @@ impl FlowTables {
     }
 }
 
-fn is_its<A: Address>(flow: &Flow<A>, backend: BackendId, generation: Generation, now: u32) -> bool {
-    let idle = if flow.state & flow_state::ESTABLISHED != 0 { IDLE_TICKS } else { HANDSHAKE_TICKS };
-    (flow.backend, flow.generation) == (backend.0, generation.0)
-        && flow.state & flow_state::OVER == 0
-        // One that was heard since the clock was read has been silent for less than nothing.
-        && (now.wrapping_sub(flow.seen) as i32) < idle as i32
+/// The time as the program notes it down with a flow.
+pub(super) fn now_ticks() -> u32 {
+    (monotonic_ns() >> 30) as u32
 }
 
 impl Census {
@@ -156,10 +163,12 @@ impl<A: Address> Family<A> {
         // From here on it is ours: as it is now.
         let hash = keyed_hash(&self.flows.read(slot).reply, self.seed);
         let entry = u64::from(flow.slot) << 32 | u64::from(tag(hash));
-        let replies = self.replies.at(self.reply_set(hash));
-        for way in 0..REPLY_WAYS {
+        let ways = self.reply_sets(hash).into_iter().flat_map(|number| {
+            let replies = self.replies.at(number);
             // SAFETY: as above.
-            let at = unsafe { AtomicU64::from_ptr(&raw mut (*replies).ways[way]) };
+            (0..REPLY_WAYS).map(move |way| unsafe { AtomicU64::from_ptr(&raw mut (*replies).ways[way]) })
+        });
+        for at in ways {
             if at.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break;
             }
@@ -171,8 +180,16 @@ impl<A: Address> Family<A> {
         true
     }
 
-    fn reply_set(&self, hash: u64) -> usize {
-        set(hash, self.clients.len as u32 * REPLY_SETS) as usize
+    /// Ends a flow that was just read, unless it was heard of since or is another one's by now.
+    pub(super) fn forget(&self, flow: &Flow<A>) -> bool {
+        let now = self.flows.read(flow.slot as usize);
+        (now.seen, now.client) == (flow.seen, flow.client) && self.end(flow)
+    }
+
+    /// Where the reply's entry of a flow may be.
+    fn reply_sets(&self, hash: u64) -> [usize; 2] {
+        let sets = self.clients.len as u32 * REPLY_SETS;
+        [set(hash, sets) as usize, other_set(hash, sets) as usize]
     }
 
     fn inconsistencies(&self) -> Vec<String> {
@@ -193,7 +210,7 @@ impl<A: Address> Family<A> {
             }
             let hash = keyed_hash(&flow.reply, self.seed);
             let entry = (slot as u64) << 32 | u64::from(tag(hash));
-            if !self.replies.read(self.reply_set(hash)).ways.contains(&entry) {
+            if !self.reply_sets(hash).into_iter().any(|set| self.replies.read(set).ways.contains(&entry)) {
                 found.push(format!("nothing leads from its replies to the flow at {slot}"));
             }
         }

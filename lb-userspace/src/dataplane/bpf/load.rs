@@ -1,7 +1,7 @@
 //! Loading the program, adopting the maps of an earlier run, attaching to interfaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
@@ -22,19 +22,30 @@ use aya::{
 use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
-    abi::{self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, backend_flags},
+    abi::{
+        self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
+        backend_flags, port_flags, service_flags,
+    },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::{info, warn};
 
 use super::{
-    super::chain,
+    super::{
+        chain, device,
+        host::{self, ONE_BUFFER_MTU},
+    },
     Bpf, backend_address,
     endings::{Cuts, Endings},
     flows::{Family, FlowTables, Shared},
+    idle::{Idle, IdleTicks, Tally},
+    origins::Origins,
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
+    returns::Returns,
     ring::HeadRing,
+    room,
+    sources::SourceRules,
 };
 
 /// The program, as `build.rs` embedded it.
@@ -43,21 +54,27 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
 const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
-const PINNED: [&str; 15] = [
+const PINNED: [&str; 21] = [
     "CONFIG",
     "PORTS",
+    "VLANS",
     "SERVICES",
+    "SOURCES",
+    "KNOWN",
     "TABLES",
     "BACKENDS",
+    "RETURNS",
     "CLIENTS4",
     "CLIENTS6",
     "REPLIES4",
     "REPLIES6",
     "FLOWS4",
     "FLOWS6",
+    "PACE",
     "TRIAL",
     "BACKEND_COUNTERS",
     "DROPS",
+    "ICMP_CLOCKS",
     "EVENTS",
 ];
 
@@ -79,17 +96,14 @@ struct Tables {
 }
 
 impl Tables {
-    /// Half as many places again as there may be flows: then one in ten thousand finds both of its sets full.
     fn new(max_flows: u32) -> io::Result<Self> {
-        let places = u64::from(max_flows) * 3 / 2;
-        let client_sets = places.div_ceil(CLIENT_WAYS as u64).max(1);
         let mut seed = [0; 8];
         // SAFETY: the kernel writes at most so many bytes.
         let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
         if got != seed.len() as isize {
             return Err(io::Error::last_os_error());
         }
-        let client_sets = u32::try_from(client_sets).map_err(io::Error::other)?;
+        let client_sets = u32::try_from(room::client_sets(max_flows)).map_err(io::Error::other)?;
         Ok(Self { client_sets, seed: u64::from_ne_bytes(seed) })
     }
 
@@ -138,6 +152,11 @@ pub struct Options<'a> {
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
     pub max_flows: u32,
+    /// Tagged frames with these ids are looked at.
+    pub vlans: &'a [u16],
+    pub idle: Idle,
+    /// On each CPU. 0: no limit.
+    pub max_new_flows_per_second: u32,
     /// Answer on the interface a frame came from by a redirect to it: needed for veth.
     pub tx_by_redirect: bool,
 }
@@ -146,7 +165,7 @@ pub struct Options<'a> {
 pub struct Attached {
     pub interface: String,
     pub mode: Mode,
-    index: u32,
+    pub index: u32,
     _link: PinnedLink,
 }
 
@@ -177,6 +196,14 @@ pub struct Shape {
     pub verified_instructions: Option<u32>,
     /// Map name, entries, and bytes that the kernel holds for it.
     pub maps: Vec<(String, u32, u64)>,
+}
+
+impl Shape {
+    /// Of both families.
+    pub fn flow_table_bytes(&self) -> u64 {
+        let of_flows = |name: &str| FLOW_MAPS.iter().any(|(flow_map, _)| *flow_map == name);
+        self.maps.iter().filter(|(name, ..)| of_flows(name)).map(|(_, _, bytes)| bytes).sum()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +243,15 @@ pub enum OpenError {
     Map(#[source] aya::maps::MapError),
     #[error("nat_ports {}-{} overlaps the host's own ports {}-{}", nat.start(), nat.end(), host.start(), host.end())]
     PortOverlap { nat: RangeInclusive<u16>, host: RangeInclusive<u16> },
+    #[error("max_flows = {max_flows} takes {} MiB, {} MiB are available", needed >> 20, available >> 20)]
+    Memory { max_flows: u32, needed: u64, available: u64 },
+    #[error("interface {interface} has an MTU of {mtu}, more than its driver takes in native XDP")]
+    Mtu {
+        interface: String,
+        mtu: u32,
+        #[source]
+        source: ProgramError,
+    },
 }
 
 impl OpenError {
@@ -244,6 +280,15 @@ impl OpenError {
                 host.start(),
                 host.end()
             ),
+            Self::Memory { available, .. } => {
+                format!(
+                    "choose max_flows of at most {}, or give it more memory",
+                    room::flows_within(*available)
+                )
+            }
+            Self::Mtu { interface, .. } => format!(
+                "`ip link set {interface} mtu {ONE_BUFFER_MTU}` or less, or set xdp_mode = \"generic\""
+            ),
             Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Descriptor(_) | Self::Map(_) => {
                 return None;
             }
@@ -271,13 +316,17 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     check_layouts(&dir)?;
     let tables = match Tables::pinned(&dir).map_err(OpenError::Map)? {
         Some(tables) => tables,
-        None => Tables::new(options.max_flows).map_err(OpenError::Descriptor)?,
+        None => {
+            room::check_memory(options.max_flows)?;
+            Tables::new(options.max_flows).map_err(OpenError::Descriptor)?
+        }
     };
-    let mut ebpf = load(Some(&dir), tables, options.tx_by_redirect)?;
+    let idle = IdleTicks::from(options.idle);
+    let mut ebpf = load(Some(&dir), tables, idle, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
-    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let watch = Watch { flows: Arc::clone(&flows) };
     let endings = Endings { flows: Arc::clone(&flows), cuts: Arc::default() };
     let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&endings.cuts), options.nat_ports.clone())?;
@@ -289,7 +338,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     }
     release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
-    maps.configure(tables.seed, options.nat_addresses)?;
+    maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
     Ok(Opened {
         dataplane: maps.dataplane,
@@ -315,7 +364,7 @@ pub struct Loaded {
 
 impl Loaded {
     pub fn flows(&self) -> Result<FlowTables, OpenError> {
-        flows(&self.ebpf, self.seed)
+        flows(&self.ebpf, self.seed, Idle::default().into())
     }
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
@@ -327,23 +376,41 @@ impl Loaded {
     }
 }
 
-/// See [`Loaded`].
+/// See [`Loaded`]. Connections begin as fast as they can.
 pub fn programs(
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
+    vlans: &[u16],
+) -> Result<Loaded, OpenError> {
+    paced(nat_ports, nat_addresses, max_flows, vlans, 0)
+}
+
+/// The same, with so many new connections a second and CPU at most.
+pub fn paced(
+    nat_ports: RangeInclusive<u16>,
+    nat_addresses: &[IpAddr],
+    max_flows: u32,
+    vlans: &[u16],
+    new_flows: u32,
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
-    let mut ebpf = load(None, tables, false)?;
-    let flows = Arc::new(flows(&ebpf, tables.seed)?);
+    let idle = IdleTicks::from(Idle::default());
+    let mut ebpf = load(None, tables, idle, false)?;
+    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let cuts = Arc::<Cuts>::default();
     let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&cuts), nat_ports)?;
-    maps.configure(tables.seed, nat_addresses)?;
+    maps.configure(tables.seed, nat_addresses, vlans, new_flows)?;
     verify(&mut ebpf)?;
     Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, cuts, seed: tables.seed })
 }
 
-fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf, OpenError> {
+fn load(
+    dir: Option<&Path>,
+    tables: Tables,
+    idle: IdleTicks,
+    tx_by_redirect: bool,
+) -> Result<Ebpf, OpenError> {
     let tx_by_redirect = u8::from(tx_by_redirect);
     let btf = Btf::from_sys_fs().ok();
     let mut loader = EbpfLoader::new();
@@ -351,7 +418,8 @@ fn load(dir: Option<&Path>, tables: Tables, tx_by_redirect: bool) -> Result<Ebpf
         .btf(btf.as_ref())
         .override_global("TX_BY_REDIRECT", &tx_by_redirect, true)
         .override_global("CLIENT_SETS", &tables.client_sets, true)
-        .override_global("HASH_SEED", &tables.seed, true);
+        .override_global("HASH_SEED", &tables.seed, true)
+        .override_global("SILENCE", &idle.established, true);
     for (name, each) in FLOW_MAPS {
         loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
     }
@@ -379,7 +447,7 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
 }
 
 /// The flow tables of a loaded program.
-fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
+fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
     fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenError> {
         let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
         let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
@@ -400,12 +468,15 @@ fn flows(ebpf: &Ebpf, seed: u64) -> Result<FlowTables, OpenError> {
     Ok(FlowTables {
         v4: family(ebpf, seed, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
         v6: family(ebpf, seed, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+        idle,
+        forgotten: Tally::default(),
     })
 }
 
 /// The maps out of a loaded object, typed.
 struct Maps {
     config: Array<MapData, Config>,
+    vlans: Array<MapData, Vlans>,
     dataplane: Bpf,
     heads: HeadRing,
 }
@@ -423,6 +494,7 @@ impl Maps {
         }
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
+            vlans: take(ebpf, "VLANS")?,
             heads: HeadRing::new(take(ebpf, "EVENTS")?),
             dataplane: Bpf {
                 ports: take(ebpf, "PORTS")?,
@@ -432,20 +504,36 @@ impl Maps {
                 trial: take(ebpf, "TRIAL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
+                sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
+                origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
+                returns: Returns::new(take(ebpf, "RETURNS")?),
                 flows,
                 cuts,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
-                used_backends: BTreeSet::new(),
+                ports_due: false,
+                used_backends: BTreeMap::new(),
+                told: Vec::new(),
             },
         })
     }
 
-    fn configure(&mut self, seed: u64, nat_addresses: &[IpAddr]) -> Result<(), OpenError> {
+    fn configure(
+        &mut self,
+        seed: u64,
+        nat_addresses: &[IpAddr],
+        vlans: &[u16],
+        new_flows: u32,
+    ) -> Result<(), OpenError> {
         let ports = &self.dataplane.nat_ports;
-        let mut config =
-            Config { seed, nat_first: *ports.start(), nat_last: *ports.end(), ..Config::default() };
+        let mut config = Config {
+            seed,
+            nat_first: *ports.start(),
+            nat_last: *ports.end(),
+            syn_interval_ns: 1_000_000_000u32.checked_div(new_flows).unwrap_or(0),
+            ..Config::default()
+        };
         for address in nat_addresses {
             // More than there is room for are refused with the configuration.
             match address {
@@ -464,6 +552,14 @@ impl Maps {
             }
         }
         self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        let mut looked_at = Vlans([0; VLAN_IDS]);
+        for id in vlans {
+            // Others are refused with the configuration.
+            if let Some(place) = looked_at.0.get_mut(usize::from(*id)) {
+                *place = 1;
+            }
+        }
+        self.vlans.set(0, looked_at, 0).map_err(OpenError::Map)?;
         self.dataplane.write_ports().map_err(OpenError::Map)
     }
 }
@@ -492,13 +588,19 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
             });
         }
     }
+    let kept = services.iter().filter(|(_, value)| value.flags & service_flags::DNAT != 0);
+    let kept = kept.map(|(key, value)| (ServiceId(value.id), abi::socket_addr(key.addr, key.port))).collect();
+    let ports = Box::new(dataplane.ports.get(&0, 0)?);
+    let of_replies =
+        (0..=u16::MAX).filter(|port| ports.0[usize::from(*port)] & port_flags::DNAT != 0).collect();
+    dataplane.returns.adopt(kept, &adopted, of_replies)?;
     Ok(adopted)
 }
 
 /// A pinned map is reused as it is, so its layout has to be looked at first.
 fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
-        true => load(None, Tables { client_sets: 1, seed: 0 }, false)?,
+        true => load(None, Tables { client_sets: 1, seed: 0 }, Idle::default().into(), false)?,
         false => return Ok(()),
     };
     for name in PINNED {
@@ -527,6 +629,7 @@ fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
+        | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data) => data.info(),
         // The program declares no other kinds.
@@ -565,13 +668,11 @@ fn interface_indexes(interfaces: &[String]) -> Result<Vec<(&str, u32)>, OpenErro
 
 /// The NAT ports must not be ones that this host's own connections may get.
 fn check_ports(nat: &RangeInclusive<u16>) -> Result<(), OpenError> {
-    let Ok(text) = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range") else { return Ok(()) };
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
-    let (Some(first), Some(last)) = (numbers.next(), numbers.next()) else { return Ok(()) };
-    if *nat.start() <= last && first <= *nat.end() {
-        return Err(OpenError::PortOverlap { nat: nat.clone(), host: first..=last });
+    // A host without such a range has none to keep away from.
+    match host::ephemeral_ports() {
+        Ok(host) if host::overlap(nat, &host) => Err(OpenError::PortOverlap { nat: nat.clone(), host }),
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 fn attach(
@@ -632,9 +733,17 @@ fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result
     let failed = |source: ProgramError| {
         // EEXIST: the other program is there in the other mode.
         if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
-            OpenError::Busy { interface: interface.to_owned() }
-        } else {
-            OpenError::Attach { interface: interface.to_owned(), mode: mode.name(), source }
+            return OpenError::Busy { interface: interface.to_owned() };
+        }
+        let interface = interface.to_owned();
+        match (mode, device::mtu(&interface)) {
+            // Drivers say it in different ways; that there is no native XDP at all, in one.
+            (Mode::Native, Ok(mtu)) if mtu > ONE_BUFFER_MTU && !is_os_error(&source, libc::EOPNOTSUPP) => {
+                OpenError::Mtu { interface, mtu, source }
+            }
+            (Mode::Native | Mode::Generic, Ok(_) | Err(_)) => {
+                OpenError::Attach { interface, mode: mode.name(), source }
+            }
         }
     };
     let program = xdp(ebpf)?;

@@ -2,11 +2,16 @@
 
 mod endings;
 mod flows;
+mod idle;
 mod load;
+mod origins;
 mod overdue;
 mod pins;
 mod reading;
+mod returns;
 mod ring;
+mod room;
+mod sources;
 mod wire;
 
 use std::{
@@ -19,28 +24,34 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
     abi::{
-        self, Addr, Backend, BackendCounters, FlowKey, Port, Ports, Service, ServiceKey, Table,
+        self, Addr, Backend, BackendCounters, FlowKey, Origin, Port, Ports, Service, ServiceKey, Table,
         backend_flags, port_flags, service_flags,
     },
     reason::Reason,
 };
 use lb_core::{
-    config::NoBackend,
+    config::{Mode as Forwarding, NoBackend},
     io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
     maglev,
 };
+use tracing::warn;
 
 use self::endings::Cuts;
 pub use self::{
     endings::Endings,
     flows::{Census, FlowTables},
-    load::{Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, programs},
-    overdue::{Limits, Overdue, Watch},
-    pins::{DetachError, Detached, Lock, detach},
+    idle::{Forgotten, Idle},
+    load::{
+        Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs,
+    },
+    overdue::{Limits, Look, Now, Overdue, Watch},
+    pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
     ring::HeadRing,
+    room::flow_table_bytes,
 };
+use self::{origins::Origins, sources::SourceRules};
 use super::{
-    Count, Counters, Dataplane, Error, NextHop,
+    Concern, Count, Counters, Dataplane, Error, NextHop,
     steering::{self, Steering},
 };
 
@@ -53,40 +64,55 @@ pub struct Bpf {
     trial: Array<MapData, i64>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
+    sources: SourceRules,
+    origins: Origins,
+    returns: returns::Returns,
     flows: Arc<FlowTables>,
     cuts: Arc<Cuts>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
-    used_backends: BTreeSet<BackendId>,
+    /// `PORTS` is not known to say what it has to.
+    ports_due: bool,
+    used_backends: BTreeMap<BackendId, IpAddr>,
+    /// What was warned of.
+    told: Vec<(BackendId, Concern)>,
 }
 
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode: _, no_backend, evidence, redispatch, trials } => {
-                let value = service_value(*id, *no_backend, *evidence, *redispatch, trials);
-                self.services.insert(service_key(*vip), value, 0).map_err(on("SERVICES"))?;
-                // Again if that failed the last time: it is known only once its port is written.
-                if self.vips.get(vip) != Some(id) {
-                    self.vips.insert(*vip, *id);
-                    self.write_ports()
-                        .inspect_err(|_| {
-                            self.vips.remove(vip);
-                        })
-                        .map_err(on("PORTS"))?;
-                }
-                Ok(())
+            Step::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials } => {
+                self.returns.service(*id, (*mode == Forwarding::Dnat).then_some(*vip));
+                // Its replies are looked for before the first connection begins.
+                self.settle()?;
+                let key = service_key(*vip);
+                let present = reading::found(self.services.get(&key, 0)).map_err(on("SERVICES"))?;
+                let rules = self.sources.write(*id, sources, present.map(|service| service.flags));
+                let rules = rules.map_err(on("SOURCES"))?;
+                let value = service_value(*id, *mode, *no_backend, *evidence, *redispatch, rules, trials);
+                self.services.insert(key, value, 0).map_err(on("SERVICES"))?;
+                self.sources.tidy(*id, rules).map_err(on("SOURCES"))?;
+                self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
+                self.tell_concerns();
+                self.settle()?;
+                self.write_origin(vip.ip())
             }
             Step::RemoveService { id, vip } => {
                 absent_is_fine(self.services.remove(&service_key(*vip))).map_err(on("SERVICES"))?;
                 if self.vips.get(vip) == Some(id) {
                     self.vips.remove(vip);
                 }
-                self.write_ports().map_err(on("PORTS"))
+                self.returns.service(*id, None);
+                self.ports_due = true;
+                self.settle()?;
+                self.sources.remove(*id).map_err(on("SOURCES"))?;
+                self.write_origin(vip.ip())
             }
             Step::Backend { id, service, address, generation, admit, cut } => {
-                self.used_backends.insert(*id);
+                self.used_backends.insert(*id, address.ip());
+                self.returns.backend(*id, *address, *service);
+                self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
                     self.zero_counters(*id)?;
@@ -100,12 +126,17 @@ impl Dataplane for Bpf {
                     service: service.0,
                     ..Backend::default()
                 };
-                self.write_backend(*id, value, address.ip())
+                self.write_backend(*id, value, address.ip())?;
+                self.write_origin(before.addr.into())
             }
             Step::RemoveBackend { id } => {
                 self.used_backends.remove(id);
                 self.cuts.note(*id, &Backend::default());
-                self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))
+                self.returns.remove_backend(*id);
+                self.settle()?;
+                let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+                self.backends.set(id.0.into(), Backend::default(), 0).map_err(on("BACKENDS"))?;
+                self.write_origin(before.addr.into())
             }
             Step::Budget { id, tokens } => {
                 self.trial.set(id.0.into(), i64::from(*tokens), 0).map_err(on("TRIAL"))
@@ -127,6 +158,7 @@ impl Dataplane for Bpf {
         }
         self.next_hops.insert(address, hop);
         let written = self.write_next_hop(address);
+        self.tell_concerns();
         if written.is_err() {
             // So that it is written when it is told again.
             self.next_hops.remove(&address);
@@ -136,7 +168,7 @@ impl Dataplane for Bpf {
 
     fn counters(&mut self) -> Result<Counters, Error> {
         let mut counters = Counters::default();
-        for id in &self.used_backends {
+        for id in self.used_backends.keys() {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
             counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
@@ -145,6 +177,7 @@ impl Dataplane for Bpf {
                 counters.unreachable.push(*id);
             }
         }
+        counters.concerns = self.concerns();
         for id in self.vips.values().collect::<BTreeSet<_>>() {
             for reason in Reason::ALL {
                 let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
@@ -155,6 +188,7 @@ impl Dataplane for Bpf {
                 }
             }
         }
+        counters.forgotten = self.flows.forgotten();
         Ok(counters)
     }
 
@@ -175,12 +209,53 @@ impl Drop for Bpf {
 }
 
 impl Bpf {
+    fn concerns(&self) -> Vec<(BackendId, Concern)> {
+        let concern = |(id, address, kept): (BackendId, SocketAddr, bool)| {
+            let hop = self.next_hops.get(&address.ip())?;
+            let behind = (kept && hop.routed).then_some(Concern::BehindRouter);
+            Some((id, hop.concern.or(behind)?))
+        };
+        self.returns.backends().filter_map(concern).collect()
+    }
+
+    /// Each once, as long as it lasts.
+    fn tell_concerns(&mut self) {
+        let now = self.concerns();
+        for (id, concern) in now.iter().filter(|concern| !self.told.contains(concern)) {
+            let address = self.returns.backends().find(|(backend, ..)| backend == id).map(|(_, at, _)| at);
+            warn!(backend = address.map(tracing::field::display), "{concern}");
+        }
+        self.told = now;
+    }
+
     fn write_next_hop(&mut self, address: IpAddr) -> Result<(), Error> {
-        for id in self.used_backends.clone() {
+        let at = self.used_backends.iter().filter(|(_, of)| **of == address).map(|(id, _)| *id);
+        for id in at.collect::<Vec<_>>() {
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
-            if IpAddr::from(value.addr) == address {
-                self.write_backend(id, value, address)?;
-            }
+            self.write_backend(id, value, address)?;
+        }
+        Ok(())
+    }
+
+    /// Says by which way a client may come from an address that is a VIP's or a backend's.
+    fn write_origin(&mut self, address: IpAddr) -> Result<(), Error> {
+        let origin = if self.vips.keys().any(|vip| vip.ip() == address) {
+            Some(Origin::default())
+        } else if self.used_backends.values().any(|backend| *backend == address) {
+            let hop = self.next_hops.get(&address);
+            hop.map(|hop| Origin { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 })
+        } else {
+            None
+        };
+        self.origins.write(address, origin).map_err(on("KNOWN"))
+    }
+
+    /// Writes what follows from services and backends: whose replies are whose, and what ports may be.
+    fn settle(&mut self) -> Result<(), Error> {
+        self.ports_due |= self.returns.settle().map_err(on("RETURNS"))?;
+        if self.ports_due {
+            self.write_ports().map_err(on("PORTS"))?;
+            self.ports_due = false;
         }
         Ok(())
     }
@@ -193,6 +268,9 @@ impl Bpf {
         }
         for vip in self.vips.keys() {
             ports[usize::from(vip.port())] |= port_flags::VIP;
+        }
+        for port in self.returns.ports() {
+            ports[usize::from(*port)] |= port_flags::DNAT;
         }
         let ports: Box<[u8; 1 << 16]> = ports.into_boxed_slice().try_into().expect("as many as made above");
         // SAFETY: `Ports` is that array, transparently.
@@ -213,6 +291,7 @@ impl Bpf {
     fn write_backend(&mut self, id: BackendId, mut value: Backend, address: IpAddr) -> Result<(), Error> {
         if let Some(hop) = self.next_hops.get(&address) {
             value.ifindex = hop.ifindex;
+            value.vlan = hop.vlan;
             value.link = hop.link;
             value.nat_addr = hop.source.into();
         } else {
@@ -221,6 +300,7 @@ impl Bpf {
             if before.addr == value.addr {
                 value = Backend {
                     ifindex: before.ifindex,
+                    vlan: before.vlan,
                     link: before.link,
                     nat_addr: before.nat_addr,
                     ..value
@@ -229,7 +309,7 @@ impl Bpf {
         }
         self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))?;
         self.cuts.note(id, &value);
-        Ok(())
+        self.write_origin(address)
     }
 }
 
@@ -237,14 +317,21 @@ fn service_key(vip: SocketAddr) -> ServiceKey {
     ServiceKey { addr: vip.ip().into(), port: Port::new(vip.port()), proto: 6, zero: 0 }
 }
 
+/// `rules`: the flags that say where its source rules are.
 fn service_value(
     id: ServiceId,
+    mode: Forwarding,
     no_backend: NoBackend,
     evidence: bool,
     redispatch: bool,
+    rules: u16,
     trials: &[BackendId],
 ) -> Service {
-    let mut flags = 0;
+    let mut flags = rules
+        | match mode {
+            Forwarding::Nat => 0,
+            Forwarding::Dnat => service_flags::DNAT,
+        };
     if redispatch {
         flags |= service_flags::REDISPATCH;
     }

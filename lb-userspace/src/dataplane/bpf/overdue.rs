@@ -1,10 +1,9 @@
-//! Exchanges that wait too long: a SYN that nothing answers, a request without a response.
+//! What waits too long: a SYN that nothing answers, a request without a response, a connection that is silent.
 //!
-//! What does not happen wakes no program, so a thread looks through the
-//! handshakes and, where a service has a `response_timeout`, through the
-//! flows. It only reads. It tells each exchange once: those that it has told are
-//! remembered as long as they wait. What was overdue before the thread began is
-//! an earlier run's, which has told it.
+//! What does not happen wakes no program, so a thread looks through the flows. Exchanges that are overdue it
+//! tells, each once: those that it has told are remembered as long as they wait. What was overdue before the
+//! thread began is an earlier run's, which has told it. Flows that are silent for too long it ends, but none
+//! of which there is still something to be told.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -22,7 +21,11 @@ use lb_core::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{super::actor::monotonic_ns, flows::FlowTables};
+use super::{
+    super::actor::monotonic_ns,
+    flows::{Family, FlowTables, now_ticks},
+    idle::Forgotten,
+};
 
 /// Between two looks, at least and at most. In between, a quarter of the shortest time that is watched.
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -47,7 +50,7 @@ pub struct Overdue {
 /// For how long each service waits.
 pub type Limits = BTreeMap<ServiceId, Timeouts>;
 
-/// Reads the maps; made by [`open`](super::open).
+/// Reads the flow tables, and ends what is silent in them; made by [`open`](super::open).
 pub struct Watch {
     pub(super) flows: Arc<FlowTables>,
 }
@@ -67,7 +70,7 @@ impl Watch {
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
-            let Look { new, known } = self.look(&limits, told.as_ref());
+            let Look { new, known } = self.look(&limits, told.as_ref(), Now::read());
             for overdue in new {
                 if found.blocking_send(overdue).is_err() {
                     return;
@@ -78,47 +81,90 @@ impl Watch {
         }
     }
 
+    /// What it has ended so far.
+    pub fn forgotten(&self) -> Forgotten {
+        self.flows.forgotten()
+    }
+
     /// `told`: whom it was told of, as long as they wait; `None` at the first look.
-    fn look(&self, limits: &Limits, told: Option<&HashSet<Overdue>>) -> Look {
+    pub fn look(&self, limits: &Limits, told: Option<&HashSet<Overdue>>, now: Now) -> Look {
         let mut look = Look::default();
-        let watched = Watched::of(limits);
-        if !watched.connect && !watched.response {
-            return look;
-        }
-        let now = now_us();
-        let mut note = |service: u16, overdue: Overdue| {
-            let is_over = overdue.is_over(ServiceId(service), limits, now);
-            match told {
-                Some(told) if told.contains(&overdue) => drop(look.known.insert(overdue)),
-                Some(_) if is_over => {
-                    look.known.insert(overdue);
-                    look.new.push(overdue);
-                }
-                None if is_over || overdue.is_ancient(now) => drop(look.known.insert(overdue)),
-                Some(_) | None => {}
-            }
-        };
-        self.flows.v4.each(|flow| {
-            if let Some(failure) = watched.waits(flow) {
-                note(flow.service, Overdue::of(flow, failure));
-            }
-        });
-        self.flows.v6.each(|flow| {
-            if let Some(failure) = watched.waits(flow) {
-                note(flow.service, Overdue::of(flow, failure));
-            }
-        });
+        self.look_at(&self.flows.v4, limits, told, now, &mut look);
+        self.look_at(&self.flows.v6, limits, told, now, &mut look);
         look
+    }
+
+    fn look_at<A: Address>(
+        &self,
+        family: &Family<A>,
+        limits: &Limits,
+        told: Option<&HashSet<Overdue>>,
+        now: Now,
+        look: &mut Look,
+    ) {
+        let watched = Watched::of(limits);
+        family.each(|flow| {
+            let waits = watched.waits(flow).map(|failure| Overdue::of(flow, failure));
+            let to_be_told = waits.is_some_and(|overdue| {
+                let service = ServiceId(flow.service);
+                !look.note(overdue, service, limits, told, now) && overdue.limit(service, limits) > 0
+            });
+            if !to_be_told && self.flows.idle.is_over(flow, now.ticks) && family.forget(flow) {
+                self.flows.forgotten.count(flow.state);
+            }
+        });
+    }
+}
+
+/// The time, by both clocks of a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Of [`Flow::request_us`].
+    pub us: u32,
+    /// Of [`Flow::seen`].
+    pub ticks: u32,
+}
+
+impl Now {
+    pub fn read() -> Self {
+        Self { us: (monotonic_ns() / 1000) as u32, ticks: now_ticks() }
     }
 }
 
 /// What a look through the tables has shown.
 #[derive(Debug, Default)]
-struct Look {
-    new: Vec<Overdue>,
+pub struct Look {
+    pub new: Vec<Overdue>,
     /// These, and those that were told of before and wait still: the clock of 32 bits goes round in 71
     /// minutes, so that age alone would tell them again.
-    known: HashSet<Overdue>,
+    pub known: HashSet<Overdue>,
+}
+
+impl Look {
+    /// Whether it is told, now or before.
+    fn note(
+        &mut self,
+        overdue: Overdue,
+        service: ServiceId,
+        limits: &Limits,
+        told: Option<&HashSet<Overdue>>,
+        now: Now,
+    ) -> bool {
+        let is_over = overdue.is_over(service, limits, now.us);
+        let is_told = match told {
+            Some(told) if told.contains(&overdue) => true,
+            Some(_) if is_over => {
+                self.new.push(overdue);
+                true
+            }
+            None => is_over || overdue.is_ancient(now.us),
+            Some(_) => false,
+        };
+        if is_told {
+            self.known.insert(overdue);
+        }
+        is_told
+    }
 }
 
 /// Which of the times any service has a limit for.
@@ -163,12 +209,17 @@ impl Overdue {
         }
     }
 
-    fn is_over(&self, service: ServiceId, limits: &Limits, now: u32) -> bool {
-        let limit = limits.get(&service).map_or(0, |of| match self.failure {
+    /// For how long a service waits, in milliseconds. 0: nobody does.
+    fn limit(&self, service: ServiceId, limits: &Limits) -> u64 {
+        limits.get(&service).map_or(0, |of| match self.failure {
             L4Failure::ConnectTimeout => of.connect.0,
             L4Failure::ResponseTimeout => of.response.0,
             L4Failure::ConnectRefused | L4Failure::Reset | L4Failure::NoResponse => 0,
-        });
+        })
+    }
+
+    fn is_over(&self, service: ServiceId, limits: &Limits, now: u32) -> bool {
+        let limit = self.limit(service, limits);
         limit > 0 && !self.is_ancient(now) && u64::from(self.age_us(now)) >= limit * 1000
     }
 
@@ -190,8 +241,4 @@ fn pace(limits: &Limits) -> Duration {
     let all = limits.values().flat_map(|of| [of.connect.0, of.response.0]);
     let least = all.filter(|ms| *ms > 0).min().map_or(LONGEST, |ms| Duration::from_millis(ms / 4));
     least.clamp(SHORTEST, LONGEST)
-}
-
-fn now_us() -> u32 {
-    (monotonic_ns() / 1000) as u32
 }

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::programs::links::{FdLink, PinnedLink};
 use lb_common::ABI_VERSION;
 use nix::{
     errno::Errno,
@@ -91,11 +92,53 @@ fn names(dir: &Path) -> io::Result<BTreeSet<OsString>> {
     fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-fn is_bpffs(path: &Path) -> io::Result<bool> {
+/// Whether the BPF filesystem is mounted there.
+pub fn is_bpffs(path: &Path) -> io::Result<bool> {
     let stat = statfs(path)?;
     #[allow(clippy::unnecessary_cast, reason = "the type differs between C libraries")]
     let kind = stat.filesystem_type().0 as i64;
     Ok(kind & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
+/// Whose an attached XDP program is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// An instance of shunt.
+    Instance(String),
+    /// Somebody else's, by this name of the program if the kernel tells it.
+    Other(Option<String>),
+}
+
+/// Looks among the pinned links of all instances for one of this program's.
+pub fn owner(bpffs: &Path, program: u32) -> io::Result<Owner> {
+    let shunt = bpffs.join("shunt");
+    if shunt.try_exists()? {
+        for instance in fs::read_dir(&shunt)? {
+            let instance = instance?;
+            for version in fs::read_dir(instance.path())? {
+                if has_link_of(&version?.path(), program)? {
+                    return Ok(Owner::Instance(instance.file_name().to_string_lossy().into_owned()));
+                }
+            }
+        }
+    }
+    let mut programs = aya::programs::loaded_programs().flatten();
+    let found = programs.find(|info| info.id() == program);
+    Ok(Owner::Other(found.and_then(|info| info.name_as_str().map(str::to_owned))))
+}
+
+fn has_link_of(dir: &Path, program: u32) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with(LINK_PREFIX) {
+            continue;
+        }
+        let link: FdLink = PinnedLink::from_pin(entry.path()).map_err(io::Error::other)?.into();
+        if link.info().map_err(io::Error::other)?.program_id() == program {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What [`detach`] removed.

@@ -1,7 +1,7 @@
 //! The maps as a question for a client's way asks them. Read, never written.
 
 use aya::maps::MapError;
-use lb_common::abi::{Addr, Backend, FlowKey, Service, ServiceKey, Table};
+use lb_common::abi::{Addr, Backend, FlowKey, Service, ServiceKey, Table, service_flags, source_rule};
 
 use super::{
     super::steering::{Known, Maps},
@@ -11,6 +11,14 @@ use super::{
 impl Maps for Bpf {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error> {
         found(self.services.get(key, 0)).map_err(on("SERVICES"))
+    }
+
+    fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error> {
+        if service.flags & service_flags::SOURCES == 0 {
+            return Ok(false);
+        }
+        let rule = found(self.sources.rule(service.id, service.flags, *source)).map_err(on("SOURCES"))?;
+        Ok(rule.map_or(service.flags & service_flags::LISTED_ONLY != 0, |rule| rule == source_rule::DENY))
     }
 
     fn flow(&self, key: &FlowKey<Addr>) -> Option<Known> {
@@ -36,7 +44,7 @@ impl Maps for Bpf {
     }
 }
 
-fn found<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+pub(super) fn found<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),

@@ -328,6 +328,7 @@ pub(super) fn web(names: &[&str]) -> config::Service {
         evidence: true,
         connections: Default::default(),
         fallback: Vec::new(),
+        sources: config::Sources::default(),
         backends: names.iter().enumerate().map(backend).collect(),
         probe: None,
         breaker: Breaker {

@@ -13,8 +13,8 @@ use std::{fmt::Write as _, net::Ipv4Addr, time::Duration};
 use anyhow::{Context, Result, ensure};
 use lb_core::{
     config::{
-        Backend, Breaker, Config, GrpcProbe, HttpProbe, Mode, NoBackend, Probe, ProbeKind, Service, Tls,
-        Trust,
+        Backend, Breaker, Config, GrpcProbe, HttpProbe, Mode, NoBackend, Probe, ProbeKind, Service, Sources,
+        Tls, Trust,
     },
     time::Millis,
 };
@@ -110,6 +110,7 @@ fn config(port: u16, kind: &ProbeKind) -> Config {
         evidence: false,
         connections: Default::default(),
         fallback: Vec::new(),
+        sources: Sources::default(),
         backends: (0..each)
             .map(|number| Backend {
                 name: format!("b{number}"),

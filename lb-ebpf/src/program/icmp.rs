@@ -1,0 +1,111 @@
+//! ICMP errors about a connection go to the end that can act on them: those about what we sent to a client
+//! to its backend, those about what we sent to a backend to its client. Above all "fragmentation needed" and
+//! "packet too big", without which a transfer stalls where a path has a smaller MTU.
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::{
+    abi::{flow_state, port_flags},
+    reason::Reason,
+};
+use lb_ebpf::{
+    frame::Frame,
+    icmp::{Errors, Readdressed, quoted, readdress},
+};
+
+use super::{
+    Leave, Way, atomic, coarse_ns, frame, kinds,
+    maps::ICMP_CLOCKS,
+    may_be_kept, opaque,
+    table::{self, Tables},
+    to_backend::backend_of,
+};
+
+/// Errors of one service that are let through: one in so many nanoseconds, that is 100 in a second.
+const EVERY_NS: u64 = 10_000_000;
+
+/// So many at once, after a time without any.
+const BURST: u64 = 1000;
+
+/// How often another CPU may have been faster.
+const TRIES: u32 = 4;
+
+/// An ICMP error. What it quotes is of a flow, or it is none of ours.
+#[inline(always)]
+pub(super) fn steer<F: Tables + Errors>(
+    ctx: &XdpContext,
+    link_len: usize,
+    _: u16,
+    service_id: &mut u16,
+) -> Result<Way, Leave> {
+    let frame = frame(ctx);
+    let ip = frame.from(link_len);
+    let tuple = quoted::<F>(&ip).ok_or(Leave::Pass)?;
+    // The tuple that an answer to the quoted segment would have.
+    let answer = tuple.key.reversed();
+    let source = kinds(tuple.key.sport).ok_or(Leave::Pass)?;
+    if source & port_flags::VIP != 0
+        && let Some(flow) = table::by_client::<F>(&answer)
+        && flow.state & flow_state::OVER == 0
+    {
+        *service_id = flow.service;
+        admit::<F>(flow.service, &ip)?;
+        let backend = backend_of(flow).ok_or(Leave::Pass)?;
+        if !backend.link.is_resolved() {
+            return Err(Leave::Drop(Reason::Neighbour));
+        }
+        // Where the source is translated backends need no way back to anybody else, a router included.
+        let kept = flow.reply.dst == flow.client.src;
+        let router = F::load(&ip, F::SRC).ok_or(Leave::Pass)?;
+        let src = if kept { router } else { flow.reply.dst };
+        let to = Readdressed { src: &src, quoted: &flow.reply };
+        readdress::<F>(&frame, &ip, &tuple, &backend.link, &to).ok_or(Leave::Pass)?;
+        return Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan });
+    }
+    let kept = may_be_kept(tuple.key.dport);
+    if (source & port_flags::NAT != 0 || kept)
+        && let Some(flow) = table::by_reply::<F>(&answer, || kept)
+        && flow.state & flow_state::OVER == 0
+    {
+        *service_id = flow.service;
+        admit::<F>(flow.service, &ip)?;
+        // The client knows of the VIP alone.
+        let about = flow.client;
+        let to = Readdressed { src: &about.dst, quoted: &about };
+        readdress::<F>(&frame, &ip, &tuple, &flow.link, &to).ok_or(Leave::Pass)?;
+        return Ok(Way { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state) });
+    }
+    Err(Leave::Pass)
+}
+
+/// What may be refused before anything is written.
+#[inline(always)]
+fn admit<F: Errors>(service: u16, ip: &Frame) -> Result<(), Leave> {
+    if ip.load::<u8>(F::TTL).ok_or(Leave::Pass)? <= 1 {
+        return Err(Leave::Drop(Reason::Ttl));
+    }
+    if !take(service) {
+        return Err(Leave::Drop(Reason::IcmpRate));
+    }
+    Ok(())
+}
+
+/// One out of a service's rate, whichever CPU asks. The clock of a service stands where the next error would be
+/// due if they came evenly, and may be ahead of time by the burst.
+#[inline(always)]
+fn take(service: u16) -> bool {
+    let Some(clock) = ICMP_CLOCKS.get_ptr_mut(service as u32) else { return false };
+    let now = coarse_ns();
+    for _ in 0..opaque(TRIES) {
+        // SAFETY: an aligned word of an array map that others may write.
+        let stands = unsafe { clock.read_volatile() };
+        let from = if stands > now { stands } else { now };
+        if from - now > (BURST - 1) * EVERY_NS {
+            return false;
+        }
+        // SAFETY: as above.
+        if unsafe { atomic::replace64(clock, stands, from + EVERY_NS) } {
+            return true;
+        }
+    }
+    false
+}

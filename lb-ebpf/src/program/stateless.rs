@@ -1,0 +1,174 @@
+//! Connections of `dnat` services that no flow is known of: the table was lost, or they were silent for too long.
+//! Nothing but the destination was changed, so both ways can be told from the segment alone: towards the
+//! backend by the client's place in the table, and back by whose backend it is that answers. Nothing is
+//! remembered, so a flood of such segments costs no place, and nothing of them is evidence.
+
+use aya_ebpf::{helpers::bpf_fib_lookup, programs::XdpContext};
+use lb_common::{
+    NO_BACKEND,
+    abi::{Address as _, Backend, FlowKey, Link, Return, Service, ServiceKey},
+    hash::{flow_hash, slot},
+    reason::Reason,
+};
+use lb_ebpf::{
+    frame::Frame,
+    segment::Segment,
+    translate::{Translation, deltas, translate},
+};
+
+use super::{
+    Leave, Packet, Way, counters, frame,
+    maps::{BACKENDS, RETURNS, SERVICES, TABLES},
+    opaque, ports,
+    table::Tables,
+    whole,
+};
+
+/// A segment that is of no flow and begins none, to a `dnat` VIP or from a port that its backends have.
+#[inline(always)]
+pub(super) fn steer<F: Tables>(
+    ctx: &XdpContext,
+    link_len: usize,
+    vlan: u16,
+    service_id: &mut u16,
+) -> Result<Way, Leave> {
+    let frame = frame(ctx);
+    let ip = frame.from(link_len);
+    let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
+    let key = &tuple.key;
+    let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    let vip = ServiceKey { addr: key.dst.wide(), port: key.dport, proto: 6, zero: 0 };
+    // SAFETY: see `fresh`.
+    if let Some(service) = unsafe { SERVICES.get(&vip) } {
+        *service_id = service.id;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+        return to_backend(&packet, service, &vip);
+    }
+    let backend = ServiceKey { addr: key.src.wide(), port: key.sport, proto: 6, zero: 0 };
+    // SAFETY: see `fresh`.
+    let known = unsafe { RETURNS.get(&backend) }.ok_or(Leave::Pass)?;
+    // Before anything is counted or dropped: what is for this host is none of ours.
+    let (hop, ifindex) = match hop_to::<F>(ctx, known, &ip)? {
+        Hop::Found(link, ifindex) => (link, ifindex),
+        Hop::Silent => {
+            *service_id = known.service;
+            return Err(Leave::Drop(Reason::Neighbour));
+        }
+    };
+    *service_id = known.service;
+    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+    let to = FlowKey { src: F::Addr::narrow(&known.vip), dst: key.dst, sport: known.port, dport: key.dport };
+    rewrite(&packet, &to, &hop)?;
+    if let Some(counters) = counters(known.backend) {
+        counters.packets_from += 1;
+        counters.bytes_from += packet.segment.ip_len as u64;
+    }
+    // A route by the device of a VLAN names that device, by which XDP cannot send.
+    Ok(Way { ifindex, vlan: 0 })
+}
+
+#[inline(always)]
+fn to_backend<F: Tables>(packet: &Packet<'_, F>, service: &Service, vip: &ServiceKey) -> Result<Way, Leave> {
+    let key = &packet.tuple.key;
+    let (id, backend) = of_slot::<F>(service, key).ok_or(Leave::Reset(Reason::NoFlow))?;
+    let address = ServiceKey { addr: backend.addr, port: backend.port, proto: 6, zero: 0 };
+    // SAFETY: see `fresh`.
+    let back = unsafe { RETURNS.get(&address) };
+    // Where two services share a backend its replies could be of either.
+    if !back.is_some_and(|back| back.vip == vip.addr && back.port == vip.port) {
+        return Err(Leave::Reset(Reason::NoFlow));
+    }
+    let to =
+        FlowKey { src: key.src, dst: F::Addr::narrow(&backend.addr), sport: key.sport, dport: backend.port };
+    if to.src == to.dst {
+        return Err(Leave::Reset(Reason::Hairpin));
+    }
+    if !backend.link.is_resolved() {
+        return Err(Leave::Drop(Reason::Neighbour));
+    }
+    rewrite(packet, &to, &backend.link)?;
+    if let Some(counters) = counters(id) {
+        counters.packets_to += 1;
+        counters.bytes_to += packet.segment.ip_len as u64;
+    }
+    Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan })
+}
+
+/// The backend of the client's own slot, also when it may have no new connections: this is none.
+#[inline(always)]
+fn of_slot<F: Tables>(service: &Service, key: &FlowKey<F::Addr>) -> Option<(u16, &'static Backend)> {
+    let table = TABLES.get_value(service.id as u32, &0)?;
+    let id = *table.get(opaque(slot(flow_hash(key))) as usize)?;
+    if id == NO_BACKEND {
+        return None;
+    }
+    Some((id, BACKENDS.get(id as u32)?))
+}
+
+#[inline(always)]
+fn rewrite<F: Tables>(packet: &Packet<'_, F>, to: &FlowKey<F::Addr>, link: &Link) -> Result<(), Reason> {
+    let (tcp_delta, ip_delta) = deltas(&packet.tuple.key, to);
+    let to =
+        Translation { src: &to.src, dst: &to.dst, ports: ports(to.sport, to.dport), tcp_delta, ip_delta };
+    let tcp = packet.segment.tcp as usize;
+    translate::<F>(&packet.frame, &packet.ip, tcp, link, &to).ok_or(Reason::Malformed)
+}
+
+/// How a client is reached of whose way here nothing is known.
+enum Hop {
+    Found(Link, u32),
+    /// There is a route, but its next hop does not answer.
+    Silent,
+}
+
+/// `struct bpf_fib_lookup` of the kernel (linux/bpf.h): question and answer in one.
+#[repr(C)]
+struct Lookup {
+    family: u8,
+    protocol: u8,
+    ports: [u16; 2],
+    length: u16,
+    ifindex: u32,
+    flow: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    vlan: [u16; 2],
+    from: [u8; 6],
+    to: [u8; 6],
+}
+const _: () = assert!(size_of::<Lookup>() == 64);
+
+/// Asks the kernel's routes, as if it were to forward the reply. What it would not forward is the stack's:
+/// the host's own connections to its backends, above all.
+#[inline(always)]
+fn hop_to<F: Tables>(ctx: &XdpContext, back: &Return, ip: &Frame) -> Result<Hop, Leave> {
+    const FOUND: i64 = 0;
+    const NO_NEIGHBOUR: i64 = 7;
+    let v4 = size_of::<F::Addr>() == 4;
+    let dst = F::load(ip, F::DST).ok_or(Leave::Pass)?.wide();
+    let mut lookup = Lookup {
+        family: if v4 { 2 } else { 10 },
+        protocol: 6,
+        ports: [0; 2],
+        length: 0,
+        ifindex: ctx.ingress_ifindex() as u32,
+        flow: 0,
+        src: if v4 { [back.vip.v4_word(), 0, 0, 0] } else { back.vip.0 },
+        dst: if v4 { [dst.v4_word(), 0, 0, 0] } else { dst.0 },
+        vlan: [0; 2],
+        from: [0; 6],
+        to: [0; 6],
+    };
+    // SAFETY: the kernel reads and writes as many bytes as it is told of.
+    let answer =
+        unsafe { bpf_fib_lookup(ctx.ctx.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
+    match answer as i32 as i64 {
+        FOUND => {
+            // SAFETY: written by the kernel, of which the compiler does not know.
+            let lookup = unsafe { (&raw const lookup).read_volatile() };
+            Ok(Hop::Found(Link::new(lookup.to, lookup.from), lookup.ifindex))
+        }
+        NO_NEIGHBOUR => Ok(Hop::Silent),
+        _ => Err(Leave::Pass),
+    }
+}

@@ -1,0 +1,187 @@
+//! Connections that have said nothing for too long: how long that is, and how many there were.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lb_common::abi::{Address, Flow, flow_state};
+use lb_core::time::Millis;
+
+/// For how long a Linux backend keeps the port of a connection that it closed first (`TCP_TIMEWAIT_LEN`).
+/// So long it had better not be given another connection.
+const REST: Millis = Millis::secs(60);
+
+/// After how much silence of its backend a connection is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Open in at least one direction.
+    pub established: Millis,
+    /// Both ends have said that they are done, and one has not heard it.
+    pub closing: Millis,
+    /// Since the SYN.
+    pub handshake: Millis,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self { established: Millis::secs(15 * 60), closing: Millis::secs(30), handshake: Millis::secs(5) }
+    }
+}
+
+/// The same in ticks of [`Flow::seen`], rounded up: nobody is forgotten early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IdleTicks {
+    pub(super) established: u32,
+    closing: u32,
+    handshake: u32,
+    rest: u32,
+}
+
+/// What a flow is, as far as silence is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Established,
+    Closing,
+    Resting,
+}
+
+impl Phase {
+    const fn of(state: u32) -> Self {
+        const BOTH: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN;
+        if state & flow_state::OVER != 0 {
+            Self::Resting
+        } else if state & flow_state::ESTABLISHED == 0 {
+            Self::Handshake
+        } else if state & BOTH == BOTH {
+            Self::Closing
+        } else {
+            Self::Established
+        }
+    }
+}
+
+impl From<Idle> for IdleTicks {
+    fn from(idle: Idle) -> Self {
+        // One more, because the first tick may have been nearly over.
+        let ticks = |span: Millis| {
+            let ticks = (u128::from(span.0) * 1_000_000).div_ceil(1 << 30) + 1;
+            // Half of the clock's circle is the future.
+            u32::try_from(ticks).unwrap_or(u32::MAX).min(i32::MAX as u32)
+        };
+        Self {
+            established: ticks(idle.established),
+            closing: ticks(idle.closing),
+            handshake: ticks(idle.handshake),
+            rest: ticks(REST),
+        }
+    }
+}
+
+impl IdleTicks {
+    /// Whether a flow was silent for too long at this time.
+    pub(super) const fn is_over<A: Address>(&self, flow: &Flow<A>, now: u32) -> bool {
+        let limit = match Phase::of(flow.state) {
+            Phase::Handshake => self.handshake,
+            Phase::Established => self.established,
+            Phase::Closing => self.closing,
+            Phase::Resting => self.rest,
+        };
+        // One that was heard since the clock was read has been silent for less than nothing.
+        now.wrapping_sub(flow.seen) as i32 >= limit as i32
+    }
+}
+
+/// Flows that were forgotten for their silence, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub handshakes: u64,
+    pub established: u64,
+    pub closing: u64,
+    /// Over before; their NAT ports have rested.
+    pub rested: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    handshakes: AtomicU64,
+    established: AtomicU64,
+    closing: AtomicU64,
+    rested: AtomicU64,
+}
+
+impl Tally {
+    /// By the state in which it was forgotten.
+    pub(super) fn count(&self, state: u32) {
+        let counter = match Phase::of(state) {
+            Phase::Handshake => &self.handshakes,
+            Phase::Established => &self.established,
+            Phase::Closing => &self.closing,
+            Phase::Resting => &self.rested,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Forgotten {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Forgotten {
+            handshakes: of(&self.handshakes),
+            established: of(&self.established),
+            closing: of(&self.closing),
+            rested: of(&self.rested),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::abi::V4;
+
+    use super::*;
+
+    const TICK_NS: u64 = 1 << 30;
+
+    fn flow(state: u32, seen: u32) -> Flow<V4> {
+        Flow { state: flow_state::LIVE | state, seen, ..Flow::default() }
+    }
+
+    #[test]
+    fn each_phase_has_its_time() {
+        const ESTABLISHED: u32 = flow_state::ESTABLISHED;
+        const ONE: u32 = ESTABLISHED | flow_state::CLIENT_FIN | flow_state::CLIENT_FIN_ACKED;
+        const BOTH: u32 = ONE | flow_state::BACKEND_FIN;
+        let ticks = IdleTicks::from(Idle::default());
+        for (state, seconds) in [
+            (0, 5),
+            (flow_state::ANSWERED, 5),
+            (ESTABLISHED, 900),
+            (ONE, 900),
+            (BOTH, 30),
+            (BOTH | flow_state::BACKEND_FIN_ACKED | flow_state::OVER, 60),
+            (flow_state::OVER, 60),
+        ] {
+            let flow = flow(state, u32::MAX - 1);
+            // Seen at the last moment of its tick: not before its time, and at most two ticks late.
+            let at = |ns: u64| flow.seen.wrapping_add((ns / TICK_NS) as u32);
+            let seen_ns = TICK_NS - 1;
+            assert!(!ticks.is_over(&flow, at(seen_ns + seconds * 1_000_000_000 - 1)), "{state:#x}");
+            assert!(ticks.is_over(&flow, at(seconds * 1_000_000_000 + 3 * TICK_NS)), "{state:#x}");
+        }
+    }
+
+    #[test]
+    fn who_was_heard_after_the_clock_was_read_is_not_idle() {
+        let ticks = IdleTicks::from(Idle::default());
+        assert!(!ticks.is_over(&flow(0, 101), 100));
+        let longest = IdleTicks::from(Idle { established: Millis(u64::MAX), ..Idle::default() });
+        assert!(!longest.is_over(&flow(flow_state::ESTABLISHED, 0), i32::MAX as u32 - 1));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_by_what_it_was() {
+        let tally = Tally::default();
+        tally.count(flow_state::LIVE);
+        tally.count(flow_state::LIVE | flow_state::OVER);
+        tally.count(flow_state::LIVE | flow_state::OVER | flow_state::ESTABLISHED);
+        tally.count(flow_state::LIVE | flow_state::ESTABLISHED);
+        assert_eq!(tally.read(), Forgotten { handshakes: 1, established: 1, closing: 0, rested: 2 });
+    }
+}

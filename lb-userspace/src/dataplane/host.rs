@@ -1,0 +1,92 @@
+//! What the dataplane needs of the host, asked of `/proc`: for a start, which refuses, and for `shunt doctor`, which tells.
+
+use std::{fs, io, ops::RangeInclusive};
+
+/// The ports that the host's own connections may get (`net.ipv4.ip_local_port_range`).
+pub fn ephemeral_ports() -> io::Result<RangeInclusive<u16>> {
+    let path = "/proc/sys/net/ipv4/ip_local_port_range";
+    let text = fs::read_to_string(path)?;
+    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(first), Some(last)) => Ok(first..=last),
+        (Some(_) | None, _) => Err(not_understood(path)),
+    }
+}
+
+pub fn overlap(a: &RangeInclusive<u16>, b: &RangeInclusive<u16>) -> bool {
+    a.start() <= b.end() && b.start() <= a.end()
+}
+
+/// Bytes that can be had without swapping (`MemAvailable`).
+pub fn available_memory() -> io::Result<u64> {
+    let path = "/proc/meminfo";
+    available(&fs::read_to_string(path)?).ok_or_else(|| not_understood(path))
+}
+
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+fn not_understood(path: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not understood"))
+}
+
+/// How the flow tables go with the memory that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Well,
+    /// They take more than half of it.
+    Tight,
+    No,
+}
+
+pub const fn fit(needed: u64, available: u64) -> Fit {
+    if needed > available {
+        Fit::No
+    } else if needed > available / 2 {
+        Fit::Tight
+    } else {
+        Fit::Well
+    }
+}
+
+/// The largest MTU whose frames every driver with native XDP is known to take in one buffer: a page of 4 KiB
+/// less the program's headroom, the kernel's shared info and the link header.
+pub const ONE_BUFFER_MTU: u32 = 3498;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_overlap_when_they_share_a_port() {
+        assert!(overlap(&(1024..=32768), &(32768..=60999)));
+        assert!(overlap(&(40000..=40001), &(32768..=60999)));
+        assert!(!overlap(&(1024..=32767), &(32768..=60999)));
+        assert!(!overlap(&(61000..=65535), &(32768..=60999)));
+    }
+
+    #[test]
+    fn available_memory_is_found_among_the_lines() {
+        let text = "MemTotal:       24653716 kB\nMemFree: 1 kB\nMemAvailable:   23120000 kB\n";
+        assert_eq!(available(text), Some(23_120_000 << 10));
+        assert_eq!(available("MemTotal: 5 kB\n"), None);
+        assert_eq!(available("MemAvailable: many kB\n"), None);
+    }
+
+    #[test]
+    fn half_of_what_there_is_is_the_limit_of_comfort() {
+        assert_eq!(fit(50, 100), Fit::Well);
+        assert_eq!(fit(51, 100), Fit::Tight);
+        assert_eq!(fit(100, 100), Fit::Tight);
+        assert_eq!(fit(101, 100), Fit::No);
+    }
+
+    #[test]
+    fn this_host_is_read() {
+        assert!(!ephemeral_ports().expect("Linux has it").is_empty());
+        assert!(available_memory().expect("Linux has it") > 1 << 20);
+    }
+}

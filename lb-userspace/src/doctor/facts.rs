@@ -1,0 +1,72 @@
+//! What is known of a host and its devices.
+
+use std::ops::RangeInclusive;
+
+use crate::dataplane::{
+    bpf::Owner,
+    device::{Offloads, XdpFeatures},
+};
+
+/// Or why it is not known.
+pub type Known<T> = Result<T, String>;
+
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// As `uname -r` has it.
+    pub kernel: Known<String>,
+    pub btf: Known<bool>,
+    /// Programs are compiled, not interpreted.
+    pub jit: Known<bool>,
+    pub root: bool,
+    /// The effective set of this process.
+    pub capabilities: Known<u64>,
+    pub bpffs: Known<Bpffs>,
+    /// `net.ipv4.ip_forward`.
+    pub forwarding: Known<bool>,
+    pub ephemeral: Known<RangeInclusive<u16>>,
+    /// Bytes.
+    pub memory: Known<u64>,
+    pub cpus: Known<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bpffs {
+    Mounted,
+    /// There is the directory to mount it on.
+    Unmounted,
+    Missing,
+}
+
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub name: String,
+    pub up: bool,
+    pub driver: Known<String>,
+    pub mtu: Known<u32>,
+    pub offloads: Known<Offloads>,
+    /// `None`: the kernel is too old to tell.
+    pub features: Known<Option<XdpFeatures>>,
+    pub hook: Known<Option<Hook>>,
+    /// VLAN devices that stand on this one.
+    pub vlans: Vec<String>,
+    /// The other end of a veth.
+    pub peer: Option<Known<Peer>>,
+    /// `rp_filter`, the larger one of this device's and of `all`.
+    pub rp_filter: Known<u8>,
+}
+
+/// An XDP program that is attached.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub program: u32,
+    pub generic: bool,
+    pub owner: Known<Owner>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub name: String,
+    /// As `ip netns` has it, where it is another one than ours.
+    pub namespace: Option<String>,
+    pub offloads: Offloads,
+}

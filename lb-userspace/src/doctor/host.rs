@@ -1,0 +1,136 @@
+//! The host as a whole.
+
+use super::{Bpffs, Finding, Host, Known, Wanted};
+use crate::dataplane::{
+    bpf::{OpenError, flow_table_bytes},
+    host::{self, Fit},
+};
+
+/// `bpf_xdp_load_bytes` came with it.
+const OLDEST_KERNEL: (u32, u32) = (5, 18);
+
+/// What loading and attaching takes: linux/capability.h.
+const CAPABILITIES: [(u32, &str); 4] =
+    [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
+    vec![
+        known("kernel", &host.kernel, |release| kernel(release)),
+        known("btf", &host.btf, |there| btf(*there)),
+        known("jit", &host.jit, |on| jit(*on)),
+        known("capabilities", &host.capabilities, |set| capabilities(*set, host.root)),
+        known("bpffs", &host.bpffs, |state| bpffs(*state, wanted)),
+        known("ports", &host.ephemeral, |range| {
+            let (nat, host) = (wanted.nat_ports.clone(), range.clone());
+            if host::overlap(&nat, &host) {
+                return refused("ports", &OpenError::PortOverlap { nat, host });
+            }
+            let (first, last) = (host.start(), host.end());
+            Finding::ok(
+                "ports",
+                format!(
+                    "nat_ports {}-{} and the host's own {first}-{last} are apart",
+                    nat.start(),
+                    nat.end()
+                ),
+            )
+        }),
+        known("memory", &host.memory, |available| memory(*available, wanted.max_flows)),
+        known("cpus", &host.cpus, |cpus| Finding::ok("cpus", cpus.to_string())),
+        known("forwarding", &host.forwarding, |on| forwarding(*on)),
+    ]
+}
+
+pub(super) fn known<T>(check: &'static str, fact: &Known<T>, judge: impl FnOnce(&T) -> Finding) -> Finding {
+    match fact {
+        Ok(fact) => judge(fact),
+        Err(why) => Finding::unknown(check, why),
+    }
+}
+
+/// What `shunt run` refuses, in its words.
+pub(super) fn refused(check: &'static str, error: &OpenError) -> Finding {
+    let finding = Finding::fail(check, error.to_string());
+    match error.remedy() {
+        Some(remedy) => finding.remedy(remedy),
+        None => finding,
+    }
+}
+
+fn kernel(release: &str) -> Finding {
+    let (major, minor) = OLDEST_KERNEL;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(a)), Some(Ok(b))) if (a, b) >= OLDEST_KERNEL => Finding::ok("kernel", release),
+        (Some(Ok(_)), Some(Ok(_))) => {
+            Finding::fail("kernel", format!("{release} is older than {major}.{minor}"))
+                .remedy(format!("boot Linux {major}.{minor} or later; Debian 12 has 6.1"))
+        }
+        (Some(_) | None, _) => Finding::unknown("kernel", &format!("{release:?} is no version")),
+    }
+}
+
+fn btf(there: bool) -> Finding {
+    if there {
+        return Finding::ok("btf", "the kernel has it");
+    }
+    Finding::warn("btf", "the kernel has no BTF of its own, which shunt is not tested without")
+        .remedy("boot a kernel with CONFIG_DEBUG_INFO_BTF, as distributions build them")
+}
+
+fn jit(on: bool) -> Finding {
+    if on {
+        return Finding::ok("jit", "programs are compiled");
+    }
+    Finding::warn("jit", "programs are interpreted, several times slower")
+        .remedy("sysctl net.core.bpf_jit_enable=1")
+}
+
+fn capabilities(set: u64, root: bool) -> Finding {
+    let missing: Vec<_> =
+        CAPABILITIES.iter().filter(|(bit, _)| set & 1 << bit == 0).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Finding::ok("capabilities", "all that loading and attaching takes");
+    }
+    let missing = missing.join(", ");
+    if root {
+        // In a container, which its own root cannot leave.
+        return Finding::fail("capabilities", format!("root has no {missing} here"))
+            .remedy("run it on the host, or give the container these capabilities");
+    }
+    Finding::warn("capabilities", format!("this process has no {missing}, which `shunt run` needs"))
+        .remedy("run it as root; so does `shunt doctor` see everything")
+}
+
+fn bpffs(state: Bpffs, wanted: &Wanted) -> Finding {
+    let path = wanted.bpffs.display();
+    match state {
+        Bpffs::Mounted => Finding::ok("bpffs", format!("mounted at {path}")),
+        Bpffs::Unmounted => Finding::ok("bpffs", format!("not mounted at {path} yet; `shunt run` does it")),
+        Bpffs::Missing => Finding::fail("bpffs", format!("there is no directory {path}"))
+            .remedy("name another one in the configuration, `bpffs = \"/sys/fs/bpf\"`; the kernel makes that one, if it has BPF"),
+    }
+}
+
+fn memory(available: u64, max_flows: u32) -> Finding {
+    let needed = flow_table_bytes(max_flows);
+    let says = format!(
+        "max_flows = {max_flows} takes {} MiB of {} MiB that are available",
+        needed.div_ceil(1 << 20),
+        available >> 20
+    );
+    match host::fit(needed, available) {
+        Fit::Well => Finding::ok("memory", says),
+        Fit::Tight => Finding::warn("memory", says + ", more than half")
+            .remedy("choose fewer max_flows, or see to it that the rest is enough"),
+        Fit::No => refused("memory", &OpenError::Memory { max_flows, needed, available }),
+    }
+}
+
+fn forwarding(on: bool) -> Finding {
+    let state = if on { "on" } else { "off" };
+    Finding::ok(
+        "forwarding",
+        format!("net.ipv4.ip_forward is {state}; shunt forwards by itself and does not need it"),
+    )
+}

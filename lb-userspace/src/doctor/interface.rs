@@ -1,0 +1,267 @@
+//! One interface, and how it goes with the others.
+
+use super::{
+    Device, Finding, Hook, Peer, Wanted,
+    host::{known, refused},
+};
+use crate::{
+    config::XdpMode,
+    dataplane::{
+        bpf::{OpenError, Owner},
+        device::{Offloads, XdpFeatures},
+        host::ONE_BUFFER_MTU,
+    },
+};
+
+/// Drivers with native XDP in kernels that do not tell.
+const NATIVE_DRIVERS: &[&str] = &[
+    "bnxt_en",
+    "ena",
+    "fsl_dpaa2_eth",
+    "fsl_enetc",
+    "hv_netvsc",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "nfp",
+    "nicvf",
+    "qede",
+    "sfc",
+    "stmmaceth",
+    "tun",
+    "veth",
+    "virtio_net",
+];
+
+const VETH: &str = "veth";
+
+/// How the program will run on it, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Native,
+    Generic,
+    /// It may be either.
+    Unknown,
+}
+
+pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<Finding> {
+    let mode = expected(device, wanted);
+    let mut found = vec![
+        link(device),
+        driver(device, mode, wanted),
+        known("hook", &device.hook, |hook| holder(device, hook.as_ref())),
+        mtu(device, mode, all),
+    ];
+    found.extend(target(device));
+    found.push(known("lro", &device.offloads, |offloads| lro(device, *offloads)));
+    found.push(known("gro", &device.offloads, |offloads| gro(device, *offloads, mode)));
+    found.push(known("vlan", &device.offloads, |offloads| vlan(device, *offloads)));
+    found.push(checksums(device));
+    found.push(known("rp_filter", &device.rp_filter, |mode| rp_filter(device, *mode)));
+    found
+}
+
+fn is_veth(device: &Device) -> bool {
+    device.driver.as_ref().is_ok_and(|driver| driver == VETH)
+}
+
+fn expected(device: &Device, wanted: &Wanted) -> Mode {
+    if wanted.xdp_mode == XdpMode::Generic {
+        return Mode::Generic;
+    }
+    if let Ok(Some(Hook { generic, owner: Ok(Owner::Instance(_)), .. })) = &device.hook {
+        return if *generic { Mode::Generic } else { Mode::Native };
+    }
+    match (&device.features, &device.driver) {
+        (Ok(Some(features)), _) if features.has(XdpFeatures::NATIVE) => Mode::Native,
+        (Ok(Some(_)), _) => Mode::Generic,
+        (Ok(None) | Err(_), Ok(driver)) if NATIVE_DRIVERS.contains(&driver.as_str()) => Mode::Native,
+        (Ok(None) | Err(_), Ok(_) | Err(_)) => Mode::Unknown,
+    }
+}
+
+fn link(device: &Device) -> Finding {
+    if device.up {
+        return Finding::ok("link", "up");
+    }
+    Finding::warn("link", "down").remedy(format!("ip link set {} up", device.name))
+}
+
+fn driver(device: &Device, mode: Mode, wanted: &Wanted) -> Finding {
+    let name = match &device.driver {
+        Ok(name) => name.as_str(),
+        Err(why) => return Finding::unknown("driver", why),
+    };
+    match (mode, wanted.xdp_mode) {
+        (Mode::Native, _) => Finding::ok("driver", format!("{name}, native XDP")),
+        (Mode::Generic, XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
+        (Mode::Generic, XdpMode::Auto) if is_veth(device) => {
+            Finding::warn("driver", "veth without native XDP: the other end has more transmit queues than this one receive queues; generic XDP will do, which is slower")
+                .remedy("make both ends with as many queues")
+        }
+        (Mode::Generic, XdpMode::Auto) => {
+            Finding::warn("driver", format!("{name} has no native XDP: generic XDP will do, which is slower"))
+                .remedy("set xdp_mode = \"generic\" to have it without this warning")
+        }
+        (Mode::Generic, XdpMode::Native) => Finding::fail("driver", format!("{name} has no native XDP"))
+            .remedy("set xdp_mode = \"generic\", or \"auto\""),
+        (Mode::Unknown, _) => Finding::warn(
+            "driver",
+            format!("{name}: this kernel does not tell whether it has native XDP; `shunt run` finds out"),
+        ),
+    }
+}
+
+fn holder(device: &Device, hook: Option<&Hook>) -> Finding {
+    let Some(hook) = hook else { return Finding::ok("hook", "free") };
+    let mode = if hook.generic { "generic" } else { "native" };
+    let which = format!("program {}, {mode}", hook.program);
+    match &hook.owner {
+        Ok(Owner::Instance(instance)) => {
+            Finding::ok("hook", format!("shunt's, instance {instance} ({which})"))
+        }
+        Ok(Owner::Other(name)) => {
+            let error = OpenError::Busy { interface: device.name.clone() };
+            let mut finding = refused("hook", &error);
+            let name = name.as_deref().map_or(String::new(), |name| format!(" `{name}`"));
+            finding.says = format!("held by somebody else's program{name} ({which})");
+            finding
+        }
+        Err(why) => Finding::warn("hook", format!("held ({which}), by whom is not known: {why}"))
+            .remedy("run `shunt doctor` as root"),
+    }
+}
+
+fn mtu(device: &Device, mode: Mode, all: &[Device]) -> Finding {
+    let own = match &device.mtu {
+        Ok(mtu) => *mtu,
+        Err(why) => return Finding::unknown("mtu", why),
+    };
+    let least = all.iter().filter(|other| other.name != device.name);
+    let least = least.filter_map(|other| Some((*other.mtu.as_ref().ok()?, &other.name))).min();
+    let frags = matches!(&device.features, Ok(Some(features)) if features.has(XdpFeatures::FRAGS));
+    if own > ONE_BUFFER_MTU && mode != Mode::Generic && !frags {
+        return Finding::warn(
+            "mtu",
+            format!("{own}: more than fits into one buffer, and the driver takes no others"),
+        )
+        .remedy(format!("ip link set {} mtu {ONE_BUFFER_MTU}, or less", device.name));
+    }
+    match least {
+        Some((mtu, name)) if mtu < own => Finding::warn(
+            "mtu",
+            format!("{own}, but {name} has {mtu}: what is larger and goes there is dropped"),
+        )
+        .remedy(format!("give all interfaces one MTU: ip link set {} mtu {mtu}", device.name)),
+        Some(_) | None => Finding::ok("mtu", own.to_string()),
+    }
+}
+
+/// Whether frames of other interfaces can be sent by this one. Where nothing can be told, nothing is.
+fn target(device: &Device) -> Option<Finding> {
+    let Ok(Some(features)) = device.features else { return None };
+    if features.has(XdpFeatures::TARGET) {
+        return Some(Finding::ok("redirect", "frames can be redirected to it"));
+    }
+    if is_veth(device) {
+        let (name, place) = other_end(device);
+        return Some(
+            Finding::fail(
+                "redirect",
+                "frames that are redirected to it vanish: its other end receives without NAPI",
+            )
+            .remedy(format!("{place}ethtool -K {name} gro on, once it is up")),
+        );
+    }
+    // Many drivers set up their transmit queues with the program.
+    let held = matches!(device.hook, Ok(Some(_)));
+    held.then(|| Finding::warn("redirect", "its driver takes no frames that are redirected to it"))
+}
+
+fn lro(device: &Device, offloads: Offloads) -> Finding {
+    if !offloads.lro {
+        return Finding::ok("lro", "off");
+    }
+    Finding::warn("lro", "on: merged frames do not fit a program, and drivers refuse it")
+        .remedy(format!("ethtool -K {} lro off", device.name))
+}
+
+fn gro(device: &Device, offloads: Offloads, mode: Mode) -> Finding {
+    match (offloads.gro, mode) {
+        (true, Mode::Generic) => {
+            Finding::warn("gro", "on: generic XDP gets frames that are merged already, larger than the MTU")
+                .remedy(format!("ethtool -K {} gro off", device.name))
+        }
+        (true, Mode::Native) => Finding::ok("gro", "on, after the program"),
+        (true, Mode::Unknown) => Finding::ok("gro", "on; with generic XDP it would have to be off"),
+        (false, Mode::Native | Mode::Generic | Mode::Unknown) => Finding::ok("gro", "off"),
+    }
+}
+
+fn vlan(device: &Device, offloads: Offloads) -> Finding {
+    match (offloads.rx_vlan, device.vlans.as_slice()) {
+        (false, _) => Finding::ok("vlan", "tags are left in the frames"),
+        (true, []) => Finding::ok("vlan", "tags are taken out of received frames, but no VLAN is configured"),
+        (true, vlans) => Finding::warn(
+            "vlan",
+            format!(
+                "tags are taken out of received frames: those of {} look untagged to the program",
+                vlans.join(", ")
+            ),
+        )
+        .remedy(format!("ethtool -K {} rxvlan off", device.name)),
+    }
+}
+
+/// A sender on a virtual link leaves checksums to a device that is not there: what reaches the program has
+/// half of one, and no translation makes it right.
+fn checksums(device: &Device) -> Finding {
+    let (name, place) = other_end(device);
+    let remedy = format!("{place}ethtool -K {name} tx off");
+    match &device.peer {
+        None => Finding::ok("checksums", "complete when frames arrive, unless a host on this machine sends them"),
+        Some(Ok(peer)) if !peer.offloads.tx_checksum => {
+            Finding::ok("checksums", format!("complete: {} computes them", peer.name))
+        }
+        Some(Ok(peer)) => Finding::warn(
+            "checksums",
+            format!("{} leaves them to an offload: the program gets TCP checksums that are half done, and what it forwards of them is dropped as corrupt", peer.name),
+        )
+        .remedy(remedy),
+        Some(Err(why)) => Finding::warn(
+            "checksums",
+            format!("whether the other end completes them is not known: {why}"),
+        )
+        .remedy(format!("{remedy}, where TCP connections begin or end there")),
+    }
+}
+
+/// The other end of a veth, and what a command that is for it begins with.
+fn other_end(device: &Device) -> (&str, String) {
+    match &device.peer {
+        Some(Ok(Peer { name, namespace: Some(namespace), .. })) => {
+            (name, format!("ip netns exec {namespace} "))
+        }
+        Some(Ok(Peer { name, namespace: None, .. })) => (name, String::new()),
+        Some(Err(_)) | None => ("DEVICE", "at the other end: ".to_owned()),
+    }
+}
+
+fn rp_filter(device: &Device, mode: u8) -> Finding {
+    match mode {
+        0 => Finding::ok("rp_filter", "off"),
+        2 => Finding::ok("rp_filter", "loose"),
+        _ => Finding::warn(
+            "rp_filter",
+            "strict: answers to probes, and what else is the host's own, are dropped where they come in by another interface than their route",
+        )
+        .remedy(format!("sysctl net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{}.rp_filter=2", device.name)),
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether this host can do what the daemon is going to ask of it, and what to do where it cannot.
+//!
+//! [`read`] asks the kernel, needs no privilege for most of it, and changes nothing. What it could not read
+//! it says. [`host`] and [`interface`] make findings of the facts, and touch nothing. Where `shunt run` refuses
+//! to start, the same code decides.
+
+mod facts;
+mod host;
+mod interface;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::{ops::RangeInclusive, path::PathBuf};
+
+use serde::Serialize;
+
+pub use facts::{Bpffs, Device, Hook, Host, Known, Peer};
+pub use read::{devices, host as read_host};
+
+use crate::{
+    config::XdpMode,
+    dataplane::{bpf::OpenError, chain},
+};
+
+/// What is going to be asked of the host.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub nat_ports: RangeInclusive<u16>,
+    pub max_flows: u32,
+    pub bpffs: PathBuf,
+    pub xdp_mode: XdpMode,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    /// Somebody should look: it may be right, or could not be found out.
+    Warn,
+    /// Shunt cannot work here like this.
+    Fail,
+}
+
+/// One line of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub check: &'static str,
+    /// `None`: about the host as a whole.
+    pub interface: Option<String>,
+    pub level: Level,
+    pub says: String,
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(check: &'static str, level: Level, says: impl Into<String>) -> Self {
+        Self { check, interface: None, level, says: says.into(), remedy: None }
+    }
+
+    fn ok(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Level::Ok, says)
+    }
+
+    fn warn(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Level::Warn, says)
+    }
+
+    fn fail(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Level::Fail, says)
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// It could not be found out.
+    fn unknown(check: &'static str, why: &str) -> Self {
+        Self::warn(check, format!("not known: {why}"))
+    }
+}
+
+/// What the facts come to, in the order in which they are shown.
+pub fn findings(host: &Host, devices: &[Device], wanted: &Wanted) -> Vec<Finding> {
+    let mut found = host::findings(host, wanted);
+    for device in devices {
+        let of_device = interface::findings(device, devices, wanted);
+        found.extend(
+            of_device.into_iter().map(|finding| Finding { interface: Some(device.name.clone()), ..finding }),
+        );
+    }
+    found
+}
+
+/// There is no such interface: `shunt run` refuses as well.
+pub fn absent(name: &str) -> Finding {
+    let error = OpenError::NoInterface(name.to_owned());
+    Finding { interface: Some(name.to_owned()), ..host::refused("link", &error) }
+}
+
+/// The interfaces could not be asked for.
+pub fn unread(error: &std::io::Error) -> Finding {
+    Finding::unknown("link", &chain(error))
+}

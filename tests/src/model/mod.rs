@@ -1,0 +1,350 @@
+//! The program a second time, plainly, from what ARCHITECTURE.md and SPECIFICATION.md say of it: one frame in, what must become of it out.
+//!
+//! It knows connections as a map and nothing of hashes, sets or places. Where the program may choose (which backend, which
+//! NAT port, which of several flaws it names), the model says what it may choose from, and learns what it chose.
+
+mod connection;
+mod frames;
+mod reading;
+mod rewriting;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
+
+use lb_common::reason::Reason;
+
+pub use self::frames::Generator;
+use self::{
+    connection::{Connection, Heard},
+    reading::{Reading, Segment, read},
+};
+use crate::kernel::Action;
+
+/// A backend, and how frames get there.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    pub address: SocketAddr,
+    pub mac: [u8; 6],
+    /// 0: none.
+    pub vlan: u16,
+    /// May have new connections.
+    pub admitted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub id: u16,
+    pub vip: SocketAddr,
+    /// Without a backend a SYN is dropped, not answered.
+    pub silent: bool,
+    /// Whose connections it does not take: address and bits of the prefix.
+    pub denied: Option<(IpAddr, u8)>,
+    pub backends: Vec<Backend>,
+}
+
+/// Who talks to whom.
+pub(crate) type Tuple = (SocketAddr, SocketAddr);
+
+/// What the program knows, told plainly.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub services: Vec<Service>,
+    pub vlans: Vec<u16>,
+    pub own_mac: [u8; 6],
+    pub nat_ports: RangeInclusive<u16>,
+    /// By what the client sends: its address, and the VIP.
+    connections: BTreeMap<Tuple, Connection>,
+    /// The same by what the backend sends: its address, and ours. Gives the key above.
+    replies: BTreeMap<Tuple, Tuple>,
+}
+
+/// What must become of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it came.
+    Pass,
+    /// And counted once for this service, with one of these.
+    Drop(u16, BTreeSet<Reason>),
+    /// As a drop, but the sender is told by a reset.
+    Reset(u16, BTreeSet<Reason>),
+    /// Of a new connection, to one of these backends.
+    Begin(u16, Vec<usize>),
+    /// Of a connection, in this direction.
+    ToBackend(Tuple),
+    ToClient(Tuple),
+}
+
+impl Model {
+    pub fn new(
+        services: Vec<Service>,
+        vlans: Vec<u16>,
+        own_mac: [u8; 6],
+        nat_ports: RangeInclusive<u16>,
+    ) -> Self {
+        Self { services, vlans, own_mac, nat_ports, connections: BTreeMap::new(), replies: BTreeMap::new() }
+    }
+
+    /// Every connection ends.
+    pub fn forget(&mut self) {
+        self.connections.clear();
+        self.replies.clear();
+    }
+
+    /// Connections, handshakes, and what rests after them.
+    pub fn census(&self) -> (usize, usize, usize) {
+        let count =
+            |wanted: fn(&Connection) -> bool| self.connections.values().filter(|one| wanted(one)).count();
+        (
+            count(|one| !one.is_over() && one.is_established()),
+            count(|one| !one.is_over() && !one.is_established()),
+            count(Connection::is_over),
+        )
+    }
+
+    /// Holds what the program made of a frame against what it must.
+    pub fn judge(&mut self, frame: &[u8], action: Action, out: &[u8]) -> Result<Verdict, String> {
+        let (inner, tag) = self.untagged(frame);
+        let (verdict, segment) = self.verdict(&inner);
+        let told = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag), action, out);
+        told.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
+    }
+
+    fn becomes(
+        &mut self,
+        verdict: &Verdict,
+        segment: Option<&Segment>,
+        (frame, inner, tag): (&[u8], &[u8], Option<u16>),
+        action: Action,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let (sent, sent_tag) = self.untagged(out);
+        let wanted = match (verdict, segment) {
+            (Verdict::Pass, _) => Action::Pass,
+            (Verdict::Drop(..), _) => Action::Drop,
+            // A reset is never answered.
+            (Verdict::Reset(..), Some(segment)) if segment.rst => Action::Drop,
+            (Verdict::Reset(..) | Verdict::ToClient(_), _) => Action::Tx,
+            (Verdict::Begin(..) | Verdict::ToBackend(_), _) => Action::Redirect,
+        };
+        if action != wanted {
+            return Err(format!("{action:?} instead of {wanted:?}"));
+        }
+        let segment = match segment {
+            Some(segment) if !matches!(wanted, Action::Pass | Action::Drop) => segment,
+            _ if wanted == Action::Pass => return rewriting::untouched(frame, out),
+            _ => return Ok(()),
+        };
+        let vlan = match verdict {
+            Verdict::Pass | Verdict::Drop(..) => return Err("neither leaves".to_owned()),
+            Verdict::Reset(..) => {
+                rewriting::reset(inner, segment, &sent)?;
+                tag.unwrap_or(0) & 0xfff
+            }
+            Verdict::Begin(service, backends) => {
+                let backend = self.begins(inner, segment, (*service, backends), tag, &sent)?;
+                self.service(*service).backends[backend].vlan
+            }
+            Verdict::ToBackend(key) => {
+                let vlan = self.connections.get(key).map(|one| self.backend(one).vlan);
+                self.carried_to_backend(inner, segment, *key, &sent)?;
+                vlan.unwrap_or(0)
+            }
+            Verdict::ToClient(key) => {
+                let vlan = self.connections.get(key).map(|one| one.vlan);
+                self.carried_to_client(inner, segment, *key, &sent)?;
+                vlan.unwrap_or(0)
+            }
+        };
+        // The priority is the frame's.
+        let tag = (vlan != 0).then(|| tag.unwrap_or(0) & 0xf000 | vlan);
+        if sent_tag == tag { Ok(()) } else { Err(format!("tag {sent_tag:?} instead of {tag:?}")) }
+    }
+
+    /// A frame without the tag that a VLAN of ours gives it, and the tag.
+    fn untagged(&self, frame: &[u8]) -> (Vec<u8>, Option<u16>) {
+        let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
+        match (word(12), word(14), word(16)) {
+            (Some(0x8100), Some(tag), Some(0x0800 | 0x86dd)) if self.vlans.contains(&(tag & 0xfff)) => {
+                ([&frame[..12], &frame[16..]].concat(), Some(tag))
+            }
+            _ => (frame.to_vec(), None),
+        }
+    }
+
+    /// What must become of it, and the segment that it is. Connections that give way to a new one are forgotten.
+    fn verdict(&mut self, frame: &[u8]) -> (Verdict, Option<Segment>) {
+        let segment = match read(frame) {
+            Reading::NotOurs => return (Verdict::Pass, None),
+            Reading::Tcp(segment) => segment,
+        };
+        let verdict = self.steer(&segment);
+        (verdict, Some(segment))
+    }
+
+    fn steer(&mut self, segment: &Segment) -> Verdict {
+        let tuple = (segment.src, segment.dst);
+        if let Some(connection) = self.connections.get(&tuple) {
+            let service = connection.service;
+            if !segment.flaws.is_empty() {
+                return Verdict::Drop(service, segment.flaws.clone());
+            }
+            let admitted = self.backend(connection).admitted;
+            match connection.hears_client(segment, admitted) {
+                Heard::Carried => return Verdict::ToBackend(tuple),
+                Heard::Rests => {}
+                Heard::Anew => self.end(tuple),
+            }
+        } else if let Some(key) = self.replies.get(&tuple).copied()
+            && let Some(connection) = self.connections.get(&key)
+            && !connection.is_over()
+        {
+            if !segment.flaws.is_empty() {
+                return Verdict::Drop(connection.service, segment.flaws.clone());
+            }
+            return Verdict::ToClient(key);
+        }
+        let Some(service) = self.services.iter().find(|service| service.vip == segment.dst) else {
+            return Verdict::Pass;
+        };
+        let mut flaws = segment.flaws.clone();
+        if segment.martian || self.is_ours(segment.src.ip()) {
+            flaws.insert(Reason::Martian);
+        }
+        if !flaws.is_empty() {
+            return Verdict::Drop(service.id, flaws);
+        }
+        if !segment.syn || segment.acks {
+            return Verdict::Reset(service.id, [Reason::NoFlow].into());
+        }
+        if service.denied.is_some_and(|(ip, bits)| alike(ip, segment.src.ip(), bits)) {
+            return Verdict::Drop(service.id, [Reason::Denied].into());
+        }
+        let admitted: Vec<usize> =
+            (0..service.backends.len()).filter(|number| service.backends[*number].admitted).collect();
+        if admitted.is_empty() {
+            let reasons = if service.backends.is_empty() { Reason::NoBackend } else { Reason::Swapping };
+            return match (reasons, service.silent) {
+                (Reason::NoBackend, false) => Verdict::Reset(service.id, [reasons].into()),
+                _ => Verdict::Drop(service.id, [reasons].into()),
+            };
+        }
+        Verdict::Begin(service.id, admitted)
+    }
+
+    /// An address that no client has: a VIP's, or a backend's. All backends are reached by another interface.
+    fn is_ours(&self, address: IpAddr) -> bool {
+        self.services.iter().any(|service| {
+            service.vip.ip() == address
+                || service.backends.iter().any(|backend| backend.address.ip() == address)
+        })
+    }
+
+    fn service(&self, id: u16) -> &Service {
+        self.services
+            .iter()
+            .find(|service| service.id == id)
+            .expect("connections are of services that there are")
+    }
+
+    fn backend(&self, connection: &Connection) -> &Backend {
+        &self.service(connection.service).backends[connection.backend]
+    }
+
+    fn end(&mut self, key: Tuple) {
+        if let Some(connection) = self.connections.remove(&key)
+            && self.replies.get(&connection.reply()) == Some(&key)
+        {
+            self.replies.remove(&connection.reply());
+        }
+    }
+
+    /// Learns the backend and the mapping.
+    fn begins(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        (service, admitted): (u16, &[usize]),
+        tag: Option<u16>,
+        out: &[u8],
+    ) -> Result<usize, String> {
+        let Reading::Tcp(sent) = read(out) else { return Err("what was sent on is no segment".to_owned()) };
+        let found = &self.service(service).backends;
+        let backend = admitted.iter().copied().find(|number| found[*number].address == sent.dst);
+        let backend = backend.ok_or_else(|| format!("{} is no backend that may have it", sent.dst))?;
+        let nat = sent.src;
+        if nat.ip() != crate::kernel::in_family(family_of(nat), crate::kernel::nat_source) {
+            return Err(format!("{nat} is not our address"));
+        }
+        if !self.nat_ports.contains(&nat.port()) {
+            return Err(format!("{nat} is not of the NAT range"));
+        }
+        let (key, reply) = ((segment.src, segment.dst), (sent.dst, nat));
+        if let Some(holder) = self.replies.get(&reply).copied() {
+            let living =
+                self.connections.get(&holder).is_some_and(|one| !one.is_over() && one.is_established());
+            if living {
+                return Err(format!("{nat} is the mapping of {holder:?}"));
+            }
+            self.end(holder);
+        }
+        let link = (mac(frame, 6), mac(frame, 0));
+        let connection = Connection::new(service, backend, (sent.dst, nat), link, tag.unwrap_or(0) & 0xfff);
+        self.connections.insert(key, connection);
+        self.replies.insert(reply, key);
+        self.carried_to_backend(frame, segment, key, out).map(|()| backend)
+    }
+
+    fn carried_to_backend(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        key: Tuple,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let connection = self.connections.get(&key).ok_or("no such connection")?;
+        let (backend, nat) = connection.reply();
+        let mac = self.backend(connection).mac;
+        rewriting::translated(frame, segment, (mac, self.own_mac), (nat, backend), out)?;
+        let ended = self.connections.get_mut(&key).is_some_and(|one| one.client_said(segment));
+        if ended {
+            self.end(key);
+        }
+        Ok(())
+    }
+
+    fn carried_to_client(
+        &mut self,
+        frame: &[u8],
+        segment: &Segment,
+        key: Tuple,
+        out: &[u8],
+    ) -> Result<(), String> {
+        let connection = self.connections.get(&key).ok_or("no such connection")?;
+        rewriting::translated(frame, segment, connection.link, (key.1, key.0), out)?;
+        let ended = self.connections.get_mut(&key).is_some_and(|one| one.backend_said(segment));
+        if ended {
+            self.end(key);
+        }
+        Ok(())
+    }
+}
+
+fn family_of(address: SocketAddr) -> crate::kernel::Family {
+    if address.is_ipv4() { crate::kernel::Family::V4 } else { crate::kernel::Family::V6 }
+}
+
+fn mac(frame: &[u8], at: usize) -> [u8; 6] {
+    frame[at..at + 6].try_into().expect("a segment has a link header")
+}
+
+/// Whether so many of the first bits are the same.
+fn alike(a: IpAddr, b: IpAddr, bits: u8) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
+        _ => false,
+    }
+}

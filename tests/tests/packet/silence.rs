@@ -1,0 +1,165 @@
+//! Connections that say nothing any more: who is forgotten, after how long, and who is not.
+
+use std::collections::{BTreeMap, HashSet};
+
+use lb_common::reason::Reason;
+use lb_core::{
+    engine::Timeouts,
+    io::{Admit, L4Failure},
+    time::Millis,
+};
+use lb_tests::{
+    both_families,
+    frame::{ACK, FIN, RST, SYN, Tcp},
+    kernel::{Action, Kernel, SERVICE, backend_address},
+};
+use lb_userspace::dataplane::bpf::{Census, Forgotten, Limits, Now, Watch};
+
+use crate::connections::{BACKEND_ISN, Connection};
+
+/// The look through the tables that the daemon's thread takes, at a time of the test's choice.
+struct Sweep {
+    watch: Watch,
+    start: Now,
+    limits: Limits,
+}
+
+impl Sweep {
+    /// `connect`: the service's time-out, in milliseconds.
+    fn new(kernel: &Kernel, connect: u64) -> Self {
+        let timeouts = Timeouts { connect: Millis(connect), response: Millis(0) };
+        Self { watch: kernel.watch(), start: Now::read(), limits: BTreeMap::from([(SERVICE, timeouts)]) }
+    }
+
+    /// So many seconds after it was made. Answers what is told of then.
+    fn after(&self, seconds: u32) -> Vec<L4Failure> {
+        let now = Now {
+            us: self.start.us.wrapping_add(seconds * 1_000_000),
+            ticks: self.start.ticks.wrapping_add(((u64::from(seconds) * 1_000_000_000) >> 30) as u32),
+        };
+        let look = self.watch.look(&self.limits, Some(&HashSet::new()), now);
+        look.new.iter().map(|overdue| overdue.failure).collect()
+    }
+
+    fn forgotten(&self) -> Forgotten {
+        self.watch.forgotten()
+    }
+}
+
+#[track_caller]
+fn holds(kernel: &Kernel, established: u64, embryos: u64, resting: u64) {
+    assert_eq!(kernel.flows().census(), Census { established, embryos, resting });
+    assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
+}
+
+/// The client's FIN, and the backend's.
+fn close(kernel: &mut Kernel, connection: &mut Connection, client: bool, backend: bool) {
+    if client {
+        assert_eq!(connection.send(kernel, ACK | FIN, b""), Action::Redirect);
+        connection.client_next = connection.client_next.wrapping_add(1);
+    }
+    if backend {
+        // It acknowledges nothing of the client's FIN, so that both are under way.
+        let before = connection.client_next;
+        connection.client_next = connection.client_next.wrapping_sub(u32::from(client));
+        assert_eq!(connection.reply(kernel, ACK | FIN, b""), Action::Tx);
+        connection.client_next = before;
+    }
+}
+
+both_families!(each_is_forgotten_in_its_time_and_not_before);
+fn each_is_forgotten_in_its_time_and_not_before() {
+    let mut kernel = Kernel::new(2);
+    let sweep = Sweep::new(&kernel, 0);
+    let open = Connection::open(&mut kernel, 1);
+    let mut half = Connection::open(&mut kernel, 2);
+    close(&mut kernel, &mut half, true, false);
+    let mut other_half = Connection::open(&mut kernel, 3);
+    close(&mut kernel, &mut other_half, false, true);
+    let mut closing = Connection::open(&mut kernel, 4);
+    close(&mut kernel, &mut closing, true, true);
+    Connection::begin(&mut kernel, 5);
+    let reset = Connection::open(&mut kernel, 6);
+    reset.send(&mut kernel, RST, b"");
+    holds(&kernel, 4, 1, 1);
+
+    sweep.after(4);
+    holds(&kernel, 4, 1, 1);
+    sweep.after(8);
+    holds(&kernel, 4, 0, 1);
+    sweep.after(29);
+    holds(&kernel, 4, 0, 1);
+    sweep.after(33);
+    holds(&kernel, 3, 0, 1);
+    assert_eq!(closing.reply(&mut kernel, ACK, b""), Action::Pass, "no business of ours any more");
+    sweep.after(59);
+    holds(&kernel, 3, 0, 1);
+    sweep.after(63);
+    holds(&kernel, 3, 0, 0);
+    // What is open in one direction is as open as any.
+    sweep.after(899);
+    holds(&kernel, 3, 0, 0);
+    assert_eq!(half.reply(&mut kernel, ACK, b"still sending"), Action::Tx);
+    assert_eq!(other_half.send(&mut kernel, ACK, b"still sending"), Action::Redirect);
+    assert_eq!(open.send(&mut kernel, ACK, b"x"), Action::Redirect);
+    sweep.after(903);
+    holds(&kernel, 0, 0, 0);
+    assert_eq!(sweep.forgotten(), Forgotten { handshakes: 1, established: 3, closing: 1, rested: 1 });
+    assert_eq!(open.send(&mut kernel, ACK, b"x"), Action::Tx, "answered by a reset");
+    assert_eq!(kernel.drops(Reason::NoFlow), 1);
+}
+
+both_families!(a_dead_handshake_leaves_once_it_was_told);
+fn a_dead_handshake_leaves_once_it_was_told() {
+    let mut kernel = Kernel::new(1);
+    // Longer than a handshake may take.
+    let sweep = Sweep::new(&kernel, 20_000);
+    Connection::begin(&mut kernel, 1);
+    let answered = Connection::begin(&mut kernel, 2);
+    let syn_ack = SYN | ACK;
+    let reply = Tcp::new(backend_address(answered.backend), answered.nat, syn_ack)
+        .numbers(BACKEND_ISN, answered.client_next);
+    assert_eq!(kernel.run(&reply.bytes()).0, Action::Tx);
+    // Of the one that was answered there is nothing to tell.
+    assert_eq!(sweep.after(10), []);
+    holds(&kernel, 0, 1, 0);
+    assert_eq!(sweep.after(21), [L4Failure::ConnectTimeout]);
+    holds(&kernel, 0, 0, 0);
+    assert_eq!(sweep.after(25), []);
+    assert_eq!(sweep.forgotten().handshakes, 2);
+}
+
+both_families!(a_syn_in_time_wait_decides_afresh);
+fn a_syn_in_time_wait_decides_afresh() {
+    let mut kernel = Kernel::new(2);
+    let mut connection = Connection::open(&mut kernel, 1);
+    close(&mut kernel, &mut connection, true, true);
+    connection.backend_next = connection.backend_next.wrapping_add(1);
+    assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
+    assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Tx);
+    holds(&kernel, 0, 0, 1);
+    let id = connection.backend;
+    kernel.admit(id, 1, Admit::None);
+    kernel.table(&[1 - id]);
+    let again = Connection::begin(&mut kernel, 1).complete(&mut kernel);
+    assert_eq!((again.client, again.backend), (connection.client, 1 - id));
+    holds(&kernel, 1, 0, 0);
+    // And the same while nothing has changed: a whole connection, not the rest of the former.
+    assert_eq!(again.send(&mut kernel, RST, b""), Action::Redirect);
+    let third = Connection::begin(&mut kernel, 1).complete(&mut kernel);
+    assert_eq!(third.client, again.client);
+    holds(&kernel, 1, 0, 0);
+}
+
+both_families!(what_is_forgotten_gives_its_port_and_place_back);
+fn what_is_forgotten_gives_its_port_and_place_back() {
+    let mut kernel = Kernel::with(1, 20_000..=20_000, 4096);
+    let sweep = Sweep::new(&kernel, 0);
+    let first = Connection::open(&mut kernel, 1);
+    assert_eq!(Connection::try_begin(&mut kernel, 2).err(), Some(Action::Drop), "there is one port only");
+    sweep.after(903);
+    let second = Connection::open(&mut kernel, 2);
+    assert_eq!(second.nat, first.nat);
+    assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Tx);
+    holds(&kernel, 1, 0, 0);
+}
