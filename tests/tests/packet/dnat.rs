@@ -128,7 +128,7 @@ both_families!(a_client_that_is_its_own_backend_is_refused);
 fn a_client_that_is_its_own_backend_is_refused() {
     let mut kernel = dnat(1);
     // From anywhere else nobody has this address.
-    kernel.next_hop(0, lb_common::abi::Link::new(backend_mac(0), OWN_MAC), INGRESS);
+    kernel.next_hop(0, Link::new(backend_mac(0), OWN_MAC), INGRESS);
     // By its own way; by another one it would be a martian.
     kernel.next_hop(0, Link::new(backend_mac(0), OWN_MAC), INGRESS);
     let itself = SocketAddr::new(backend_address(0).ip(), 40_000);
