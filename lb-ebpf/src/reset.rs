@@ -49,7 +49,7 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Op
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
     if end < MIN_FRAME {
-        // As far as there is any.
+        // As far as there is any: what came shorter leaves as short.
         for at in 20..20 + MIN_FRAME - 54 {
             tcp.store(at, 0u8);
         }

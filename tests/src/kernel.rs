@@ -182,7 +182,8 @@ impl Kernel {
 
     /// The same in a VLAN.
     pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
-        self.next_hop_to(backend_address(id).ip(), NextHop { ifindex, vlan, link, source: nat_source() });
+        let hop = NextHop { ifindex, vlan, link, source: nat_source(), routed: false, concern: None };
+        self.next_hop_to(backend_address(id).ip(), hop);
     }
 
     pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {

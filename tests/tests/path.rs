@@ -4,16 +4,16 @@ use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::{
     http,
-    lab::{shunt, skipped},
+    lab::{Need, shunt, skipped},
     site::PATIENCE,
 };
-use lb_userspace::lab::{Host, Lab, Shunt, until};
+use lb_userspace::lab::{Host, Lab, Shunt, clock, until};
 
 /// What next hops may take to be followed.
 const PICKED_UP: Duration = Duration::from_secs(2);
@@ -51,6 +51,10 @@ fn pattern(at: usize) -> u8 {
 
 impl Line {
     fn new(prefix: &str, mode: &str) -> Result<Self> {
+        Self::attached(prefix, mode, &["near", "far", "other"])
+    }
+
+    fn attached(prefix: &str, mode: &str, interfaces: &[&str]) -> Result<Self> {
         let mut lab = Lab::new(prefix)?;
         let [client, near, node, far, other, backend] =
             ["client", "near", "node", "far", "other", "backend"].map(|name| lab.host(name));
@@ -93,7 +97,7 @@ impl Line {
         other.ip("route add 10.4.0.2 via 10.6.0.2")?;
         other.ip("route add fd04::2 via fd06::2")?;
 
-        let mut toml = "interfaces = [\"near\", \"far\", \"other\"]\n".to_owned();
+        let mut toml = format!("interfaces = {interfaces:?}\n");
         for (name, (vip, server)) in ["four", "six"].iter().zip(VIPS.iter().zip(SERVERS)) {
             toml += &format!("[service.{name}]\nvip = {vip:?}\nmode = {mode:?}\n");
             toml += &format!("[service.{name}.backends]\nonly = {server:?}\n");
@@ -138,13 +142,29 @@ impl Line {
         connected
     }
 
+    /// What the daemon says of both backends.
+    fn concerns(&self) -> Vec<String> {
+        let status = self.shunt.status().ok();
+        let traffic = status.into_iter().flat_map(|status| status.traffic);
+        traffic.filter_map(|traffic| traffic.concern).collect()
+    }
+
+    fn worries(&self, about: &str) -> Result<()> {
+        until(about, PATIENCE, || {
+            let told = self.concerns();
+            told.len() == 2 && told.iter().all(|concern| concern.contains(about))
+        })?;
+        ensure!(self.shunt.log().contains(about), "the log says it too");
+        Ok(())
+    }
+
     /// Until connections succeed again.
     fn recovers(&self, what: &str) -> Result<()> {
-        let begun = Instant::now();
+        let begun = clock::now();
         for family in [0, 1] {
             until(what, PATIENCE, || self.answers(family))?;
         }
-        let took = begun.elapsed();
+        let took = clock::now() - begun;
         ensure!(took < PICKED_UP, "{what} took {took:?}\n{}", self.shunt.log());
         Ok(())
     }
@@ -245,4 +265,24 @@ fn changed_macs_and_gateways_are_followed() -> Result<()> {
     line.node.ip("route replace 10.4.0.0/24 via 10.5.0.2")?;
     line.node.ip("route replace fd04::/64 via fd05::2")?;
     line.recovers("following a changed gateway")
+}
+
+#[test]
+fn what_cannot_work_is_told_with_its_remedy() -> Result<()> {
+    // The kernel tells who takes redirected frames.
+    if skipped("what_cannot_work_is_told_with_its_remedy", &[Need::Kernel(6, 3)]) {
+        return Ok(());
+    }
+    let line = Line::new("worry", "nat")?;
+    for family in [0, 1] {
+        until("the VIP accepts", PATIENCE, || line.answers(family))?;
+    }
+    assert_eq!(line.concerns(), Vec::<String>::new());
+    line.far.run(&["ethtool", "-K", "node", "gro", "off"])?;
+    line.worries("switch GRO on")?;
+    line.far.run(&["ethtool", "-K", "node", "gro", "on"])?;
+    until("there is nothing to worry about", PATIENCE, || line.concerns().is_empty())?;
+    drop(line);
+    Line::new("behind", "dnat")?.worries("behind a router")?;
+    Line::attached("astray", "nat", &["near"])?.worries("add that to `interfaces`")
 }

@@ -75,8 +75,8 @@ fn fixtures() -> Result<PathBuf> {
         ["test", "--package", "lb-tests", "--test", "packet", "--no-run", "--message-format", "json"];
     let messages = command::read(cargo().args(arguments))?;
     let of_test = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let built = of_test.filter(|message| message["target"]["name"] == "packet");
-    let path = built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let mut built = of_test.filter(|message| message["target"]["name"] == "packet");
+    let path = built.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     path.context("cargo has not said where the packet fixtures are")
 }
 

@@ -144,7 +144,7 @@ fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
     let mut hash = hash;
     let mut reason = Reason::Swapping;
     for _ in 0..opaque(SLOT_TRIES) {
-        let id = *table.0.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
+        let id = *table.get(opaque(slot(hash)) as usize).ok_or(Reason::NoBackend)?;
         if id == NO_BACKEND {
             return Err(Reason::NoBackend);
         }

@@ -6,10 +6,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES,
+    MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
         Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet, Return,
-        Service, ServiceKey, SourceKey, Table, V4, Vlans,
+        Service, ServiceKey, SourceKey, V4, Vlans,
     },
     reason::Reason,
 };
@@ -42,9 +42,12 @@ pub(super) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }>
 #[btf_map]
 pub(super) static KNOWN: HashMap<Addr, Origin, { (MAX_BACKENDS + MAX_SERVICES) as usize }> = HashMap::new();
 
-/// Service id → an array with one value, so that one call fills a table and one swaps it.
+/// Service id → an array with one value, so that one call fills a table and one swaps it. The value is a
+/// [`Table`](lb_common::abi::Table), but no structure in name: Linux 6.1 takes no map that was made without type
+/// information for one that has a structure in it.
 #[btf_map]
-pub(super) static TABLES: ArrayOfMaps<Array<Table, 1>, { MAX_SERVICES as usize }> = ArrayOfMaps::new();
+pub(super) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVICES as usize }> =
+    ArrayOfMaps::new();
 
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();

@@ -98,7 +98,7 @@ fn to_backend<F: Tables>(packet: &Packet<'_, F>, service: &Service, vip: &Servic
 #[inline(always)]
 fn of_slot<F: Tables>(service: &Service, key: &FlowKey<F::Addr>) -> Option<(u16, &'static Backend)> {
     let table = TABLES.get_value(service.id as u32, &0)?;
-    let id = *table.0.get(opaque(slot(flow_hash(key))) as usize)?;
+    let id = *table.get(opaque(slot(flow_hash(key))) as usize)?;
     if id == NO_BACKEND {
         return None;
     }

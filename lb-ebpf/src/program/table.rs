@@ -332,10 +332,9 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
     for way in 0..CLIENT_WAYS {
         // SAFETY: words of maps may be read while others write them.
         let seen = unsafe { (&raw const (*set).tags[way]).read_volatile() };
-        same |= is_zero(seen ^ tag);
-        free |= is_zero(seen) << way;
-        // At once, before the next is read: else a whole set waits on the stack.
-        (same, free) = (opaque(same) as u32, opaque(free) as u32);
+        // Added up way by way: left to itself the compiler keeps all ways for the end, on a stack that is full.
+        same = opaque(same | is_zero(seen ^ tag)) as u32;
+        free = opaque(free | is_zero(seen) << way) as u32;
     }
     // The place where the tag is looked for first, if that is free.
     let home = 1 << home(tag);

@@ -8,7 +8,7 @@ use lb_core::{
 };
 
 use super::palette::{Paint, Palette};
-use crate::control::model::{Evidence, Forgotten, Status, XdpMode};
+use crate::control::model::{BackendTraffic, Evidence, Forgotten, Status, XdpMode};
 
 mod columns;
 mod events;
@@ -151,7 +151,7 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
             .traffic
             .iter()
             .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
-        why(backend, traffic.is_none_or(|traffic| traffic.reachable), now)
+        why(backend, traffic, now)
     });
     of_service.chain(of_backends).collect()
 }
@@ -165,12 +165,13 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     )
 }
 
-fn why(backend: &BackendSnapshot, reachable: bool, now: Instant) -> Option<String> {
+fn why(backend: &BackendSnapshot, traffic: Option<&BackendTraffic>, now: Instant) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
     parts.extend(overrides(backend, now));
-    if !reachable {
+    if traffic.is_some_and(|traffic| !traffic.reachable) {
         parts.push("its next hop does not answer: new connections go to the others".to_owned());
     }
+    parts.extend(traffic.and_then(|traffic| traffic.concern.clone()));
     if backend.responses.lost > 0 {
         parts.push(format!(
             "{} of its response heads were lost and count for nothing",

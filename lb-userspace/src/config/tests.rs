@@ -564,3 +564,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_mode_is_one_of_two() {
+    let text = |mode: &str| {
+        format!(
+            "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n{mode}\n\
+             [service.web.backends]\nweb-1 = \"10.0.0.11:80\"\n"
+        )
+    };
+    for (mode, wanted) in [("", Mode::Nat), ("mode = \"nat\"", Mode::Nat), ("mode = \"dnat\"", Mode::Dnat)] {
+        let file = parse("shunt.toml", &text(mode)).expect("right");
+        assert_eq!(file.core.services[0].mode, wanted, "{mode}");
+    }
+}

@@ -170,6 +170,7 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         service: service.to_owned(),
         backend: backend.to_owned(),
         reachable: true,
+        concern: None,
         counters: counters.into(),
     }
 }

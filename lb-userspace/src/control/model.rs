@@ -177,6 +177,9 @@ pub struct BackendTraffic {
     pub backend: String,
     /// Its next hop answers. Otherwise its new connections go to the others.
     pub reachable: bool,
+    /// Why its connections may not work all the same, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concern: Option<String>,
     #[serde(flatten)]
     pub counters: Counters,
 }
@@ -368,6 +371,7 @@ mod tests {
             service: "web".to_owned(),
             backend: "web-1".to_owned(),
             reachable: true,
+            concern: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
         };
         let json = serde_json::to_value(&traffic).expect("plain data");

@@ -116,10 +116,15 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
     let vlans = file.vlans.clone();
     let (configured, watched) = Configured::new(file, config_path);
+    let ports = next_hop::Ports {
+        vlans,
+        attached: opened.attached.iter().map(|attached| attached.index).collect(),
+        native: opened.attached.iter().any(|attached| attached.mode == bpf::Mode::Native),
+    };
     let next_hops = tokio::spawn({
         let dataplane = dataplane.clone();
         async move {
-            if let Err(error) = next_hop::follow(dataplane, watched, vlans).await {
+            if let Err(error) = next_hop::follow(dataplane, watched, ports).await {
                 error!(%error, "cannot follow the next hops of the backends");
             }
         }

@@ -151,6 +151,11 @@ impl Facts {
             service: service.to_owned(),
             backend: backend.name.clone(),
             reachable: !counters.unreachable.contains(&backend.id),
+            concern: counters
+                .concerns
+                .iter()
+                .find(|(id, _)| *id == backend.id)
+                .map(|(_, concern)| concern.told().to_owned()),
             counters: of(backend.id, counters).into(),
         }
     }

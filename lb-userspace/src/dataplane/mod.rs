@@ -7,10 +7,12 @@
 
 pub mod actor;
 pub mod bpf;
+mod concern;
 pub mod device;
 pub mod host;
 pub mod memory;
 pub mod next_hop;
+mod redirect;
 pub mod steering;
 
 use std::net::IpAddr;
@@ -21,6 +23,7 @@ use lb_common::{
 };
 use lb_core::io::{BackendId, Generation, Member, ServiceId, Step};
 
+pub use concern::Concern;
 use steering::Steering;
 
 /// Where plans are carried out.
@@ -55,6 +58,9 @@ pub struct NextHop {
     pub link: Link,
     /// Our preferred address on the way there.
     pub source: IpAddr,
+    /// By way of a router.
+    pub routed: bool,
+    pub concern: Option<Concern>,
 }
 
 /// What was counted since the maps were made.
@@ -64,6 +70,8 @@ pub struct Counters {
     pub backends: Vec<(BackendId, BackendCounters)>,
     /// Backends whose next hop does not answer: they get no new connections.
     pub unreachable: Vec<BackendId>,
+    /// Backends whose connections may not work, though their next hop answers.
+    pub concerns: Vec<(BackendId, Concern)>,
     /// Only those that are not zero.
     pub drops: Vec<(ServiceId, Reason, u64)>,
     pub forgotten: bpf::Forgotten,

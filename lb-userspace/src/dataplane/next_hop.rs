@@ -6,7 +6,7 @@
 //! the kernel's neighbour entries from going stale: frames that XDP forwards do not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -23,7 +23,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, info, warn};
 
-use super::{NextHop, actor, chain};
+use super::{Concern, NextHop, actor, chain, redirect::Redirects};
 
 /// After this long the tables are read again although nothing was heard.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -31,14 +31,32 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Changes come in bursts; this long they are gathered, at most.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// Where the program is attached.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    /// Those whose frames are looked at.
+    pub vlans: Vec<u16>,
+    pub attached: BTreeSet<u32>,
+    /// In native mode, where frames are redirected from driver to driver.
+    pub native: bool,
+}
+
 /// Follows the next hops of `addresses` and tells the dataplane of each change. Ends when
 /// the sender of `addresses` is dropped.
-/// `vlans`: those whose frames are looked at.
 pub async fn follow(
     dataplane: actor::Handle,
     mut addresses: watch::Receiver<Vec<IpAddr>>,
-    vlans: Vec<u16>,
+    ports: Ports,
 ) -> io::Result<()> {
+    // Before Linux 6.3 nobody can tell.
+    let redirects = ports.native.then(Redirects::open).and_then(Result::ok);
+    let concern = |ifindex: u32| {
+        if !ports.attached.contains(&ifindex) {
+            return Some(Concern::NotAttached);
+        }
+        let taken = redirects.as_ref().and_then(|redirects| redirects.taken_by(ifindex).ok());
+        (taken == Some(false)).then_some(Concern::NoRedirect)
+    };
     let groups =
         [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
     let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&groups)?;
@@ -46,7 +64,7 @@ pub async fn follow(
     let mut known = BTreeMap::new();
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        if let Err(error) = look(&handle, &wanted, &vlans, &mut known, &dataplane).await {
+        if let Err(error) = look(&handle, &wanted, &ports.vlans, &mut known, &dataplane, &concern).await {
             warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
         }
         tokio::select! {
@@ -68,10 +86,12 @@ async fn look(
     vlans: &[u16],
     known: &mut BTreeMap<IpAddr, NextHop>,
     dataplane: &actor::Handle,
+    concern: &(impl Fn(u32) -> Option<Concern> + Sync),
 ) -> Result<(), rtnetlink::Error> {
     known.retain(|address, _| addresses.contains(address));
     let links = links(handle).await?;
     let neighbours = neighbours(handle).await?;
+    let mut concerns = BTreeMap::new();
     for address in addresses {
         let Some(route) = route(handle, *address).await else {
             if !known.contains_key(address) {
@@ -92,6 +112,8 @@ async fn look(
             vlan,
             link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), device.mac),
             source: route.source,
+            routed: route.gateway.is_some(),
+            concern: *concerns.entry(route.ifindex).or_insert_with(|| concern(route.ifindex)),
         };
         if let Some(before) = known.get(address)
             && !hop.link.is_resolved()

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lb_common::reason::Reason;
+use lb_common::{
+    abi::{FlowKey, Link, Port},
+    reason::Reason,
+};
 use lb_core::{
     config::Mode,
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
@@ -11,12 +14,12 @@ use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{
-        Action, Family, Kernel, OWN_MAC, address, backend_address, backend_mac, family, in_family,
+        Action, Family, INGRESS, Kernel, OWN_MAC, address, backend_address, backend_mac, family, in_family,
         nat_source, vip,
     },
     lab::skipped,
 };
-use lb_userspace::lab::Lab;
+use lb_userspace::{dataplane::steering::Choice, lab::Lab};
 
 use crate::{
     connections::{BACKEND_ISN, Connection},
@@ -124,6 +127,10 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
 both_families!(a_client_that_is_its_own_backend_is_refused);
 fn a_client_that_is_its_own_backend_is_refused() {
     let mut kernel = dnat(1);
+    // From anywhere else nobody has this address.
+    kernel.next_hop(0, lb_common::abi::Link::new(backend_mac(0), OWN_MAC), INGRESS);
+    // By its own way; by another one it would be a martian.
+    kernel.next_hop(0, Link::new(backend_mac(0), OWN_MAC), INGRESS);
     let itself = SocketAddr::new(backend_address(0).ip(), 40_000);
     for flags in [SYN, ACK] {
         let (action, out) = kernel.run(&Tcp::new(itself, vip(), flags).bytes());
@@ -131,11 +138,19 @@ fn a_client_that_is_its_own_backend_is_refused() {
         assert_eq!((action, reset.src, reset.dst, reset.flags & RST), (Action::Tx, vip(), itself, RST));
     }
     assert_eq!(kernel.drops(Reason::Hairpin), 2);
+    let key = FlowKey {
+        src: itself.ip().into(),
+        dst: vip().ip().into(),
+        sport: Port::new(itself.port()),
+        dport: Port::new(vip().port()),
+    };
+    let said = kernel.steering(&key, &[]).expect("it is the VIP");
+    assert_eq!(said.choice, Choice::Nobody(Reason::Hairpin), "and `explain` says so");
     assert_eq!(kernel.flows().census(), Default::default(), "nothing is kept of it");
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
     // In `nat` a backend may be a client of its own service.
     kernel.mode(Mode::Nat);
-    assert_eq!(kernel.run(&Tcp::new(itself, vip(), SYN).bytes()).0, Action::Redirect);
+    assert_eq!(kernel.run(&Tcp::new(itself, vip(), SYN).bytes()).0, Action::Tx);
 }
 
 both_families!(in_nat_our_own_address_is_no_backend);
@@ -145,8 +160,10 @@ fn in_nat_our_own_address_is_no_backend() {
     let hop = lb_userspace::dataplane::NextHop {
         vlan: 0,
         ifindex: 2,
-        link: lb_common::abi::Link::new(backend_mac(0), OWN_MAC),
+        link: Link::new(backend_mac(0), OWN_MAC),
         source: here.ip(),
+        routed: false,
+        concern: None,
     };
     kernel.next_hop_to(here.ip(), hop);
     let (id, service) = (BackendId(0), lb_tests::kernel::SERVICE);

@@ -1,9 +1,6 @@
 //! ICMP errors about connections: each goes to the end it is for, with everything in it as that end knows it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Instant,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::reason::Reason;
 use lb_core::config::Mode;
@@ -13,6 +10,8 @@ use lb_tests::{
     icmp::{IcmpError, checksums},
     kernel::{Action, Family, Kernel, OWN_MAC, address, backend_address, backend_mac, family, vip},
 };
+
+use lb_userspace::lab::clock;
 
 use crate::connections::Connection;
 
@@ -277,14 +276,14 @@ fn a_thousand_at_once_then_a_hundred_in_a_second() {
     let connection = Connection::open(&mut kernel, 4);
     let [to_backend, to_client] =
         both_ways(&connection).map(|(quoted, _, _)| about(&datagram(&quoted), quoted.src.ip()).bytes());
-    let begun = Instant::now();
+    let begun = clock::now();
     let mut through = 0;
     for n in 0..1500 {
         let action = kernel.run(if n % 2 == 0 { &to_backend } else { &to_client }).0;
         through += u64::from(action != Action::Drop);
     }
     // The program's clock is a tick old, at most.
-    let most = 1001 + begun.elapsed().as_millis() as u64 / 10 + 1;
+    let most = 1001 + (clock::now() - begun).as_millis() as u64 / 10 + 1;
     assert!((1000..=most).contains(&through), "{through} of at most {most}");
     assert_eq!(kernel.drops(Reason::IcmpRate), 1500 - through);
     // Traffic is none of this.

@@ -164,7 +164,7 @@ pub struct Options<'a> {
 pub struct Attached {
     pub interface: String,
     pub mode: Mode,
-    index: u32,
+    pub index: u32,
     _link: PinnedLink,
 }
 
@@ -493,6 +493,7 @@ impl Maps {
                 vips: BTreeMap::new(),
                 ports_due: false,
                 used_backends: BTreeMap::new(),
+                told: Vec::new(),
             },
         })
     }

@@ -32,6 +32,7 @@ use lb_core::{
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
     maglev,
 };
+use tracing::warn;
 
 pub use self::{
     flows::{Census, FlowTables},
@@ -46,7 +47,7 @@ pub use self::{
 };
 use self::{origins::Origins, sources::SourceRules};
 use super::{
-    Count, Counters, Dataplane, Error, NextHop,
+    Concern, Count, Counters, Dataplane, Error, NextHop,
     steering::{self, Steering},
 };
 
@@ -69,6 +70,8 @@ pub struct Bpf {
     /// `PORTS` is not known to say what it has to.
     ports_due: bool,
     used_backends: BTreeMap<BackendId, IpAddr>,
+    /// What was warned of.
+    told: Vec<(BackendId, Concern)>,
 }
 
 impl Dataplane for Bpf {
@@ -86,6 +89,7 @@ impl Dataplane for Bpf {
                 self.services.insert(key, value, 0).map_err(on("SERVICES"))?;
                 self.sources.tidy(*id, rules).map_err(on("SOURCES"))?;
                 self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
+                self.tell_concerns();
                 self.settle()?;
                 self.write_origin(vip.ip())
             }
@@ -147,6 +151,7 @@ impl Dataplane for Bpf {
         }
         self.next_hops.insert(address, hop);
         let written = self.write_next_hop(address);
+        self.tell_concerns();
         if written.is_err() {
             // So that it is written when it is told again.
             self.next_hops.remove(&address);
@@ -164,6 +169,7 @@ impl Dataplane for Bpf {
                 counters.unreachable.push(*id);
             }
         }
+        counters.concerns = self.concerns();
         for id in self.vips.values().collect::<BTreeSet<_>>() {
             for reason in Reason::ALL {
                 let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
@@ -189,6 +195,25 @@ impl Dataplane for Bpf {
 }
 
 impl Bpf {
+    fn concerns(&self) -> Vec<(BackendId, Concern)> {
+        let concern = |(id, address, kept): (BackendId, SocketAddr, bool)| {
+            let hop = self.next_hops.get(&address.ip())?;
+            let behind = (kept && hop.routed).then_some(Concern::BehindRouter);
+            Some((id, hop.concern.or(behind)?))
+        };
+        self.returns.backends().filter_map(concern).collect()
+    }
+
+    /// Each once, as long as it lasts.
+    fn tell_concerns(&mut self) {
+        let now = self.concerns();
+        for (id, concern) in now.iter().filter(|concern| !self.told.contains(concern)) {
+            let address = self.returns.backends().find(|(backend, ..)| backend == id).map(|(_, at, _)| at);
+            warn!(backend = address.map(tracing::field::display), "{concern}");
+        }
+        self.told = now;
+    }
+
     fn write_next_hop(&mut self, address: IpAddr) -> Result<(), Error> {
         let at = self.used_backends.iter().filter(|(_, of)| **of == address).map(|(id, _)| *id);
         for id in at.collect::<Vec<_>>() {

@@ -61,6 +61,11 @@ impl Returns {
         Ok(())
     }
 
+    /// Every backend, where it is, and whether its clients keep their addresses.
+    pub(super) fn backends(&self) -> impl Iterator<Item = (BackendId, SocketAddr, bool)> {
+        self.backends.iter().map(|(id, (address, service))| (*id, *address, self.kept.contains_key(service)))
+    }
+
     pub(super) const fn ports(&self) -> &BTreeSet<u16> {
         &self.ports
     }
