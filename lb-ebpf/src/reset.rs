@@ -51,7 +51,9 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Op
     if end < MIN_FRAME {
         // As far as there is any: what came shorter leaves as short.
         for at in 20..20 + MIN_FRAME - 54 {
-            tcp.store(at, 0u8);
+            if !tcp.store(at, 0u8) {
+                break;
+            }
         }
         return Some(MIN_FRAME);
     }

@@ -27,18 +27,19 @@ use super::{
 };
 
 /// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
-/// 2^28 finds none; its client tries again with other ports.
-const PORT_TRIES: u32 = 28;
+/// 2^44 finds none; its client tries again with other ports.
+const PORT_TRIES: u32 = 44;
 
 /// From this try on a port is taken from an embryo: only in a flood do so many have one.
 const FROM_EMBRYOS: u32 = 8;
 
-/// How old the embryo must be at that try, in microseconds; at each further one, half as old. So those go first that will
-/// not complete any more, and a handshake under way is the last, however fast the flood.
+/// How old the embryo must be at that try, in microseconds; after each four tries, half as old. So those go first that will
+/// not complete any more, and a handshake under way is the last, however fast the flood. Most tries fail because their
+/// set of replies is full, which is why there are four.
 const OLDEST_EMBRYO: u32 = 1 << 20;
 
 /// From this try on any embryo will do.
-const FROM_ANY_EMBRYO: u32 = 16;
+const FROM_ANY_EMBRYO: u32 = 32;
 
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
@@ -122,7 +123,8 @@ pub(super) fn connect<F: Tables>(
         | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
         | if trial { flow_state::TRIAL } else { 0 }
         | if watched { flow_state::EVIDENCE } else { 0 }
-        | (packet.vlan as u32) << flow_state::VLAN;
+        | (packet.vlan as u32) << flow_state::VLAN
+        | flow_state::incarnation(now);
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {
@@ -320,7 +322,7 @@ const fn embryo_age(number: u32) -> i32 {
     if number < FROM_EMBRYOS {
         i32::MAX
     } else if number < FROM_ANY_EMBRYO {
-        (OLDEST_EMBRYO >> (number - FROM_EMBRYOS)) as i32
+        (OLDEST_EMBRYO >> ((number - FROM_EMBRYOS) / 4)) as i32
     } else {
         i32::MIN
     }

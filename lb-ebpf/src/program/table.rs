@@ -14,7 +14,8 @@
 //!
 //! Who owns what, with any number of CPUs:
 //! - A free place (tag 0) is taken by swapping in the tag.
-//! - A taken one is taken over, or freed, by swapping its flow's whole state for 0; only who
+//! - A taken one is taken over, or freed, by swapping its flow's whole state for 0 (a part of it tells the flows
+//!   apart that have had the place); only who
 //!   succeeds in that touches tag and reply entry, and frees the reply entry first.
 //! - A reply entry is free (0) and swapped in, or taken over with its flow. Two CPUs that put the same tag
 //!   into one set at the same moment see each other's afterwards, and both step back.
@@ -656,6 +657,10 @@ fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, least_age: i32, tired
     // SAFETY: a word of a map that others may write.
     let state = unsafe { (&raw const flow.state).read_volatile() };
     if state & flow_state::LIVE == 0 {
+        return false;
+    }
+    // The place may have gone to another flow since its number was read.
+    if flow.reply != successor.reply {
         return false;
     }
     let may = if state & flow_state::OVER != 0 {

@@ -194,8 +194,11 @@ fn a_flood_of_syns_harms_nobody_else() {
     assert!(completed > late && exchanges > 0, "{completed} handshakes in time, {late} late");
     // Nothing but the limit refuses a SYN: embryos give way.
     let (sent_on, dropped) = (sent_on.into_inner(), dropped.into_inner());
-    assert_eq!(kernel.drops(Reason::SynRate), dropped + repeated);
-    for reason in [Reason::TableFull, Reason::NatPorts, Reason::NoFlow] {
+    // Or, rarely, that another CPU takes the place that was just chosen: who is dropped then says it again.
+    let raced = kernel.drops(Reason::TableFull);
+    assert!(raced <= 1 + size() / 100_000, "{raced}");
+    assert_eq!(kernel.drops(Reason::SynRate) + raced, dropped + repeated);
+    for reason in [Reason::NatPorts, Reason::NoFlow] {
         assert_eq!(kernel.drops(reason), 0, "{}", reason.name());
     }
     let census = kernel.flows().census();

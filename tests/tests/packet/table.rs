@@ -28,8 +28,11 @@ mod world;
 
 use harness::{Case, run};
 
+/// Its name, and what it has.
+type Group = (&'static str, fn() -> Vec<Case>);
+
 /// Every group with its cases.
-const GROUPS: [(&str, fn() -> Vec<Case>); 7] = [
+const GROUPS: [Group; 7] = [
     ("not ours", not_ours::cases),
     ("dropped for a VIP", dropped::cases),
     ("forwarded to a backend", forwarded::cases),

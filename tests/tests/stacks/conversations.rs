@@ -91,8 +91,11 @@ fn a_backend_that_has_spoken_still_hears_the_client() -> Result<()> {
     Ok(())
 }
 
-/// Listens for fast opens; tells of each connection whether its first data came with the SYN.
-fn fast_server(host: &Host, listen: SocketAddr) -> Result<Receiver<std::io::Result<(bool, Vec<u8>)>>> {
+/// Whether the first data came with the SYN, and the data.
+type Heard = std::io::Result<(bool, Vec<u8>)>;
+
+/// Listens for fast opens; tells of each connection what it heard.
+fn fast_server(host: &Host, listen: SocketAddr) -> Result<Receiver<Heard>> {
     let listener = host.enter(|| TcpListener::bind(listen))?.context("listening")?;
     accept_fast(&listener)?;
     let (tell, told) = mpsc::channel();

@@ -49,7 +49,8 @@ impl Stage {
     pub(crate) fn new(prefix: &str, backends: usize) -> Result<Self> {
         let topology = Topology::new(prefix, &NAMES[..backends])?;
         let mut toml = format!("interfaces = {:?}\n", topology.devices);
-        let services: [(&str, SocketAddr, fn(usize) -> SocketAddr); 3] =
+        type Service = (&'static str, SocketAddr, fn(usize) -> SocketAddr);
+        let services: [Service; 3] =
             [("web", vip(), backend), ("other", other_vip(), backend), ("six", vip6(), backend6)];
         for (name, vip, backend) in services {
             toml += &format!("[service.{name}]\nvip = \"{vip}\"\nbreaker.consecutive_5xx = 0\n");

@@ -113,6 +113,9 @@ pub(crate) fn write<T>(map: &OwnedFd, index: u32, value: &T) -> Result<()> {
     Ok(())
 }
 
+/// `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h: only such a program may go on with another such.
+const HAS_FRAGS: u32 = 1 << 5;
+
 /// Loads an XDP program; an error has the verifier's reasons.
 pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> {
     let mut log = vec![0u8; LOG_BYTES];
@@ -125,7 +128,7 @@ pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> 
         log_size: LOG_BYTES as u32,
         log: log.as_mut_ptr() as u64,
         kernel_version: 0,
-        flags: 0,
+        flags: HAS_FRAGS,
         name: [0; 16],
         ifindex: 0,
         attach_type: ATTACH_XDP,
