@@ -527,11 +527,11 @@ pub mod flow_state {
     pub const VLAN: u32 = 16;
 
     /// What tells a flow from the one that had its place before, in the bits that are left: when it began, in steps of
-    /// 2^24 ns (17 ms), as far as 8 bits go. Who has looked at the former one and swaps then must not end this one.
+    /// 2^24 ns (17 ms), as far as 5 bits go. Who has looked at the former one and swaps then must not end this one.
     #[inline(always)]
     pub const fn incarnation(now_ns: u64) -> u32 {
         let step = (now_ns >> 24) as u32;
-        (step & 0xf) << 12 | (step >> 4 & 0xf) << 28
+        (step & 1) << 15 | (step >> 1 & 0xf) << 28
     }
 
     /// The VLAN of such a state.
