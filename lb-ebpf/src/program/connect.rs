@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    NO_BACKEND, SLOT_TRIES,
+    NO_BACKEND, SLOT_TRIES, TABLE_SLOTS,
     abi::{
         Address, Backend, Config, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state,
         head_state, port_flags, service_flags,
@@ -151,25 +151,43 @@ fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     backend as u32
 }
 
+/// A look for another backend: what goes from one turn to the next.
+#[repr(C)]
+struct Others {
+    table: *const [u16; TABLE_SLOTS],
+    hash: u64,
+    avoided: u16,
+    best: u16,
+    answered: u32,
+}
+
 /// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
 /// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
 // A function of its own, because it needs much of the stack.
 #[inline(never)]
 fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
     let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
-    let (mut best, mut answered) = (NO_BACKEND, 0);
-    let mut hash = hash;
-    for _ in 0..opaque(OTHER_TRIES) {
-        hash = rehash(hash);
-        let Some(&id) = table.get(opaque(slot(hash)) as usize) else { continue };
-        let (Some(backend), Some(at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { continue };
-        let may = id != avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
-        // The first of them wins where none is known to have answered.
-        if may && (best == NO_BACKEND || at.wrapping_sub(answered) as i32 > 0) {
-            (best, answered) = (id, *at);
-        }
+    let mut others = Others { table, hash, avoided, best: NO_BACKEND, answered: 0 };
+    // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
+    unsafe { bpf_loop(OTHER_TRIES, offer as *mut c_void, (&raw mut others).cast(), 0) };
+    // SAFETY: written by the callback, of which the compiler does not know.
+    unsafe { (&raw const others.best).read_volatile() as u32 }
+}
+
+/// One slot is looked at.
+unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
+    // SAFETY: the kernel hands over what `elsewhere` gave it.
+    let others = unsafe { &mut *others };
+    others.hash = rehash(others.hash);
+    // SAFETY: the map's one value, which stays as long as the program runs.
+    let Some(&id) = (unsafe { &*others.table }).get(opaque(slot(others.hash)) as usize) else { return 1 };
+    let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { return 0 };
+    let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
+    // The first of them wins where none is known to have answered.
+    if may && (others.best == NO_BACKEND || at.wrapping_sub(others.answered) as i32 > 0) {
+        (others.best, others.answered) = (id, at);
     }
-    best as u32
+    0
 }
 
 /// Half-open backends first, while their budget lasts; else the table. `avoided` has had its chance.

@@ -21,7 +21,7 @@ use lb_ebpf::{
     segment::{Segment, flag},
 };
 
-use super::{Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
+use super::{LINK, Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
@@ -63,7 +63,7 @@ pub(super) fn note_request<F: Tables>(
     if cut && !spoken {
         return true;
     }
-    let begin = packet.link_len as u32;
+    let begin = LINK as u32;
     match said {
         Some(Speech::Request) => {}
         Some(Speech::Tls | Speech::Other) if spoken => {
@@ -109,9 +109,8 @@ fn first_bytes<F: Tables, const N: usize>(
     }
     let mut first = [0; N];
     // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
-    let read = unsafe {
-        bpf_xdp_load_bytes(ctx.ctx, packet.link_len as u32 + at as u32, first.as_mut_ptr().cast(), N as u32)
-    };
+    let read =
+        unsafe { bpf_xdp_load_bytes(ctx.ctx, LINK as u32 + at as u32, first.as_mut_ptr().cast(), N as u32) };
     (read == 0).then_some(first)
 }
 
@@ -217,18 +216,13 @@ fn now_us() -> u32 {
 
 /// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn note_answer<A: Address>(
-    ctx: &XdpContext,
-    link_len: usize,
-    segment: &Segment,
-    flow: &mut Flow<A>,
-) {
+pub(super) fn note_answer<A: Address>(ctx: &XdpContext, segment: &Segment, flow: &mut Flow<A>) {
     if segment.payload_len > 0 {
         // Where the head begins in it. Without a head that is read, any byte answers.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
             if flow.head & head_state::WANTED != 0 {
-                mirror_head(ctx, link_len as u32 + segment.payload + skip, segment, flow, skip);
+                mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
                 tell(flow, head_flags::ANSWERED, NO_WAKEUP);
