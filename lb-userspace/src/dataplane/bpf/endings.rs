@@ -127,7 +127,8 @@ impl Cuts {
             if found.ended > 0 {
                 *state.ended.entry(*id).or_default() += found.ended;
             }
-            let Some(way) = state.ways.get_mut(id).filter(|way| way.generation == looked_at.generation) else {
+            let Some(way) = state.ways.get_mut(id).filter(|way| way.generation == looked_at.generation)
+            else {
                 continue;
             };
             way.empty_looks = if found.living > 0 { 0 } else { way.empty_looks + 1 };
