@@ -195,6 +195,15 @@ impl Kernel {
     }
 
     pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut) {
+        self.write_backend(id, generation, admit, cut, false);
+    }
+
+    /// Its good responses are counted, not mirrored.
+    pub fn quiet(&mut self, id: u16) {
+        self.write_backend(id, 1, Admit::All, Cut::None, true);
+    }
+
+    fn write_backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut, quiet: bool) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
@@ -202,6 +211,7 @@ impl Kernel {
             generation: Generation(generation),
             admit,
             cut,
+            quiet,
         });
     }
 
@@ -342,6 +352,11 @@ impl Kernel {
     }
 
     /// Drops them unread.
+    /// Reads the good responses that are not mirrored, from now on.
+    pub fn goods(&self) -> bpf::Goods {
+        self.loaded.goods().expect("its map can be mapped")
+    }
+
     pub fn forget_heads(&mut self) {
         while self.loaded.heads.pop().is_some() {}
     }

@@ -10,18 +10,27 @@ use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
-use lb_common::abi::{
-    Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
+use lb_common::{
+    MAX_BACKENDS,
+    abi::{
+        Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, QUICK_MS, flow_state, head_flags, head_state,
+        tell, ttfb_bucket,
+    },
 };
 use lb_ebpf::{
     head::{
-        PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_whole, record_length, speech,
-        speech_of_few,
+        PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_success, is_whole, record_length,
+        speech, speech_of_few,
     },
     segment::{Segment, flag},
 };
 
-use super::{LINK, Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
+use super::{
+    LINK, Packet, atomic, counters,
+    maps::{EVENTS, GOODS, TELL},
+    opaque,
+    table::Tables,
+};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
@@ -216,12 +225,15 @@ fn now_us() -> u32 {
 
 /// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn note_answer<A: Address>(ctx: &XdpContext, segment: &Segment, flow: &mut Flow<A>) {
+pub(super) fn note_answer<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
+    let segment = &packet.segment;
     if segment.payload_len > 0 {
         // Where the head begins in it. Without a head that is read, any byte answers.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
-            if flow.head & head_state::WANTED != 0 {
+            if skip == 0 && is_counted(packet, flow) {
+                flow.head &= !head_state::WANTED;
+            } else if flow.head & head_state::WANTED != 0 {
                 mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
@@ -232,6 +244,62 @@ pub(super) fn note_answer<A: Address>(ctx: &XdpContext, segment: &Segment, flow:
     if segment.has(flag::FIN) || segment.has(flag::RST) {
         note_end(segment, flow);
     }
+}
+
+/// Counts the response that begins with this segment, if it is a good one that nobody waits to be told of.
+#[inline(always)]
+fn is_counted<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
+    const PLAIN: u32 = head_state::WANTED;
+    const KINDS: u32 = head_state::WANTED | head_state::CONTINUES | head_state::PIPELINED;
+    if flow.head & KINDS != PLAIN || flow.state & flow_state::TRIAL != 0 {
+        return false;
+    }
+    let Some(tell) = TELL.get_ptr(flow.backend as u32) else { return false };
+    // SAFETY: an aligned word of an array map.
+    if unsafe { tell.read_volatile() } != tell::NONE {
+        return false;
+    }
+    // Behind at most two extension headers; the mask tells the verifier. What is in another buffer is mirrored.
+    let at = (packet.segment.payload & 0x3fff) as usize;
+    let Some(first) = packet.ip.bytes::<{ STATUS_BYTES as usize }>(at) else { return false };
+    if packet.segment.payload_len < STATUS_BYTES || !is_success(first) {
+        return false;
+    }
+    let us = now_us().wrapping_sub(flow.request_us);
+    let Some(goods) = GOODS.get_ptr_mut(cpu()) else { return false };
+    let Some(counters) = counters(flow.backend) else { return false };
+    if us as u64 >= QUICK_MS * 1000 {
+        return false;
+    }
+    count_ttfb(counters, us);
+    counters.heads += 1;
+    const MASK: u64 = MAX_BACKENDS as u64 - 1;
+    const _: () = assert!(MAX_BACKENDS.is_power_of_two());
+    // SAFETY: this CPU's own, and the index is inside. The daemon reads it meanwhile.
+    unsafe {
+        let count =
+            (&raw mut (*goods).0).cast::<u64>().add((opaque(flow.backend as u32) as u64 & MASK) as usize);
+        count.write_volatile(count.read_volatile() + 1);
+    }
+    true
+}
+
+/// What is told of a backend changes what is told of it next.
+#[inline(always)]
+fn tell_next(backend: u16, from: u32, to: u32) {
+    let Some(tell) = TELL.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: an aligned word of an array map. Of two CPUs at once either may be later: so are their responses.
+    unsafe {
+        if tell.read_volatile() == from {
+            tell.write_volatile(to);
+        }
+    }
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// The backend closes or resets the connection. If it owes an answer and has not begun with it, it has
@@ -288,6 +356,9 @@ pub(super) fn note_silence<A: Address>(embryo: &mut Flow<A>) {
 /// What became of an exchange without a head that could be read.
 #[inline(always)]
 fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
+    if what != head_flags::ANSWERED {
+        tell_next(flow.backend, tell::NONE, tell::NEXT);
+    }
     let Some(counters) = counters(flow.backend) else { return };
     let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
         counters.heads_lost += 1;
@@ -320,7 +391,7 @@ unsafe fn describe<A: Address>(
         (*record).at_ns = now;
         let since_us = ((now / 1000) as u32).wrapping_sub(flow.request_us);
         (*record).since_request_ns = since_us as u64 * 1000;
-        (*record).cpu = bpf_get_smp_processor_id();
+        (*record).cpu = cpu();
         (*record).lost = counters.heads_lost as u32;
         (*record).client = flow.client.src.wide();
         (*record).client_port = flow.client.sport;
@@ -395,5 +466,10 @@ fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &
     // Errors are told at once; good news waits for the daemon's next look. Anything that
     // does not read as 1xx to 3xx may be one.
     let urgent = unfinished || status[0] >= b'4' || status[0] < b'1';
+    if urgent {
+        tell_next(flow.backend, tell::NONE, tell::NEXT);
+    } else if status[0] == b'2' {
+        tell_next(flow.backend, tell::NEXT, tell::NONE);
+    }
     entry.submit(if urgent { FORCE_WAKEUP } else { NO_WAKEUP });
 }

@@ -38,7 +38,7 @@ pub(super) fn steer<F: Tables>(
         flow.sent_end = segment.end();
     }
     if flow.head & head_state::AWAITED != 0 {
-        evidence::note_answer(ctx, segment, flow);
+        evidence::note_answer(ctx, packet, flow);
     }
     // Of what is not read the head's number says how far the client had spoken when its backend did.
     let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;

@@ -176,6 +176,11 @@ impl Engine {
                 self.due_probe(backend, now);
             }
             Input::Applied { plan, result } => self.applied(plan, result, now),
+            Input::Goods { backend, count } => {
+                let Some(&(id, index)) = self.places.get(&backend) else { return };
+                let changed = self.service(id).goods(index, count, now);
+                self.dirty.extend(changed.then_some(id));
+            }
             Input::EvidenceLost { backend, lost } => {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);

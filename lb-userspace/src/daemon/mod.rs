@@ -149,7 +149,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;
     let mut signals = Signals::listen().map_err(failed("listen for signals"))?;
     let (reload, mut reloads) = mpsc::channel(1);
-    let own = looping::Own { facts, configured, saving, limits, tasks: Handle::current() };
+    let own =
+        looping::Own { facts, configured, saving, goods: opened.goods, limits, tasks: Handle::current() };
     let prober = Prober::new(results);
     let ring = opened.heads;
     let mut looping = own_thread::spawn("loop", async move || {
