@@ -274,6 +274,22 @@ fn a_backend_that_is_back_is_told_what_its_client_was() {
     assert_eq!(case.kernel.flows().census().established, 1);
 }
 
+both_families!(who_comes_back_during_a_look_keeps_the_rest);
+fn who_comes_back_during_a_look_keeps_the_rest() {
+    let mut kernel = Kernel::new(1);
+    for n in 1..=3 {
+        Connection::open(&mut kernel, n);
+    }
+    kernel.backend(0, 1, Admit::None, Cut::Now);
+    let mut sent = 0;
+    kernel.endings().look(SOON, |_, _| {
+        sent += 1;
+        kernel.backend(0, 1, Admit::All, Cut::None);
+    });
+    assert_eq!(sent, 2, "both ends of the first");
+    assert_eq!(kernel.flows().census().established, 2);
+}
+
 both_families!(what_is_idle_is_reset_at_both_ends);
 fn what_is_idle_is_reset_at_both_ends() {
     for (ask, answer) in [(&b""[..], &b""[..]), (GET, OK), (HELLO, HELLO), (HELLO, OK)] {

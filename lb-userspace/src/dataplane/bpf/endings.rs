@@ -135,6 +135,13 @@ impl Cuts {
         (!state.closed).then(|| state.ways.clone())
     }
 
+    /// Whether what a look began with is so now: a backend that is back meanwhile has new connections.
+    fn still(&self, id: BackendId, way: &Way) -> bool {
+        let state = self.state();
+        let now = state.ways.get(&id);
+        now.is_some_and(|now| (now.generation, now.which) == (way.generation, way.which))
+    }
+
     /// What a look at these has found.
     fn take_in(&self, ways: &BTreeMap<BackendId, Way>, found: &BTreeMap<BackendId, Found>) {
         let mut state = self.state();
@@ -193,8 +200,9 @@ impl Endings {
 
     fn end(&self, ways: &BTreeMap<BackendId, Way>, now: u32, send: &mut dyn FnMut(u32, &[u8])) {
         let mut found = BTreeMap::new();
-        end_of(&self.flows.v4, ways, now, &mut found, send);
-        end_of(&self.flows.v6, ways, now, &mut found, send);
+        let still = |id, way: &Way| self.cuts.still(id, way);
+        end_of(&self.flows.v4, ways, &still, now, &mut found, send);
+        end_of(&self.flows.v6, ways, &still, now, &mut found, send);
         self.cuts.take_in(ways, &found);
     }
 }
@@ -210,6 +218,7 @@ struct Found {
 fn end_of<A: Address>(
     family: &Family<A>,
     ways: &BTreeMap<BackendId, Way>,
+    still: &dyn Fn(BackendId, &Way) -> bool,
     now: u32,
     found: &mut BTreeMap<BackendId, Found>,
     send: &mut dyn FnMut(u32, &[u8]),
@@ -224,7 +233,7 @@ fn end_of<A: Address>(
         // Of one that is back, only these are looked for.
         found.living += u64::from(way.which != Which::Told || flow.state & flow_state::CUT != 0);
         // Whoever changed it since has a better claim to what becomes of it, until the next look.
-        if !is_due(flow, way.which, now) || !family.end(flow) {
+        if !is_due(flow, way.which, now) || !still(id, way) || !family.end(flow) {
             return;
         }
         found.ended += 1;
