@@ -56,7 +56,6 @@ impl Case {
         let got = Tcp::read(&out).expect("tcp");
         assert_eq!((got.src, got.dst), (vip(), client));
         assert_eq!((got.to_mac, got.from_mac), (sent.from_mac, sent.to_mac), "back by the way it came");
-        let end = client_next.wrapping_add(payload.len() as u32 + u32::from(flags & FIN != 0));
         assert_eq!((got.seq, got.ack, got.flags), (backend_next, 0, RST));
         assert!(got.payload.is_empty());
         assert_eq!(checksums(&out), (true, true));
