@@ -23,7 +23,7 @@ use lb_core::{
 use lb_tests::{
     holdings::{self, Places, Process},
     lab::skipped,
-    load::{Connections, Load, Sample},
+    load::{Connections, Sample},
     site::{PATIENCE, Site},
 };
 use lb_userspace::{
@@ -68,8 +68,8 @@ fn with_drain_no_request_fails() -> Result<()> {
     if skipped("with_drain_no_request_fails", &[]) {
         return Ok(());
     }
-    let (each, kept) = churn("churndrain", "on_eject = \"drain\"\n")?.samples;
-    for samples in [each, kept] {
+    let Churned { each, kept, .. } = churn("churndrain", "on_eject = \"drain\"\n")?;
+    for samples in kept.iter().chain([&each]) {
         let failed: Vec<_> = samples.iter().filter(|sample| sample.answer.is_err()).collect();
         assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), samples.len(), failed.first());
     }
@@ -82,24 +82,26 @@ fn with_reset_no_connection_of_a_healthy_backend_ends() -> Result<()> {
         return Ok(());
     }
     let churned = churn("churnreset", "on_eject = \"reset\"\n")?;
-    let (each, kept) = churned.samples;
-    let failed = |sample: &&Sample| sample.answer.is_err();
-    let mut served: HashMap<SocketAddr, String> = HashMap::new();
-    for sample in &kept {
-        let Some(client) = sample.client else { continue };
-        match &sample.backend {
-            Some(backend) => {
-                served.insert(client, backend.clone());
-            }
-            None => {
-                let of = served.remove(&client);
-                let healthy = of.as_deref().is_some_and(|name| HEALTHY.contains(&name));
-                assert!(!healthy, "a connection of {of:?} ended: {sample:?}");
+    for load in &churned.kept {
+        // Whom a connection that is kept was of, its client knows from the answer before.
+        let mut served: HashMap<SocketAddr, &str> = HashMap::new();
+        for sample in load {
+            let Some(client) = sample.client else { continue };
+            match &sample.backend {
+                Some(backend) => {
+                    served.insert(client, backend);
+                }
+                None => {
+                    let of = served.remove(&client);
+                    let healthy = of.is_some_and(|name| HEALTHY.contains(&name));
+                    assert!(!healthy, "a connection of {of:?} ended: {sample:?}");
+                }
             }
         }
     }
     // All that failed were told so at a request, each by the program.
-    let all: Vec<_> = each.iter().chain(&kept).filter(failed).collect();
+    let all: Vec<_> =
+        churned.kept.iter().flatten().chain(&churned.each).filter(|one| one.answer.is_err()).collect();
     let other: Vec<_> =
         all.iter().filter(|sample| sample.answer != Err(ErrorKind::ConnectionReset)).collect();
     assert!(other.is_empty(), "{other:?}");
@@ -110,8 +112,10 @@ fn with_reset_no_connection_of_a_healthy_backend_ends() -> Result<()> {
 
 /// What came of it.
 struct Churned {
-    /// Of connections for one request each, and of those that are kept.
-    samples: (Vec<Sample>, Vec<Sample>),
+    /// Of connections for one request each.
+    each: Vec<Sample>,
+    /// Of connections that are kept, by the load that they were opened for.
+    kept: Vec<Vec<Sample>>,
     /// Connections whose client was told that they are over.
     cut: u64,
 }
@@ -130,7 +134,7 @@ fn churn(prefix: &str, keys: &str) -> Result<Churned> {
     let place = events.since(0).len();
 
     let count = A_MINUTE * length.as_secs() / 60;
-    let samples = rounds(&mut site, count, length)?;
+    let (each, kept) = rounds(&mut site, count, length)?;
     let took = clock::now() - began;
     let heard = events.since(place);
     let of = |kind| heard.iter().filter(|heard| heard.event.kind == kind).count();
@@ -168,21 +172,25 @@ fn churn(prefix: &str, keys: &str) -> Result<Churned> {
     println!(
         "{prefix}: {ejections} ejections, {readmissions} readmissions, {flapped} trials in {took:?}; {} requests \
          on {} connections; {cut} cut; {before:?}, {after:?}",
-        samples.0.len() + samples.1.len(),
+        each.len() + kept.iter().map(Vec::len).sum::<usize>(),
         site.shunt.status()?.traffic.iter().map(|one| one.counters.connections).sum::<u64>(),
     );
-    Ok(Churned { samples, cut })
+    Ok(Churned { each, kept, cut })
 }
 
 /// Under load, an operator ejects and admits one so many times in about this time, while another flaps.
-fn rounds(site: &mut Site, count: u64, length: Duration) -> Result<(Vec<Sample>, Vec<Sample>)> {
+fn rounds(site: &mut Site, count: u64, length: Duration) -> Result<(Vec<Sample>, Vec<Vec<Sample>>)> {
     let each = site.load(100, 8, Connections::Each);
-    let kept = site.load(400, 64, Connections::Kept);
+    let kept = site.load(300, 64, Connections::Kept);
     let over = Arc::new(AtomicBool::new(false));
     let ordered = orders(site, count, length, Arc::clone(&over));
     let mut flapped = Ok(());
+    let mut loads = Vec::new();
     while !over.load(Ordering::Relaxed) && flapped.is_ok() {
+        // The others have all of their connections with the healthy ones soon.
+        let new = site.load(200, 16, Connections::Kept);
         flapped = flap(site);
+        loads.push(new.stop());
     }
     ordered.join().expect("it does not panic")?;
     flapped?;
@@ -193,8 +201,8 @@ fn rounds(site: &mut Site, count: u64, length: Duration) -> Result<(Vec<Sample>,
             backends.all(|one| (one.breaker, one.effective) == (BreakerState::Closed, Effective::Serving))
         })
     })?;
-    let stopped = |load: Load| load.stop();
-    Ok((stopped(each), stopped(kept)))
+    loads.push(kept.stop());
+    Ok((each.stop(), loads))
 }
 
 /// Ill for a moment, and well for one.
@@ -218,11 +226,14 @@ fn orders(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let began = clock::now();
         let all = async {
-            for number in 0..count {
-                let due = began + length * u32::try_from(number)? / u32::try_from(count)?;
+            // As long out as in.
+            let half = length / u32::try_from(2 * count)?;
+            for number in 0..u32::try_from(count)? {
+                let due = began + 2 * half * number;
                 tokio::time::sleep(due.saturating_sub(clock::now())).await;
                 // Longer than it will take to be admitted.
                 order(&client, Verb::Eject, Some(600_000)).await?;
+                tokio::time::sleep((due + half).saturating_sub(clock::now())).await;
                 order(&client, Verb::Admit, None).await?;
             }
             Ok(())
