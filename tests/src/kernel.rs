@@ -285,6 +285,11 @@ impl Kernel {
 
     /// The same service; handshakes that come to nothing go on elsewhere.
     pub fn redispatch(&mut self) {
+        self.redispatch_to(&[]);
+    }
+
+    /// And with half-open backends.
+    pub fn redispatch_to(&mut self, trials: &[u16]) {
         self.apply(&Step::Service {
             id: SERVICE,
             vip: vip(),
@@ -293,7 +298,7 @@ impl Kernel {
             evidence: true,
             redispatch: true,
             sources: Sources::default(),
-            trials: Vec::new(),
+            trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
     }
 

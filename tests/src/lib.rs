@@ -4,6 +4,7 @@ pub mod answer;
 pub mod attempt;
 pub mod flock;
 pub mod frame;
+pub mod holdings;
 pub mod http;
 pub mod icmp;
 pub mod kernel;

@@ -257,6 +257,38 @@ fn whose_client_was_told_is_reset_at_the_backend() {
     case.is_reset(ACK | PSH, GET);
 }
 
+both_families!(a_backend_that_is_back_is_told_what_its_client_was);
+fn a_backend_that_is_back_is_told_what_its_client_was() {
+    let mut case = Case::open();
+    case.sends(ACK | PSH, GET);
+    case.replies(ACK | PSH, OK);
+    let other = Connection::open(&mut case.kernel, 2);
+    case.cut(Cut::AtRequest);
+    case.is_reset(ACK | PSH, GET);
+    // Before anybody has looked.
+    case.kernel.backend(0, 1, Admit::All, Cut::None);
+    assert_eq!(case.ends(SOON), [case.to_backend()]);
+    assert_eq!(case.ends(LATE), [], "the other one goes on, however idle");
+    assert_eq!(other.send(&mut case.kernel, ACK | PSH, GET), Action::Redirect);
+    assert_eq!(case.kernel.flows().census().established, 1);
+}
+
+both_families!(who_comes_back_during_a_look_keeps_the_rest);
+fn who_comes_back_during_a_look_keeps_the_rest() {
+    let mut kernel = Kernel::new(1);
+    for n in 1..=3 {
+        Connection::open(&mut kernel, n);
+    }
+    kernel.backend(0, 1, Admit::None, Cut::Now);
+    let mut sent = 0;
+    kernel.endings().look(SOON, |_, _| {
+        sent += 1;
+        kernel.backend(0, 1, Admit::All, Cut::None);
+    });
+    assert_eq!(sent, 2, "both ends of the first");
+    assert_eq!(kernel.flows().census().established, 2);
+}
+
 both_families!(what_is_idle_is_reset_at_both_ends);
 fn what_is_idle_is_reset_at_both_ends() {
     for (ask, answer) in [(&b""[..], &b""[..]), (GET, OK), (HELLO, HELLO), (HELLO, OK)] {
