@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
+    bindings::xdp_md,
     helpers::{bpf_get_prandom_u32, bpf_loop},
     programs::XdpContext,
 };
@@ -15,10 +16,10 @@ use lb_common::{
     hash::{flow_hash, rehash, slot},
     reason::Reason,
 };
-use lb_ebpf::{frame::Frame, translate::deltas};
+use lb_ebpf::{frame::Frame, syn, translate::deltas};
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, kinds,
+    LINK, Leave, NEVER, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, frame, kinds,
     maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
     opaque, pace,
     table::{self, Tables},
@@ -64,9 +65,15 @@ pub(super) fn connect<F: Tables>(
     if !pace::admits() {
         return Err(Leave::Drop(Reason::SynRate));
     }
-    let avoided =
-        if service.flags & service_flags::REDISPATCH != 0 { forsaken::<F>(key) as u16 } else { NO_BACKEND };
-    let choice = match choose(service, flow_hash(key), avoided) {
+    let hash = flow_hash(key);
+    let mut moved = NO_BACKEND;
+    if service.flags & service_flags::REDISPATCH != 0 {
+        let forsaken = forsaken::<F>(key) as u16;
+        if forsaken != NO_BACKEND {
+            moved = elsewhere(service.id, hash, forsaken) as u16;
+        }
+    }
+    let choice = match choose(service, hash, moved) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
             return Err(Leave::Reset(Reason::NoBackend));
@@ -112,7 +119,7 @@ pub(super) fn connect<F: Tables>(
     flow.ifindex = ctx.ingress_ifindex() as u32;
     // A frame that was read this far has a link header.
     flow.link = link_back(&packet.frame).unwrap_or_default();
-    flow.head = if watched { head_state::CONNECTING } else { 0 };
+    flow.head = 0;
     flow.head_seq = 0;
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
@@ -125,6 +132,9 @@ pub(super) fn connect<F: Tables>(
         | if watched { flow_state::EVIDENCE } else { 0 }
         | (packet.vlan as u32) << flow_state::VLAN
         | flow_state::incarnation(now);
+    if watched {
+        look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+    }
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {
@@ -134,8 +144,22 @@ pub(super) fn connect<F: Tables>(
     forward(packet, flow, backend)
 }
 
+/// Notes whether a backend that does not answer this SYN has failed. Not by what it returns: the verifier would go
+/// through all that follows for each answer.
+#[inline(never)]
+fn look_at_syn<F: Tables>(ctx: *mut xdp_md, place: u32, headers: u32, ip_len: u32) -> u32 {
+    let Some(flow) = F::flow(place) else { return 0 };
+    // As if the context came from elsewhere: the compiler would pass the frame's bounds as numbers.
+    let ip = frame(&XdpContext::new(opaque_pointer(ctx))).from(LINK);
+    if syn::is_owed_an_answer::<F>(&ip, headers, ip_len, |number| opaque(number) as u32) {
+        // SAFETY: a place of the map that is the new connection's alone.
+        unsafe { (*flow).head = head_state::CONNECTING };
+    }
+    0
+}
+
 /// The backend of a handshake that has come to nothing, which ends here. [`NO_BACKEND`]: there is none.
-// A function of its own, because it needs much of the stack.
+// A function of its own, like those that follow, because it needs much of the stack.
 #[inline(never)]
 fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(embryo) = table::by_client::<F>(key) else { return NO_BACKEND as u32 };
@@ -151,6 +175,14 @@ fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     backend as u32
 }
 
+#[inline(always)]
+fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
+    let mut pointer = pointer;
+    // SAFETY: an empty instruction, in the eyes of everybody but the compiler.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
 /// A look for another backend: what goes from one turn to the next.
 #[repr(C)]
 struct Others {
@@ -158,16 +190,18 @@ struct Others {
     hash: u64,
     avoided: u16,
     best: u16,
-    answered: u32,
+    /// Since when `best` has not answered.
+    silence: u32,
+    now: u32,
 }
 
 /// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
 /// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
-// A function of its own, because it needs much of the stack.
 #[inline(never)]
-fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
+pub(super) fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
     let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
-    let mut others = Others { table, hash, avoided, best: NO_BACKEND, answered: 0 };
+    let now = answer_ticks();
+    let mut others = Others { table, hash, avoided, best: NO_BACKEND, silence: 0, now };
     // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
     unsafe { bpf_loop(OTHER_TRIES, offer as *mut c_void, (&raw mut others).cast(), 0) };
     // SAFETY: written by the callback, of which the compiler does not know.
@@ -183,21 +217,22 @@ unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
     let Some(&id) = (unsafe { &*others.table }).get(opaque(slot(others.hash)) as usize) else { return 1 };
     let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { return 0 };
     let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
+    let silence = if at == NEVER { u32::MAX } else { others.now.wrapping_sub(at) };
     // The first of them wins where none is known to have answered.
-    if may && (others.best == NO_BACKEND || at.wrapping_sub(others.answered) as i32 > 0) {
-        (others.best, others.answered) = (id, at);
+    if may && (others.best == NO_BACKEND || silence < others.silence) {
+        (others.best, others.silence) = (id, silence);
     }
     0
 }
 
-/// Half-open backends first, while their budget lasts; else the table. `avoided` has had its chance.
+/// Half-open backends first, while their budget lasts; else the table. `moved`: where a handshake goes on that has
+/// come to nothing elsewhere.
 #[inline(always)]
-fn choose(service: &Service, hash: u64, avoided: u16) -> Result<Choice, Reason> {
-    if avoided != NO_BACKEND {
-        let id = elsewhere(service.id, hash, avoided) as u16;
-        if let Some(backend) = BACKENDS.get(id as u32) {
-            return Ok(Choice { id, backend, trial: false });
-        }
+fn choose(service: &Service, hash: u64, moved: u16) -> Result<Choice, Reason> {
+    if moved != NO_BACKEND
+        && let Some(backend) = BACKENDS.get(moved as u32)
+    {
+        return Ok(Choice { id: moved, backend, trial: false });
     }
     for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
         if seat >= service.trial_len as usize {

@@ -78,7 +78,7 @@ pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
-/// Backend id → when it last answered a SYN, in ticks of 2^20 ns (about milliseconds).
+/// Backend id → when it last answered a SYN, in `answer_ticks`.
 #[btf_map]
 pub(super) static ANSWERS: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
 

@@ -436,6 +436,18 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
     }
 }
 
+/// Of `ANSWERS`: it has not answered yet.
+const NEVER: u32 = 0;
+
+/// The time in ticks of 2^20 ns, about milliseconds, which go round in 52 days.
+#[inline(always)]
+fn answer_ticks() -> u32 {
+    match (coarse_ns() >> 20) as u32 {
+        NEVER => 1,
+        ticks => ticks,
+    }
+}
+
 /// This CPU's counters of a backend.
 #[inline(always)]
 fn counters(backend: u16) -> Option<&'static mut BackendCounters> {

@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
+    Leave, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence,
     maps::ANSWERS,
     ports,
     table::{self, Tables},
@@ -55,7 +55,7 @@ pub(super) fn steer<F: Tables>(
 fn note_alive(backend: u16) {
     let Some(answered) = ANSWERS.get_ptr_mut(backend as u32) else { return };
     // SAFETY: a word of a map; whoever writes last is right enough.
-    unsafe { answered.write_volatile((coarse_ns() >> 20) as u32) };
+    unsafe { answered.write_volatile(answer_ticks()) };
 }
 
 #[inline(always)]
@@ -70,8 +70,9 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
     } else if segment.has(flag::RST) {
         let refuses = segment.has(flag::ACK) && segment.ack == flow.request_seq;
         evidence::note_refusal(segment, flow);
-        if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
-            // The client is not told: its next SYN goes elsewhere.
+        const FIRST: u32 = flow_state::REDISPATCH | flow_state::ANSWERED | flow_state::REFUSED;
+        if refuses && flow.state & FIRST == flow_state::REDISPATCH {
+            // The client is not told: its next SYN goes elsewhere. If that came again here, there is nobody else.
             atomic::set(&mut flow.state, flow_state::REFUSED);
             return Err(Leave::Swallow);
         }

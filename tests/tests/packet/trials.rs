@@ -14,7 +14,7 @@ use lb_core::{
 };
 use lb_tests::{
     both_families,
-    frame::{ACK, RST, SYN, Tcp},
+    frame::{ACK, RST, SYN, Tcp, layout},
     kernel::{Action, Kernel, SERVICE, backend_address, vip},
 };
 use lb_userspace::dataplane::bpf::{Limits, Now};
@@ -95,6 +95,19 @@ fn a_trial_that_failed_goes_on_elsewhere_and_costs_nothing_more() {
     }
 }
 
+both_families!(with_nobody_else_a_trial_that_failed_costs_nothing_more);
+fn with_nobody_else_a_trial_that_failed_costs_nothing_more() {
+    let mut kernel = tried(2);
+    for id in [0, 2] {
+        kernel.admit(id, 1, Admit::None);
+    }
+    kernel.redispatch_to(&[TRIAL]);
+    assert_eq!(syn(&mut kernel, 1), TRIAL);
+    thread::sleep(A_RETRANSMISSION);
+    kernel.run(&Tcp::new(client(1), vip(), SYN).numbers(CLIENT_ISN, 0).bytes());
+    assert_eq!(of_trial(&mut kernel).trials, 1, "one client, one token");
+}
+
 both_families!(who_never_answers_takes_tokens_and_tells_nothing);
 fn who_never_answers_takes_tokens_and_tells_nothing() {
     const TOKENS: u16 = 3;
@@ -128,4 +141,19 @@ fn who_never_answers_takes_tokens_and_tells_nothing() {
     kernel.apply(&Step::Budget { id: BackendId(TRIAL), tokens: 1 });
     assert_eq!(Connection::open(&mut kernel, 20).backend, TRIAL);
     assert_eq!(kernel.drops(Reason::NoBackend), 0);
+}
+
+both_families!(what_a_backend_rightly_ignores_is_no_silence);
+fn what_a_backend_rightly_ignores_is_no_silence() {
+    let mut kernel = tried(1);
+    kernel.redispatch_to(&[TRIAL]);
+    let mut frame = Tcp::new(client(1), vip(), SYN).numbers(CLIENT_ISN, 0).bytes();
+    let at = layout(&frame).expect("tcp");
+    // No system answers a segment with a wrong checksum, and anybody can send one.
+    frame[at.tcp + 16] ^= 0x55;
+    kernel.run(&frame);
+    thread::sleep(A_RETRANSMISSION);
+    kernel.run(&frame);
+    let told: Vec<_> = kernel.heads().iter().map(|record| (record.flags, record.backend)).collect();
+    assert!(told.is_empty(), "two frames of anybody decide a trial: {told:?}");
 }
