@@ -72,17 +72,16 @@ pub(super) fn note_request<F: Tables>(
     if cut && !spoken {
         return true;
     }
-    let begin = LINK as u32;
     match said {
         Some(Speech::Request) => {}
         Some(Speech::Tls | Speech::Other) if spoken => {
-            go_on(ctx, begin, segment, flow);
+            go_on(ctx, packet, flow);
             return false;
         }
         // Too short to tell. Before anything was answered it is a part of the request, afterwards the
         // beginning of another one.
         None if unanswered(segment, flow) => {
-            go_on(ctx, begin, segment, flow);
+            go_on(ctx, packet, flow);
             return false;
         }
         None => {}
@@ -102,7 +101,7 @@ pub(super) fn note_request<F: Tables>(
         flow.head |= head_state::CLOSED;
     }
     // What has a body may not end like a head.
-    let whole = method == b'P' || ends_head(ctx, begin, segment);
+    let whole = method == b'P' || ends_head(ctx, packet);
     want(segment, flow, whole, cut)
 }
 
@@ -132,24 +131,33 @@ const fn unanswered<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
 
 /// More of a request: its body, or the rest of its head.
 #[inline(always)]
-fn go_on<A: Address>(ctx: &XdpContext, begin: u32, segment: &Segment, flow: &mut Flow<A>) {
+fn go_on<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
     let open = flow.head & (head_state::WANTED | head_state::OWED) == head_state::WANTED;
-    if open && ends_head(ctx, begin, segment) {
+    if open && ends_head(ctx, packet) {
         flow.head |= head_state::OWED;
     }
 }
 
-/// Whether a segment ends with the empty line that ends a head. `begin`: where its IP header begins in the frame.
+/// Whether a segment ends with the empty line that ends a head.
 #[inline(always)]
-fn ends_head(ctx: &XdpContext, begin: u32, segment: &Segment) -> bool {
-    let mut last = 0u32;
+fn ends_head<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>) -> bool {
+    const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
+    /// Further on the helper reads: the verifier wants a bound.
+    const NEAR: u32 = 0x3fff;
+    let segment = &packet.segment;
     if segment.payload_len < 4 {
         return false;
     }
-    let at = begin + segment.payload + segment.payload_len - 4;
+    let at = segment.payload + segment.payload_len - 4;
+    if at <= NEAR
+        && let Some(last) = packet.ip.bytes::<4>((opaque(at) & NEAR as u64) as usize)
+    {
+        return last == EMPTY_LINE;
+    }
+    let mut last = [0; 4];
     // SAFETY: four bytes are read into four; beyond the frame the helper reads nothing and says so.
-    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, at, (&raw mut last).cast(), 4) };
-    read == 0 && last == u32::from_ne_bytes(*b"\r\n\r\n")
+    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, LINK as u32 + at, last.as_mut_ptr().cast(), 4) };
+    read == 0 && last == EMPTY_LINE
 }
 
 /// The first word of a client whose language we do not read. Of TLS and HTTP/2 it is known that it is
