@@ -2,7 +2,19 @@
 
 #[path = "endings/boundary.rs"]
 mod boundary;
+#[path = "endings/clients.rs"]
+mod clients;
+#[path = "endings/drain.rs"]
+mod drain;
+#[path = "endings/fallback.rs"]
+mod fallback;
+#[path = "endings/idle.rs"]
+mod idle;
 #[path = "endings/pool.rs"]
 mod pool;
+#[path = "endings/removal.rs"]
+mod removal;
+#[path = "endings/shares.rs"]
+mod shares;
 #[path = "endings/stage.rs"]
 mod stage;

@@ -30,7 +30,6 @@ const WORKERS: u64 = 64;
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) begun: Duration,
-    pub(crate) ended: Duration,
     /// Why it was asked a second time.
     pub(crate) again: Option<String>,
     /// The status, or the error of the last try.
@@ -129,7 +128,7 @@ async fn ask(pooled: &Hyper, fresh: Option<&Hyper>, to: SocketAddr, number: u64)
         again = Some(error.clone());
         answer = get(fresh, to, &path).await;
     }
-    Asked { path, begun, ended: clock::now(), again, answer }
+    Asked { path, begun, again, answer }
 }
 
 async fn get(client: &Hyper, to: SocketAddr, path: &str) -> Result<u16, String> {
