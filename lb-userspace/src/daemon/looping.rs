@@ -317,7 +317,7 @@ impl Loop {
                 self.handle(Input::EvidenceLost { backend, lost });
             }
             let Some(reading) = self.heads.read(&record) else { continue };
-            if self.timed_out.knows(&reading) {
+            if !self.timed_out.ended(&reading) {
                 continue;
             }
             let input = Input::Outcome {
@@ -335,7 +335,9 @@ impl Loop {
     /// An exchange that waits too long.
     fn overdue(&mut self, overdue: Overdue) {
         let Overdue { backend, generation, client, failure, began_us } = overdue;
-        self.timed_out.told(client, backend, began_us);
+        if !self.timed_out.overdue(client, backend, began_us) {
+            return;
+        }
         let outcome = Outcome::Failure(failure);
         self.handle(Input::Outcome { backend, generation, outcome, ttfb: None, client: Some(client) });
     }

@@ -27,7 +27,7 @@ pub(super) struct Configured {
 impl Configured {
     /// Also answers with what follows the addresses of all backends.
     pub(super) fn new(file: File, path: PathBuf) -> (Self, watch::Receiver<Vec<IpAddr>>) {
-        let (addresses, watched) = watch::channel(backend_addresses(&file));
+        let (addresses, watched) = watch::channel(backend_addresses([&file.core]));
         (Self { file, path, addresses }, watched)
     }
 
@@ -95,7 +95,8 @@ impl Configured {
     }
 
     pub(super) fn take(&mut self, file: File) {
-        self.addresses.send_replace(backend_addresses(&file));
+        // Whom this reload removes has connections still: the way there is followed until the next one.
+        self.addresses.send_replace(backend_addresses([&self.file.core, &file.core]));
         self.file.core = file.core;
     }
 
@@ -104,13 +105,10 @@ impl Configured {
     }
 }
 
-fn backend_addresses(file: &File) -> Vec<IpAddr> {
-    let all: BTreeSet<IpAddr> = file
-        .core
-        .services
-        .iter()
-        .flat_map(|service| service.everyone().map(|backend| backend.address.ip()))
-        .collect();
+fn backend_addresses<const N: usize>(configs: [&Config; N]) -> Vec<IpAddr> {
+    let services = configs.into_iter().flat_map(|config| &config.services);
+    let all: BTreeSet<IpAddr> =
+        services.flat_map(|service| service.everyone().map(|backend| backend.address.ip())).collect();
     all.into_iter().collect()
 }
 

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 
 fn file(text: &str) -> File {
@@ -76,6 +78,16 @@ fn what_needs_a_restart_is_named() {
         "interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\ntimeouts.closing = \"9s\"\n",
     );
     assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log", "timeouts"]);
+}
+
+#[test]
+fn the_way_to_whom_a_reload_removes_is_followed_until_the_next() {
+    let (mut configured, watched) = Configured::new(file(BEFORE), "shunt.toml".into());
+    let removed: IpAddr = "10.0.0.11".parse().expect("literal");
+    for is_followed in [true, false] {
+        configured.take(file(&BEFORE.replace("10.0.0.11", "10.0.0.99")));
+        assert_eq!(watched.borrow().contains(&removed), is_followed);
+    }
 }
 
 #[test]

@@ -36,6 +36,10 @@ const LEISURE: u32 = 20;
 /// about seconds.
 const IDLE_TICKS: u32 = 5;
 
+/// A backend of which so many looks have found no connection is left alone: it gets no new one. One look could miss
+/// the connection of a SYN that was under way when the maps were written.
+const ENOUGH_LOOKS: u8 = 2;
+
 const TTL: u8 = 64;
 
 /// Backends whose connections are to be ended, and how they are reached. Written by whoever writes the maps.
@@ -60,6 +64,9 @@ struct Way {
     all: bool,
     ifindex: u32,
     link: Link,
+    vlan: u16,
+    /// How many looks in a row have found none of its connections.
+    empty_looks: u8,
 }
 
 impl Cuts {
@@ -80,6 +87,8 @@ impl Cuts {
             all: cuts & backend_flags::CUT != 0,
             ifindex: value.ifindex,
             link: value.link,
+            vlan: value.vlan,
+            empty_looks: 0,
         };
         state.ways.insert(id, way);
         self.changed.notify_all();
@@ -108,6 +117,25 @@ impl Cuts {
             .wait_while(self.state(), |state| !state.closed && state.ways.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         (!state.closed).then(|| state.ways.clone())
+    }
+
+    /// What a look at these has found.
+    fn take_in(&self, ways: &BTreeMap<BackendId, Way>, found: &BTreeMap<BackendId, Found>) {
+        let mut state = self.state();
+        for (id, looked_at) in ways {
+            let found = found.get(id).copied().unwrap_or_default();
+            if found.ended > 0 {
+                *state.ended.entry(*id).or_default() += found.ended;
+            }
+            let Some(way) = state.ways.get_mut(id).filter(|way| way.generation == looked_at.generation)
+            else {
+                continue;
+            };
+            way.empty_looks = if found.living > 0 { 0 } else { way.empty_looks + 1 };
+            if way.empty_looks >= ENOUGH_LOOKS {
+                state.ways.remove(id);
+            }
+        }
     }
 }
 
@@ -148,50 +176,55 @@ impl Endings {
     }
 
     fn end(&self, ways: &BTreeMap<BackendId, Way>, now: u32, send: &mut dyn FnMut(u32, &[u8])) {
-        let mut ended = BTreeMap::new();
-        end_of(&self.flows.v4, ways, now, &mut ended, send);
-        end_of(&self.flows.v6, ways, now, &mut ended, send);
-        let mut state = self.cuts.state();
-        for (id, count) in ended {
-            *state.ended.entry(id).or_default() += count;
-        }
+        let mut found = BTreeMap::new();
+        end_of(&self.flows.v4, ways, now, &mut found, send);
+        end_of(&self.flows.v6, ways, now, &mut found, send);
+        self.cuts.take_in(ways, &found);
     }
+}
+
+/// Connections of one backend, in one look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// Before it.
+    living: u64,
+    ended: u64,
 }
 
 fn end_of<A: Address>(
     family: &Family<A>,
     ways: &BTreeMap<BackendId, Way>,
     now: u32,
-    ended: &mut BTreeMap<BackendId, u64>,
+    found: &mut BTreeMap<BackendId, Found>,
     send: &mut dyn FnMut(u32, &[u8]),
 ) {
     family.each(|flow| {
         let id = BackendId(flow.backend);
         let Some(way) = ways.get(&id).filter(|way| way.generation.0 == flow.generation) else { return };
-        if !is_due(flow, way.all, now) {
+        if flow.state & flow_state::OVER != 0 {
             return;
         }
+        let found = found.entry(id).or_default();
+        found.living += 1;
         // Whoever changed it since has a better claim to what becomes of it, until the next look.
-        if !family.end(flow) {
+        if !is_due(flow, way.all, now) || !family.end(flow) {
             return;
         }
-        *ended.entry(id).or_default() += 1;
+        found.ended += 1;
         if flow.state & flow_state::CUT == 0 {
             let from = (flow.sent_end, flow.client_end);
-            send(flow.ifindex, &reset(&flow.link, &flow.client.reversed(), from));
+            let vlan = flow_state::vlan(flow.state);
+            send(flow.ifindex, &tagged(reset(&flow.link, &flow.client.reversed(), from), vlan));
         }
         if way.link.is_resolved() {
             let from = (flow.client_end, flow.sent_end);
-            send(way.ifindex, &reset(&way.link, &flow.reply.reversed(), from));
+            send(way.ifindex, &tagged(reset(&way.link, &flow.reply.reversed(), from), way.vlan));
         }
     });
 }
 
-/// Whether a connection of a backend that is out ends now.
+/// Whether a living connection of a backend that is out ends now.
 fn is_due<A: Address>(flow: &Flow<A>, all: bool, now: u32) -> bool {
-    if flow.state & flow_state::OVER != 0 {
-        return false;
-    }
     if all || flow.state & flow_state::CUT != 0 {
         return true;
     }
@@ -217,6 +250,16 @@ fn reset<A: Address>(link: &Link, tuple: &FlowKey<A>, (seq, ack): (u32, u32)) ->
     let tcp = ip.tcp(tuple.sport.host(), tuple.dport.host(), seq, 0).rst().ack(ack);
     let mut frame = Vec::with_capacity(tcp.size(0));
     tcp.write(&mut frame, &[]).expect("a vector takes what it is given");
+    frame
+}
+
+/// The frame in a VLAN (IEEE 802.1Q), unless that is 0.
+fn tagged(mut frame: Vec<u8>, vlan: u16) -> Vec<u8> {
+    const AFTER_ADDRESSES: usize = 12;
+    if vlan != 0 {
+        let [high, low] = vlan.to_be_bytes();
+        frame.splice(AFTER_ADDRESSES..AFTER_ADDRESSES, [0x81, 0x00, high, low]);
+    }
     frame
 }
 

@@ -513,8 +513,7 @@ impl Maps {
                 nat_ports,
                 vips: BTreeMap::new(),
                 ports_due: false,
-                used_backends: BTreeMap::new(),
-                told: Vec::new(),
+                told: BTreeMap::new(),
             },
         })
     }

@@ -74,9 +74,8 @@ pub struct Bpf {
     vips: BTreeMap<SocketAddr, ServiceId>,
     /// `PORTS` is not known to say what it has to.
     ports_due: bool,
-    used_backends: BTreeMap<BackendId, IpAddr>,
-    /// What was warned of.
-    told: Vec<(BackendId, Concern)>,
+    /// What was warned of, as long as it lasts.
+    told: BTreeMap<BackendId, Concern>,
 }
 
 impl Dataplane for Bpf {
@@ -94,7 +93,7 @@ impl Dataplane for Bpf {
                 self.services.insert(key, value, 0).map_err(on("SERVICES"))?;
                 self.sources.tidy(*id, rules).map_err(on("SOURCES"))?;
                 self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
-                self.tell_concerns();
+                self.tell_concerns(|_, of| of == *id);
                 self.settle()?;
                 self.write_origin(vip.ip())
             }
@@ -110,7 +109,6 @@ impl Dataplane for Bpf {
                 self.write_origin(vip.ip())
             }
             Step::Backend { id, service, address, generation, admit, cut } => {
-                self.used_backends.insert(*id, address.ip());
                 self.returns.backend(*id, *address, *service);
                 self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
@@ -127,10 +125,11 @@ impl Dataplane for Bpf {
                     ..Backend::default()
                 };
                 self.write_backend(*id, value, address.ip())?;
+                self.tell_concerns(|at, _| at == *address);
                 self.write_origin(before.addr.into())
             }
             Step::RemoveBackend { id } => {
-                self.used_backends.remove(id);
+                self.told.remove(id);
                 self.cuts.note(*id, &Backend::default());
                 self.returns.remove_backend(*id);
                 self.settle()?;
@@ -158,7 +157,7 @@ impl Dataplane for Bpf {
         }
         self.next_hops.insert(address, hop);
         let written = self.write_next_hop(address);
-        self.tell_concerns();
+        self.tell_concerns(|at, _| at.ip() == address);
         if written.is_err() {
             // So that it is written when it is told again.
             self.next_hops.remove(&address);
@@ -168,16 +167,16 @@ impl Dataplane for Bpf {
 
     fn counters(&mut self) -> Result<Counters, Error> {
         let mut counters = Counters::default();
-        for id in self.used_backends.keys() {
+        for (id, ..) in self.returns.backends() {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
-            counters.backends.push((*id, cpus.iter().fold(BackendCounters::default(), add)));
+            counters.backends.push((id, cpus.iter().fold(BackendCounters::default(), add)));
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
-            counters.ended.push((*id, self.cuts.ended(*id)));
+            counters.ended.push((id, self.cuts.ended(id)));
             if !value.link.is_resolved() {
-                counters.unreachable.push(*id);
+                counters.unreachable.push(id);
             }
         }
-        counters.concerns = self.concerns();
+        counters.concerns = self.told.iter().map(|(id, concern)| (*id, *concern)).collect();
         for id in self.vips.values().collect::<BTreeSet<_>>() {
             for reason in Reason::ALL {
                 let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
@@ -209,27 +208,29 @@ impl Drop for Bpf {
 }
 
 impl Bpf {
-    fn concerns(&self) -> Vec<(BackendId, Concern)> {
-        let concern = |(id, address, kept): (BackendId, SocketAddr, bool)| {
-            let hop = self.next_hops.get(&address.ip())?;
-            let behind = (kept && hop.routed).then_some(Concern::BehindRouter);
-            Some((id, hop.concern.or(behind)?))
-        };
-        self.returns.backends().filter_map(concern).collect()
+    fn concern(&self, address: IpAddr, service: ServiceId) -> Option<Concern> {
+        let hop = self.next_hops.get(&address)?;
+        let behind = hop.routed && self.returns.keeps(service);
+        hop.concern.or(behind.then_some(Concern::BehindRouter))
     }
 
-    /// Each once, as long as it lasts.
-    fn tell_concerns(&mut self) {
-        let now = self.concerns();
-        for (id, concern) in now.iter().filter(|concern| !self.told.contains(concern)) {
-            let address = self.returns.backends().find(|(backend, ..)| backend == id).map(|(_, at, _)| at);
-            warn!(backend = address.map(tracing::field::display), "{concern}");
+    /// Warns of what is new about the backends that a change is about. Not of all of them: at the start each
+    /// of them changes.
+    fn tell_concerns(&mut self, about: impl Fn(SocketAddr, ServiceId) -> bool) {
+        let touched = self.returns.backends().filter(|(_, address, service)| about(*address, *service));
+        for (id, address, service) in touched.collect::<Vec<_>>() {
+            let Some(concern) = self.concern(address.ip(), service) else {
+                self.told.remove(&id);
+                continue;
+            };
+            if self.told.insert(id, concern) != Some(concern) {
+                warn!(backend = %address, "{concern}");
+            }
         }
-        self.told = now;
     }
 
     fn write_next_hop(&mut self, address: IpAddr) -> Result<(), Error> {
-        let at = self.used_backends.iter().filter(|(_, of)| **of == address).map(|(id, _)| *id);
+        let at = self.returns.backends().filter(|(_, at, _)| at.ip() == address).map(|(id, ..)| id);
         for id in at.collect::<Vec<_>>() {
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
             self.write_backend(id, value, address)?;
@@ -241,7 +242,7 @@ impl Bpf {
     fn write_origin(&mut self, address: IpAddr) -> Result<(), Error> {
         let origin = if self.vips.keys().any(|vip| vip.ip() == address) {
             Some(Origin::default())
-        } else if self.used_backends.values().any(|backend| *backend == address) {
+        } else if self.returns.backends().any(|(_, at, _)| at.ip() == address) {
             let hop = self.next_hops.get(&address);
             hop.map(|hop| Origin { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 })
         } else {

@@ -61,9 +61,14 @@ impl Returns {
         Ok(())
     }
 
-    /// Every backend, where it is, and whether its clients keep their addresses.
-    pub(super) fn backends(&self) -> impl Iterator<Item = (BackendId, SocketAddr, bool)> {
-        self.backends.iter().map(|(id, (address, service))| (*id, *address, self.kept.contains_key(service)))
+    /// Every backend, where it is, and whose it is.
+    pub(super) fn backends(&self) -> impl Iterator<Item = (BackendId, SocketAddr, ServiceId)> {
+        self.backends.iter().map(|(id, (address, service))| (*id, *address, *service))
+    }
+
+    /// Whether the clients of a service keep their addresses.
+    pub(super) fn keeps(&self, service: ServiceId) -> bool {
+        self.kept.contains_key(&service)
     }
 
     pub(super) const fn ports(&self) -> &BTreeSet<u16> {
