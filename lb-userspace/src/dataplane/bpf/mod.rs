@@ -38,7 +38,7 @@ use tracing::warn;
 
 use self::endings::Cuts;
 pub use self::{
-    endings::Endings,
+    endings::{Ended, Endings},
     flows::{Census, FlowTables},
     idle::{Forgotten, Idle},
     load::{
