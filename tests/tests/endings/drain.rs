@@ -98,6 +98,12 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
         }
     }
     assert_eq!([fate(&mut slow), fate(&mut half)], [Some(ErrorKind::ConnectionReset); 2]);
+    // A client that spoke between the write and the look was told by the program, as the backend was at the look.
+    let traffic = stage.traffic(victim)?;
+    assert_eq!(
+        (traffic.ended.drained + traffic.counters.cut, traffic.ended.idle),
+        (at_victim.len() as u64, 0)
+    );
     let before = load.samples().len();
     until("the load goes on", PATIENCE, || load.samples().len() > before + 50)?;
     let samples = load.stop();

@@ -69,6 +69,11 @@ fn swept(prefix: &str, family: Family) -> Result<()> {
         }
     }
     assert_eq!(reset, before.len() - of_victim);
+    let traffic = stage.traffic(victim)?;
+    assert_eq!(
+        (traffic.ended.idle, traffic.ended.drained, traffic.counters.cut),
+        (before.len() as u64, 0, 0)
+    );
     let ends = stage.ledgers[victim].ends();
     assert_eq!(ends.len(), before.len(), "{ends:?}");
     assert!(ends.iter().all(|end| end.error == Some(ErrorKind::ConnectionReset)), "{ends:?}");

@@ -119,6 +119,7 @@ fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<
     assert!(took >= DRAIN && took < DRAIN + Duration::from_secs(3), "it waited {took:?}");
     nothing_left(&stage, victim)?;
     assert_eq!(reset(&mut kept, victim), count);
+    let drained = count as u64;
     let told = stage.ask(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for words in ["by alice (as root)", "deploy", "9 min left"] {
         assert!(told.contains(words), "`{words}` is missing in {told}");
@@ -140,8 +141,8 @@ fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<
     assert_eq!(reset(&mut kept, disabled), count);
     let late = stage.ledgers[disabled].accepted().into_iter().filter(|at| *at > ordered).count();
     assert_eq!(late, 0, "and it got no new ones");
-    let cut = [stage.traffic(victim)?.counters.cut, stage.traffic(disabled)?.counters.cut];
-    eprintln!("cut: {cut:?}");
+    let told = [stage.traffic(victim)?, stage.traffic(disabled)?].map(|of| (of.ended.drained, of.ended.idle));
+    assert_eq!(told, [(drained, 0), (count as u64, 0)], "each was counted once, by its cause");
 
     // Back, it gets new ones, and nobody ends those.
     stage.order("enable", victim, &["--wait"])?;
