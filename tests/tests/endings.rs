@@ -14,7 +14,11 @@ mod idle;
 mod pool;
 #[path = "endings/removal.rs"]
 mod removal;
+#[path = "endings/restart.rs"]
+mod restart;
 #[path = "endings/shares.rs"]
 mod shares;
 #[path = "endings/stage.rs"]
 mod stage;
+#[path = "endings/uploads.rs"]
+mod uploads;

@@ -27,8 +27,11 @@ fn told(stream: &mut TcpStream) -> Option<ErrorKind> {
     told
 }
 
-fn swept(prefix: &str, family: Family) -> Result<()> {
-    let policy = "on_eject = \"reset\"\n[service.web.breaker]\nbase_ejection_time = \"60s\"\n";
+fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
+    let policy = format!(
+        "mode = \"{mode}\"\non_eject = \"reset\"\n[service.web.breaker]\nbase_ejection_time = \"60s\"\n"
+    );
+    let policy = policy.as_str();
     let stage =
         Stage::new(&Plan { prefix, family, backends: 3, fallback: 0, delay: Duration::ZERO, policy })?;
     let mut kept = stage.kept(12)?;
@@ -85,13 +88,13 @@ fn idle_connections_are_ended_at_both_ends() -> Result<()> {
     if skipped("idle_connections_are_ended_at_both_ends", &[Need::Tool("ss")]) {
         return Ok(());
     }
-    swept("idle", Family::V4)
+    swept("idle", Family::V4, "nat")
 }
 
 #[test]
-fn in_ipv6_idle_connections_are_ended_too() -> Result<()> {
-    if skipped("in_ipv6_idle_connections_are_ended_too", &[Need::Tool("ss")]) {
+fn in_ipv6_and_dnat_idle_connections_are_ended_too() -> Result<()> {
+    if skipped("in_ipv6_and_dnat_idle_connections_are_ended_too", &[Need::Tool("ss")]) {
         return Ok(());
     }
-    swept("idlesix", Family::V6)
+    swept("idlesix", Family::V6, "dnat")
 }

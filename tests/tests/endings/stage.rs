@@ -86,7 +86,7 @@ impl Stage {
         let stage = Self { ledgers, shunt, topology, vip };
         until("all next hops answer", PATIENCE, || {
             stage.shunt.status().is_ok_and(|status| {
-                status.traffic.len() == plan.backends
+                status.traffic.len() >= plan.backends
                     && status.traffic.iter().all(|traffic| traffic.reachable)
             })
         })
