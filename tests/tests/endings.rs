@@ -10,6 +10,8 @@ mod drain;
 mod fallback;
 #[path = "endings/idle.rs"]
 mod idle;
+#[path = "endings/pauses.rs"]
+mod pauses;
 #[path = "endings/pool.rs"]
 mod pool;
 #[path = "endings/removal.rs"]
