@@ -9,6 +9,7 @@ pub mod http;
 pub mod icmp;
 pub mod kernel;
 pub mod lab;
+pub mod ledger;
 pub mod load;
 pub mod model;
 pub mod noise;

@@ -13,7 +13,7 @@ use lb_tests::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{Action, ELSEWHERE, INGRESS, Kernel, backend_address, backend_mac, vip},
 };
-use lb_userspace::dataplane::bpf::Census;
+use lb_userspace::dataplane::bpf::{Census, Ended};
 
 use crate::connections::{CLIENT_ISN, Connection};
 
@@ -69,6 +69,10 @@ impl Case {
 
     fn counters(&mut self) -> BackendCounters {
         self.kernel.counters().backends[0].1
+    }
+
+    fn ended(&mut self) -> Ended {
+        self.kernel.counters().ended[0].1
     }
 
     fn resets(&mut self) -> u64 {
@@ -252,7 +256,8 @@ fn whose_client_was_told_is_reset_at_the_backend() {
     assert_eq!(case.ends(SOON), [case.to_backend()]);
     assert_eq!(case.kernel.flows().census(), Census::default());
     assert_eq!(case.kernel.flows().inconsistencies(), [""; 0]);
-    assert_eq!(case.kernel.counters().ended[0].1, 1);
+    // Counted where its client was told, and not again.
+    assert_eq!((case.counters().cut, case.ended()), (1, Ended::default()));
     assert_eq!(case.ends(LATE), [], "once");
     case.is_reset(ACK | PSH, GET);
 }
@@ -301,6 +306,7 @@ fn what_is_idle_is_reset_at_both_ends() {
         assert_eq!(case.ends(SOON), []);
         assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
         assert_eq!(case.kernel.flows().census(), Census::default());
+        assert_eq!(case.ended(), Ended { idle: 1, drained: 0 });
     }
 }
 
@@ -337,6 +343,7 @@ fn all_is_ended_at_last() {
     wanted.sort_by_key(|end| (end.2, end.3));
     assert_eq!(ends, wanted);
     assert_eq!(case.kernel.flows().census(), Census::default());
+    assert_eq!(case.ended(), Ended { idle: 0, drained: 2 });
 }
 
 both_families!(nobody_elses_is_ended);

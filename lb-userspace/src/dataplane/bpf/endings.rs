@@ -52,9 +52,17 @@ pub(super) struct Cuts {
 #[derive(Debug, Default)]
 struct State {
     ways: BTreeMap<BackendId, Way>,
-    /// Connections that were reset at both ends, or at the end that was left.
-    ended: BTreeMap<BackendId, u64>,
+    ended: BTreeMap<BackendId, Ended>,
     closed: bool,
+}
+
+/// Connections of a backend that were reset at both ends, by cause. Whose client was told by the program is counted there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Nothing was under way on them.
+    pub idle: u64,
+    /// Their time was over.
+    pub drained: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,8 +124,8 @@ impl Cuts {
     }
 
     /// How many connections of a backend were ended by us.
-    pub(super) fn ended(&self, id: BackendId) -> u64 {
-        self.state().ended.get(&id).copied().unwrap_or(0)
+    pub(super) fn ended(&self, id: BackendId) -> Ended {
+        self.state().ended.get(&id).copied().unwrap_or_default()
     }
 
     /// Nobody writes the maps any more.
@@ -147,8 +155,10 @@ impl Cuts {
         let mut state = self.state();
         for (id, looked_at) in ways {
             let found = found.get(id).copied().unwrap_or_default();
-            if found.ended > 0 {
-                *state.ended.entry(*id).or_default() += found.ended;
+            if found.ended != Ended::default() {
+                let total = state.ended.entry(*id).or_default();
+                total.idle += found.ended.idle;
+                total.drained += found.ended.drained;
             }
             let Some(way) = state.ways.get_mut(id).filter(|way| way.generation == looked_at.generation)
             else {
@@ -212,7 +222,7 @@ impl Endings {
 struct Found {
     /// Before it.
     living: u64,
-    ended: u64,
+    ended: Ended,
 }
 
 fn end_of<A: Address>(
@@ -236,8 +246,9 @@ fn end_of<A: Address>(
         if !is_due(flow, way.which, now) || !still(id, way) || !family.end(flow) {
             return;
         }
-        found.ended += 1;
         if flow.state & flow_state::CUT == 0 {
+            let cause = if way.all { &mut found.ended.drained } else { &mut found.ended.idle };
+            *cause += 1;
             let from = (flow.sent_end, flow.client_end);
             let vlan = flow_state::vlan(flow.state);
             send(flow.ifindex, &tagged(reset(&flow.link, &flow.client.reversed(), from), vlan));

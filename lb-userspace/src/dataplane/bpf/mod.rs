@@ -39,7 +39,7 @@ use tracing::warn;
 
 use self::endings::Cuts;
 pub use self::{
-    endings::Endings,
+    endings::{Ended, Endings},
     flows::{Census, FlowTables},
     goods::Goods,
     idle::{Forgotten, Idle},
