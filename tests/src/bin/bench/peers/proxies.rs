@@ -36,7 +36,7 @@ pub(super) fn haproxy(place: &Place<'_>, layer: Layer) -> Result<Running> {
     };
     let servers = place.each(|_, name, address| format!("  server {name} {address}{watched}\n"));
     let config = format!(
-        "global\n  maxconn 20000\ndefaults\n  mode {mode}\n  timeout connect 5s\n  timeout client 60s\n  \
+        "global\n  maxconn 4000\ndefaults\n  mode {mode}\n  timeout connect 5s\n  timeout client 60s\n  \
          timeout server 60s\nlisten web\n  bind {}\n{options}{servers}",
         place.vip
     );
@@ -55,7 +55,11 @@ pub(super) fn nginx(place: &Place<'_>) -> Result<Running> {
         place.vip
     );
     let path = written(place, "nginx.conf", &config)?;
-    program(place, "nginx", [OsStr::new("-e"), folder.join("balancer.log").as_os_str(), OsStr::new("-c"), path.as_os_str()])
+    program(
+        place,
+        "nginx",
+        [OsStr::new("-e"), folder.join("balancer.log").as_os_str(), OsStr::new("-c"), path.as_os_str()],
+    )
 }
 
 pub(super) fn traefik(place: &Place<'_>) -> Result<Running> {

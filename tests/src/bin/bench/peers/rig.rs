@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddrV4, path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lb_tests::http::get;
 use lb_userspace::lab::{Host, Lab, Topology, until_ok};
 
@@ -11,10 +11,11 @@ use super::{Peer, Place, Running, VIP, proxies};
 /// For programs to start, and next hops to be in the maps.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Everything of one measurement, `S` being what serves. Dropped in this order.
+/// Everything of one measurement, `S` being what serves. Dropped in this order: a proxy keeps connections to
+/// the servers, which wait for them to end.
 pub(crate) struct Rig<S> {
-    pub(crate) servers: S,
     pub(crate) running: Running,
+    pub(crate) servers: S,
     pub(crate) client: Host,
     /// One of the client's.
     device: String,
@@ -43,23 +44,30 @@ impl<S> Rig<S> {
         serve: impl Serve<S>,
     ) -> Result<Self> {
         let prefix: String = peer.name().chars().filter(char::is_ascii_alphanumeric).collect();
-        let rig = if peer == Peer::Direct {
+        let mut rig = if peer == Peer::Direct {
             direct(&prefix, backends, serve)?
         } else {
             between(peer, &prefix, backends, port, shunt, serve)?
         };
-        rig.ready().with_context(|| format!("{} does not serve{}", peer.name(), rig.said()))?;
-        Ok(rig)
+        match rig.ready() {
+            Ok(()) => Ok(rig),
+            Err(error) => Err(error.context(format!("{} does not serve{}", peer.name(), rig.said()))),
+        }
     }
 
-    fn ready(&self) -> Result<()> {
+    fn ready(&mut self) -> Result<()> {
         let vip = vip().into();
         until_ok("the VIP answers", PATIENCE, || {
+            if let Running::Program(process) = &mut self.running
+                && let Some(ended) = process.ended()
+            {
+                // Waiting longer would not help.
+                return Ok(Err(anyhow!("it ended: {ended}")));
+            }
             let answer = get(&self.client, vip, "/")?;
             ensure!(answer.status == 200, "it answers {}", answer.status);
-            anyhow::Ok(())
-        })?;
-        Ok(())
+            Ok(Ok(()))
+        })?
     }
 
     /// What the program wrote, if it is one.
