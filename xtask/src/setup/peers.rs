@@ -26,7 +26,8 @@ pub(super) fn install() {
     if !Path::new(module).is_file() {
         told(package, packages::install(&[package]));
     }
-    let missing: Vec<_> = PYTHON.iter().filter(|(program, _)| !here(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<_> =
+        PYTHON.iter().filter(|(program, _)| !here(program)).map(|(_, package)| *package).collect();
     for package in missing {
         told(package, python(package));
     }
@@ -51,7 +52,8 @@ fn python(package: &str) -> Result<()> {
         if with_pip.is_err() {
             packages::install(&["python3-venv"])?;
         }
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder)).context("making an environment for Python packages")?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+            .context("making an environment for Python packages")?;
     }
     // Only whole programs: to build one from its source would take longer than to measure it.
     let options = ["install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];

@@ -33,8 +33,13 @@ fn config(place: &Place<'_>, layer: Layer) -> Value {
         "type": "STATIC",
         "connect_timeout": "5s",
         "load_assignment": { "cluster_name": "web", "endpoints": [{ "lb_endpoints": endpoints }] },
-        // By default an unhealthy half lets everybody serve.
-        "common_lb_config": { "healthy_panic_threshold": { "value": 0 } },
+        "common_lb_config": {
+            // By default an unhealthy half lets everybody serve.
+            "healthy_panic_threshold": { "value": 0 },
+            // By default a change that follows another within a second waits for the end of that second: an ejection
+            // would be held up by the return of whoever was ejected before.
+            "update_merge_window": "0s",
+        },
         "circuit_breakers": { "thresholds": [{
             "max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY,
         }] },
