@@ -37,7 +37,7 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 100 and 20 of each peer, scale 5, storm 3]
+    /// How often each is measured [default: packet 5, http 3, verdict 100 and 20 of each peer, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
     /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]
@@ -111,7 +111,7 @@ fn measure(args: &Args) -> Result<Report> {
     let packet = packet.transpose()?;
     let http = wants(Part::Http).then(|| {
         let plan = if args.smoke { http::Plan::SMOKE } else { http::Plan::FULL };
-        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, peers, &shunt)
     });
     let http = http.transpose()?;
     let verdict = wants(Part::Verdict).then(|| {

@@ -19,6 +19,7 @@ use std::{
 use anyhow::{Result, bail};
 use lb_tests::lab::on_path;
 use lb_userspace::lab::{Host, Process, Shunt, Topology};
+use serde::Serialize;
 
 pub(crate) use self::rig::{Rig, vip};
 
@@ -49,7 +50,8 @@ pub(crate) enum Peer {
 }
 
 /// By what a peer takes a backend out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Watches {
     /// It never does.
     Nothing,
