@@ -293,6 +293,8 @@ pub mod service_flags {
     pub const LISTED_ONLY: u16 = 1 << 4;
     /// The client's address and port are kept.
     pub const DNAT: u16 = 1 << 5;
+    /// A handshake that its backend refuses, or leaves unanswered, goes on with another one.
+    pub const REDISPATCH: u16 = 1 << 6;
 }
 
 /// What the prefix of a key of `SOURCES` is counted over. Its first four bytes always belong to it.
@@ -365,6 +367,10 @@ pub mod backend_flags {
     pub const ADMIT: u16 = 1 << 0;
     /// Half-open: may be given new connections out of its `TRIAL` budget.
     pub const TRIAL: u16 = 1 << 1;
+    /// Its connections are ended where the client begins its next request.
+    pub const CUT_AT_REQUEST: u16 = 1 << 2;
+    /// Its connections are ended, whatever they are doing.
+    pub const CUT: u16 = 1 << 3;
 }
 
 /// The tuple of a packet as it arrives.
@@ -456,11 +462,12 @@ pub struct Flow<A: Address> {
     /// `head_state`
     pub head: u32,
     /// Sequence number at which the next response head starts, or at which the last one
-    /// started when none is wanted.
+    /// started when none is wanted. Of a connection that is not read: up to where the client had spoken when
+    /// its backend spoke last.
     pub head_seq: u32,
     /// Up to where the backend has sent.
     pub sent_end: u32,
-    /// Up to where the client has, as far as evidence has read it.
+    /// Up to where the client has: the backend has been sent so much.
     pub client_end: u32,
     /// Where the request that `head_seq` answers begins, and when the last of it was seen, in
     /// microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement
@@ -509,16 +516,22 @@ pub mod flow_state {
     pub const OPAQUE: u32 = 1 << 10;
     /// The first payload from the client has been seen.
     pub const SPOKEN: u32 = 1 << 11;
+    /// Its client was told by a reset that it is over. The backend was not, yet.
+    pub const CUT: u32 = 1 << 12;
+    /// Its service redispatched when it began.
+    pub const REDISPATCH: u32 = 1 << 13;
+    /// In a handshake: its backend has refused, and the client does not know.
+    pub const REFUSED: u32 = 1 << 14;
 
     /// From this bit on: the VLAN that the client's SYN came in, 0 for none. It never changes.
     pub const VLAN: u32 = 16;
 
     /// What tells a flow from the one that had its place before, in the bits that are left: when it began, in steps of
-    /// 2^24 ns (17 ms), as far as 8 bits go. Who has looked at the former one and swaps then must not end this one.
+    /// 2^24 ns (17 ms), as far as 5 bits go. Who has looked at the former one and swaps then must not end this one.
     #[inline(always)]
     pub const fn incarnation(now_ns: u64) -> u32 {
         let step = (now_ns >> 24) as u32;
-        (step & 0xf) << 12 | (step >> 4 & 0xf) << 28
+        (step & 1) << 15 | (step >> 1 & 0xf) << 28
     }
 
     /// The VLAN of such a state.
@@ -599,6 +612,8 @@ pub mod head_flags {
     pub const NO_RESPONSE: u32 = 1 << 6;
     /// No head: the first answer on a connection that is not HTTP/1.
     pub const ANSWERED: u32 = 1 << 7;
+    /// No head: the client sends its SYN again, and the backend has not answered.
+    pub const SILENT: u32 = 1 << 8;
 }
 
 /// Buckets of [`BackendCounters::ttfb`].
@@ -654,6 +669,10 @@ pub struct BackendCounters {
     /// Responses by their time to first byte, see [`ttfb_bucket`]. A connection that is not HTTP/1
     /// counts once.
     pub ttfb: [u64; TTFB_BUCKETS],
+    /// Connections whose client was told by a reset that they are over.
+    pub cut: u64,
+    /// Handshakes that went on with another backend.
+    pub redispatched: u64,
 }
 
 macro_rules! layout {
@@ -689,7 +708,7 @@ layout! {
     Flow<V4> = 128,
     Flow<Addr> = 144,
     HeadRecord = 312,
-    BackendCounters = 216,
+    BackendCounters = 232,
 }
 
 /// One Maglev table: the only value of an inner map of `TABLES`.

@@ -38,10 +38,12 @@ pub enum Reason {
     IcmpRate = 14,
     /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
     SynRate = 15,
+    /// The connection's backend is out, and `on_eject` ends its connections: answered by a reset.
+    Ejected = 16,
 }
 
 impl Reason {
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -60,6 +62,7 @@ impl Reason {
         Self::Hairpin,
         Self::IcmpRate,
         Self::SynRate,
+        Self::Ejected,
     ];
 
     /// Its name in status, metrics and events.
@@ -81,6 +84,7 @@ impl Reason {
             Self::Hairpin => "hairpin",
             Self::IcmpRate => "icmp_rate",
             Self::SynRate => "syn_rate",
+            Self::Ejected => "ejected",
         }
     }
 }

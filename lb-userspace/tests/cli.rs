@@ -38,6 +38,7 @@ fn status(states: &[Effective]) -> Status {
         id: BackendId(0),
         generation: Generation(1),
         address: "127.0.0.1:80".parse().expect("literal"),
+        fallback: false,
         effective: *effective,
         operator: OperatorState::Enabled,
         probe: ProbeState::None,
@@ -53,12 +54,14 @@ fn status(states: &[Effective]) -> Status {
         run_5xx: 0,
         responses: Responses::default(),
         last_probe: None,
+        ending: None,
     };
     let web = ServiceSnapshot {
         name: "web".to_owned(),
         id: ServiceId(0),
         vip: "203.0.113.10:80".parse().expect("literal"),
         panic: false,
+        fallback: false,
         pending: None,
         backends: states.iter().enumerate().map(backend).collect(),
     };
@@ -77,8 +80,14 @@ fn status(states: &[Effective]) -> Status {
         daemon: lb_userspace::control::model::Daemon::default(),
         forwarding: Vec::new(),
         events_seq: 0,
-        snapshot: Snapshot { t_ms: Instant(0), config_generation: 1, services: vec![web] },
+        snapshot: Snapshot {
+            t_ms: Instant(0),
+            config_generation: 1,
+            services: vec![web],
+            leaving: Vec::new(),
+        },
         traffic: Vec::new(),
+        left: Vec::new(),
         drops: Vec::new(),
         mirror_lost: 0,
         forgotten: lb_userspace::control::model::Forgotten::default(),

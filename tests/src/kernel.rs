@@ -11,7 +11,7 @@ use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
     config::{Mode, NoBackend, Sources},
-    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
 
@@ -191,12 +191,17 @@ impl Kernel {
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
+        self.backend(id, generation, admit, Cut::None);
+    }
+
+    pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
             address: backend_address(id),
             generation: Generation(generation),
             admit,
+            cut,
         });
     }
 
@@ -215,6 +220,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend,
             evidence: true,
+            redispatch: false,
             sources: Sources::default(),
             trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
@@ -233,6 +239,7 @@ impl Kernel {
             mode,
             no_backend: NoBackend::Reset,
             evidence: true,
+            redispatch: false,
             sources: Sources::default(),
             trials: Vec::new(),
         });
@@ -246,6 +253,7 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence: true,
+            redispatch: false,
             sources,
             trials: Vec::new(),
         });
@@ -259,6 +267,21 @@ impl Kernel {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence,
+            redispatch: false,
+            sources: Sources::default(),
+            trials: Vec::new(),
+        });
+    }
+
+    /// The same service; handshakes that come to nothing go on elsewhere.
+    pub fn redispatch(&mut self) {
+        self.apply(&Step::Service {
+            id: SERVICE,
+            vip: vip(),
+            mode: Mode::Nat,
+            no_backend: NoBackend::Reset,
+            evidence: true,
+            redispatch: true,
             sources: Sources::default(),
             trials: Vec::new(),
         });
@@ -267,6 +290,11 @@ impl Kernel {
     /// Of exchanges that wait too long.
     pub fn watch(&self) -> bpf::Watch {
         self.loaded.watch().expect("the maps are there")
+    }
+
+    /// What ends the connections of backends that are out.
+    pub fn endings(&self) -> bpf::Endings {
+        self.loaded.endings().expect("the maps are there")
     }
 
     pub fn program(&mut self) -> &mut Xdp {

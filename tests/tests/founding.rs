@@ -35,6 +35,8 @@ fn decision(event: &Event) -> Option<String> {
         | EventKind::Operator
         | EventKind::Weight
         | EventKind::Membership
+        | EventKind::Fallback
+        | EventKind::Drained
         | EventKind::Dataplane => None,
     }
 }

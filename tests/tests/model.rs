@@ -87,6 +87,7 @@ impl World {
                         mode: Mode::Nat,
                         no_backend: if silent { NoBackend::Drop } else { NoBackend::Reset },
                         evidence: true,
+                        redispatch: false,
                         sources,
                         trials: Vec::new(),
                     });
@@ -134,6 +135,7 @@ fn admission(service: &Service, number: usize) -> Step {
         address: backend.address,
         generation: Generation(1),
         admit: if backend.admitted { Admit::All } else { Admit::None },
+        cut: lb_core::io::Cut::None,
     }
 }
 

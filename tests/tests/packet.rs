@@ -6,6 +6,8 @@ mod concurrent;
 mod connections;
 #[path = "packet/dnat.rs"]
 mod dnat;
+#[path = "packet/endings.rs"]
+mod endings;
 #[path = "packet/evidence.rs"]
 mod evidence;
 #[path = "packet/explain.rs"]

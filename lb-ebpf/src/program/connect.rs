@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    NO_BACKEND, SLOT_TRIES,
+    NO_BACKEND, SLOT_TRIES, TABLE_SLOTS,
     abi::{
         Address, Backend, Config, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state,
         head_state, port_flags, service_flags,
@@ -18,8 +18,8 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, translate::deltas};
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, kinds,
-    maps::{BACKENDS, CONFIG, TABLES, TRIAL},
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, kinds,
+    maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
     opaque, pace,
     table::{self, Tables},
     ticks,
@@ -44,6 +44,10 @@ const FROM_ANY_EMBRYO: u32 = 32;
 /// From this try on a port is taken although it rests after a connection that is over.
 const TIRED_FROM: u32 = 8;
 
+/// Slots that are looked at for another backend than the one that a handshake failed with. A quarter of a small
+/// service is missed by one handshake in 10^8.
+const OTHER_TRIES: u32 = 64;
+
 struct Choice {
     id: u16,
     backend: &'static Backend,
@@ -60,7 +64,9 @@ pub(super) fn connect<F: Tables>(
     if !pace::admits() {
         return Err(Leave::Drop(Reason::SynRate));
     }
-    let choice = match choose(service, flow_hash(key)) {
+    let avoided =
+        if service.flags & service_flags::REDISPATCH != 0 { forsaken::<F>(key) as u16 } else { NO_BACKEND };
+    let choice = match choose(service, flow_hash(key), avoided) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
             return Err(Leave::Reset(Reason::NoBackend));
@@ -114,6 +120,7 @@ pub(super) fn connect<F: Tables>(
     flow.client_ack = 0;
     flow.backend_ack = 0;
     let state = flow_state::LIVE
+        | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
         | if trial { flow_state::TRIAL } else { 0 }
         | if watched { flow_state::EVIDENCE } else { 0 }
         | (packet.vlan as u32) << flow_state::VLAN
@@ -127,9 +134,71 @@ pub(super) fn connect<F: Tables>(
     forward(packet, flow, backend)
 }
 
-/// Half-open backends first, while their budget lasts; else the table.
+/// The backend of a handshake that has come to nothing, which ends here. [`NO_BACKEND`]: there is none.
+// A function of its own, because it needs much of the stack.
+#[inline(never)]
+fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
+    let Some(embryo) = table::by_client::<F>(key) else { return NO_BACKEND as u32 };
+    if embryo.state & (flow_state::ANSWERED | flow_state::OVER) != 0 {
+        return NO_BACKEND as u32;
+    }
+    evidence::note_silence(embryo);
+    let backend = embryo.backend;
+    if let Some(counters) = counters(backend) {
+        counters.redispatched += 1;
+    }
+    table::release::<F>(embryo);
+    backend as u32
+}
+
+/// A look for another backend: what goes from one turn to the next.
+#[repr(C)]
+struct Others {
+    table: *const [u16; TABLE_SLOTS],
+    hash: u64,
+    avoided: u16,
+    best: u16,
+    answered: u32,
+}
+
+/// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
+/// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
+// A function of its own, because it needs much of the stack.
+#[inline(never)]
+fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
+    let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
+    let mut others = Others { table, hash, avoided, best: NO_BACKEND, answered: 0 };
+    // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
+    unsafe { bpf_loop(OTHER_TRIES, offer as *mut c_void, (&raw mut others).cast(), 0) };
+    // SAFETY: written by the callback, of which the compiler does not know.
+    unsafe { (&raw const others.best).read_volatile() as u32 }
+}
+
+/// One slot is looked at.
+unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
+    // SAFETY: the kernel hands over what `elsewhere` gave it.
+    let others = unsafe { &mut *others };
+    others.hash = rehash(others.hash);
+    // SAFETY: the map's one value, which stays as long as the program runs.
+    let Some(&id) = (unsafe { &*others.table }).get(opaque(slot(others.hash)) as usize) else { return 1 };
+    let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { return 0 };
+    let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
+    // The first of them wins where none is known to have answered.
+    if may && (others.best == NO_BACKEND || at.wrapping_sub(others.answered) as i32 > 0) {
+        (others.best, others.answered) = (id, at);
+    }
+    0
+}
+
+/// Half-open backends first, while their budget lasts; else the table. `avoided` has had its chance.
 #[inline(always)]
-fn choose(service: &Service, hash: u64) -> Result<Choice, Reason> {
+fn choose(service: &Service, hash: u64, avoided: u16) -> Result<Choice, Reason> {
+    if avoided != NO_BACKEND {
+        let id = elsewhere(service.id, hash, avoided) as u16;
+        if let Some(backend) = BACKENDS.get(id as u32) {
+            return Ok(Choice { id, backend, trial: false });
+        }
+    }
     for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
         if seat >= service.trial_len as usize {
             break;

@@ -14,24 +14,33 @@ use lb_common::abi::{
     Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
 };
 use lb_ebpf::{
-    head::{PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_whole, speech, speech_of_few},
+    head::{
+        PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_whole, record_length, speech,
+        speech_of_few,
+    },
     segment::{Segment, flag},
 };
 
-use super::{Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
+use super::{LINK, Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 
 /// A client sent payload on a connection that is not known to be opaque.
+///
+/// With `cut`, a segment that asks for something new is not noted. True: it is such a one.
 #[inline(always)]
-pub(super) fn note_request<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
+pub(super) fn note_request<F: Tables>(
+    ctx: &XdpContext,
+    packet: &Packet<'_, F>,
+    flow: &mut Flow<F::Addr>,
+    cut: bool,
+) -> bool {
     let segment = &packet.segment;
     // What repeats bytes asks for nothing new; a keep-alive does no more (RFC 9293 section 3.8.4).
     if segment.end().wrapping_sub(flow.client_end) as i32 <= 0 {
-        return;
+        return false;
     }
-    flow.client_end = segment.end();
     if flow.head & head_state::AWAITED != 0 {
         // An answer is due once the last of the request has come: an upload takes its time.
         flow.request_us = now_us();
@@ -39,31 +48,42 @@ pub(super) fn note_request<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, 
     let spoken = flow.state & flow_state::SPOKEN != 0;
     // Behind at most two extension headers; the mask tells the verifier.
     let at = (segment.payload & 0x3fff) as usize;
-    let mut method = 0;
+    let (mut method, mut record) = (0, u16::MAX);
     let said = if segment.payload_len >= REQUEST_BYTES as u32 {
-        let Some(first) = first_bytes::<F, REQUEST_BYTES>(ctx, packet, at) else { return };
-        method = first[0];
+        let Some(first) = first_bytes::<F, REQUEST_BYTES>(ctx, packet, at) else { return false };
+        (method, record) = (first[0], record_length(first));
         Some(speech(first))
     } else if segment.payload_len >= PREFIX_BYTES as u32 {
-        let Some(first) = first_bytes::<F, PREFIX_BYTES>(ctx, packet, at) else { return };
+        let Some(first) = first_bytes::<F, PREFIX_BYTES>(ctx, packet, at) else { return false };
         speech_of_few(first)
     } else {
         None
     };
-    let begin = packet.link_len as u32;
+    // Nothing was asked before, in whatever language.
+    if cut && !spoken {
+        return true;
+    }
+    let begin = LINK as u32;
     match said {
         Some(Speech::Request) => {}
-        Some(Speech::Tls { .. } | Speech::Other) if spoken => return go_on(ctx, begin, segment, flow),
+        Some(Speech::Tls | Speech::Other) if spoken => {
+            go_on(ctx, begin, segment, flow);
+            return false;
+        }
         // Too short to tell. Before anything was answered it is a part of the request, afterwards the
         // beginning of another one.
-        None if unanswered(segment, flow) => return go_on(ctx, begin, segment, flow),
+        None if unanswered(segment, flow) => {
+            go_on(ctx, begin, segment, flow);
+            return false;
+        }
         None => {}
-        Some(said @ (Speech::Http2 | Speech::Tls { .. } | Speech::Other)) => {
+        Some(said @ (Speech::Http2 | Speech::Tls | Speech::Other)) => {
             atomic::set(&mut flow.state, flow_state::OPAQUE);
             if let Some(counters) = counters(flow.backend) {
                 counters.opaque += 1;
             }
-            return await_any(segment, flow, is_whole(said, segment.payload_len));
+            await_any(segment, flow, is_whole(said, record, segment.payload_len));
+            return false;
         }
     }
     if !spoken {
@@ -74,7 +94,7 @@ pub(super) fn note_request<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, 
     }
     // What has a body may not end like a head.
     let whole = method == b'P' || ends_head(ctx, begin, segment);
-    want(segment, flow, whole);
+    want(segment, flow, whole, cut)
 }
 
 /// Bytes of the payload, `at` behind the IP header's start, in whichever buffer they are.
@@ -89,9 +109,8 @@ fn first_bytes<F: Tables, const N: usize>(
     }
     let mut first = [0; N];
     // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
-    let read = unsafe {
-        bpf_xdp_load_bytes(ctx.ctx, packet.link_len as u32 + at as u32, first.as_mut_ptr().cast(), N as u32)
-    };
+    let read =
+        unsafe { bpf_xdp_load_bytes(ctx.ctx, LINK as u32 + at as u32, first.as_mut_ptr().cast(), N as u32) };
     (read == 0).then_some(first)
 }
 
@@ -137,9 +156,10 @@ fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
     flow.head |= head_state::UNREAD | if whole { head_state::OWED } else { 0 };
 }
 
-/// A request asks for the head of its response.
+/// A request asks for the head of its response. True: not with `cut`, because nothing was asked before that is
+/// not answered.
 #[inline(always)]
-fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
+fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, cut: bool) -> bool {
     if segment.ack != flow.sent_end {
         // The client has not got all that the backend has sent: it does not wait for the
         // response before it asks again. Where the next head will be is anybody's guess; and a
@@ -147,7 +167,7 @@ fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
         if is_later(segment, flow) {
             pipelines(flow);
         }
-        return;
+        return false;
     }
     let known = flow.head & head_state::KNOWN != 0 && segment.ack == flow.head_seq;
     if known && flow.head & head_state::CONTINUES == 0 {
@@ -155,7 +175,10 @@ fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
         if flow.head & head_state::WANTED != 0 && is_later(segment, flow) {
             pipelines(flow);
         }
-        return;
+        return false;
+    }
+    if cut && flow.head & (head_state::WANTED | head_state::PIPELINED) == 0 {
+        return true;
     }
     flow.head_seq = segment.ack;
     flow.request_seq = segment.seq;
@@ -165,6 +188,7 @@ fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
     let owed = if whole { head_state::OWED } else { 0 };
     flow.head = flow.head & !(head_state::CONTINUES | head_state::OWED)
         | (head_state::KNOWN | head_state::WANTED | served | owed);
+    false
 }
 
 /// Whether it is not the request that is answered now, sent again.
@@ -192,18 +216,13 @@ fn now_us() -> u32 {
 
 /// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn note_answer<A: Address>(
-    ctx: &XdpContext,
-    link_len: usize,
-    segment: &Segment,
-    flow: &mut Flow<A>,
-) {
+pub(super) fn note_answer<A: Address>(ctx: &XdpContext, segment: &Segment, flow: &mut Flow<A>) {
     if segment.payload_len > 0 {
         // Where the head begins in it. Without a head that is read, any byte answers.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
             if flow.head & head_state::WANTED != 0 {
-                mirror_head(ctx, link_len as u32 + segment.payload + skip, segment, flow, skip);
+                mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
                 tell(flow, head_flags::ANSWERED, NO_WAKEUP);
@@ -254,6 +273,15 @@ pub(super) fn note_refusal<A: Address>(segment: &Segment, embryo: &mut Flow<A>) 
     if answers && embryo.head & head_state::CONNECTING != 0 {
         embryo.head &= !head_state::CONNECTING;
         tell(embryo, head_flags::REFUSED, FORCE_WAKEUP);
+    }
+}
+
+/// The client begins to ask anew, and the backend has not answered at all.
+#[inline(always)]
+pub(super) fn note_silence<A: Address>(embryo: &mut Flow<A>) {
+    if embryo.head & head_state::CONNECTING != 0 {
+        embryo.head &= !head_state::CONNECTING;
+        tell(embryo, head_flags::SILENT, FORCE_WAKEUP);
     }
 }
 

@@ -13,7 +13,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Way, atomic, coarse_ns, frame, kinds,
+    LINK, Leave, Way, atomic, coarse_ns, frame, kinds,
     maps::ICMP_CLOCKS,
     may_be_kept, opaque,
     table::{self, Tables},
@@ -33,12 +33,11 @@ const TRIES: u32 = 4;
 #[inline(always)]
 pub(super) fn steer<F: Tables + Errors>(
     ctx: &XdpContext,
-    link_len: usize,
     _: u16,
     service_id: &mut u16,
 ) -> Result<Way, Leave> {
     let frame = frame(ctx);
-    let ip = frame.from(link_len);
+    let ip = frame.from(LINK);
     let tuple = quoted::<F>(&ip).ok_or(Leave::Pass)?;
     // The tuple that an answer to the quoted segment would have.
     let answer = tuple.key.reversed();

@@ -78,6 +78,10 @@ pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
+/// Backend id → when it last answered a SYN, in ticks of 2^20 ns (about milliseconds).
+#[btf_map]
+pub(super) static ANSWERS: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+
 #[btf_map]
 pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =
     PerCpuArray::new();

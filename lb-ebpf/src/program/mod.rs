@@ -62,6 +62,8 @@ enum Leave {
     /// Not TCP, but perhaps about it.
     IcmpError,
     Drop(Reason),
+    /// Dropped in silence: what it says is dealt with.
+    Swallow,
     /// Answered by a TCP reset.
     Reset(Reason),
 }
@@ -88,6 +90,8 @@ impl Verdict {
     const NO_FLOW: Self = Self(u32::MAX);
     /// The same: there is no segment, but an ICMP error may be about one.
     const ICMP_ERROR: Self = Self(u32::MAX - 1);
+    /// The same: it is answered by a reset.
+    const RESET: Self = Self(u32::MAX - 2);
 
     #[inline(always)]
     const fn new(action: u32, vlan: u16) -> Self {
@@ -109,7 +113,6 @@ impl Verdict {
 struct Packet<'a, F: Tables> {
     /// From the link header on.
     frame: Frame,
-    link_len: usize,
     /// Which it came in. 0: none.
     vlan: u16,
     /// From the IP header on.
@@ -138,7 +141,10 @@ fn shunt(ctx: XdpContext) -> u32 {
         if verdict == Verdict::NO_FLOW.0 {
             verdict = stateless4(ctx, vlan);
         }
-        if verdict == Verdict::ICMP_ERROR.0 { icmp4(ctx, vlan) } else { verdict }
+        if verdict == Verdict::ICMP_ERROR.0 {
+            verdict = icmp4(ctx, vlan);
+        }
+        if verdict == Verdict::RESET.0 { reset4(ctx, vlan) } else { verdict }
     } else if kind == Ipv6::ETHER_TYPE {
         let (mut verdict, ctx, vlan) = (known6(ctx.ctx), ctx.ctx, tag.id());
         if verdict == Verdict::NO_FLOW.0 {
@@ -147,7 +153,10 @@ fn shunt(ctx: XdpContext) -> u32 {
         if verdict == Verdict::NO_FLOW.0 {
             verdict = stateless6(ctx, vlan);
         }
-        if verdict == Verdict::ICMP_ERROR.0 { icmp6(ctx, vlan) } else { verdict }
+        if verdict == Verdict::ICMP_ERROR.0 {
+            verdict = icmp6(ctx, vlan);
+        }
+        if verdict == Verdict::RESET.0 { reset6(ctx, vlan) } else { verdict }
     } else {
         return XDP_PASS;
     };
@@ -160,81 +169,85 @@ fn shunt(ctx: XdpContext) -> u32 {
 
 #[inline(never)]
 fn known4(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), LINK, 0, known::<Ipv4>).0
+    run::<Ipv4>(&XdpContext::new(ctx), 0, known::<Ipv4>).0
 }
 
 #[inline(never)]
 fn known6(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), LINK, 0, known::<Ipv6>).0
+    run::<Ipv6>(&XdpContext::new(ctx), 0, known::<Ipv6>).0
 }
 
 #[inline(never)]
 fn fresh4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, fresh::<Ipv4>).0
+    run::<Ipv4>(&XdpContext::new(ctx), vlan, fresh::<Ipv4>).0
 }
 
 #[inline(never)]
 fn fresh6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, fresh::<Ipv6>).0
+    run::<Ipv6>(&XdpContext::new(ctx), vlan, fresh::<Ipv6>).0
 }
 
 #[inline(never)]
 fn stateless4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, stateless::steer::<Ipv4>).0
+    run::<Ipv4>(&XdpContext::new(ctx), vlan, stateless::steer::<Ipv4>).0
 }
 
 #[inline(never)]
 fn stateless6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, stateless::steer::<Ipv6>).0
+    run::<Ipv6>(&XdpContext::new(ctx), vlan, stateless::steer::<Ipv6>).0
 }
 
 #[inline(never)]
 fn icmp4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), LINK, vlan, icmp::steer::<Ipv4>).0
+    run::<Ipv4>(&XdpContext::new(ctx), vlan, icmp::steer::<Ipv4>).0
 }
 
 #[inline(never)]
 fn icmp6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), LINK, vlan, icmp::steer::<Ipv6>).0
+    run::<Ipv6>(&XdpContext::new(ctx), vlan, icmp::steer::<Ipv6>).0
 }
 
-/// Where `steer` leads: its arguments are where the IP header begins, the VLAN, and where the service is noted.
+#[inline(never)]
+fn reset4(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    answer_with_reset::<Ipv4>(&XdpContext::new(ctx), vlan).0
+}
+
+#[inline(never)]
+fn reset6(ctx: *mut xdp_md, vlan: u16) -> u32 {
+    answer_with_reset::<Ipv6>(&XdpContext::new(ctx), vlan).0
+}
+
+/// Where `steer` leads: its arguments are the VLAN, and where the service is noted.
 #[inline(always)]
 fn run<F: Tables>(
     ctx: &XdpContext,
-    link_len: usize,
     vlan: u16,
-    steer: impl Fn(&XdpContext, usize, u16, &mut u16) -> Result<Way, Leave>,
+    steer: impl Fn(&XdpContext, u16, &mut u16) -> Result<Way, Leave>,
 ) -> Verdict {
     // Set once a VIP or a flow has matched; before that nothing is dropped.
     let mut service = 0;
-    match steer(ctx, link_len, vlan, &mut service) {
+    match steer(ctx, vlan, &mut service) {
         Ok(way) => Verdict::new(send(ctx, way.ifindex), way.vlan),
         Err(Leave::Pass) => Verdict::new(XDP_PASS, 0),
         Err(Leave::Unknown) => Verdict::NO_FLOW,
         Err(Leave::IcmpError) => Verdict::ICMP_ERROR,
+        Err(Leave::Swallow) => Verdict::new(XDP_DROP, 0),
         Err(Leave::Drop(reason)) => {
             count(ctx, service, reason);
             Verdict::new(XDP_DROP, 0)
         }
         Err(Leave::Reset(reason)) => {
             count(ctx, service, reason);
-            // In the VLAN that it answers.
-            Verdict::new(answer_with_reset::<F>(ctx, link_len).unwrap_or(XDP_DROP), vlan)
+            Verdict::RESET
         }
     }
 }
 
 /// A frame of a flow, in either direction.
 #[inline(always)]
-fn known<F: Tables + Errors>(
-    ctx: &XdpContext,
-    link_len: usize,
-    vlan: u16,
-    service_id: &mut u16,
-) -> Result<Way, Leave> {
+fn known<F: Tables + Errors>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
-    let ip = frame.from(link_len);
+    let ip = frame.from(LINK);
     let Some(tuple) = F::tuple(&ip) else {
         return Err(if may_be_error::<F>(&ip) { Leave::IcmpError } else { Leave::Pass });
     };
@@ -242,12 +255,12 @@ fn known<F: Tables + Errors>(
     if kinds == 0 && !may_be_kept(tuple.key.sport) {
         return Err(Leave::Pass);
     }
-    let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
     if kinds & port_flags::VIP != 0
         && let Some(flow) = table::by_client::<F>(&tuple.key)
     {
         *service_id = flow.service;
-        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
         return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
     }
     if (kinds & port_flags::NAT != 0 || may_be_kept(tuple.key.sport))
@@ -256,7 +269,7 @@ fn known<F: Tables + Errors>(
         && flow.state & flow_state::OVER == 0
     {
         *service_id = flow.service;
-        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
         return to_client::steer(ctx, &packet, flow);
     }
     let may_be = kinds & port_flags::VIP != 0 || may_be_kept(tuple.key.sport);
@@ -271,21 +284,16 @@ fn may_be_kept(source: Port) -> bool {
 
 /// A frame of no flow, to a port that a VIP has.
 #[inline(always)]
-fn fresh<F: Tables>(
-    ctx: &XdpContext,
-    link_len: usize,
-    vlan: u16,
-    service_id: &mut u16,
-) -> Result<Way, Leave> {
+fn fresh<F: Tables>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
-    let ip = frame.from(link_len);
+    let ip = frame.from(LINK);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
     let Some(service) = service_of::<F>(&tuple.key) else {
         return Err(if may_be_kept(tuple.key.sport) { Leave::Unknown } else { Leave::Pass });
     };
     *service_id = service.id;
-    let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
-    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+    let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
     let ifindex = ctx.ingress_ifindex() as u32;
     if !plausible_client::<F>(&tuple) || source::is_forged::<F>(&tuple.key, ifindex, vlan) {
         return Err(Leave::Drop(Reason::Martian));
@@ -355,21 +363,26 @@ fn send(ctx: &XdpContext, ifindex: u32) -> u32 {
     unsafe { bpf_redirect(ifindex, 0) as u32 }
 }
 
+/// Back by the way and in the VLAN that it came.
 #[inline(always)]
-fn answer_with_reset<F: Tables>(ctx: &XdpContext, link_len: usize) -> Option<u32> {
+fn answer_with_reset<F: Tables>(ctx: &XdpContext, vlan: u16) -> Verdict {
+    match turn_into_reset::<F>(ctx) {
+        Some(()) => Verdict::new(send(ctx, ctx.ingress_ifindex() as u32), vlan),
+        None => Verdict::new(XDP_DROP, 0),
+    }
+}
+
+#[inline(always)]
+fn turn_into_reset<F: Tables>(ctx: &XdpContext) -> Option<()> {
     let frame = frame(ctx);
-    let ip = frame.from(link_len);
+    let ip = frame.from(LINK);
     // Read again rather than carried here: on this path it does not matter, and on
     // the others it would fill the stack.
-    let segment =
-        Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(link_len as u32)).ok()?;
-    let len = reset::reset::<F>(&frame, link_len, &segment)?;
+    let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(LINK as u32)).ok()?;
+    let len = reset::reset::<F>(&frame, LINK, &segment)?;
     let excess = whole(ctx) as i32 - len as i32;
     // SAFETY: a plain helper call, which lets go of what is in other buffers first; the frame is not touched afterwards.
-    if excess > 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } != 0 {
-        return None;
-    }
-    Some(send(ctx, ctx.ingress_ifindex() as u32))
+    (excess <= 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } == 0).then_some(())
 }
 
 /// Counts a refusal. The log gets the 1st, 2nd, 4th, 8th … of each kind and CPU, so
@@ -418,7 +431,8 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Denied
         | Reason::Swapping
         | Reason::Hairpin
-        | Reason::IcmpRate => {}
+        | Reason::IcmpRate
+        | Reason::Ejected => {}
     }
 }
 

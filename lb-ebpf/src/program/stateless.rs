@@ -17,7 +17,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, counters, frame,
+    LINK, Leave, Packet, Way, counters, frame,
     maps::{BACKENDS, RETURNS, SERVICES, TABLES},
     opaque, ports,
     table::Tables,
@@ -26,22 +26,17 @@ use super::{
 
 /// A segment that is of no flow and begins none, to a `dnat` VIP or from a port that its backends have.
 #[inline(always)]
-pub(super) fn steer<F: Tables>(
-    ctx: &XdpContext,
-    link_len: usize,
-    vlan: u16,
-    service_id: &mut u16,
-) -> Result<Way, Leave> {
+pub(super) fn steer<F: Tables>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
-    let ip = frame.from(link_len);
+    let ip = frame.from(LINK);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
     let key = &tuple.key;
-    let mut packet = Packet::<F> { frame, link_len, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
     let vip = ServiceKey { addr: key.dst.wide(), port: key.dport, proto: 6, zero: 0 };
     // SAFETY: see `fresh`.
     if let Some(service) = unsafe { SERVICES.get(&vip) } {
         *service_id = service.id;
-        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+        packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
         return to_backend(&packet, service, &vip);
     }
     let backend = ServiceKey { addr: key.src.wide(), port: key.sport, proto: 6, zero: 0 };
@@ -56,7 +51,7 @@ pub(super) fn steer<F: Tables>(
         }
     };
     *service_id = known.service;
-    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(link_len as u32))?;
+    packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
     let to = FlowKey { src: F::Addr::narrow(&known.vip), dst: key.dst, sport: known.port, dport: key.dport };
     rewrite(&packet, &to, &hop)?;
     if let Some(counters) = counters(known.backend) {

@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, atomic, counters, evidence,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
     maps::BACKENDS,
     ports,
     table::{self, Tables},
@@ -40,24 +40,52 @@ pub(super) fn steer<F: Tables>(
     if segment.opens() {
         // A SYN on a living connection is for its backend to answer (RFC 5961 section 4), as long
         // as that may have new ones: it may have forgotten the connection and accept.
-        let closes = state & (flow_state::CLIENT_FIN | flow_state::BACKEND_FIN) != 0;
-        if closes || backend.flags & backend_flags::ADMIT == 0 {
+        const CLOSES: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN | flow_state::CUT;
+        if state & CLOSES != 0 || backend.flags & backend_flags::ADMIT == 0 {
             table::release::<F>(flow);
             return None;
         }
     }
-    if segment.payload_len > 0
-        && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
-    {
-        evidence::note_request(ctx, packet, flow);
+    if is_cut(ctx, packet, flow, backend) {
+        return Some(Err(Leave::Reset(Reason::Ejected)));
     }
     // What is not sent on ends nothing.
     let way = match forward(packet, flow, backend) {
         Ok(way) => way,
         Err(leave) => return Some(Err(leave)),
     };
+    if segment.end().wrapping_sub(flow.client_end) as i32 > 0 {
+        flow.client_end = segment.end();
+    }
     closing(segment, flow);
     Some(Ok(way))
+}
+
+/// Notes what the client asks for, unless its connection ends here: then it is told so instead, and the backend
+/// never sees the segment. Its resets reach the backend all the same.
+#[inline(always)]
+fn is_cut<F: Tables>(
+    ctx: &XdpContext,
+    packet: &Packet<'_, F>,
+    flow: &mut Flow<F::Addr>,
+    backend: &Backend,
+) -> bool {
+    let segment = &packet.segment;
+    let cuts = backend.flags & (backend_flags::CUT | backend_flags::CUT_AT_REQUEST);
+    let was_cut = flow.state & flow_state::CUT != 0;
+    let ends = (was_cut || cuts & backend_flags::CUT != 0) && !segment.has(flag::RST)
+        || segment.payload_len > 0
+            && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
+            && evidence::note_request(ctx, packet, flow, cuts != 0);
+    if ends && !was_cut {
+        let before = atomic::fetch_set(&mut flow.state, flow_state::CUT);
+        if before & flow_state::CUT == 0
+            && let Some(counters) = counters(flow.backend)
+        {
+            counters.cut += 1;
+        }
+    }
+    ends
 }
 
 /// Ends the handshake if this is the segment that does: it acknowledges the backend's SYN-ACK.
@@ -86,11 +114,17 @@ fn handshake<F: Tables>(
     flow: &mut Flow<F::Addr>,
     backend: &Backend,
 ) -> Option<Result<Way, Leave>> {
-    if packet.segment.opens() && !admits(backend, flow) {
-        // A client that repeats its SYN is steered anew when its backend has left since:
-        // after an ejection no connection begins there.
-        table::release::<F>(flow);
-        return None;
+    if packet.segment.opens() {
+        if !admits(backend, flow) {
+            // A client that repeats its SYN is steered anew when its backend has left since:
+            // after an ejection no connection begins there.
+            table::release::<F>(flow);
+            return None;
+        }
+        if is_forsaken(flow) {
+            // `connect` finds it, and avoids its backend.
+            return None;
+        }
     }
     let way = match forward(packet, flow, backend) {
         Ok(way) => way,
@@ -100,6 +134,19 @@ fn handshake<F: Tables>(
         table::release::<F>(flow);
     }
     Some(Ok(way))
+}
+
+/// Whether the SYN that comes again is to try another backend.
+#[inline(always)]
+fn is_forsaken<A: Address>(flow: &Flow<A>) -> bool {
+    /// Stacks repeat a SYN after a second (RFC 6298); what comes sooner is not a client that has waited.
+    const PATIENCE_US: u32 = 700_000;
+    let state = flow.state;
+    if state & flow_state::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
+        return false;
+    }
+    state & flow_state::REFUSED != 0
+        || ((coarse_ns() / 1000) as u32).wrapping_sub(flow.request_us) > PATIENCE_US
 }
 
 /// Whether a handshake under way may still begin there.

@@ -11,7 +11,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, ports,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
+    maps::ANSWERS,
+    ports,
     table::{self, Tables},
     ticks,
     to_backend::finish,
@@ -36,11 +38,24 @@ pub(super) fn steer<F: Tables>(
         flow.sent_end = segment.end();
     }
     if flow.head & head_state::AWAITED != 0 {
-        evidence::note_answer(ctx, packet.link_len, segment, flow);
+        evidence::note_answer(ctx, segment, flow);
+    }
+    // Of what is not read the head's number says how far the client had spoken when its backend did.
+    let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
+    if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
+        flow.head_seq = flow.client_end;
     }
     let way = forward(packet, flow)?;
     closing(segment, flow);
     Ok(way)
+}
+
+/// The backend takes connections now: a handshake that has to go elsewhere finds it.
+#[inline(always)]
+fn note_alive(backend: u16) {
+    let Some(answered) = ANSWERS.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: a word of a map; whoever writes last is right enough.
+    unsafe { answered.write_volatile((coarse_ns() >> 20) as u32) };
 }
 
 #[inline(always)]
@@ -51,8 +66,15 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
         flow.sent_end = segment.end();
         flow.head &= !head_state::CONNECTING;
         atomic::set(&mut flow.state, flow_state::ANSWERED);
+        note_alive(flow.backend);
     } else if segment.has(flag::RST) {
+        let refuses = segment.has(flag::ACK) && segment.ack == flow.request_seq;
         evidence::note_refusal(segment, flow);
+        if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
+            // The client is not told: its next SYN goes elsewhere.
+            atomic::set(&mut flow.state, flow_state::REFUSED);
+            return Err(Leave::Swallow);
+        }
     }
     let way = forward(packet, flow)?;
     if segment.has(flag::RST) {

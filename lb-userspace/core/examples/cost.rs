@@ -70,6 +70,8 @@ impl Bench {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence: true,
+            connections: Default::default(),
+            fallback: Vec::new(),
             sources: Sources::default(),
             backends: (0..backends).map(|index| backend(service, index)).collect(),
             probe: None,

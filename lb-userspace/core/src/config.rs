@@ -31,10 +31,47 @@ pub struct Service {
     /// Mirror response heads and account their status.
     pub evidence: bool,
     pub sources: Sources,
-    /// At least one; names and addresses are unique within the service.
+    pub connections: Connections,
+    /// At least one; names and addresses are unique within the service, `fallback` included.
     pub backends: Vec<Backend>,
+    /// Used only while nobody of `backends` serves. Default none.
+    pub fallback: Vec<Backend>,
     pub probe: Option<Probe>,
     pub breaker: Breaker,
+}
+
+impl Service {
+    /// The backends, and then those of the fallback.
+    pub fn everyone(&self) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().chain(&self.fallback)
+    }
+}
+
+/// What becomes of connections whose backend is of no use to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    pub on_eject: OnEject,
+    /// What is left of a backend's connections so long after it got its last new one is reset. 0: at once.
+    /// Default 60 s.
+    pub drain_timeout: Millis,
+    /// A handshake that its backend refuses or leaves unanswered goes on with another one. Default false.
+    pub redispatch: bool,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { on_eject: OnEject::default(), drain_timeout: Millis::secs(60), redispatch: false }
+    }
+}
+
+/// What happens to the connections of a backend that gets no new ones, until `drain_timeout` ends what is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnEject {
+    /// They go on.
+    #[default]
+    Drain,
+    /// Each ends where its client begins the next request, or when it is idle.
+    Reset,
 }
 
 /// Whom new connections are taken from. The longest prefix decides; who is in none is taken, unless there is

@@ -4,6 +4,8 @@
 //! fails: what can fail is outside, and comes back as an input.
 
 mod backend;
+mod ending;
+mod fallback;
 mod forwarding;
 mod ids;
 mod memory;
@@ -250,6 +252,8 @@ impl Engine {
         self.blocked.remove(&id);
         let vip_is_free = self.vip_is_free(id);
         let service = self.services.get_mut(&id).expect("a service leaves only when nothing is left to do");
+        service.follow_fallback(now);
+        service.follow_endings(now);
         let changed = service.writer.want(service.forwarding());
         for event in std::mem::take(&mut service.decided) {
             let known = service.writer.hold(event, changed);
@@ -286,7 +290,7 @@ impl Engine {
     fn free_left(&mut self, id: ServiceId) {
         let service = self.services.get_mut(&id).expect("the caller has it");
         let writer = &service.writer;
-        for left in service.leaving.extract_if(.., |backend| !writer.names_backend(*backend)) {
+        for (left, _) in service.leaving.extract_if(.., |id, _| !writer.names_backend(*id)) {
             self.ids.free_backend(left);
         }
         if service.retired && service.leaving.is_empty() && service.writer.applied.service.is_none() {

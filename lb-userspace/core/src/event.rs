@@ -26,7 +26,8 @@ pub struct Event {
     pub from: String,
     pub to: String,
     /// The detector or rule: `consecutive_5xx`, `ejection_time_over`, `half_open_failure`,
-    /// `half_open_successes`, `no_traffic`, `ceiling`, `floor`, `first_result`, `rise`, `fall`, `added`, `removed`, …
+    /// `half_open_successes`, `no_traffic`, `ceiling`, `floor`, `first_result`, `rise`, `fall`, `added`, `removed`,
+    /// `nobody_serves`, `drain_timeout`, …
     pub reason: String,
     /// False: reported only (`enforce = false`).
     pub enforced: bool,
@@ -54,6 +55,10 @@ pub enum EventKind {
     Weight,
     /// A backend or service appeared or left.
     Membership,
+    /// The fallback of a service came into use, or its use is over.
+    Fallback,
+    /// `drain_timeout` is over: what is left of a backend's connections is reset.
+    Drained,
     /// A map write failed, or holds again.
     Dataplane,
 }
@@ -69,6 +74,8 @@ impl fmt::Display for EventKind {
             Self::Operator => "operator",
             Self::Weight => "weight",
             Self::Membership => "membership",
+            Self::Fallback => "fallback",
+            Self::Drained => "drained",
             Self::Dataplane => "dataplane",
         })
     }

@@ -44,7 +44,10 @@ pub struct Generation(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adopted {
     pub service: ServiceId,
-    pub vip: SocketAddr,
+    /// `None`: the service has left already, and this backend was to follow.
+    pub vip: Option<SocketAddr>,
+    /// It gets new connections. Of two with one address that one goes on.
+    pub admits: bool,
     pub id: BackendId,
     pub generation: Generation,
     pub address: SocketAddr,
@@ -222,6 +225,7 @@ pub enum Step {
         mode: Mode,
         no_backend: NoBackend,
         evidence: bool,
+        redispatch: bool,
         sources: Sources,
         /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SEATS`.
         trials: Vec<BackendId>,
@@ -236,6 +240,7 @@ pub enum Step {
         address: SocketAddr,
         generation: Generation,
         admit: Admit,
+        cut: Cut,
     },
     RemoveBackend {
         id: BackendId,
@@ -259,6 +264,19 @@ pub enum Admit {
     /// Only out of its budget.
     Trials,
     None,
+}
+
+/// What becomes of the connections that a backend has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// They go on.
+    #[default]
+    None,
+    /// They end where their client begins its next request, or when they are idle.
+    AtRequest,
+    /// They end.
+    Now,
 }
 
 /// A backend in a table.

@@ -3,17 +3,17 @@
 //!
 //! 1. A VIP that is to go goes first: nothing may match what is being taken apart.
 //! 2. Ejections: the backend's own entry takes effect on the next SYN.
-//! 3. Backends that come or come back.
+//! 3. Backends that come or come back, and those whose connections are now to end otherwise.
 //! 4. Trial budgets, before the seats that spend them.
 //! 5. The table, which names only backends that are written by now.
 //! 6. The service: its VIP never matches before its table is there.
-//! 7. Backends that left, which nothing names any more.
+//! 7. Backends that left, which nothing names any more, when their connections have come to their end.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
     config::{Mode, NoBackend, Sources},
-    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
 
 /// What the maps say about one service, or should say.
@@ -32,6 +32,7 @@ pub struct Entry {
     pub mode: Mode,
     pub no_backend: NoBackend,
     pub evidence: bool,
+    pub redispatch: bool,
     pub sources: Sources,
     pub trials: Vec<BackendId>,
 }
@@ -42,6 +43,7 @@ pub struct Target {
     pub address: SocketAddr,
     pub generation: Generation,
     pub admit: Admit,
+    pub cut: Cut,
     /// As wanted: `None` leaves what is left of it alone. As applied: the last one written.
     pub budget: Option<Grant>,
 }
@@ -81,8 +83,8 @@ impl Forwarding {
         }
 
         if let Some(entry) = target.service.as_ref().filter(|wanted| self.service.as_ref() != Some(*wanted)) {
-            let Entry { vip, mode, no_backend, evidence, sources, trials } = entry.clone();
-            steps.push(Step::Service { id, vip, mode, no_backend, evidence, sources, trials });
+            let Entry { vip, mode, no_backend, evidence, redispatch, sources, trials } = entry.clone();
+            steps.push(Step::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials });
         }
 
         let left = self.backends.keys().filter(|id| !target.backends.contains_key(id));
@@ -98,9 +100,10 @@ impl Forwarding {
                 self.table = None;
             }
             Step::Service { .. } => self.service.clone_from(&target.service),
-            Step::Backend { id, address, generation, admit, .. } => {
+            Step::Backend { id, address, generation, admit, cut, .. } => {
                 let budget = self.backends.get(id).and_then(|held| held.budget);
-                let held = Target { address: *address, generation: *generation, admit: *admit, budget };
+                let held =
+                    Target { address: *address, generation: *generation, admit: *admit, cut: *cut, budget };
                 self.backends.insert(*id, held);
             }
             Step::RemoveBackend { id } => {
@@ -125,7 +128,8 @@ impl Forwarding {
 
     fn differs(&self, id: BackendId, wanted: &Target) -> bool {
         self.backends.get(&id).is_none_or(|held| {
-            (held.address, held.generation, held.admit) != (wanted.address, wanted.generation, wanted.admit)
+            (held.address, held.generation, held.admit, held.cut)
+                != (wanted.address, wanted.generation, wanted.admit, wanted.cut)
         })
     }
 
@@ -142,8 +146,8 @@ impl Forwarding {
 }
 
 fn backend(service: ServiceId, (id, target): (&BackendId, &Target)) -> Step {
-    let Target { address, generation, admit, budget: _ } = *target;
-    Step::Backend { id: *id, service, address, generation, admit }
+    let Target { address, generation, admit, cut, budget: _ } = *target;
+    Step::Backend { id: *id, service, address, generation, admit, cut }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{Event, Seen},
-    io::{BackendId, Generation, ServiceId},
+    io::{BackendId, Cut, Generation, ServiceId},
     time::Instant,
 };
 
@@ -15,6 +15,31 @@ pub struct Snapshot {
     pub t_ms: Instant,
     pub config_generation: u64,
     pub services: Vec<ServiceSnapshot>,
+    /// Backends that were removed and whose connections have not all come to their end.
+    #[serde(default)]
+    pub leaving: Vec<LeavingSnapshot>,
+}
+
+/// A backend that is not configured any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeavingSnapshot {
+    pub service: String,
+    /// `None`: an earlier run's.
+    pub name: Option<String>,
+    pub id: BackendId,
+    pub generation: Generation,
+    pub address: SocketAddr,
+    pub ending: Ending,
+}
+
+/// The end of a backend's connections: it gets no new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub since_ms: Instant,
+    /// What is left of them then is reset.
+    pub until_ms: Instant,
+    /// What becomes of them now.
+    pub cut: Cut,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +50,9 @@ pub struct ServiceSnapshot {
     /// All backends that may be used are used: nobody serves and `no_backend` is `any`, or fewer than
     /// `panic_threshold` percent serve.
     pub panic: bool,
+    /// New connections go to the fallback.
+    #[serde(default)]
+    pub fallback: bool,
     /// Why the last map write failed, while it has not yet succeeded.
     pub pending: Option<PendingWrite>,
     pub backends: Vec<BackendSnapshot>,
@@ -43,6 +71,9 @@ pub struct BackendSnapshot {
     pub id: BackendId,
     pub generation: Generation,
     pub address: SocketAddr,
+    /// It is used only while none of the others serves.
+    #[serde(default)]
+    pub fallback: bool,
     pub effective: Effective,
     pub operator: OperatorState,
     pub probe: ProbeState,
@@ -66,6 +97,16 @@ pub struct BackendSnapshot {
     pub responses: Responses,
     /// What the last probe said, `None` before the first.
     pub last_probe: Option<String>,
+    /// `None`: it may get new connections.
+    #[serde(default)]
+    pub ending: Option<Ending>,
+}
+
+impl ServiceSnapshot {
+    /// The backends that are no fallback: those of whom so many are to serve.
+    pub fn regular(&self) -> impl Iterator<Item = &BackendSnapshot> {
+        self.backends.iter().filter(|backend| !backend.fallback)
+    }
 }
 
 /// One backend in depth: where it stands, what was decided last, and what would change it next.

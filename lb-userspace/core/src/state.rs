@@ -41,6 +41,9 @@ pub struct BackendState {
     pub operator: OperatorState,
     pub mandate: Option<MandateState>,
     pub weight: Option<(NonZeroU16, MandateState)>,
+    /// It gets no new connections, and what is left of those that it has is reset after so long still.
+    #[serde(default)]
+    pub drains_for: Option<Millis>,
 }
 
 /// In whose name an override holds, why, and for how long still.
@@ -64,6 +67,7 @@ impl State {
         };
         for backend in self.services.iter_mut().flat_map(|service| &mut service.backends) {
             pass(&mut backend.open_for);
+            pass(&mut backend.drains_for);
             let weight = backend.weight.as_mut().map(|(_, mandate)| mandate);
             backend.mandate.iter_mut().chain(weight).for_each(|mandate| pass(&mut mandate.left));
         }

@@ -3,7 +3,10 @@
 
 use lb_common::ABI_VERSION;
 use lb_core::{
-    snapshot::{BackendSnapshot, Effective, Override, PendingWrite, ServiceSnapshot},
+    io::{BackendId, Cut},
+    snapshot::{
+        BackendSnapshot, Effective, Ending, LeavingSnapshot, Override, PendingWrite, ServiceSnapshot,
+    },
     time::Instant,
 };
 
@@ -59,7 +62,47 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
             lines.extend(wrap(&printable(&why), "  why ", WIDTH));
         }
     }
+    let leaving = &status.snapshot.leaving;
+    if !leaving.is_empty() {
+        lines.extend([String::new(), palette.paint(Paint::Heading, "removed")]);
+        for of in leaving {
+            lines.extend(wrap(&printable(&gone(status, of)), "  why ", WIDTH));
+        }
+    }
     lines.join("\n") + "\n"
+}
+
+/// A backend that is not configured any more.
+fn gone(status: &Status, of: &LeavingSnapshot) -> String {
+    let name = of.name.as_deref().unwrap_or("(an earlier run's)");
+    let ends = connections_end(&of.ending, left(status, of.id), status.snapshot.t_ms);
+    let ends = ends.unwrap_or_else(|| "leaves the maps".to_owned());
+    format!("{}/{name} at {}: removed; {ends}", of.service, of.address)
+}
+
+fn left(status: &Status, backend: BackendId) -> Option<u64> {
+    status.left.iter().find(|left| left.backend == backend).map(|left| left.connections)
+}
+
+/// What becomes of the connections of a backend that gets no new ones. `None`: that is long over.
+fn connections_end(ending: &Ending, left: Option<u64>, now: Instant) -> Option<String> {
+    /// For so long it is worth a word.
+    const NEWS_MS: u64 = 10_000;
+    let count = match left {
+        Some(left) => format!(" ({left} left)"),
+        None => String::new(),
+    };
+    let in_time = span((ending.until_ms - now).0);
+    match (ending.cut, left) {
+        (Cut::None, _) => {
+            Some(format!("its connections go on{count}, and what is left of them in {in_time} is reset"))
+        }
+        (Cut::AtRequest, _) => Some(format!(
+            "its connections end at their next request or when idle{count}, in {in_time} at the latest"
+        )),
+        (Cut::Now, None | Some(0)) if (now - ending.until_ms).0 > NEWS_MS => None,
+        (Cut::Now, _) => Some(format!("what was left of its connections is reset{count}")),
+    }
 }
 
 fn daemon(status: &Status, palette: Palette) -> String {
@@ -102,8 +145,8 @@ fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Pale
     if let Some(forwarding) = status.forwarding.iter().find(|forwarding| forwarding.service == service.name) {
         line += &format!("  {}  evidence {}", forwarding.mode, forwarding.evidence);
     }
-    let all = service.backends.len();
-    let serving = service.backends.iter().filter(|backend| backend.effective == Effective::Serving).count();
+    let all = service.regular().count();
+    let serving = service.regular().filter(|backend| backend.effective == Effective::Serving).count();
     let paint = match serving {
         0 => Paint::Bad,
         _ if serving < all => Paint::Warning,
@@ -114,6 +157,10 @@ fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Pale
     if service.panic {
         line += "  ";
         line += &palette.paint(Paint::Bad, "PANIC");
+    }
+    if service.fallback {
+        line += "  ";
+        line += &palette.paint(Paint::Bad, "FALLBACK");
     }
     line
 }
@@ -131,6 +178,9 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
     let mut about = Vec::new();
     if service.panic {
         about.push("no backend serves, so all that are not disabled or down are used".to_owned());
+    }
+    if service.fallback {
+        about.push("no backend serves, so new connections go to its fallback".to_owned());
     }
     if let Some(pending) = &service.pending {
         about.push(unwritten(pending, now));
@@ -151,7 +201,8 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
             .traffic
             .iter()
             .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
-        why(backend, traffic, now)
+        let left = left(status, backend.id);
+        why(backend, traffic, left, now)
     });
     of_service.chain(of_backends).collect()
 }
@@ -165,8 +216,14 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     )
 }
 
-fn why(backend: &BackendSnapshot, traffic: Option<&BackendTraffic>, now: Instant) -> Option<String> {
+fn why(
+    backend: &BackendSnapshot,
+    traffic: Option<&BackendTraffic>,
+    left: Option<u64>,
+    now: Instant,
+) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
+    parts.extend(backend.ending.and_then(|ending| connections_end(&ending, left, now)));
     parts.extend(overrides(backend, now));
     if traffic.is_some_and(|traffic| !traffic.reachable) {
         parts.push("its next hop does not answer: new connections go to the others".to_owned());

@@ -55,12 +55,11 @@ fn wide(format: StatusFormat) -> Option<Wide> {
 fn health(status: &Status) -> Exit {
     let mut worst = Exit::Done;
     for service in &status.snapshot.services {
-        let serving =
-            service.backends.iter().filter(|backend| backend.effective == Effective::Serving).count();
+        let serving = service.regular().filter(|backend| backend.effective == Effective::Serving).count();
         if serving == 0 {
             return Exit::BelowFloor;
         }
-        if serving < service.backends.len() {
+        if serving < service.regular().count() {
             worst = Exit::Degraded;
         }
     }

@@ -100,7 +100,7 @@ pub fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
             let services = &file.core.services;
             Ok(Checked::Valid {
                 services: services.len(),
-                backends: services.iter().map(|service| service.backends.len()).sum(),
+                backends: services.iter().map(|service| service.everyone().count()).sum(),
             })
         }
         Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid {

@@ -57,8 +57,22 @@ pub(super) const TIMEOUTS: Keys = Keys {
 };
 
 pub(super) const SERVICE: Keys = Keys {
-    known: &["vip", "mode", "no_backend", "evidence", "allow", "deny", "backends", "probe", "breaker"],
-    later: &["on_eject", "drain_timeout", "redispatch", "mirror"],
+    known: &[
+        "vip",
+        "mode",
+        "no_backend",
+        "on_eject",
+        "drain_timeout",
+        "redispatch",
+        "evidence",
+        "allow",
+        "deny",
+        "backends",
+        "fallback",
+        "probe",
+        "breaker",
+    ],
+    later: &["mirror"],
     aliases: &[
         ("address", "vip"),
         ("bind", "vip"),
@@ -73,6 +87,10 @@ pub(super) const SERVICE: Keys = Keys {
         ("healthcheck", "probe"),
         ("outlierdetection", "breaker"),
         ("circuitbreaker", "breaker"),
+        ("backup", "fallback"),
+        ("onmarkeddown", "on_eject"),
+        ("draintime", "drain_timeout"),
+        ("deregistrationdelay", "drain_timeout"),
     ],
 };
 

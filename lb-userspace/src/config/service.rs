@@ -2,18 +2,23 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use lb_core::config::{Backend, Breaker, Mode, NoBackend, Service};
+use lb_core::{
+    config::{Backend, Breaker, Connections, Mode, NoBackend, OnEject, Service},
+    time::Millis,
+};
 
 use super::{
     breaker, keys, probe,
-    reader::{Entry, Node, Table},
+    reader::{Entry, Node, Placed, Table, quoted},
     sources, value,
 };
 
 const EXAMPLE: &str = "[service.web]";
 const VIP: &str = "vip = \"203.0.113.10:80\"";
 const BACKENDS: &str = "backends = { web-1 = \"10.0.0.11:8080\" }";
+const FALLBACK: &str = "fallback = { sorry = \"10.0.0.19:8080\" }";
 const DEFAULT_WEIGHT: u32 = 100;
+const LONGEST_DRAIN: Millis = Millis::secs(24 * 3600);
 
 /// Addresses seen so far, also of services that are wrong in other ways.
 #[derive(Default)]
@@ -60,9 +65,21 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         value::choice(node, &choices)
     });
     let evidence = table.or("evidence", true, Node::boolean);
+    let connections = read_connections(&table, evidence.as_ref());
     let sources = sources::read(&table, vip, &mut addresses.sources);
     let first = addresses.backends.len();
-    let (backends, count) = read_backends(&table, addresses);
+    let mut own = Own::default();
+    let (backends, count) = match table.node("backends") {
+        Some(node) => read_backends(node, BACKENDS, &mut own, addresses),
+        None => {
+            let help = format!("add for example `{BACKENDS}`");
+            (table.node.absent("`backends` is missing", help), usize::MAX)
+        }
+    };
+    let fallback = match table.node("fallback") {
+        Some(node) => read_backends(node, FALLBACK, &mut own, addresses).0,
+        None => Some(Vec::new()),
+    };
     let families = vip.and_then(|vip| one_family(vip, &addresses.backends[first..]));
     let probe = table.or("probe", None, |node| probe::read(node).map(Some));
     let breaker = table.or("breaker", Breaker::default(), |node| breaker::read(node, count));
@@ -73,10 +90,40 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         mode: mode?.value,
         no_backend: no_backend?.value,
         evidence: evidence?.value,
+        connections: connections?,
         sources: sources?,
         backends: backends?,
+        fallback: fallback?,
         probe: probe?.value,
         breaker: breaker?.value,
+    })
+}
+
+fn read_connections(table: &Table<'_>, evidence: Option<&Placed<bool>>) -> Option<Connections> {
+    let default = Connections::default();
+    let on_eject = table.or("on_eject", default.on_eject, |node| {
+        let choice = value::choice(node, &[("drain", OnEject::Drain), ("reset", OnEject::Reset)])?;
+        match (choice, evidence) {
+            (OnEject::Reset, Some(Placed { value: false, .. })) => node.reject(
+                "where a request begins is not known without evidence",
+                "write `evidence = true`, or `on_eject = \"drain\"`: then `drain_timeout` ends what is left",
+            ),
+            (OnEject::Reset | OnEject::Drain, _) => Some(choice),
+        }
+    });
+    let drain_timeout =
+        table.or("drain_timeout", default.drain_timeout, |node| match value::duration(node, Millis(0))? {
+            longer if longer > LONGEST_DRAIN => node.reject(
+                format!("a drain of {} is too long", value::shown(longer)),
+                format!("write at most `\"{}\"`", value::shown(LONGEST_DRAIN)),
+            ),
+            timeout => Some(timeout),
+        });
+    let redispatch = table.or("redispatch", default.redispatch, Node::boolean);
+    Some(Connections {
+        on_eject: on_eject?.value,
+        drain_timeout: drain_timeout?.value,
+        redispatch: redispatch?.value,
     })
 }
 
@@ -119,27 +166,50 @@ fn read_mode(node: &Node<'_>) -> Option<Mode> {
     }
 }
 
-/// The backends, and how many were named.
-fn read_backends<'a>(table: &Table<'a>, addresses: &mut Addresses<'a>) -> (Option<Vec<Backend>>, usize) {
-    let Some(node) = table.node("backends") else {
-        let missing = table.node.absent("`backends` is missing", format!("add for example `{BACKENDS}`"));
-        return (missing, usize::MAX);
-    };
-    let Some(entries) = node.entries("a table of backends", BACKENDS) else { return (None, usize::MAX) };
+/// Of one service, its fallback included.
+#[derive(Default)]
+struct Own<'a> {
+    names: HashMap<&'a str, Node<'a>>,
+    addresses: HashMap<SocketAddr, Node<'a>>,
+}
+
+/// The backends, or those of the fallback, and how many were named.
+fn read_backends<'a>(
+    node: &Node<'a>,
+    example: &str,
+    own: &mut Own<'a>,
+    addresses: &mut Addresses<'a>,
+) -> (Option<Vec<Backend>>, usize) {
+    let Some(entries) = node.entries("a table of backends", example) else { return (None, usize::MAX) };
     if entries.is_empty() {
-        let none =
-            node.absent("the service has no backend", "add one, for example `web-1 = \"10.0.0.11:8080\"`");
+        let none = match node.key() {
+            "fallback" => node.absent("the fallback has no backend", "add one, or remove the table"),
+            _ => {
+                node.absent("the service has no backend", "add one, for example `web-1 = \"10.0.0.11:8080\"`")
+            }
+        };
         return (none, usize::MAX);
     }
-    let mut own: HashMap<SocketAddr, Node<'_>> = HashMap::new();
     let backends: Vec<_> = entries
         .iter()
         .map(|entry| {
             let name = value::checked_name(&entry.key, entry.name);
+            let name = match own.names.get(entry.name) {
+                Some(first) => entry.key.conflict(
+                    format!("the name {} is used twice in this service", quoted(entry.name)),
+                    "give it another name; a backend is either one of the fallback or not",
+                    first.span.clone(),
+                    "first used here",
+                ),
+                None => {
+                    own.names.insert(entry.name, entry.key.clone());
+                    name
+                }
+            };
             let (address, weight) = read_backend(&entry.value);
             let address = address.and_then(|(address, node)| {
                 addresses.backends.push((address, node.clone()));
-                match own.get(&address) {
+                match own.addresses.get(&address) {
                     Some(first) => node.conflict(
                         format!("the address {address} is used twice in this service"),
                         "remove one of them; `weight` gives a backend a larger share",
@@ -147,7 +217,7 @@ fn read_backends<'a>(table: &Table<'a>, addresses: &mut Addresses<'a>) -> (Optio
                         "first used here",
                     ),
                     None => {
-                        own.insert(address, node);
+                        own.addresses.insert(address, node);
                         Some(address)
                     }
                 }

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use lb_core::{
     breaker::detector::Detector,
-    config::{BackoffDecay, Breaker, HalfOpenExit, Mode, NoBackend, Prefix, ProbeKind},
+    config::{BackoffDecay, Breaker, Connections, HalfOpenExit, Mode, NoBackend, OnEject, Prefix, ProbeKind},
     time::Millis,
 };
 use proptest::prelude::*;
@@ -184,6 +184,9 @@ fn defaults_are_filled_in() {
     assert_eq!(file.log, LogLevel::Info);
     let [service] = &file.core.services[..] else { panic!("one service") };
     assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));
+    let Connections { on_eject, drain_timeout, redispatch } = service.connections;
+    assert_eq!((on_eject, drain_timeout, redispatch), (OnEject::Drain, Millis::secs(60), false));
+    assert_eq!(service.fallback, []);
     assert_eq!(service.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 100]);
     assert_eq!(service.breaker, Breaker::default());
     let probe = service.probe.as_ref().expect("configured");
@@ -286,6 +289,31 @@ backoff_decay = "time"
         backoff_decay: BackoffDecay::Time,
     };
     assert_eq!(*breaker, expected);
+}
+
+#[test]
+fn what_becomes_of_connections_is_read() {
+    let text = small_with(
+        5,
+        "on_eject = \"reset\"\ndrain_timeout = \"0s\"\nredispatch = true\nno_backend = \"drop\"",
+    );
+    let service = &right(&text).core.services[0];
+    let expected = Connections { on_eject: OnEject::Reset, drain_timeout: Millis(0), redispatch: true };
+    assert_eq!((service.connections, service.no_backend), (expected, NoBackend::Drop));
+    let text = small_with(5, "on_eject = \"drain\"\nevidence = false\ndrain_timeout = \"24h\"");
+    assert_eq!(right(&text).core.services[0].connections.drain_timeout, Millis::secs(86_400));
+}
+
+#[test]
+fn a_fallback_is_written_as_backends_are() {
+    let text = small_with(
+        9,
+        "[service.web.fallback]\nsorry = { address = \"10.0.0.19:80\", weight = 7 }\nstill = \"10.0.0.20:80\"\n[service.web.probe.http]",
+    );
+    let service = &right(&text).core.services[0];
+    let names: Vec<_> = service.everyone().map(|of| (of.name.as_str(), of.weight)).collect();
+    assert_eq!(names, [("web-1", 100), ("web-2", 100), ("sorry", 7), ("still", 100)]);
+    assert_eq!((service.backends.len(), service.fallback.len()), (2, 2));
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(crate) fn status() -> Status {
                 service(0, "web", "203.0.113.10:80", vec![web_1, web_2, web_3, web_4]),
                 service(1, "api", "203.0.113.11:80", vec![api_1]),
             ],
+            leaving: Vec::new(),
         },
         traffic: vec![
             traffic("web", "web-1", 12_352),
@@ -75,6 +76,7 @@ pub(crate) fn status() -> Status {
             traffic("web", "web-3", 41),
             traffic("api", "api-1", 164),
         ],
+        left: Vec::new(),
         drops: vec![ServiceDrops {
             service: "web".to_owned(),
             reasons: BTreeMap::from([("no_flow".to_owned(), 4), ("neighbour".to_owned(), 1)]),
@@ -112,6 +114,7 @@ fn service(id: u16, name: &str, vip: &str, backends: Vec<BackendSnapshot>) -> Se
         id: ServiceId(id),
         vip: vip.parse().expect("literal"),
         panic: false,
+        fallback: false,
         pending: None,
         backends,
     }
@@ -123,6 +126,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         id: BackendId(id),
         generation: Generation(1),
         address: address.parse().expect("literal"),
+        fallback: false,
         effective: Effective::Serving,
         operator: OperatorState::Enabled,
         probe: ProbeState::Up,
@@ -138,6 +142,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         run_5xx: 0,
         responses: Responses::default(),
         last_probe: Some("pass".to_owned()),
+        ending: None,
     }
 }
 

@@ -6,7 +6,7 @@ use lb_common::{
     abi::{BackendCounters, TTFB_BUCKETS, TTFB_FIRST_US},
     reason::Reason,
 };
-use lb_core::{config, event::Event, snapshot::Snapshot};
+use lb_core::{config, event::Event, io::BackendId, snapshot::Snapshot};
 use serde::{Deserialize, Serialize};
 
 mod change;
@@ -42,6 +42,10 @@ pub struct Status {
     pub snapshot: Snapshot,
     /// One entry a backend; none while the maps cannot be read, see [`Daemon::counters_error`].
     pub traffic: Vec<BackendTraffic>,
+    /// How many connections backends have that get no new ones, while those come to their end; at most eight are
+    /// counted.
+    #[serde(default)]
+    pub left: Vec<Left>,
     /// Services that dropped something.
     pub drops: Vec<ServiceDrops>,
     /// Response heads of all backends that found the ring full.
@@ -71,6 +75,7 @@ impl Status {
     pub fn only(&mut self, service: &str) {
         self.snapshot.services.retain(|known| known.name == service);
         self.forwarding.retain(|forwarding| forwarding.service == service);
+        self.snapshot.leaving.retain(|leaving| leaving.service == service);
         self.traffic.retain(|traffic| traffic.service == service);
         self.drops.retain(|drops| drops.service == service);
     }
@@ -201,6 +206,10 @@ pub struct Counters {
     /// Responses by their time to first byte: the first below 64 µs, each further one up to twice as much,
     /// the last without a bound.
     pub ttfb: [u64; TTFB_BUCKETS],
+    /// Connections whose client was told by a reset that they are over.
+    pub cut: u64,
+    /// Handshakes that went on with another backend.
+    pub redispatched: u64,
 }
 
 impl Counters {
@@ -216,6 +225,13 @@ impl Counters {
         })?;
         (bucket + 1 < TTFB_BUCKETS).then(|| u64::from(TTFB_FIRST_US) << bucket)
     }
+}
+
+/// Connections that a backend has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    pub backend: BackendId,
+    pub connections: u64,
 }
 
 /// Frames of one service that were not forwarded, by [`Reason::name`]. Reasons that never occurred are absent.
@@ -298,6 +314,8 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
+            cut,
+            redispatched,
         } = counters;
         Self {
             packets_to,
@@ -312,6 +330,8 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
+            cut,
+            redispatched,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use lb_common::abi::{FlowKey, Port};
 use lb_core::{
     io::{BackendId, Operation},
-    snapshot::{ServiceSnapshot, Why},
+    snapshot::{LeavingSnapshot, ServiceSnapshot, Snapshot, Why},
+    time::{Instant, Millis},
 };
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -14,9 +15,12 @@ use super::looping::Loop;
 use crate::{
     control::{
         Request,
-        model::{BackendView, By, Choice, Daemon, Explanation, Pin, Problem, ProblemKind, Stage, TrialSeat},
+        model::{
+            BackendView, By, Choice, Daemon, Explanation, Left, Pin, Problem, ProblemKind, Stage, Status,
+            TrialSeat,
+        },
     },
-    dataplane::{self, chain, steering},
+    dataplane::{self, actor, chain, steering},
 };
 
 /// `None`: there is no such thing.
@@ -36,9 +40,11 @@ impl Loop {
             }
             Request::Operate(operation, answer) => drop(answer.send(self.operate(&operation))),
             Request::Explain { client, service, answer } => {
-                let snapshot = self.snapshot();
-                match snapshot.services.into_iter().find(|known| known.name == service) {
-                    Some(service) => self.explain(client, service, answer),
+                let mut snapshot = self.snapshot();
+                let found = snapshot.services.iter().position(|known| known.name == service);
+                let found = found.map(|place| snapshot.services.swap_remove(place));
+                match found {
+                    Some(service) => self.explain(client, service, snapshot.leaving, answer),
                     None => drop(answer.send(None)),
                 }
             }
@@ -54,7 +60,7 @@ impl Loop {
         done
     }
 
-    fn status(&self, answer: oneshot::Sender<crate::control::model::Status>) {
+    fn status(&self, answer: oneshot::Sender<Status>) {
         let (facts, dataplane) = (self.own.facts.clone(), self.dataplane.clone());
         let (snapshot, clock, seq) = (self.snapshot(), self.clock, self.events.last_seq());
         let keeper = self.own.saving.keeper();
@@ -70,7 +76,9 @@ impl Loop {
                 warn!(error = chain(error), "cannot read the counters");
             }
             let counters = counters.map_err(|error| chain(&error));
-            let _ = answer.send(facts.status(snapshot, counters, &clock, seq, daemon));
+            let left = left(&snapshot, &dataplane).await;
+            let status = facts.status(snapshot, counters, &clock, seq, daemon);
+            let _ = answer.send(Status { left, ..status });
         });
     }
 
@@ -104,7 +112,13 @@ impl Loop {
         });
     }
 
-    fn explain(&self, client: SocketAddr, service: ServiceSnapshot, answer: Told<Explanation>) {
+    fn explain(
+        &self,
+        client: SocketAddr,
+        service: ServiceSnapshot,
+        leaving: Vec<LeavingSnapshot>,
+        answer: Told<Explanation>,
+    ) {
         if client.ip().to_canonical().is_ipv4() != service.vip.is_ipv4() {
             // Whoever asked may have gone.
             let _ = answer.send(Some(Err(Problem {
@@ -121,10 +135,10 @@ impl Loop {
             sport: Port::new(client.port()),
             dport: Port::new(service.vip.port()),
         };
-        let dataplane = self.dataplane.clone();
+        let (dataplane, now) = (self.dataplane.clone(), self.now());
         self.own.tasks.spawn(async move {
             let explained = match dataplane.steering(key, members).await {
-                Some(Ok(Some(steering))) => Ok(Box::new(told(client, &service, &steering))),
+                Some(Ok(Some(steering))) => Ok(Box::new(told(client, now, &service, &leaving, &steering))),
                 Some(Ok(None)) => Err(Problem {
                     kind: ProblemKind::Unavailable,
                     error: format!("the maps do not hold {} yet", service.vip),
@@ -138,6 +152,27 @@ impl Loop {
     }
 }
 
+/// The connections of those that get no new ones. Once they are over, or when somebody is out for long, there is
+/// nothing left to count.
+async fn left(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<Left> {
+    /// Each looks at every connection there is.
+    const MOST: usize = 8;
+    const LINGER: Millis = Millis::secs(10);
+    let present = snapshot.services.iter().flat_map(|service| &service.backends);
+    let present = present.filter_map(|of| Some((of.id, of.generation, of.ending?)));
+    let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.ending));
+    let ending = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
+    let mut all = Vec::new();
+    for (backend, generation, _) in ending.take(MOST) {
+        match dataplane.connections(backend, generation).await {
+            Some(Ok(connections)) => all.push(Left { backend, connections }),
+            Some(Err(error)) => warn!(error = chain(&error), "cannot count connections"),
+            None => return all,
+        }
+    }
+    all
+}
+
 fn unreadable(error: &dataplane::Error) -> Problem {
     warn!(error = chain(error), "cannot read the maps");
     Problem {
@@ -148,11 +183,25 @@ fn unreadable(error: &dataplane::Error) -> Problem {
 }
 
 /// With names in place of ids.
-fn told(client: SocketAddr, service: &ServiceSnapshot, steering: &steering::Steering) -> Explanation {
+fn told(
+    client: SocketAddr,
+    now: Instant,
+    service: &ServiceSnapshot,
+    leaving: &[LeavingSnapshot],
+    steering: &steering::Steering,
+) -> Explanation {
     let names: BTreeMap<BackendId, &str> =
         service.backends.iter().map(|backend| (backend.id, backend.name.as_str())).collect();
     let name = |id: BackendId| {
-        names.get(&id).map_or_else(|| format!("(id {id}, no longer configured)"), |name| (*name).to_owned())
+        let former = || {
+            let of = leaving.iter().find(|of| of.id == id).and_then(|of| of.name.as_deref());
+            of.map_or_else(|| format!("(id {id}, no longer configured)"), |name| format!("{name} (removed)"))
+        };
+        names.get(&id).map_or_else(former, |name| (*name).to_owned())
+    };
+    let ending = |id: BackendId| {
+        let present = service.backends.iter().find(|of| of.id == id).and_then(|of| of.ending);
+        present.or_else(|| leaving.iter().find(|of| of.id == id).map(|of| of.ending))
     };
     let choice = |choice: steering::Choice| {
         let (by, tries, reason) = match choice {
@@ -176,6 +225,7 @@ fn told(client: SocketAddr, service: &ServiceSnapshot, steering: &steering::Stee
         nat: pinned.nat,
         address: pinned.address,
         keeps_syn: pinned.keeps_syn,
+        ending: ending(pinned.backend),
     };
     let seat =
         |seat: &steering::Seat| TrialSeat { backend: name(seat.backend), left: seat.left, takes: seat.takes };
@@ -183,6 +233,8 @@ fn told(client: SocketAddr, service: &ServiceSnapshot, steering: &steering::Stee
         service: service.name.clone(),
         vip: service.vip,
         client,
+        t_ms: now,
+        fallback: service.fallback,
         hash: format!("{hash:#018x}"),
         slot: *slot,
         in_slot: in_slot.map(name),

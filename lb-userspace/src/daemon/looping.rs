@@ -272,7 +272,7 @@ impl Loop {
                 Some(count) => warn!(seq, reason, count, "{}, again: {sentence}", event.kind),
                 None => debug!(seq, reason, "{}: {sentence}", event.kind),
             },
-            EventKind::Eject | EventKind::Dataplane => {
+            EventKind::Eject | EventKind::Fallback | EventKind::Dataplane => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
             EventKind::Trial
@@ -280,7 +280,8 @@ impl Loop {
             | EventKind::Probe
             | EventKind::Operator
             | EventKind::Weight
-            | EventKind::Membership => info!(seq, reason, "{}: {sentence}", event.kind),
+            | EventKind::Membership
+            | EventKind::Drained => info!(seq, reason, "{}: {sentence}", event.kind),
         }
         if event.kind != EventKind::Refused {
             self.refusals.decided(&event);

@@ -8,6 +8,7 @@
 //! | `recorder` thread | the recording | ends after what it was given; the end of the daemon waits for it, not for ever |
 //! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
 //! | `overdue` thread | the flow maps; ends flows that are silent | ends with the loop |
+//! | `endings` thread | a packet socket | ends with the dataplane; what it leaves is found by whoever speaks next |
 //! | next hops | a netlink socket | only reads, and asks for neighbours |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
@@ -142,6 +143,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         wait(stopped),
     ));
 
+    opened.endings.spawn().map_err(failed("start the thread that ends connections"))?;
     let (limits, watched) = watch::channel(bpf::Limits::new());
     let overdue =
         opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;

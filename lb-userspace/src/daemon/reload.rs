@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_core::config::{Config, Service};
+use lb_core::config::{Backend, Config, Service};
 use tokio::sync::watch;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(super) struct Configured {
 impl Configured {
     /// Also answers with what follows the addresses of all backends.
     pub(super) fn new(file: File, path: PathBuf) -> (Self, watch::Receiver<Vec<IpAddr>>) {
-        let (addresses, watched) = watch::channel(backend_addresses(&file));
+        let (addresses, watched) = watch::channel(backend_addresses([&file.core]));
         (Self { file, path, addresses }, watched)
     }
 
@@ -95,7 +95,8 @@ impl Configured {
     }
 
     pub(super) fn take(&mut self, file: File) {
-        self.addresses.send_replace(backend_addresses(&file));
+        // Whom this reload removes has connections still: the way there is followed until the next one.
+        self.addresses.send_replace(backend_addresses([&self.file.core, &file.core]));
         self.file.core = file.core;
     }
 
@@ -104,13 +105,10 @@ impl Configured {
     }
 }
 
-fn backend_addresses(file: &File) -> Vec<IpAddr> {
-    let all: BTreeSet<IpAddr> = file
-        .core
-        .services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(|backend| backend.address.ip()))
-        .collect();
+fn backend_addresses<const N: usize>(configs: [&Config; N]) -> Vec<IpAddr> {
+    let services = configs.into_iter().flat_map(|config| &config.services);
+    let all: BTreeSet<IpAddr> =
+        services.flat_map(|service| service.everyone().map(|backend| backend.address.ip())).collect();
     all.into_iter().collect()
 }
 
@@ -126,14 +124,31 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
         }
     }
     for service in new.services.iter().filter(|service| named(old, &service.name).is_none()) {
-        all.push(format!("{}: added at {}, {} backends", service.name, service.vip, service.backends.len()));
+        all.push(format!(
+            "{}: added at {}, {} backends",
+            service.name,
+            service.vip,
+            service.everyone().count()
+        ));
     }
     all
 }
 
 fn service_differences(old: &Service, new: &Service) -> Vec<String> {
     // Whole again: what a service may be has to be told of here.
-    let Service { name, vip, mode, no_backend, evidence, sources, backends, probe, breaker } = old;
+    let Service {
+        name,
+        vip,
+        mode,
+        no_backend,
+        evidence,
+        connections,
+        sources,
+        backends,
+        fallback,
+        probe,
+        breaker,
+    } = old;
     let mut all = Vec::new();
     if *vip != new.vip {
         all.push(format!("{name}: vip {vip} -> {}", new.vip));
@@ -142,6 +157,9 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
         ("mode", *mode != new.mode),
         ("no_backend", *no_backend != new.no_backend),
         ("evidence", *evidence != new.evidence),
+        ("on_eject", connections.on_eject != new.connections.on_eject),
+        ("drain_timeout", connections.drain_timeout != new.connections.drain_timeout),
+        ("redispatch", connections.redispatch != new.connections.redispatch),
         ("probe", *probe != new.probe),
         ("allow", sources.allow != new.sources.allow),
         ("deny", sources.deny != new.sources.deny),
@@ -149,8 +167,8 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
     ];
     let changed = parts.into_iter().filter(|(_, changed)| *changed);
     all.extend(changed.map(|(part, _)| format!("{name}: {part} changed")));
-    let now: BTreeMap<_, _> = new.backends.iter().map(|backend| (&backend.name, backend)).collect();
-    for was in backends {
+    let now: BTreeMap<_, _> = new.everyone().map(|backend| (&backend.name, backend)).collect();
+    for was in old.everyone() {
         let of = format!("{name}/{}", was.name);
         let Some(is) = now.get(&was.name) else {
             all.push(format!("{of}: removed"));
@@ -163,8 +181,14 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
             all.push(format!("{of}: weight {} -> {}", was.weight, is.weight));
         }
     }
-    let before: BTreeSet<_> = backends.iter().map(|backend| &backend.name).collect();
-    for is in new.backends.iter().filter(|backend| !before.contains(&backend.name)) {
+    let moved = |to: &[Backend], from: &[Backend], what: &str| -> Vec<String> {
+        let came = to.iter().filter(|is| from.iter().any(|was| was.name == is.name));
+        came.map(|is| format!("{name}/{}: {what}", is.name)).collect()
+    };
+    all.extend(moved(&new.fallback, backends, "of the fallback from now on"));
+    all.extend(moved(&new.backends, fallback, "of the fallback no more"));
+    let before: BTreeSet<_> = old.everyone().map(|backend| &backend.name).collect();
+    for is in new.everyone().filter(|backend| !before.contains(&backend.name)) {
         all.push(format!("{name}/{}: added at {}", is.name, is.address));
     }
     all

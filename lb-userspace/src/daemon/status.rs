@@ -134,6 +134,7 @@ impl Facts {
             forwarding,
             events_seq,
             traffic,
+            left: Vec::new(),
             drops,
             forgotten: forgotten(counters.forgotten),
             mirror_lost: counters.backends.iter().map(|(_, counters)| counters.heads_lost).sum(),

@@ -66,6 +66,8 @@ impl View {
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership
+            | EventKind::Fallback
+            | EventKind::Drained
             | EventKind::Dataplane => false,
         };
         // A lone backend that is half bad is refused again and again; the view that stays shows the first.

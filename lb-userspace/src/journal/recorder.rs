@@ -234,10 +234,11 @@ impl Active {
 fn memberships(config: &Config, snapshot: &Snapshot) -> Vec<Membership> {
     let of_service = |service: &lb_core::config::Service| {
         let known = snapshot.services.iter().find(|known| known.name == service.name)?;
-        let with_id = service.backends.iter().filter_map(|backend| {
+        let with_id = service.everyone().enumerate().filter_map(|(place, backend)| {
             let known = known.backends.iter().find(|known| known.name == backend.name)?;
             let weight = NonZeroU16::new(backend.weight)?;
-            let member = Member { name: backend.name.clone(), address: backend.address, weight };
+            let fallback = place >= service.backends.len();
+            let member = Member { name: backend.name.clone(), address: backend.address, weight, fallback };
             Some((member, (known.id, known.generation)))
         });
         let (members, ids) = with_id.unzip();

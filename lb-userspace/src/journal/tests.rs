@@ -25,6 +25,8 @@ fn configuration() -> Config {
         mode: config::Mode::default(),
         no_backend: config::NoBackend::default(),
         evidence: true,
+        connections: Default::default(),
+        fallback: Vec::new(),
         sources: config::Sources::default(),
         backends: vec![backend],
         probe: None,

@@ -98,6 +98,7 @@ struct Unfinished {
 fn without_head(flags: u32) -> Option<Outcome> {
     [
         (head_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
+        (head_flags::SILENT, Outcome::Failure(L4Failure::ConnectTimeout)),
         (head_flags::RESET, Outcome::Failure(L4Failure::Reset)),
         (head_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
         (head_flags::ANSWERED, Outcome::Answered),

@@ -228,7 +228,7 @@ impl Account {
             };
             self.by_service_id.insert(known.id, index);
             for backend in &mut service.backends {
-                if !configured.backends.iter().any(|of| of.name == backend.name) {
+                if !configured.everyone().any(|of| of.name == backend.name) {
                     backend.leave(now);
                 }
             }
@@ -371,6 +371,8 @@ impl Account {
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership
+            | EventKind::Fallback
+            | EventKind::Drained
             | EventKind::Dataplane => {}
         }
     }

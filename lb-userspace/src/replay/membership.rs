@@ -16,7 +16,7 @@ pub(super) fn check(
     name: &str,
     address: Option<SocketAddr>,
 ) -> Result<(), Unfit> {
-    let mut others = config.services[service].backends.iter().filter(|known| known.name != name);
+    let mut others = config.services[service].everyone().filter(|known| known.name != name);
     match others.find(|known| Some(known.address) == address) {
         Some(other) => {
             let message = format!("the address of `{name}` is that of `{}`", other.name);
@@ -35,18 +35,22 @@ pub(super) fn add(
     address: Option<SocketAddr>,
     weight: Option<std::num::NonZeroU16>,
 ) -> bool {
-    let configured = original.services[service].backends.iter().find(|known| known.name == name);
-    let backends = &mut config.services[service].backends;
+    let configured = original.services[service].everyone().find(|known| known.name == name);
+    let fallback = original.services[service].fallback.iter().any(|known| known.name == name);
+    let present = &mut config.services[service];
+    let all: Vec<Backend> = present.everyone().cloned().collect();
     let wanted = Backend {
         name: name.to_owned(),
         address: address
             .or(configured.map(|known| known.address))
-            .filter(|address| backends.iter().all(|known| known.name == name || known.address != *address))
-            .unwrap_or_else(|| unused(backends)),
+            .filter(|address| all.iter().all(|known| known.name == name || known.address != *address))
+            .unwrap_or_else(|| unused(&all)),
         weight: weight.map(u16::from).or(configured.map(|known| known.weight)).unwrap_or(DEFAULT_WEIGHT),
     };
-    match backends.iter_mut().find(|known| known.name == name) {
-        None => backends.push(wanted),
+    let mut everyone = present.backends.iter_mut().chain(&mut present.fallback);
+    match everyone.find(|known| known.name == name) {
+        None if fallback => present.fallback.push(wanted),
+        None => present.backends.push(wanted),
         Some(known) => {
             let address = address.unwrap_or(known.address);
             let weight = weight.map_or(known.weight, u16::from);
@@ -61,17 +65,19 @@ pub(super) fn add(
 
 /// Makes these the members, in this order. False: they are.
 pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bool {
-    let wanted: Vec<Backend> = members
-        .iter()
-        .map(|Member { name, address, weight }| Backend {
+    let wanted = |of_fallback: bool| -> Vec<Backend> {
+        let of = members.iter().filter(|member| member.fallback == of_fallback);
+        of.map(|Member { name, address, weight, fallback: _ }| Backend {
             name: name.clone(),
             address: *address,
             weight: weight.get(),
         })
-        .collect();
-    let backends = &mut config.services[service].backends;
-    let new = *backends != wanted;
-    *backends = wanted;
+        .collect()
+    };
+    let (backends, fallback) = (wanted(false), wanted(true));
+    let present = &mut config.services[service];
+    let new = present.backends != backends || present.fallback != fallback;
+    (present.backends, present.fallback) = (backends, fallback);
     new
 }
 

@@ -288,7 +288,7 @@ impl Replay {
             return Ok(());
         }
         let of = &self.config.services[service];
-        let known = || of.backends.iter().map(|backend| backend.name.as_str());
+        let known = || of.everyone().map(|backend| backend.name.as_str());
         let message = format!("service `{}` has no backend `{backend}`; it has {}", of.name, names(known()));
         let help = match nearest(backend, known()) {
             Some(meant) => format!("did you mean `{meant}`? A line with `\"op\":\"add\"` makes one"),
@@ -319,7 +319,9 @@ impl Replay {
                 }
             }
             What::Remove { backend } => {
-                self.config.services[service].backends.retain(|known| known.name != *backend);
+                let of = &mut self.config.services[service];
+                of.backends.retain(|known| known.name != *backend);
+                of.fallback.retain(|known| known.name != *backend);
                 self.configure();
             }
             What::Members(members) => {

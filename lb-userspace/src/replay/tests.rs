@@ -124,6 +124,33 @@ fn a_request_that_nobody_would_serve_is_an_error_that_a_client_saw() {
 }
 
 #[test]
+fn a_fallback_has_lines_of_its_own() {
+    let with = CONFIG.replace(
+        "[service.web.backends]",
+        "[service.web.fallback]\nsorry = \"10.0.0.19:80\"\n[service.web.backends]",
+    );
+    let mut replay = replay(&with.replace("interval", "min_serving = 0\ninterval"));
+    statuses(&mut replay, 1000, "sorry", &[200]);
+    assert_eq!(of(&replay.summary(), "sorry").diverted, 1);
+    statuses(&mut replay, 1000, "web-1", &[500, 500, 500]);
+    statuses(&mut replay, 1000, "web-2", &[500, 500, 500]);
+    statuses(&mut replay, 2000, "sorry", &[200]);
+    assert_eq!(of(&replay.summary(), "sorry").diverted, 1, "it is used now");
+    all(
+        &mut replay,
+        &[
+            r#"{"t_ms":3000,"backend":"sorry","op":"remove"}"#,
+            r#"{"t_ms":4000,"backend":"sorry","op":"add"}"#,
+            r#"{"t_ms":4000,"backend":"sorry","status":200}"#,
+        ],
+    );
+    let told = events(&mut replay);
+    assert!(told.iter().filter(|line| line.contains("fallback")).count() >= 3, "{told:?}");
+    assert_eq!(of(&replay.summary(), "sorry").responses, 3);
+    assert_eq!(of(&replay.summary(), "sorry").diverted, 1);
+}
+
+#[test]
 fn members_come_and_go() {
     let mut replay = replay(CONFIG);
     statuses(&mut replay, 1000, "web-1", &[500, 500]);

@@ -17,6 +17,7 @@ fn state(left: u64) -> State {
         operator: OperatorState::Draining,
         mandate: Some(MandateState { actor: "alice".to_owned(), reason: None, left: Some(Millis(2 * left)) }),
         weight: None,
+        drains_for: None,
     };
     let services = vec![ServiceState { name: "web".to_owned(), backends: vec![backend] }];
     State { version: State::VERSION, services }

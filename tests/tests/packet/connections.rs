@@ -251,6 +251,7 @@ fn a_port_that_is_a_vips_is_never_used() {
         mode: lb_core::config::Mode::Nat,
         no_backend: lb_core::config::NoBackend::Reset,
         evidence: true,
+        redispatch: false,
         sources: lb_core::config::Sources::default(),
         trials: Vec::new(),
     });

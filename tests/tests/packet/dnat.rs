@@ -8,7 +8,7 @@ use lb_common::{
 };
 use lb_core::{
     config::Mode,
-    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
 use lb_tests::{
     both_families,
@@ -93,6 +93,7 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
         address: backend_address(0),
         generation: Generation(1),
         admit: Admit::All,
+        cut: Cut::None,
     });
     let members = vec![Member { id, weight: 100, address: backend_address(0) }];
     kernel.apply(&Step::Table { service: OTHER, members });
@@ -167,7 +168,14 @@ fn in_nat_our_own_address_is_no_backend() {
     };
     kernel.next_hop_to(here.ip(), hop);
     let (id, service) = (BackendId(0), lb_tests::kernel::SERVICE);
-    kernel.apply(&Step::Backend { id, service, address: here, generation: Generation(1), admit: Admit::All });
+    kernel.apply(&Step::Backend {
+        id,
+        service,
+        address: here,
+        generation: Generation(1),
+        admit: Admit::All,
+        cut: Cut::None,
+    });
     kernel.apply(&Step::Table { service, members: vec![Member { id, weight: 1, address: here }] });
     assert_eq!(kernel.run(&syn(1).bytes()).0, Action::Tx);
     assert_eq!(kernel.drops(Reason::Hairpin), 1);

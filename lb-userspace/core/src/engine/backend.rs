@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU16};
 
+use super::ending::Ending;
 use crate::{
     breaker::{
         Breaker,
@@ -25,6 +26,8 @@ pub(super) struct Backend {
     pub(super) id: BackendId,
     pub(super) generation: Generation,
     pub(super) config: config::Backend,
+    /// Used only while no other one serves.
+    pub(super) fallback: bool,
     pub(super) operator: OperatorState,
     /// Since when the operator's axis is as it is.
     pub(super) operator_since: Instant,
@@ -48,6 +51,8 @@ pub(super) struct Backend {
     pub(super) decision: Option<Box<Event>>,
     /// Its share rises since a readmission.
     pub(super) warming: Option<Warming>,
+    /// It gets no new connections.
+    pub(super) ending: Option<Ending>,
 }
 
 /// The progress of a slow start.
@@ -101,6 +106,7 @@ impl Backend {
             id,
             generation,
             config,
+            fallback: false,
             operator: OperatorState::Enabled,
             operator_since: now,
             mandate: None,
@@ -116,6 +122,7 @@ impl Backend {
             note: None,
             decision: None,
             warming: None,
+            ending: None,
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::NoBackend,
-    io::{Admit, Member},
+    io::{Admit, Cut, Member},
     plan::{Entry, Forwarding, Grant, Target},
     snapshot::{Effective, OperatorState, ProbeState},
 };
@@ -14,11 +14,21 @@ use crate::{
 impl Service {
     /// What the maps should hold.
     pub(super) fn forwarding(&self) -> Forwarding {
+        let policy = &self.config.connections;
+        let leaving = self.leaving.iter().filter_map(|(id, leaving)| Some((*id, leaving.target(policy)?)));
         if self.retired {
-            return Forwarding::default();
+            return Forwarding { backends: leaving.collect(), ..Forwarding::default() };
         }
         let panic = self.panics();
-        let in_table = if panic { self.usable() } else { self.serving() };
+        let serving = self.serving();
+        let alone = serving.is_empty();
+        let in_table = if panic {
+            self.usable()
+        } else if alone {
+            self.able(true)
+        } else {
+            serving
+        };
         let scale = scale(in_table.iter().map(|index| &self.backends[*index]));
         let mut members: Vec<Member> =
             in_table.iter().map(|index| member(&self.backends[*index], scale)).collect();
@@ -26,37 +36,49 @@ impl Service {
 
         // Between sweeps a seat may become empty, but nobody takes it.
         let is_trial = |backend: &&Backend| backend.effective() == Effective::Trial && !panic;
-        let seated = |backend: &&Backend| self.seats.contains(&backend.id) && is_trial(backend);
+        let needed = |backend: &&Backend| alone || !backend.fallback;
+        let seated =
+            |backend: &&Backend| self.seats.contains(&backend.id) && is_trial(backend) && needed(backend);
         let mut trials: Vec<_> = self.backends.iter().filter(seated).map(|backend| backend.id).collect();
         trials.sort_unstable();
 
         let target = |backend: &Backend| Target {
             address: backend.config.address,
             generation: backend.generation,
-            admit: if panic && usable(backend) { Admit::All } else { admit(backend.effective()) },
+            admit: admitted(backend, panic),
+            cut: backend.ending.map_or(Cut::None, |ending| ending.cut(policy)),
             budget: backend.grant.filter(|_| trials.contains(&backend.id)).map(|grant| Grant {
                 tokens: grant.tokens.min(self.config.breaker.half_open_trials),
                 ..grant
             }),
         };
-        let backends = self.backends.iter().map(|backend| (backend.id, target(backend))).collect();
+        let present = self.backends.iter().map(|backend| (backend.id, target(backend)));
+        let backends = present.chain(leaving).collect();
         let entry = Entry {
             vip: self.config.vip,
             mode: self.config.mode,
             no_backend: self.config.no_backend,
             evidence: self.config.evidence,
+            redispatch: policy.redispatch,
             sources: self.config.sources.clone(),
             trials,
         };
         Forwarding { service: Some(entry), table: Some(members), backends }
     }
 
-    /// Those that the table is made of, as long as there is any: backends that serve and are not known
-    /// to be down. One that was not probed yet is used only when nothing better is there.
+    /// Those that the table is made of, as long as there is any.
     pub(super) fn serving(&self) -> Vec<usize> {
+        self.able(false)
+    }
+
+    /// Of the fallback, or of the others: backends that serve and are not known to be down. One that was not
+    /// probed yet is used only when nothing better is there.
+    pub(super) fn able(&self, fallback: bool) -> Vec<usize> {
         let serving = |proven: &[ProbeState]| -> Vec<usize> {
             let chosen = |backend: &Backend| {
-                backend.effective() == Effective::Serving && proven.contains(&backend.health.state())
+                backend.fallback == fallback
+                    && backend.effective() == Effective::Serving
+                    && proven.contains(&backend.health.state())
             };
             (0..self.backends.len()).filter(|index| chosen(&self.backends[*index])).collect()
         };
@@ -64,14 +86,18 @@ impl Service {
         if proven.is_empty() { serving(&[ProbeState::Unknown]) } else { proven }
     }
 
-    /// Nobody serves, or too few, and then anybody is better than nobody.
+    /// Nobody serves, or too few, and then anybody is better than nobody. The fallback is better than anybody.
     pub(super) fn panics(&self) -> bool {
         let serving = self.serving().len();
+        if serving == 0 && !self.able(true).is_empty() {
+            return false;
+        }
         let nobody = match self.config.no_backend {
             NoBackend::Any => serving == 0,
             NoBackend::Reset | NoBackend::Drop => false,
         };
-        let too_few = 100 * serving < usize::from(self.config.breaker.panic_threshold) * self.backends.len();
+        let all = self.backends.iter().filter(|backend| !backend.fallback).count();
+        let too_few = 100 * serving < usize::from(self.config.breaker.panic_threshold) * all;
         (nobody || too_few) && !self.usable().is_empty()
     }
 
@@ -81,11 +107,17 @@ impl Service {
 }
 
 fn usable(backend: &Backend) -> bool {
-    backend.operator != OperatorState::Disabled && backend.health.state() != ProbeState::Down
+    !backend.fallback
+        && backend.operator != OperatorState::Disabled
+        && backend.health.state() != ProbeState::Down
 }
 
-fn admit(effective: Effective) -> Admit {
-    match effective {
+/// What the maps should let a backend have.
+pub(super) fn admitted(backend: &Backend, panic: bool) -> Admit {
+    if panic && usable(backend) {
+        return Admit::All;
+    }
+    match backend.effective() {
         Effective::Serving => Admit::All,
         Effective::Trial => Admit::Trials,
         Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => Admit::None,

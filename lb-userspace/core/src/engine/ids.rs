@@ -21,7 +21,7 @@ pub enum Exhausted {
 /// Whether a configuration fits into empty maps. A reload needs more room: what leaves keeps its place
 /// until the maps have let go of it, see [`Engine::fits`](super::Engine::fits).
 pub fn fits(config: &Config) -> Result<(), Exhausted> {
-    let backends = config.services.iter().map(|service| service.backends.len()).sum();
+    let backends = config.services.iter().map(|service| service.everyone().count()).sum();
     room_for(config.services.len(), MAX_SERVICES as usize, backends, MAX_BACKENDS as usize)
 }
 

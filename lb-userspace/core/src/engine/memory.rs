@@ -3,6 +3,7 @@
 use super::{
     Engine,
     backend::{Backend, Mandate, Note},
+    ending::Ending,
     service::Service,
 };
 use crate::{
@@ -74,6 +75,7 @@ impl Backend {
             operator: self.operator,
             mandate: self.mandate.as_ref().map(told),
             weight: self.weight.as_ref().map(|(weight, mandate)| (*weight, told(mandate))),
+            drains_for: self.ending.map(|ending| left(ending.until)),
         };
         let eventful = state.ejections > 0
             || state.open_for.is_some()
@@ -107,6 +109,9 @@ impl Service {
             backend.mandate = mandate;
             self.turned(event, OperatorState::Enabled, of.operator, REASON, REASON);
         }
+        // Whether it is out is known when all of it is restored.
+        let policy = &self.config.connections;
+        self.backends[index].ending = of.drains_for.map(|left| Ending::goes_on(policy, left, now));
         if let Some((weight, mandate)) = &of.weight {
             let mandate = told(mandate);
             let mut event = self.event(EventKind::Weight, Some(index), now);

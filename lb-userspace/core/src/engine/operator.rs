@@ -66,13 +66,14 @@ impl Service {
         Ok(())
     }
 
-    /// When the next override ends or share rises.
+    /// When the next override or drain ends or share rises.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         let state = self.backends.iter().filter_map(|backend| backend.mandate.as_ref());
         let weight = self.backends.iter().filter_map(|backend| Some(&backend.weight.as_ref()?.1));
         let slow_start = self.config.breaker.slow_start;
         let shares = self.backends.iter().filter_map(|backend| Some(backend.warming?.next(slow_start)));
-        state.chain(weight).filter_map(|mandate| mandate.until).chain(shares).min()
+        let mandates = state.chain(weight).filter_map(|mandate| mandate.until);
+        mandates.chain(shares).chain(self.next_ending()).min()
     }
 
     /// Ends what has an end, and raises shares.
@@ -111,6 +112,9 @@ impl Service {
     }
 
     fn keep_floor(&mut self, index: usize, operation: &Operation, now: Instant) -> Result<(), Refused> {
+        if self.backends[index].fallback && !self.on_fallback() {
+            return Ok(());
+        }
         let census = self.census(index);
         let min = self.config.breaker.min_serving;
         if census.left == census.serving || census.left >= min {

@@ -8,12 +8,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    net::SocketAddr,
     sync::Arc,
 };
 
 use super::{
     Engine,
     backend::Backend,
+    ending::Leaving,
     ids::{Exhausted, Ids},
     service::Service,
     writer::Writer,
@@ -21,7 +23,7 @@ use super::{
 use crate::{
     config::{self, Config},
     event::EventKind,
-    io::{Admit, Adopted, ServiceId},
+    io::{Admit, Adopted, Cut, ServiceId},
     plan::{Entry, Forwarding, Target},
     time::{Instant, Millis},
 };
@@ -36,14 +38,14 @@ impl Engine {
         let (mut services, mut backends) = (0, 0);
         for wanted in &config.services {
             let Some(present) = self.active().find(|present| present.config.name == wanted.name) else {
-                let adopted = self.adopted.iter().filter(|adopted| adopted.vip == wanted.vip);
+                let adopted = self.adopted.iter().filter(|adopted| adopted.vip == Some(wanted.vip));
                 let known: BTreeSet<_> = adopted.map(|adopted| adopted.address).collect();
                 services += usize::from(known.is_empty());
-                backends += wanted.backends.iter().filter(|new| !known.contains(&new.address)).count();
+                backends += wanted.everyone().filter(|new| !known.contains(&new.address)).count();
                 continue;
             };
             let known: BTreeSet<_> = present.backends.iter().map(|backend| key(&backend.config)).collect();
-            backends += wanted.backends.iter().filter(|new| !known.contains(&key(new))).count();
+            backends += wanted.everyone().filter(|new| !known.contains(&key(new))).count();
         }
         self.ids.room(services, backends)
     }
@@ -86,19 +88,21 @@ impl Engine {
         adopted: &mut Vec<Adopted>,
         now: Instant,
     ) -> ServiceId {
-        let known: Vec<Adopted> = adopted.extract_if(.., |adopted| adopted.vip == wanted.vip).collect();
+        let mut known: Vec<Adopted> =
+            adopted.extract_if(.., |adopted| adopted.vip == Some(wanted.vip)).collect();
+        known.sort_by_key(|adopted| (!adopted.admits, adopted.id));
         let id = known.first().map_or_else(|| self.ids.service(), |adopted| adopted.service);
         let mut service = Service::new(id, wanted, now);
         for adopted in known {
             let is_its = |backend: &&config::Backend| backend.address == adopted.address;
             // Two of one address cannot both go on.
             let free = service.backends.iter().all(|backend| backend.config.address != adopted.address);
-            match wanted.backends.iter().find(is_its).filter(|_| free) {
+            match wanted.everyone().find(is_its).filter(|_| free) {
                 Some(config) => {
                     let id = (adopted.id, adopted.generation);
                     service.backends.push(Backend::new(id, config.clone(), wanted, self.seed, now));
                 }
-                None => service.leaves(&adopted),
+                None => service.leaves(&adopted, now),
             }
         }
         service.config_generation = self.config_generation;
@@ -122,22 +126,34 @@ impl Engine {
         for (id, backends) in by_service {
             let vip = backends[0].vip;
             let config = config::Service {
-                name: vip.to_string(),
-                vip,
+                name: vip.map_or_else(|| format!("service {id}"), |vip| vip.to_string()),
+                // Nobody's, so that it is in nobody's way.
+                vip: vip.unwrap_or(SocketAddr::from(([0; 4], 0))),
                 mode: config::Mode::default(),
                 no_backend: config::NoBackend::default(),
                 evidence: false,
+                connections: config::Connections::default(),
                 sources: config::Sources::default(),
                 backends: Vec::new(),
+                fallback: Vec::new(),
                 probe: None,
                 breaker: config::Breaker::default(),
             };
             let mut service = Service::new(id, &config, now);
             let config::Service { mode, no_backend, evidence, sources, .. } = config;
-            let entry = Entry { vip, mode, no_backend, evidence, sources, trials: Vec::new() };
-            service.writer = Writer::adopting(Forwarding { service: Some(entry), ..Forwarding::default() });
+            let entry = |vip| Entry {
+                vip,
+                mode,
+                no_backend,
+                evidence,
+                redispatch: false,
+                sources,
+                trials: Vec::new(),
+            };
+            service.writer =
+                Writer::adopting(Forwarding { service: vip.map(entry), ..Forwarding::default() });
             for adopted in &backends {
-                service.leaves(adopted);
+                service.leaves(adopted, now);
             }
             service.retired = true;
             self.services.insert(id, service);
@@ -149,14 +165,15 @@ impl Service {
     fn new(id: ServiceId, config: &config::Service, now: Instant) -> Self {
         Self {
             id,
-            config: config::Service { backends: Vec::new(), ..config.clone() },
+            config: policy(config),
             config_generation: 0,
             probe_kind: config.probe.as_ref().map(|probe| Arc::new(probe.kind.clone())),
             backends: Vec::new(),
-            leaving: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             retired: false,
             next_sweep: now + config.breaker.interval,
             seats: Vec::new(),
+            fell_back: false,
             seatings: 0,
             writer: Writer::default(),
             decided: Vec::new(),
@@ -164,11 +181,11 @@ impl Service {
     }
 
     /// The maps hold a backend that is no longer wanted.
-    fn leaves(&mut self, adopted: &Adopted) {
+    fn leaves(&mut self, adopted: &Adopted, now: Instant) {
         let Adopted { id, address, generation, .. } = *adopted;
-        let held = Target { address, generation, admit: Admit::All, budget: None };
+        let held = Target { address, generation, admit: Admit::All, cut: Cut::None, budget: None };
         self.writer.applied.backends.insert(id, held);
-        self.leaving.insert(id);
+        self.leaving.insert(id, Leaving::adopted(address, generation, &self.config.connections, now));
     }
 
     fn retire(&mut self, config_generation: u64, now: Instant) {
@@ -178,7 +195,8 @@ impl Service {
         }
         let event = self.event(EventKind::Membership, None, now);
         self.turned(event, PRESENT, ABSENT, "removed", "config");
-        self.leaving.extend(self.backends.drain(..).map(|backend| backend.id));
+        let policy = self.config.connections;
+        self.leaving.extend(self.backends.drain(..).map(|backend| Leaving::of(backend, &policy, now)));
         self.retired = true;
     }
 
@@ -191,8 +209,8 @@ impl Service {
         now: Instant,
     ) {
         self.config_generation = config_generation;
-        let policy = config::Service { backends: Vec::new(), ..wanted.clone() };
-        let old = mem::replace(&mut self.config, policy);
+        let old = mem::replace(&mut self.config, policy(wanted));
+        self.adapt_endings(&old.connections, now);
         if old.breaker.interval != wanted.breaker.interval {
             self.next_sweep = now + wanted.breaker.interval;
         }
@@ -201,7 +219,7 @@ impl Service {
         }
         self.reconfigure_probes(&old, now);
 
-        let stays: BTreeSet<_> = wanted.backends.iter().map(key).collect();
+        let stays: BTreeSet<_> = wanted.everyone().map(key).collect();
         for index in 0..self.backends.len() {
             if !stays.contains(&key(&self.backends[index].config)) {
                 self.remove_event(index, now);
@@ -211,8 +229,8 @@ impl Service {
             self.backends.drain(..).map(|backend| (owned_key(&backend.config), backend)).collect();
         let mut added = Vec::new();
         let mut reweighted = Vec::new();
-        for (index, config) in wanted.backends.iter().enumerate() {
-            let backend = match present.remove(&owned_key(config)) {
+        for (index, config) in wanted.everyone().enumerate() {
+            let mut backend = match present.remove(&owned_key(config)) {
                 Some(mut backend) => {
                     let before = backend.weight();
                     backend.config = config.clone();
@@ -226,9 +244,11 @@ impl Service {
                     Backend::new(ids.backend(), config.clone(), wanted, seed, now)
                 }
             };
+            backend.fallback = index >= wanted.backends.len();
             self.backends.push(backend);
         }
-        self.leaving.extend(present.into_values().map(|backend| backend.id));
+        let policy = self.config.connections;
+        self.leaving.extend(present.into_values().map(|backend| Leaving::of(backend, &policy, now)));
 
         for index in added {
             let event = self.event(EventKind::Membership, Some(index), now);
@@ -263,11 +283,16 @@ impl Service {
     }
 }
 
+/// What holds of a service besides who its backends are.
+fn policy(config: &config::Service) -> config::Service {
+    config::Service { backends: Vec::new(), fallback: Vec::new(), ..config.clone() }
+}
+
 /// What a backend is known by within its service.
-fn key(config: &config::Backend) -> (&str, std::net::SocketAddr) {
+fn key(config: &config::Backend) -> (&str, SocketAddr) {
     (&config.name, config.address)
 }
 
-fn owned_key(config: &config::Backend) -> (String, std::net::SocketAddr) {
+fn owned_key(config: &config::Backend) -> (String, SocketAddr) {
     (config.name.clone(), config.address)
 }

@@ -11,7 +11,9 @@ use crate::{
     config::NoBackend,
     io::BackendId,
     probe,
-    snapshot::{BackendSnapshot, Effective, Override, ProbeState, ServiceSnapshot, Snapshot},
+    snapshot::{
+        BackendSnapshot, Effective, LeavingSnapshot, Override, ProbeState, ServiceSnapshot, Snapshot,
+    },
     time::{Instant, Millis},
 };
 
@@ -25,6 +27,7 @@ impl Engine {
             t_ms: now,
             config_generation: self.config_generation,
             services: self.active().chain(stuck).map(|service| service.snapshot(now)).collect(),
+            leaving: self.services.values().flat_map(Service::leaving_snapshots).collect(),
         }
     }
 }
@@ -33,6 +36,8 @@ impl Engine {
 pub(super) struct View {
     /// Places of those that the table is made of.
     serving: BTreeSet<usize>,
+    /// The same of the fallback.
+    relief: BTreeSet<usize>,
     panic: bool,
     /// Of the members of the table that is in force, and their sum.
     weights: BTreeMap<BackendId, u64>,
@@ -59,11 +64,23 @@ impl Service {
             id: self.id,
             vip: self.config.vip,
             panic: view.panic,
+            fallback: self.on_fallback(),
             pending: self.writer.failing.clone(),
             backends: (0..self.backends.len())
                 .map(|index| self.backend_snapshot(index, &view, now))
                 .collect(),
         }
+    }
+
+    fn leaving_snapshots(&self) -> impl Iterator<Item = LeavingSnapshot> {
+        self.leaving.iter().map(|(id, leaving)| LeavingSnapshot {
+            service: self.config.name.clone(),
+            name: leaving.name.clone(),
+            id: *id,
+            generation: leaving.generation,
+            address: leaving.address,
+            ending: leaving.ending.told(&self.config.connections),
+        })
     }
 
     /// What is said of every backend and is the same for all.
@@ -72,6 +89,7 @@ impl Service {
         let weights: BTreeMap<_, _> = members.map(|member| (member.id, u64::from(member.weight))).collect();
         View {
             serving: self.serving().into_iter().collect(),
+            relief: self.able(true).into_iter().collect(),
             panic: self.panics(),
             all: weights.values().sum(),
             weights,
@@ -86,6 +104,7 @@ impl Service {
             id: backend.id,
             generation: backend.generation,
             address: backend.config.address,
+            fallback: backend.fallback,
             effective: backend.effective(),
             operator: backend.operator,
             probe: backend.health.state(),
@@ -101,6 +120,7 @@ impl Service {
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
             last_probe: backend.health.last().map(ToString::to_string),
+            ending: backend.ending.map(|ending| ending.told(&self.config.connections)),
         }
     }
 
@@ -138,7 +158,8 @@ impl Service {
         if view.serving.is_empty() && self.config.no_backend == NoBackend::Any {
             return "nobody serves and no_backend is any".to_owned();
         }
-        let (serving, all) = (view.serving.len(), self.backends.len());
+        let all = self.backends.iter().filter(|backend| !backend.fallback).count();
+        let serving = view.serving.len();
         let least = self.config.breaker.panic_threshold;
         format!("{serving} of {all} serve and panic_threshold is {least}")
     }
@@ -158,7 +179,12 @@ impl Service {
 
     fn why_serving(&self, index: usize, view: &View, now: Instant) -> Option<String> {
         let backend = &self.backends[index];
-        let waits = backend.health.state() == ProbeState::Unknown && !view.serving.contains(&index);
+        let able = if backend.fallback { &view.relief } else { &view.serving };
+        let waits = backend.health.state() == ProbeState::Unknown && !able.contains(&index);
+        let of_fallback = backend.fallback.then(|| match view.serving.is_empty() {
+            true => "a fallback: used because none of the others serves".to_owned(),
+            false => "a fallback: gets nothing while one of the others serves".to_owned(),
+        });
         match &backend.note {
             Some(Note::Refused { refusal, what, at }) => {
                 Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))
@@ -173,7 +199,7 @@ impl Service {
                 (ProbeState::Unknown, false) => {
                     Some("not probed yet: used because nobody is known to be up".to_owned())
                 }
-                (ProbeState::None | ProbeState::Up | ProbeState::Down, true | false) => None,
+                (ProbeState::None | ProbeState::Up | ProbeState::Down, true | false) => of_fallback,
             },
         }
     }

@@ -14,7 +14,7 @@ pub(super) enum Deadline {
     /// A failed plan is to be tried again.
     Retry(ServiceId),
     Probe(BackendId),
-    /// An operator's word of a service ends, or a share of it rises.
+    /// An operator's word of a service ends, a share of it rises, or connections end.
     Alarm(ServiceId),
 }
 

@@ -1,10 +1,11 @@
 //! One service: takes what was seen of its backends to their breakers and
 //! probes, and says what changed.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     backend::{Backend, Note, Warming},
+    ending::Leaving,
     writer::Writer,
 };
 use crate::{
@@ -33,12 +34,14 @@ pub(super) struct Service {
     pub(super) probe_kind: Option<Arc<ProbeKind>>,
     pub(super) backends: Vec<Backend>,
     /// Backends that left and that the maps may still name.
-    pub(super) leaving: BTreeSet<BackendId>,
+    pub(super) leaving: BTreeMap<BackendId, Leaving>,
     /// It left itself and stays until the maps have let go of it.
     pub(super) retired: bool,
     pub(super) next_sweep: Instant,
     /// Half-open backends that are on offer until the next sweep.
     pub(super) seats: Vec<BackendId>,
+    /// The table was last made of the fallback.
+    pub(super) fell_back: bool,
     /// How often a seat was taken.
     pub(super) seatings: u64,
     pub(super) writer: Writer,
@@ -153,8 +156,13 @@ impl Service {
         }
         let windows: Vec<_> =
             inside.iter().map(|index| (*index, self.backends[*index].breaker.window)).collect();
-        for (index, detection) in sweep::detect(&self.config.breaker, &windows) {
-            self.detected(index, &detection, now);
+        // Each is compared with its like.
+        let (fallback, others): (Vec<_>, Vec<_>) =
+            windows.into_iter().partition(|(index, _)| self.backends[*index].fallback);
+        for windows in [others, fallback] {
+            for (index, detection) in sweep::detect(&self.config.breaker, &windows) {
+                self.detected(index, &detection, now);
+            }
         }
         for index in inside.into_iter().filter(|index| !self.out(*index)).collect::<Vec<_>>() {
             self.swept(index, now);
@@ -328,12 +336,14 @@ impl Service {
     /// An event with the facts of this moment. What is still to be said of it is empty.
     pub(super) fn event(&self, kind: EventKind, index: Option<usize>, now: Instant) -> Event {
         let backend = index.map(|index| &self.backends[index]);
+        let Census { backends, out, serving, .. } =
+            self.census_of(backend.is_some_and(|backend| backend.fallback), index);
         let evidence = Evidence {
             window: backend.map(|backend| backend.breaker.window.totals()),
             last: backend.map(|backend| backend.last.iter().copied().collect()).unwrap_or_default(),
-            out: self.backends.iter().filter(|backend| backend.out()).count() as u32,
-            backends: self.backends.len() as u32,
-            serving: self.serving().len() as u32,
+            out,
+            backends,
+            serving,
             max_ejection_percent: self.config.breaker.max_ejection_percent,
             min_serving: self.config.breaker.min_serving,
             probe: backend.map(|backend| backend.health.state()).filter(|state| *state != ProbeState::None),
@@ -357,13 +367,19 @@ impl Service {
         }
     }
 
+    /// Of the backends like this one: those of the fallback and the others do not count for each other.
     pub(super) fn census(&self, index: usize) -> Census {
-        let serving = self.serving();
+        self.census_of(self.backends[index].fallback, Some(index))
+    }
+
+    fn census_of(&self, fallback: bool, without: Option<usize>) -> Census {
+        let serving = self.able(fallback);
+        let like = || self.backends.iter().filter(|backend| backend.fallback == fallback);
         Census {
-            backends: self.backends.len() as u32,
-            out: self.backends.iter().filter(|backend| backend.out()).count() as u32,
+            backends: like().count() as u32,
+            out: like().filter(|backend| backend.out()).count() as u32,
             serving: serving.len() as u32,
-            left: serving.iter().filter(|serving| **serving != index).count() as u32,
+            left: serving.iter().filter(|serving| Some(**serving) != without).count() as u32,
         }
     }
 
@@ -377,13 +393,18 @@ impl Service {
         let applied = &self.writer.applied;
         let seated = applied.service.as_ref().is_some_and(|entry| entry.trials.contains(&id));
         let in_table = applied.table.iter().flatten().any(|member| member.id == id);
-        seated || in_table
+        // A fallback that nobody needs cannot be tried, and need not wait until somebody does.
+        let unneeded = self.backends[index].fallback && !self.serving().is_empty();
+        seated || in_table || unneeded
     }
 
     /// Seats for the half-open backends that have waited longest.
     fn take_seats(&mut self) {
-        let mut waiting: Vec<&mut Backend> =
-            self.backends.iter_mut().filter(|backend| backend.effective() == Effective::Trial).collect();
+        let fallback = self.serving().is_empty();
+        let may = |backend: &&mut Backend| {
+            backend.effective() == Effective::Trial && (fallback || !backend.fallback)
+        };
+        let mut waiting: Vec<&mut Backend> = self.backends.iter_mut().filter(may).collect();
         waiting.sort_by_key(|backend| (backend.seated, backend.id));
         waiting.truncate(lb_common::abi::TRIAL_SEATS);
         for backend in &mut waiting {

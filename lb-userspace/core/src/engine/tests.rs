@@ -1,5 +1,7 @@
 mod detectors;
+mod ending;
 mod exact;
+mod fallback;
 mod founding;
 mod history;
 mod lab;

@@ -9,7 +9,7 @@ use crate::{
         ring::Ring,
         sweep,
     },
-    io::Member,
+    io::{Cut, Member},
     snapshot::{BreakerState, DetectorSnapshot, OperatorState, ProbeState, Why},
     time::{Instant, Millis},
 };
@@ -77,7 +77,7 @@ impl Service {
         all.extend(at_once.iter().filter(|of| of.percent > 0).map(|of| self.rate(of, "")));
 
         let at_sweep = format!(" when the interval ends in {}", span(self.next_sweep - now));
-        let (http, l4) = self.lines();
+        let (http, l4) = self.lines(backend.fallback);
         let Window { responses, answers, failures, l4_failures, .. } = backend.breaker.window;
         let mut windows =
             vec![(Detector::SuccessRate, Detector::FailurePercentage, failures, responses, http)];
@@ -155,8 +155,10 @@ impl Service {
         self.config.breaker.enforce && !self.config.breaker.shadow.contains(&detector)
     }
 
-    fn lines(&self) -> (Option<u32>, Option<u32>) {
-        let inside = self.backends.iter().enumerate().filter(|(_, backend)| !backend.out());
+    /// Where `success_rate` draws the line among the backends of the fallback, or among the others.
+    fn lines(&self, fallback: bool) -> (Option<u32>, Option<u32>) {
+        let like = |backend: &Backend| backend.fallback == fallback && !backend.out();
+        let inside = self.backends.iter().enumerate().filter(|(_, backend)| like(backend));
         let windows: Vec<_> = inside.map(|(index, backend)| (index, backend.breaker.window)).collect();
         sweep::lines(&self.config.breaker, &windows)
     }
@@ -200,7 +202,20 @@ impl Service {
         if !backend.readmits(policy) && backend.out() {
             next.push("it returns only with its probe up".to_owned());
         }
+        next.extend(self.outlook_of_connections(backend, now));
         next
+    }
+
+    fn outlook_of_connections(&self, backend: &Backend, now: Instant) -> Option<String> {
+        let ending = backend.ending?;
+        let left = span(ending.until - now);
+        Some(match ending.cut(&self.config.connections) {
+            Cut::None => format!("its connections go on, what is left of them in {left} is reset"),
+            Cut::AtRequest => {
+                format!("its connections end at their next request or when idle, in {left} at the latest")
+            }
+            Cut::Now => "what was left of its connections is reset".to_owned(),
+        })
     }
 
     /// The first sweep that is not before `at`.

@@ -182,7 +182,9 @@ fn announces(event: &Event) -> bool {
         | EventKind::Probe
         | EventKind::Operator
         | EventKind::Weight
-        | EventKind::Membership => true,
+        | EventKind::Membership
+        | EventKind::Fallback
+        | EventKind::Drained => true,
         EventKind::Refused | EventKind::Dataplane => false,
     }
 }

@@ -10,7 +10,7 @@ fn address(id: u16) -> SocketAddr {
 
 fn target(id: u16, admit: Admit) -> (BackendId, Target) {
     let budget = (admit == Admit::Trials).then_some(Grant { number: 1, tokens: 3 });
-    (BackendId(id), Target { address: address(id), generation: Generation(1), admit, budget })
+    (BackendId(id), Target { address: address(id), generation: Generation(1), admit, cut: Cut::None, budget })
 }
 
 /// A service with backends of these kinds, those that take anything in the table.
@@ -25,6 +25,7 @@ fn forwarding(admits: &[Admit]) -> Forwarding {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: true,
+        redispatch: false,
         sources: Sources::default(),
         trials: of(Admit::Trials).map(|(id, _)| *id).collect(),
     };

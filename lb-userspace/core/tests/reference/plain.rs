@@ -198,6 +198,15 @@ impl Reference {
         if panic { usable(peer) } else { peer.seat && usable(peer) && peer.order == Order::Enabled }
     }
 
+    /// Whether connections begin there, whether or not the table names it just now.
+    pub(crate) fn may_begin(&self, name: &str) -> bool {
+        let usable = |peer: &Peer| peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. });
+        let few = 100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.peers.len();
+        let peer = &self.peers[name];
+        let out = matches!(peer.at, At::Out { .. }) || peer.order == Order::Draining;
+        usable(peer) && (few || !out)
+    }
+
     fn distrusted(&self, name: &str) -> bool {
         let Peer { heads, lost, .. } = self.peers[name];
         100 * lost > heads + lost

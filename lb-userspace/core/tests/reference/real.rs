@@ -1,7 +1,7 @@
 //! The engine, with maps that hold what they are told or fail on script.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -9,11 +9,13 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{self, Breaker, Config, Mode, NoBackend, Probe, Sources},
+    config::{self, Breaker, Config, Connections, Mode, NoBackend, OnEject, Probe, Sources},
     event::{Event, EventKind},
-    io::{BackendId, Generation, Input, Operation, Outcome, Output, ProbeResult, StepFailure, Verb},
+    io::{
+        BackendId, Cut, Generation, Input, Operation, Outcome, Output, ProbeResult, Step, StepFailure, Verb,
+    },
     snapshot::BackendSnapshot,
-    time::Instant,
+    time::{Instant, Millis},
 };
 
 use crate::plain::Said;
@@ -27,6 +29,8 @@ pub(crate) struct Real {
     probed: bool,
     members: u8,
     ids: BTreeMap<String, (BackendId, Generation)>,
+    /// Backends whose connections the maps end.
+    cut: BTreeSet<BackendId>,
     pub(crate) said: Vec<Said>,
     /// The fate of the next plans: `true` fails. Beyond the end all hold.
     pub(crate) script: VecDeque<bool>,
@@ -35,8 +39,9 @@ pub(crate) struct Real {
 impl Real {
     pub(crate) fn new(policy: Breaker, probed: bool) -> Self {
         let engine = Engine::new(Settings::default(), Instant(0));
-        let (ids, said, script) = (BTreeMap::new(), Vec::new(), VecDeque::new());
-        Self { engine, policy, probed, members: 0, ids, said, script }
+        let (ids, cut) = (BTreeMap::new(), BTreeSet::new());
+        let (said, script) = (Vec::new(), VecDeque::new());
+        Self { engine, policy, probed, members: 0, ids, cut, said, script }
     }
 
     fn send(&mut self, input: Input, now: u64) {
@@ -50,6 +55,8 @@ impl Real {
                 Output::Dataplane(plan) => {
                     let failure = StepFailure { index: plan.steps.len() / 2, error: "no memory".to_owned() };
                     let fails = self.script.pop_front().unwrap_or(false);
+                    let held = if fails { failure.index } else { plan.steps.len() };
+                    plan.steps[..held].iter().for_each(|step| self.write(step));
                     let result = if fails { Err(failure) } else { Ok(()) };
                     self.engine.handle(Input::Applied { plan: plan.id, result }, Instant(now));
                 }
@@ -60,6 +67,18 @@ impl Real {
         }
     }
 
+    fn write(&mut self, step: &Step) {
+        let Step::Backend { id, cut, .. } = step else { return };
+        match cut {
+            Cut::None => self.cut.remove(id),
+            Cut::AtRequest | Cut::Now => self.cut.insert(*id),
+        };
+    }
+
+    pub(crate) fn cuts(&self, id: BackendId) -> bool {
+        self.cut.contains(&id)
+    }
+
     fn hear(&mut self, event: Event) {
         let is_told = match event.kind {
             EventKind::Eject
@@ -68,7 +87,11 @@ impl Real {
             | EventKind::Refused
             | EventKind::Probe => true,
             EventKind::Weight => event.reason == "slow_start",
-            EventKind::Operator | EventKind::Membership | EventKind::Dataplane => false,
+            EventKind::Operator
+            | EventKind::Membership
+            | EventKind::Fallback
+            | EventKind::Drained
+            | EventKind::Dataplane => false,
         };
         if is_told {
             self.said.push((event.kind, event.backend.expect("of one"), event.reason, event.enforced));
@@ -92,6 +115,12 @@ impl Real {
             mode: Mode::Nat,
             no_backend: NoBackend::Reset,
             evidence: true,
+            connections: Connections {
+                on_eject: OnEject::Reset,
+                drain_timeout: Millis(900),
+                redispatch: false,
+            },
+            fallback: Vec::new(),
             sources: Sources::default(),
             backends,
             probe: self.probed.then(|| Probe { rise, fall, ..Probe::default() }),
@@ -107,6 +136,7 @@ impl Real {
         let restored = Some(self.engine.export(Instant(now)));
         self.engine = Engine::new(Settings { restored, ..Settings::default() }, Instant(now));
         self.script.clear();
+        self.cut.clear();
         self.configure(self.members, now);
     }
 

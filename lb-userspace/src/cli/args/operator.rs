@@ -54,7 +54,8 @@ Examples:
   sudo shunt backend drain web/web-2 --for 10m --reason deploy
   sudo shunt backend drain web/web-2 --wait --timeout 5m && stop-web-2
 
-With --wait it ends when no connection is left on the backend.")]
+With --wait it ends when no connection is left on the backend. What is left after the service's
+drain_timeout is reset; the answer says when that will be.")]
     Drain(Hold),
     /// Take drain or disable back
     #[command(after_help = "\

@@ -69,7 +69,7 @@ const fn right(title: &'static str, cell: fn(&Row<'_>) -> Cell) -> Column {
 }
 
 const NARROW: &[Column] = &[
-    left("NAME", |row| Cell::plain(&row.backend.name)),
+    left("NAME", name),
     left("ADDRESS", |row| Cell::plain(row.backend.address.to_string())),
     left("STATE", state),
     left("OPERATOR", operator),
@@ -86,7 +86,7 @@ const NARROW: &[Column] = &[
 ];
 
 const WIDE: &[Column] = &[
-    left("NAME", |row| Cell::plain(&row.backend.name)),
+    left("NAME", name),
     right("ID", |row| exact(row.backend.id.0.into())),
     right("GEN", |row| exact(row.backend.generation.0.into())),
     left("ADDRESS", |row| Cell::plain(row.backend.address.to_string())),
@@ -112,6 +112,8 @@ const WIDE: &[Column] = &[
     right("TTFB-99%", |row| ttfb(row, 0.99)),
     right("OPAQUE", |row| row.count(|counters| counters.opaque, as_is)),
     right("PIPELINED", |row| row.count(|counters| counters.pipelined, as_is)),
+    right("CUT", |row| row.count(|counters| counters.cut, as_is)),
+    right("REDISPATCHED", |row| row.count(|counters| counters.redispatched, as_is)),
     right("HEADS", |row| row.count(|counters| counters.heads, as_is)),
     right("LOST", |row| alarming(row.backend.responses.lost, as_is)),
     right("PKTS-TO", |row| row.count(|counters| counters.packets_to, as_is)),
@@ -120,6 +122,11 @@ const WIDE: &[Column] = &[
     right("BYTES-FROM", |row| row.count(|counters| counters.bytes_from, as_is)),
     left("LAST-PROBE", last_probe),
 ];
+
+fn name(row: &Row<'_>) -> Cell {
+    let BackendSnapshot { name, fallback, .. } = row.backend;
+    Cell::plain(if *fallback { format!("{name} (fallback)") } else { name.clone() })
+}
 
 /// Below which this share of the times to first byte is: the bound of its bucket.
 fn ttfb(row: &Row<'_>, share: f64) -> Cell {

@@ -77,6 +77,8 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Operator => ("OPERATOR", Paint::Plain),
         EventKind::Weight => ("WEIGHT", Paint::Plain),
         EventKind::Membership => ("MEMBERSHIP", Paint::Plain),
+        EventKind::Fallback => ("FALLBACK", Paint::Bad),
+        EventKind::Drained => ("DRAINED", Paint::Plain),
         EventKind::Dataplane => ("DATAPLANE", Paint::Warning),
     }
 }

@@ -1,8 +1,10 @@
 //! Where a client is steered, in sentences.
 
+use lb_core::{io::Cut, time::Instant};
+
 use super::{
     WIDTH,
-    text::{printable, wrap},
+    text::{printable, span, wrap},
 };
 use crate::{
     cli::palette::{Paint, Palette},
@@ -19,8 +21,11 @@ pub fn explanation(of: &Explanation, palette: &Palette) -> String {
         vec![format!("{} -> {}: {}", of.client, of.vip, palette.paint(paint, &printable(&answer)))];
     let about = [
         Some(connection(of.pinned.as_ref())),
+        of.pinned.as_ref().and_then(|pin| ends(pin, of.t_ms)),
         seats(of),
         Some(table(of)),
+        of.fallback
+            .then(|| "none of the other backends serves: the table is made of the fallback".to_owned()),
         Some(format!("so a new connection of this client goes {}", to(&of.choice))),
         of.without
             .as_ref()
@@ -34,7 +39,8 @@ pub fn explanation(of: &Explanation, palette: &Palette) -> String {
 }
 
 fn connection(pinned: Option<&Pin>) -> String {
-    let Some(Pin { stage, backend, alive, trial, closing, nat, address, keeps_syn }) = pinned else {
+    let Some(Pin { stage, backend, alive, trial, closing, nat, address, keeps_syn, ending: _ }) = pinned
+    else {
         return "no connection of it is known".to_owned();
     };
     let what = match stage {
@@ -52,6 +58,21 @@ fn connection(pinned: Option<&Pin>) -> String {
         "its packets go on there, a new SYN is steered afresh"
     };
     format!("{what} of it pins it to {backend}{trial}{closing} (as {nat} -> {address}); {then}")
+}
+
+/// What becomes of a connection whose backend gets no new ones.
+fn ends(pin: &Pin, now: Instant) -> Option<String> {
+    let ending = pin.ending.filter(|_| pin.alive)?;
+    let left = span((ending.until_ms - now).0);
+    Some(match ending.cut {
+        Cut::None => format!("its backend gets no new ones: if it still lasts in {left}, it is reset"),
+        Cut::AtRequest => {
+            format!(
+                "its backend gets no new ones: it ends at its next request or when idle, in {left} at the latest"
+            )
+        }
+        Cut::Now => "its backend gets no new ones, and it is being reset".to_owned(),
+    })
 }
 
 fn seats(of: &Explanation) -> Option<String> {
@@ -94,6 +115,8 @@ fn to(choice: &Choice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::snapshot::Ending;
+
     use crate::control::model::TrialSeat;
 
     fn choice(by: By, backend: Option<&str>) -> Choice {
@@ -105,6 +128,8 @@ mod tests {
             service: "web".to_owned(),
             vip: "203.0.113.10:80".parse().expect("literal"),
             client: "198.51.100.7:41234".parse().expect("literal"),
+            t_ms: Instant(5000),
+            fallback: false,
             hash: "0x00deadbeef123456".to_owned(),
             slot: 4711,
             in_slot: Some("web-2".to_owned()),
@@ -141,6 +166,7 @@ mod tests {
                 nat: "10.0.0.2:2048".parse().expect("literal"),
                 address: "10.0.0.11:8080".parse().expect("literal"),
                 keeps_syn: true,
+                ending: None,
             }),
             seats: vec![TrialSeat { backend: "web-3".to_owned(), left: 2, takes: true }],
             choice: choice(By::Connection, Some("web-1")),
@@ -159,6 +185,40 @@ mod tests {
   if web-1 left, it would go to web-3, on trial
 "
         );
+    }
+
+    #[test]
+    fn the_end_of_a_connection_and_the_fallback_are_told() {
+        let ending = |cut| Some(Ending { since_ms: Instant(2000), until_ms: Instant(62_000), cut });
+        let told = |cut| {
+            let of = Explanation {
+                fallback: true,
+                pinned: Some(Pin {
+                    stage: Stage::Flow,
+                    backend: "web-1 (removed)".to_owned(),
+                    alive: true,
+                    trial: false,
+                    closing: false,
+                    nat: "10.0.0.2:2048".parse().expect("literal"),
+                    address: "10.0.0.11:8080".parse().expect("literal"),
+                    keeps_syn: false,
+                    ending: ending(cut),
+                }),
+                ..example()
+            };
+            explanation(&of, &Palette::PLAIN)
+        };
+        for (cut, words) in [
+            (Cut::None, "  its backend gets no new ones: if it still lasts in 57.0 s, it is reset\n"),
+            (Cut::AtRequest, "it ends at its next request or when idle, in 57.0 s at the latest\n"),
+            (Cut::Now, "  its backend gets no new ones, and it is being reset\n"),
+        ] {
+            assert!(told(cut).contains(words), "{}", told(cut));
+            assert!(
+                told(cut)
+                    .contains("  none of the other backends serves: the table is made of the fallback\n")
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-use lb_core::snapshot::ProbeState;
+use lb_core::{io::Generation, snapshot::ProbeState};
 
 use super::*;
-use crate::control::fixture;
+use crate::control::{fixture, model::Left};
 
 fn plain(state: &Status, wide: bool) -> String {
     status(state, Wide(wide), &Palette::PLAIN)
@@ -41,6 +41,75 @@ api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
     );
 }
 
+/// The state of `web`, 3.4 s after the beginning of its second.
+fn ending(cut: Cut, until: u64) -> Option<Ending> {
+    Some(Ending { since_ms: Instant(3_711_400), until_ms: Instant(until), cut })
+}
+
+#[test]
+fn what_becomes_of_connections_is_told() {
+    let mut state = fixture::status();
+    let backends = &mut state.snapshot.services[0].backends;
+    backends[1].ending = ending(Cut::None, 3_771_400);
+    backends[2].ending = ending(Cut::Now, 3_723_000);
+    backends[3].ending = ending(Cut::Now, 3_700_000);
+    let id = backends[1].id;
+    state.left = vec![Left { backend: id, connections: 12 }];
+    let expected = "\
+  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left; its connections go on
+      (12 left), and what is left of them in 48.0 s is reset
+  why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left; what was left of its connections
+      is reset
+  why web-4: 3 probes in a row failed, the last: connection refused
+";
+    assert!(service(&state, "web").ends_with(expected), "{}", service(&state, "web"));
+    state.snapshot.services[0].backends[1].ending = ending(Cut::AtRequest, 3_771_400);
+    let text = service(&state, "web");
+    let words =
+        "its connections end at\n      their next request or when idle (12 left), in 48.0 s at the latest\n";
+    assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn who_was_removed_is_told_until_it_is_gone() {
+    let mut state = fixture::status();
+    let leaving = |name: Option<&str>, id| LeavingSnapshot {
+        service: "web".to_owned(),
+        name: name.map(str::to_owned),
+        id: BackendId(id),
+        generation: Generation(1),
+        address: "10.0.0.15:8080".parse().expect("literal"),
+        ending: ending(Cut::None, 3_771_400).expect("one"),
+    };
+    state.snapshot.leaving = vec![leaving(Some("web-5"), 8), leaving(None, 9)];
+    state.left = vec![Left { backend: BackendId(8), connections: 1 }];
+    let expected = "
+removed
+  why web/web-5 at 10.0.0.15:8080: removed; its connections go on (1 left), and what is left of them
+      in 48.0 s is reset
+  why web/(an earlier run's) at 10.0.0.15:8080: removed; its connections go on, and what is left of
+      them in 48.0 s is reset
+";
+    assert!(plain(&state, false).ends_with(expected), "{}", plain(&state, false));
+    state.only("api");
+    assert!(!plain(&state, false).contains("removed"));
+}
+
+#[test]
+fn a_fallback_is_marked_and_does_not_count() {
+    let mut state = fixture::status();
+    let web = &mut state.snapshot.services[0];
+    web.fallback = true;
+    web.backends[0].fallback = true;
+    let text = plain(&state, false);
+    assert!(
+        text.contains("web  203.0.113.10:80  nat  evidence inline  0 of 3 serving  FALLBACK\n"),
+        "{text}"
+    );
+    assert!(text.contains("  web-1 (fallback) 10.0.0.11:8080 serving"), "{text}");
+    assert!(text.contains("  why web: no backend serves, so new connections go to its fallback\n"), "{text}");
+}
+
 #[test]
 fn wide_leaves_nothing_out() {
     let text = plain(&fixture::status(), true);
@@ -53,12 +122,12 @@ fn wide_leaves_nothing_out() {
         words(lines[4]),
         "NAME ID GEN ADDRESS WEIGHT STATE OPERATOR PROBE BREAKER EJECTION RUN-5xx SHARE CONNS TRIALS \
          ESTABLISHED 1xx 2xx 3xx 4xx 5xx L4-FAILURES ANSWERED TTFB-50% TTFB-99% OPAQUE PIPELINED \
-         HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
+         CUT REDISPATCHED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
     );
     assert_eq!(
         words(lines[5]),
         "web-1 1 1 10.0.0.11:8080 100 serving enabled up closed 0 0 100.00% 12352 0 12352 0 12345 0 7 0 0 0 \
-         2.0 ms 32.8 ms 0 0 0 0 61760 4940800 49408 12352000 pass"
+         2.0 ms 32.8 ms 0 0 0 0 0 0 61760 4940800 49408 12352000 pass"
     );
     assert_eq!(lines[9], "  dropped  neighbour 1  no_flow 4");
 }

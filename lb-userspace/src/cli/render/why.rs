@@ -7,7 +7,7 @@ use lb_core::{
 };
 
 use super::{
-    WIDTH, columns, events, override_words, overrides,
+    WIDTH, columns, connections_end, events, override_words, overrides,
     table::{
         self, Cell,
         Side::{Left, Right},
@@ -43,6 +43,10 @@ pub fn changed(view: &BackendView, palette: &Palette) -> String {
     };
     for words in overrides(backend, Instant(view.t_ms)) {
         line += &format!("; {}", printable(&words));
+    }
+    let ends = backend.ending.and_then(|of| connections_end(&of, view.connections, Instant(view.t_ms)));
+    if let Some(ends) = ends {
+        line += &format!("; {ends}");
     }
     line += match (view.why.in_maps, view.connections) {
         (false, _) => "; on its way to the maps",
@@ -268,7 +272,7 @@ fn state(effective: Effective) -> &'static str {
     match effective {
         Effective::Serving => "serving",
         Effective::Trial => "on trial: a few new connections find out whether it is well",
-        Effective::Draining => "draining: no new connections, those that it has go on",
+        Effective::Draining => "draining: no new connections",
         Effective::Ejected => "ejected by its breaker: no new connections",
         Effective::Down => "down by its probe: no new connections",
         Effective::Disabled => "disabled: no new connections",

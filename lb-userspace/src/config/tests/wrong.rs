@@ -314,6 +314,42 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
             "8:9 [service.web.backends.web-2] the address 10.0.0.12:8080 is used twice in this service | remove one of them; `weight` gives a backend a larger share",
         ],
     ),
+    (
+        5,
+        "evidence = false\non_eject = \"reset\"",
+        &[
+            r#"6:12 [service.web.on_eject] where a request begins is not known without evidence | write `evidence = true`, or `on_eject = "drain"`: then `drain_timeout` ends what is left"#,
+        ],
+    ),
+    (
+        5,
+        "on_eject = \"rst\"\ndrain_timeout = \"25h\"\nredispatch = 1",
+        &[
+            r#"5:12 [service.web.on_eject] `rst` is not a value of `on_eject` | did you mean `"reset"`?"#,
+            r#"6:17 [service.web.drain_timeout] a drain of 25h is too long | write at most `"24h"`"#,
+            "7:14 [service.web.redispatch] expected `true` or `false`, found an integer | write for example `redispatch = true`",
+        ],
+    ),
+    (
+        9,
+        "[service.web.fallback]\nweb-1 = \"10.0.0.13:80\"\nsorry = \"10.0.0.12:8080\"\n[service.web.probe.http]",
+        &[
+            "10:1 [service.web.fallback.web-1] the name `web-1` is used twice in this service | give it another name; a backend is either one of the fallback or not",
+            "11:9 [service.web.fallback.sorry] the address 10.0.0.12:8080 is used twice in this service | remove one of them; `weight` gives a backend a larger share",
+        ],
+    ),
+    (
+        9,
+        "[service.web.fallback]\nsorry = \"[2001:db8::1]:80\"\n[service.web.probe.http]",
+        &[
+            "10:9 [service.web.fallback.sorry] the backend is IPv6, the VIP is IPv4 | give the service backends of its own family; two services may have the same servers",
+        ],
+    ),
+    (
+        5,
+        "fallback = {}",
+        &["5:12 [service.web.fallback] the fallback has no backend | add one, or remove the table"],
+    ),
     (7, r#"web-2 = "10.0.0.11:8080""#, &["8:1 [] `web-2` is defined twice | remove or rename one of them"]),
     (
         7,

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use lb_core::snapshot::Why;
+use lb_core::{
+    snapshot::{Ending, Why},
+    time::Instant,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{BackendTraffic, Evidence};
@@ -29,6 +32,12 @@ pub struct Explanation {
     pub service: String,
     pub vip: SocketAddr,
     pub client: SocketAddr,
+    /// When this was so, on the clock of `pinned.ending`.
+    #[serde(default)]
+    pub t_ms: Instant,
+    /// None of the other backends serves, and the table is made of the fallback.
+    #[serde(default)]
+    pub fallback: bool,
     /// Of the client's tuple, in hexadecimal: 64 bits are more than JSON's numbers hold.
     pub hash: String,
     pub slot: u32,
@@ -55,6 +64,9 @@ pub struct Pin {
     pub nat: SocketAddr,
     pub address: SocketAddr,
     pub keeps_syn: bool,
+    /// What becomes of it, when its backend gets no new connections.
+    #[serde(default)]
+    pub ending: Option<Ending>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 
 fn file(text: &str) -> File {
@@ -27,6 +29,12 @@ fn each_difference_is_a_sentence() {
 interfaces = [\"eth0\"]
 [service.web]
 vip = \"203.0.113.11:80\"
+on_eject = \"reset\"
+drain_timeout = \"5s\"
+redispatch = true
+[service.web.fallback]
+web-3 = \"10.0.0.13:8080\"
+sorry = \"10.0.0.19:8080\"
 [service.web.backends]
 web-1 = { address = \"10.0.0.11:8080\", weight = 50 }
 web-2 = \"10.0.0.99:8080\"
@@ -42,9 +50,13 @@ new-1 = \"10.0.0.31:8080\"
     let expected = [
         "web: vip 203.0.113.10:80 -> 203.0.113.11:80",
         "web: breaker changed",
+        "web: on_eject changed",
+        "web: drain_timeout changed",
+        "web: redispatch changed",
         "web/web-1: weight 100 -> 50",
         "web/web-2: address 10.0.0.12:8080 -> 10.0.0.99:8080, as a new backend",
-        "web/web-3: removed",
+        "web/web-3: of the fallback from now on",
+        "web/sorry: added at 10.0.0.19:8080",
         "web/web-4: added at 10.0.0.14:8080",
         "old: removed",
         "new: added at 203.0.113.10:82, 1 backends",
@@ -66,6 +78,16 @@ fn what_needs_a_restart_is_named() {
         "interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\ntimeouts.closing = \"9s\"\n",
     );
     assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log", "timeouts"]);
+}
+
+#[test]
+fn the_way_to_whom_a_reload_removes_is_followed_until_the_next() {
+    let (mut configured, watched) = Configured::new(file(BEFORE), "shunt.toml".into());
+    let removed: IpAddr = "10.0.0.11".parse().expect("literal");
+    for is_followed in [true, false] {
+        configured.take(file(&BEFORE.replace("10.0.0.11", "10.0.0.99")));
+        assert_eq!(watched.borrow().contains(&removed), is_followed);
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ fn config() -> Config {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: true,
+        connections: Default::default(),
+        fallback: Vec::new(),
         sources: Sources::default(),
         backends: vec![backend(1), backend(2)],
         probe: None,

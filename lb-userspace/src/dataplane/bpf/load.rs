@@ -24,7 +24,7 @@ use lb_common::{
     MAX_BACKENDS,
     abi::{
         self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
-        port_flags, service_flags,
+        backend_flags, port_flags, service_flags,
     },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
@@ -36,6 +36,7 @@ use super::{
         host::{self, ONE_BUFFER_MTU},
     },
     Bpf, backend_address,
+    endings::{Cuts, Endings},
     flows::{Family, FlowTables, Shared},
     idle::{Idle, IdleTicks, Tally},
     origins::Origins,
@@ -178,6 +179,7 @@ pub struct Opened {
     pub heads: HeadRing,
     /// Of exchanges that wait too long.
     pub watch: Watch,
+    pub endings: Endings,
     /// `None` when the program logs nothing.
     pub logger: Option<Logger>,
     /// Backends of an earlier run, whose flows go on.
@@ -326,7 +328,8 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .ok();
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let watch = Watch { flows: Arc::clone(&flows) };
-    let mut maps = Maps::take(&mut ebpf, flows, options.nat_ports.clone())?;
+    let endings = Endings { flows: Arc::clone(&flows), cuts: Arc::default() };
+    let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&endings.cuts), options.nat_ports.clone())?;
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
@@ -337,7 +340,17 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
-    Ok(Opened { dataplane: maps.dataplane, attached, heads: maps.heads, watch, logger, adopted, shape, lock })
+    Ok(Opened {
+        dataplane: maps.dataplane,
+        attached,
+        heads: maps.heads,
+        watch,
+        endings,
+        logger,
+        adopted,
+        shape,
+        lock,
+    })
 }
 
 /// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
@@ -345,6 +358,7 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     pub dataplane: Bpf,
     pub heads: HeadRing,
+    cuts: Arc<Cuts>,
     seed: u64,
 }
 
@@ -355,6 +369,10 @@ impl Loaded {
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
         Ok(Watch { flows: Arc::new(self.flows()?) })
+    }
+
+    pub fn endings(&self) -> Result<Endings, OpenError> {
+        Ok(Endings { flows: Arc::new(self.flows()?), cuts: Arc::clone(&self.cuts) })
     }
 }
 
@@ -380,10 +398,11 @@ pub fn paced(
     let idle = IdleTicks::from(Idle::default());
     let mut ebpf = load(None, tables, idle, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
-    let mut maps = Maps::take(&mut ebpf, flows, nat_ports)?;
+    let cuts = Arc::<Cuts>::default();
+    let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&cuts), nat_ports)?;
     maps.configure(tables.seed, nat_addresses, vlans, new_flows)?;
     verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, seed: tables.seed })
+    Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, cuts, seed: tables.seed })
 }
 
 fn load(
@@ -466,6 +485,7 @@ impl Maps {
     fn take(
         ebpf: &mut Ebpf,
         flows: Arc<FlowTables>,
+        cuts: Arc<Cuts>,
         nat_ports: RangeInclusive<u16>,
     ) -> Result<Self, OpenError> {
         fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, OpenError> {
@@ -488,6 +508,7 @@ impl Maps {
                 origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
                 returns: Returns::new(take(ebpf, "RETURNS")?),
                 flows,
+                cuts,
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
@@ -555,10 +576,11 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
     }
     for id in 0..MAX_BACKENDS {
         let value: Backend = dataplane.backends.get(&id, 0)?;
-        if let Some(vip) = vips.get(&value.service).filter(|_| value.generation != 0) {
+        if value.generation != 0 {
             adopted.push(Adopted {
                 service: ServiceId(value.service),
-                vip: *vip,
+                vip: vips.get(&value.service).copied(),
+                admits: value.flags & (backend_flags::ADMIT | backend_flags::TRIAL) != 0,
                 id: BackendId(id as u16),
                 generation: Generation(value.generation),
                 address: backend_address(&value),

@@ -1,5 +1,6 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
+mod endings;
 mod flows;
 mod idle;
 mod load;
@@ -11,6 +12,7 @@ mod returns;
 mod ring;
 mod room;
 mod sources;
+mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,12 +31,14 @@ use lb_common::{
 };
 use lb_core::{
     config::{Mode as Forwarding, NoBackend},
-    io::{Admit, BackendId, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
     maglev,
 };
 use tracing::warn;
 
+use self::endings::Cuts;
 pub use self::{
+    endings::Endings,
     flows::{Census, FlowTables},
     idle::{Forgotten, Idle},
     load::{
@@ -64,6 +68,7 @@ pub struct Bpf {
     origins: Origins,
     returns: returns::Returns,
     flows: Arc<FlowTables>,
+    cuts: Arc<Cuts>,
     next_hops: BTreeMap<IpAddr, NextHop>,
     nat_ports: RangeInclusive<u16>,
     vips: BTreeMap<SocketAddr, ServiceId>,
@@ -76,7 +81,7 @@ pub struct Bpf {
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode, no_backend, evidence, sources, trials } => {
+            Step::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials } => {
                 self.returns.service(*id, (*mode == Forwarding::Dnat).then_some(*vip));
                 // Its replies are looked for before the first connection begins.
                 self.settle()?;
@@ -84,7 +89,7 @@ impl Dataplane for Bpf {
                 let present = reading::found(self.services.get(&key, 0)).map_err(on("SERVICES"))?;
                 let rules = self.sources.write(*id, sources, present.map(|service| service.flags));
                 let rules = rules.map_err(on("SOURCES"))?;
-                let value = service_value(*id, *mode, *no_backend, *evidence, rules, trials);
+                let value = service_value(*id, *mode, *no_backend, *evidence, *redispatch, rules, trials);
                 self.services.insert(key, value, 0).map_err(on("SERVICES"))?;
                 self.sources.tidy(*id, rules).map_err(on("SOURCES"))?;
                 self.ports_due |= self.vips.insert(*vip, *id) != Some(*id);
@@ -103,18 +108,19 @@ impl Dataplane for Bpf {
                 self.sources.remove(*id).map_err(on("SOURCES"))?;
                 self.write_origin(vip.ip())
             }
-            Step::Backend { id, service, address, generation, admit } => {
+            Step::Backend { id, service, address, generation, admit, cut } => {
                 self.returns.backend(*id, *address, *service);
                 self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
                 if before.generation != generation.0 {
                     self.zero_counters(*id)?;
+                    self.cuts.forget(*id);
                 }
                 let value = Backend {
                     addr: address.ip().into(),
                     port: Port::new(address.port()),
                     generation: generation.0,
-                    flags: admit_flags(*admit),
+                    flags: flags_of(*admit, *cut),
                     service: service.0,
                     ..Backend::default()
                 };
@@ -124,6 +130,7 @@ impl Dataplane for Bpf {
             }
             Step::RemoveBackend { id } => {
                 self.told.remove(id);
+                self.cuts.note(*id, &Backend::default());
                 self.returns.remove_backend(*id);
                 self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
@@ -164,6 +171,7 @@ impl Dataplane for Bpf {
             let cpus = self.backend_counters.get(&id.0.into(), 0).map_err(on("BACKEND_COUNTERS"))?;
             counters.backends.push((id, cpus.iter().fold(BackendCounters::default(), add)));
             let value = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
+            counters.ended.push((id, self.cuts.ended(id)));
             if !value.link.is_resolved() {
                 counters.unreachable.push(id);
             }
@@ -190,6 +198,12 @@ impl Dataplane for Bpf {
     fn connections(&mut self, backend: BackendId, generation: Generation) -> Count {
         let flows = Arc::clone(&self.flows);
         Box::new(move || Ok(flows.connections(backend, generation)))
+    }
+}
+
+impl Drop for Bpf {
+    fn drop(&mut self) {
+        self.cuts.close();
     }
 }
 
@@ -295,6 +309,7 @@ impl Bpf {
             }
         }
         self.backends.set(id.0.into(), value, 0).map_err(on("BACKENDS"))?;
+        self.cuts.note(id, &value);
         self.write_origin(address)
     }
 }
@@ -309,6 +324,7 @@ fn service_value(
     mode: Forwarding,
     no_backend: NoBackend,
     evidence: bool,
+    redispatch: bool,
     rules: u16,
     trials: &[BackendId],
 ) -> Service {
@@ -317,6 +333,9 @@ fn service_value(
             Forwarding::Nat => 0,
             Forwarding::Dnat => service_flags::DNAT,
         };
+    if redispatch {
+        flags |= service_flags::REDISPATCH;
+    }
     if evidence {
         flags |= service_flags::EVIDENCE;
     }
@@ -333,12 +352,18 @@ fn service_value(
     value
 }
 
-fn admit_flags(admit: Admit) -> u16 {
-    match admit {
+fn flags_of(admit: Admit, cut: Cut) -> u16 {
+    let admit = match admit {
         Admit::All => backend_flags::ADMIT,
         Admit::Trials => backend_flags::TRIAL,
         Admit::None => 0,
-    }
+    };
+    let cut = match cut {
+        Cut::None => 0,
+        Cut::AtRequest => backend_flags::CUT_AT_REQUEST,
+        Cut::Now => backend_flags::CUT,
+    };
+    admit | cut
 }
 
 fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
@@ -354,6 +379,8 @@ fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
         heads_lost: sum.heads_lost + cpu.heads_lost,
         opaque: sum.opaque + cpu.opaque,
         pipelined: sum.pipelined + cpu.pipelined,
+        cut: sum.cut + cpu.cut,
+        redispatched: sum.redispatched + cpu.redispatched,
         ttfb: std::array::from_fn(|bucket| sum.ttfb[bucket] + cpu.ttfb[bucket]),
     }
 }

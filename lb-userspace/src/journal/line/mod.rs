@@ -100,4 +100,13 @@ pub struct Member {
     pub name: String,
     pub address: SocketAddr,
     pub weight: NonZeroU16,
+    /// It is one of the fallback.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub fallback: bool,
+}
+
+// By reference, as serde wants it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_no(fallback: &bool) -> bool {
+    !fallback
 }

@@ -202,8 +202,12 @@ fn what() -> impl Strategy<Value = What<'static>> {
     );
     let members =
         proptest::collection::btree_map("[a-z]{1,5}", any::<NonZeroU16>(), 0..5).prop_map(|members| {
-            let member =
-                |(port, (name, weight))| Member { name, address: ([10, 0, 0, 1], port).into(), weight };
+            let member = |(port, (name, weight)): (u16, (String, NonZeroU16))| Member {
+                name,
+                address: ([10, 0, 0, 1], port).into(),
+                weight,
+                fallback: port.is_multiple_of(2),
+            };
             (1..).zip(members).map(member).collect::<Vec<_>>()
         });
     prop_oneof![

@@ -92,6 +92,7 @@ fn serve(kernel: &mut Kernel, vip: SocketAddr, no_backend: NoBackend, sources: S
         mode: Mode::Nat,
         no_backend,
         evidence: true,
+        redispatch: false,
         sources,
         trials: Vec::new(),
     });

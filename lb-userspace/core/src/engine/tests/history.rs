@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use super::lab::{Lab, probe, web};
 use crate::{
-    config::{self, BackoffDecay, Breaker, HalfOpenExit, NoBackend},
+    config::{self, BackoffDecay, Breaker, Connections, HalfOpenExit, NoBackend, OnEject},
     engine::Refused,
     event::EventKind,
-    io::{Admit, BackendId, Operation, Step, Verb},
-    snapshot::{BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot},
+    io::{Admit, BackendId, Cut, Operation, Step, Verb},
+    snapshot::{BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot},
     time::{Instant, Millis},
 };
 
@@ -100,13 +100,27 @@ struct History {
     policy: Breaker,
     probed: bool,
     no_backend: NoBackend,
+    connections: Connections,
     acts: Vec<Act>,
 }
 
 fn history() -> impl Strategy<Value = History> {
     let no_backend = prop_oneof![Just(NoBackend::Reset), Just(NoBackend::Drop), Just(NoBackend::Any)];
-    (policy(), any::<bool>(), no_backend, prop::collection::vec(act(), 1..120))
-        .prop_map(|(policy, probed, no_backend, acts)| History { policy, probed, no_backend, acts })
+    let on_eject = prop_oneof![Just(OnEject::Drain), Just(OnEject::Reset)];
+    let connections = (on_eject, 0u64..4000).prop_map(|(on_eject, drain)| Connections {
+        on_eject,
+        drain_timeout: Millis(drain),
+        ..Connections::default()
+    });
+    (policy(), any::<bool>(), no_backend, connections, prop::collection::vec(act(), 1..120)).prop_map(
+        |(policy, probed, no_backend, connections, acts)| History {
+            policy,
+            probed,
+            no_backend,
+            connections,
+            acts,
+        },
+    )
 }
 
 /// A history on its way.
@@ -118,6 +132,8 @@ struct Play {
     states: BTreeMap<String, String>,
     /// The largest budget that any policy so far allows.
     trial_max: u32,
+    /// Since when backends get no new connections.
+    out: BTreeMap<BackendId, u64>,
 }
 
 impl Play {
@@ -125,10 +141,11 @@ impl Play {
         let mut service = web(&NAMES);
         service.breaker = history.policy.clone();
         service.no_backend = history.no_backend;
+        service.connections = history.connections;
         service.probe = history.probed.then(probe);
         let trial_max = service.breaker.half_open_trials;
         let lab = Lab::new(vec![service.clone()]);
-        Self { lab, service, folded: 0, states: BTreeMap::new(), trial_max }
+        Self { lab, service, folded: 0, states: BTreeMap::new(), trial_max, out: BTreeMap::new() }
     }
 
     fn name(&self, place: usize) -> String {
@@ -181,7 +198,31 @@ impl Play {
                 self.operate(&order);
             }
         }
+        self.follow();
         self.check();
+    }
+
+    /// Notes who gets no new connections, and that nobody who gets some has them ended.
+    fn follow(&mut self) {
+        let (service, now) = (self.now(), self.lab.now.0);
+        let out = |backend: &&BackendSnapshot| !takes(&service, backend);
+        let before = std::mem::take(&mut self.out);
+        let since = |backend: &BackendSnapshot| before.get(&backend.id).copied().unwrap_or(now);
+        self.out = service.backends.iter().filter(out).map(|backend| (backend.id, since(backend))).collect();
+        for backend in &service.backends {
+            let told = backend.ending.map(|ending| ending.cut).unwrap_or_default();
+            self.check_cut(backend, told);
+        }
+    }
+
+    fn check_cut(&self, backend: &BackendSnapshot, cut: Cut) {
+        let Connections { on_eject, drain_timeout, .. } = self.service.connections;
+        match (self.out.get(&backend.id), on_eject, cut) {
+            (None, OnEject::Drain | OnEject::Reset, cut) => assert_eq!(cut, Cut::None, "{backend:?}"),
+            (Some(since), _, Cut::Now) => assert!(self.lab.now.0 >= since + drain_timeout.0, "{backend:?}"),
+            (Some(_), OnEject::Drain, cut) => assert_eq!(cut, Cut::None, "{backend:?}"),
+            (Some(_), OnEject::Reset, cut) => assert_eq!(cut, Cut::AtRequest, "{backend:?}"),
+        }
     }
 
     fn order(&self, place: usize, verb: Verb, ms: Option<u64>, force: bool) -> Operation {
@@ -230,6 +271,7 @@ impl Play {
     fn guarded(&mut self, act: impl FnOnce(&mut Lab)) {
         let before = self.now();
         act(&mut self.lab);
+        self.follow();
         let after = self.now();
         let was = |id: BackendId| {
             before.backends.iter().find(|backend| backend.id == id).map(|backend| backend.breaker)
@@ -284,6 +326,10 @@ impl Play {
             waited += 100;
             assert!(waited <= 10_000, "{:?}", self.now());
         }
+        // What was removed leaves once its connections have come to their end.
+        let leave = self.service.connections.drain_timeout.0 + 2000;
+        self.wait(leave);
+        assert_eq!(self.lab.engine.snapshot(self.lab.now).leaving, []);
     }
 
     /// The maps hold what follows from the axes, and the events tell what the states are.
@@ -302,7 +348,9 @@ impl Play {
                     Admit::None
                 }
             };
-            assert_eq!(self.lab.maps.backends[&backend.id].admit, admit, "{backend:?}");
+            let held = &self.lab.maps.backends[&backend.id];
+            assert_eq!(held.admit, admit, "{backend:?}");
+            self.check_cut(backend, held.cut);
             assert!(!seats.contains(&backend.id) || backend.effective == Effective::Trial);
         }
         assert_eq!(self.lab.maps.backends.len(), service.backends.len(), "nothing is left behind");
@@ -323,6 +371,8 @@ impl Play {
                 | EventKind::Probe
                 | EventKind::Operator
                 | EventKind::Weight
+                | EventKind::Fallback
+                | EventKind::Drained
                 | EventKind::Dataplane => {}
             }
         }
@@ -339,7 +389,7 @@ impl Play {
 /// Those that get connections by the table, without panic. Written from the rule, not from the engine.
 fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
     let healthy = |state| {
-        move |backend: &&crate::snapshot::BackendSnapshot| {
+        move |backend: &&BackendSnapshot| {
             (backend.breaker, backend.probe) == (BreakerState::Closed, state)
                 && backend.operator == OperatorState::Enabled
         }
@@ -361,7 +411,16 @@ fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
     chosen.into_iter()
 }
 
-fn usable(backend: &crate::snapshot::BackendSnapshot) -> bool {
+/// Whether connections begin there, whether or not the table names it just now.
+fn takes(service: &ServiceSnapshot, backend: &BackendSnapshot) -> bool {
+    match backend.effective {
+        _ if service.panic && usable(backend) => true,
+        Effective::Serving | Effective::Trial => true,
+        Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => false,
+    }
+}
+
+fn usable(backend: &BackendSnapshot) -> bool {
     backend.probe != ProbeState::Down && backend.operator != OperatorState::Disabled
 }
 
@@ -395,6 +454,7 @@ proptest! {
         for name in &names {
             for _ in 0..2 {
                 play.lab.probe(name, true);
+                play.follow();
             }
             let place = names.iter().position(|of| of == name).expect("its own");
             let enable = play.order(place, Verb::Enable, None, true);

@@ -16,7 +16,7 @@ use crate::{
     engine::Refused,
     event::{Event, EventKind},
     io::{
-        Admit, BackendId, Generation, Input, Member, Operation, Outcome, Output, Plan, ProbeRequest,
+        Admit, BackendId, Cut, Generation, Input, Member, Operation, Outcome, Output, Plan, ProbeRequest,
         ProbeResult, ServiceId, Step, StepFailure,
     },
     snapshot::{BackendSnapshot, ServiceSnapshot},
@@ -152,6 +152,10 @@ impl Lab {
         self.maps.backends.get(&self.backend(name).id).map(|held| held.admit)
     }
 
+    pub(super) fn cut(&self, name: &str) -> Cut {
+        self.maps.backends[&self.backend(name).id].cut
+    }
+
     /// Names of the backends in the only table.
     pub(super) fn table(&self) -> BTreeSet<String> {
         let service = self.service();
@@ -212,6 +216,7 @@ pub(super) struct Maps {
 pub(super) struct Held {
     pub(super) service: ServiceId,
     pub(super) admit: Admit,
+    pub(super) cut: Cut,
 }
 
 impl Maps {
@@ -240,9 +245,10 @@ impl Maps {
                 assert_eq!(of, *id, "another service's VIP");
                 self.tables.remove(id);
             }
-            Step::Backend { id, service, generation, admit, .. } => {
+            Step::Backend { id, service, generation, admit, cut, address: _ } => {
+                assert!(*cut == Cut::None || *admit == Admit::None, "one that takes new ones is cut");
                 let former = self.generations.insert(*id, *generation);
-                match self.backends.insert(*id, Held { service: *service, admit: *admit }) {
+                match self.backends.insert(*id, Held { service: *service, admit: *admit, cut: *cut }) {
                     Some(held) => {
                         assert_eq!(held.service, *service);
                         assert_eq!(former, Some(*generation), "an id changed hands while it was in use");
@@ -278,12 +284,12 @@ impl Maps {
     pub(super) fn adopt(
         &mut self,
         service: ServiceId,
-        vip: SocketAddr,
+        vip: Option<SocketAddr>,
         id: BackendId,
         generation: Generation,
     ) {
-        self.services.insert(vip, (service, Vec::new()));
-        self.backends.insert(id, Held { service, admit: Admit::All });
+        self.services.extend(vip.map(|vip| (vip, (service, Vec::new()))));
+        self.backends.insert(id, Held { service, admit: Admit::All, cut: Cut::None });
         self.generations.insert(id, generation);
     }
 
@@ -320,6 +326,8 @@ pub(super) fn web(names: &[&str]) -> config::Service {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: true,
+        connections: Default::default(),
+        fallback: Vec::new(),
         sources: config::Sources::default(),
         backends: names.iter().enumerate().map(backend).collect(),
         probe: None,

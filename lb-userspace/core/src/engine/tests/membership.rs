@@ -10,7 +10,7 @@ use crate::{
     config::{self, Config},
     engine::{Exhausted, fits},
     event::EventKind,
-    io::{Admit, Adopted, BackendId, Generation, Input, ServiceId, Step},
+    io::{Admit, Adopted, BackendId, Cut, Generation, Input, ServiceId, Step},
     snapshot::{BreakerState, ProbeState},
     time::{Instant, Millis},
 };
@@ -108,7 +108,7 @@ fn what_left_and_came_back_starts_clean() {
     let a = service.backends.remove(0);
     lab.reload(vec![service.clone()]);
     assert_eq!(lab.news(), [said(EventKind::Membership, "a", "removed")]);
-    assert!(!lab.maps.backends.contains_key(&before.id));
+    assert_eq!(lab.maps.backends[&before.id].admit, Admit::None);
     service.backends.push(a);
     lab.reload(vec![service]);
     let after = lab.backend("a");
@@ -163,15 +163,16 @@ fn a_service_goes_vip_first() {
     lab.written.clear();
     lab.reload(vec![other()]);
     let steps: Vec<&Step> = lab.written.iter().map(|(_, step)| step).collect();
-    assert!(matches!(steps[..], [Step::RemoveService { .. }, Step::RemoveBackend { .. }]), "{steps:?}");
+    assert!(matches!(steps[..], [Step::RemoveService { .. }, Step::Backend { admit: Admit::None, .. }]));
     assert_eq!(
         lab.news(),
         [said(EventKind::Membership, "a", "removed"), said(EventKind::Membership, "web", "removed")]
     );
     assert_eq!(lab.engine.snapshot(lab.now).services.len(), 1);
-    // Nothing of it goes on.
+    // Nothing of it goes on but the end of its connections.
     lab.until(100_000);
-    assert_eq!(lab.news(), []);
+    assert_eq!(lab.news(), [said(EventKind::Drained, "a", "drain_timeout")]);
+    assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (1, 1));
 }
 
 #[test]
@@ -197,8 +198,10 @@ fn services_may_swap_or_inherit_a_vip() {
         lab.answer();
     }
     assert_eq!(lab.maps.services.len(), 1);
-    assert_eq!(lab.maps.backends.len(), 1);
     assert_eq!(lab.backend("x").run_5xx, 0);
+    lab.slow = false;
+    lab.wait(62_000);
+    assert_eq!(lab.maps.backends.len(), 1);
 }
 
 #[test]
@@ -238,17 +241,22 @@ fn a_probe_that_comes_or_goes_is_told() {
 fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
     let web_vip = "203.0.113.10:80".parse().expect("literal");
     let old_vip = "203.0.113.99:80".parse().expect("literal");
-    let left = |service, vip, id, generation, address: &str| Adopted {
+    let left = |service, vip, admits, id, generation, address: &str| Adopted {
         service: ServiceId(service),
         vip,
+        admits,
         id: BackendId(id),
         generation: Generation(generation),
         address: address.parse().expect("literal"),
     };
     let adopted = vec![
-        left(4, web_vip, 7, 9, "10.0.0.2:8080"),
-        left(4, web_vip, 8, 3, "10.0.0.77:8080"),
-        left(0, old_vip, 0, 5, "10.0.0.78:8080"),
+        left(4, Some(web_vip), true, 7, 9, "10.0.0.2:8080"),
+        left(4, Some(web_vip), true, 8, 3, "10.0.0.77:8080"),
+        left(0, Some(old_vip), true, 0, 5, "10.0.0.78:8080"),
+        // It had been removed, and `b` added again, when the earlier run ended.
+        left(4, Some(web_vip), false, 6, 9, "10.0.0.2:8080"),
+        // Its service had left before.
+        left(9, None, false, 11, 2, "10.0.0.79:8080"),
     ];
     let mut lab = Lab::empty(Settings { seed: 1, adopted: adopted.clone(), ..Settings::default() });
     for Adopted { service, vip, id, generation, .. } in adopted {
@@ -258,9 +266,17 @@ fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
     let b = lab.backend("b");
     assert_eq!((lab.service().id, b.id, b.generation), (ServiceId(4), BackendId(7), Generation(9)));
     let a = lab.backend("a");
-    assert!(![0, 7, 8].contains(&a.id.0), "an id that the maps still name");
+    assert!(![0, 6, 7, 8, 11].contains(&a.id.0), "an id that the maps still name");
     assert!(a.generation > Generation(9));
     assert_eq!(lab.maps.services.keys().copied().collect::<Vec<_>>(), [web_vip]);
+    for id in [0, 6, 8, 11].map(BackendId) {
+        assert_eq!((lab.maps.backends[&id].admit, lab.maps.backends[&id].cut), (Admit::None, Cut::None));
+    }
+    lab.until(60_000);
+    for id in [0, 6, 8, 11].map(BackendId) {
+        assert_eq!(lab.maps.backends[&id].cut, Cut::Now);
+    }
+    lab.until(62_000);
     assert_eq!(
         lab.maps.backends.keys().copied().collect::<Vec<_>>(),
         [a.id, b.id].into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
@@ -275,8 +291,10 @@ fn an_id_that_changes_hands_has_a_new_generation() {
     // As many owners as there are ids, until the first id comes again.
     for round in 1..=MAX_BACKENDS {
         let mut service = web(&["a"]);
+        service.connections.drain_timeout = Millis(0);
         service.backends[0].address = (std::net::Ipv4Addr::from(0x0b00_0000 + round), 8080).into();
         lab.reload(vec![service]);
+        lab.wait(2000);
         lab.written.clear();
         if lab.backend("a").id == first.id {
             assert_eq!(lab.backend("a").generation, Generation(first.generation.0 + 1));

@@ -124,7 +124,12 @@ impl Told {
             EventKind::Eject | EventKind::Trial | EventKind::Readmit => &mut self.breaker,
             EventKind::Probe => &mut self.probe,
             EventKind::Operator => &mut self.operator,
-            EventKind::Refused | EventKind::Weight | EventKind::Membership | EventKind::Dataplane => return,
+            EventKind::Refused
+            | EventKind::Weight
+            | EventKind::Membership
+            | EventKind::Fallback
+            | EventKind::Drained
+            | EventKind::Dataplane => return,
         };
         let before = axis.insert(name, event.to.clone());
         assert!(before.is_none_or(|before| before == event.from), "{event:?}");

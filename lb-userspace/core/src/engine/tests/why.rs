@@ -155,7 +155,9 @@ fn the_return_is_told_to_the_sweep() {
     let mut lab = lab(|_| {});
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
-    assert_eq!(why(&lab, "a").next, ["half-open with 3 new connections a sweep in 34 s"]);
+    let go_on = |left| format!("its connections go on, what is left of them in {left} s is reset");
+    let expected = ["half-open with 3 new connections a sweep in 34 s".to_owned(), go_on(60)];
+    assert_eq!(why(&lab, "a").next, expected);
     lab.until(34_999);
     assert_eq!(lab.backend("a").breaker, BreakerState::Open);
     lab.until(35_000);
@@ -185,6 +187,7 @@ fn what_keeps_it_out_is_told_on_every_axis() {
     let expected = [
         "it is draining until an operator enables it, or by itself in 60 s",
         "1 more passing probes in a row bring it up",
+        "its connections go on, what is left of them in 60 s is reset",
     ];
     assert_eq!(why(&lab, "a").next, expected);
 }

@@ -1,4 +1,7 @@
-use lb_core::snapshot::Override;
+use lb_core::{
+    io::Cut,
+    snapshot::{Ending, Override},
+};
 
 use super::*;
 use crate::control::fixture;
@@ -46,6 +49,24 @@ The detectors
     );
 }
 
+#[test]
+fn an_order_says_when_connections_end() {
+    let mut view = fixture::view();
+    let backend = &mut view.why.backend;
+    (backend.breaker, backend.until_ms) = (BreakerState::Closed, None);
+    (backend.operator, backend.effective) = (OperatorState::Draining, Effective::Draining);
+    backend.reason = Some("draining: no new connections, by alice".to_owned());
+    let since_ms = Instant(3_723_400);
+    backend.ending = Some(Ending { since_ms, until_ms: Instant(3_783_400), cut: Cut::None });
+    assert_eq!(
+        changed(&view, &Palette::PLAIN),
+        "web/web-2: draining: no new connections, by alice; its connections go on, and what is left of them in \
+         1 m 00 s is reset; in force"
+    );
+    view.connections = Some(2);
+    assert!(changed(&view, &Palette::PLAIN).contains("go on (2 left), and what"));
+}
+
 /// Serves with a weight of somebody's, drained and behind: what a person has done is told first.
 #[test]
 fn a_backend_in_an_operator_s_hands() {
@@ -72,7 +93,7 @@ fn a_backend_in_an_operator_s_hands() {
     assert_eq!(
         why(&view, &Palette::PLAIN),
         "\
-web/web-2  10.0.0.12:8080  draining: no new connections, those that it has go on
+web/web-2  10.0.0.12:8080  draining: no new connections
   draining: no new connections, by alice (deploy), 9 min left
   weight 10 by alice (as root), until it is taken back
   the service's map writes fail (3 so far, next try in 0.7 s): TABLES[0]: no space left on device

@@ -108,6 +108,8 @@ fn config(port: u16, kind: &ProbeKind) -> Config {
         mode: Mode::Nat,
         no_backend: NoBackend::Reset,
         evidence: false,
+        connections: Default::default(),
+        fallback: Vec::new(),
         sources: Sources::default(),
         backends: (0..each)
             .map(|number| Backend {

@@ -1,0 +1,350 @@
+//! What becomes of connections whose backend gets no new ones.
+
+use super::lab::{Lab, probe, said, web};
+use crate::{
+    Settings,
+    config::{self, OnEject},
+    event::EventKind,
+    io::{Admit, BackendId, Cut, Operation, Step, Verb},
+    snapshot::{BreakerState, Ending},
+    time::{Instant, Millis},
+};
+
+fn service(on_eject: OnEject, drain_timeout: u64) -> config::Service {
+    let mut service = web(&["a", "b", "c"]);
+    service.connections.on_eject = on_eject;
+    service.connections.drain_timeout = Millis(drain_timeout);
+    service
+}
+
+/// At 1 s, with nothing told yet.
+fn lab(service: config::Service) -> Lab {
+    let mut lab = Lab::new(vec![service]);
+    lab.until(1000);
+    lab.news();
+    lab
+}
+
+fn order(lab: &mut Lab, backend: &str, verb: Verb) {
+    let (service, backend, actor) = ("web".to_owned(), backend.to_owned(), "alice".to_owned());
+    let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: true };
+    lab.operate(&order).expect("it is forced and there");
+}
+
+fn ending(lab: &Lab, backend: &str) -> Option<(u64, u64, Cut)> {
+    let told = lab.backend(backend).ending;
+    told.map(|Ending { since_ms, until_ms, cut }| (since_ms.0, until_ms.0, cut))
+}
+
+#[test]
+fn drained_connections_go_on_until_their_time_is_over() {
+    let mut lab = lab(service(OnEject::Drain, 20_000));
+    assert_eq!((lab.cut("a"), ending(&lab, "a")), (Cut::None, None));
+    lab.statuses("a", &[500; 3]);
+    assert_eq!((lab.admit("a"), lab.cut("a")), (Some(Admit::None), Cut::None));
+    assert_eq!(ending(&lab, "a"), Some((1000, 21_000, Cut::None)));
+    lab.until(20_999);
+    assert_eq!(lab.cut("a"), Cut::None);
+    assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
+    lab.until(21_000);
+    assert_eq!((lab.cut("a"), lab.cut("b")), (Cut::Now, Cut::None));
+    assert_eq!(lab.news(), [said(EventKind::Drained, "a", "drain_timeout")]);
+    assert_eq!(ending(&lab, "a"), Some((1000, 21_000, Cut::Now)));
+}
+
+#[test]
+fn reset_ends_them_at_their_next_request_in_the_write_of_the_ejection() {
+    let mut lab = lab(service(OnEject::Reset, 20_000));
+    lab.written.clear();
+    lab.statuses("a", &[500; 3]);
+    let (_, first) = &lab.written[0];
+    assert!(matches!(first, Step::Backend { admit: Admit::None, cut: Cut::AtRequest, .. }), "{first:?}");
+    lab.until(20_999);
+    assert_eq!(lab.cut("a"), Cut::AtRequest);
+    lab.until(21_000);
+    assert_eq!(lab.cut("a"), Cut::Now);
+}
+
+#[test]
+fn with_no_time_to_drain_they_end_at_once() {
+    let mut lab = lab(service(OnEject::Drain, 0));
+    lab.written.clear();
+    lab.statuses("a", &[500; 3]);
+    let (_, first) = &lab.written[0];
+    assert!(matches!(first, Step::Backend { admit: Admit::None, cut: Cut::Now, .. }), "{first:?}");
+    let expected =
+        [said(EventKind::Eject, "a", "consecutive_5xx"), said(EventKind::Drained, "a", "drain_timeout")];
+    assert_eq!(lab.news(), expected);
+}
+
+#[test]
+fn it_is_the_same_for_the_breaker_the_probe_and_operators() {
+    let mut service = service(OnEject::Reset, 20_000);
+    service.probe = Some(probe());
+    for how in 0..4 {
+        let mut lab = Lab::new(vec![service.clone()]);
+        ["a", "b", "c"].iter().for_each(|name| lab.probe(name, true));
+        lab.until(1000);
+        match how {
+            0 => lab.statuses("a", &[500; 3]),
+            1 => (0..3).for_each(|_| lab.probe("a", false)),
+            2 => order(&mut lab, "a", Verb::Drain),
+            _ => order(&mut lab, "a", Verb::Disable),
+        }
+        assert_eq!((lab.admit("a"), lab.cut("a")), (Some(Admit::None), Cut::AtRequest), "{how}");
+        lab.until(21_000);
+        assert_eq!((lab.cut("a"), lab.cut("b")), (Cut::Now, Cut::None), "{how}");
+    }
+}
+
+#[test]
+fn from_one_state_without_new_connections_into_another_the_time_runs_on() {
+    let mut lab = lab(service(OnEject::Drain, 20_000));
+    lab.statuses("a", &[500; 3]);
+    lab.until(11_000);
+    order(&mut lab, "a", Verb::Disable);
+    lab.until(21_000);
+    assert_eq!(lab.cut("a"), Cut::Now);
+}
+
+#[test]
+fn who_is_on_trial_or_serves_again_is_never_cut() {
+    let mut lab = lab(service(OnEject::Reset, 20_000));
+    lab.statuses("a", &[500; 3]);
+    lab.until(35_000);
+    assert_eq!((lab.backend("a").breaker, lab.cut("a")), (BreakerState::HalfOpen, Cut::None));
+    assert_eq!(ending(&lab, "a"), None);
+    // What begins on trial is cut only if the trial fails, and from then on.
+    lab.status("a", 500);
+    assert_eq!(lab.cut("a"), Cut::AtRequest);
+    assert_eq!(ending(&lab, "a"), Some((35_000, 55_000, Cut::AtRequest)));
+    lab.until(100_000);
+    assert_eq!((lab.backend("a").breaker, lab.cut("a")), (BreakerState::HalfOpen, Cut::None));
+    lab.statuses("a", &[200; 3]);
+    assert_eq!((lab.backend("a").breaker, lab.cut("a")), (BreakerState::Closed, Cut::None));
+    order(&mut lab, "b", Verb::Drain);
+    assert_eq!(lab.cut("b"), Cut::AtRequest);
+    order(&mut lab, "b", Verb::Enable);
+    assert_eq!((lab.admit("b"), lab.cut("b")), (Some(Admit::All), Cut::None));
+}
+
+#[test]
+fn whom_a_panic_uses_is_not_cut() {
+    let mut service = service(OnEject::Reset, 20_000);
+    service.breaker.panic_threshold = 60;
+    let mut lab = lab(service);
+    lab.statuses("a", &[500; 3]);
+    assert_eq!((lab.admit("a"), lab.cut("a")), (Some(Admit::None), Cut::AtRequest));
+    lab.until(2000);
+    lab.statuses("b", &[500; 3]);
+    assert!(lab.service().panic);
+    assert_eq!((lab.cut("a"), lab.cut("b")), (Cut::None, Cut::None));
+    // When it is over, so is the use, and the time begins anew.
+    lab.until(3000);
+    order(&mut lab, "b", Verb::Admit);
+    assert_eq!(ending(&lab, "a"), Some((3000, 23_000, Cut::AtRequest)));
+}
+
+#[test]
+fn what_is_removed_leaves_when_its_connections_have_ended() {
+    let mut lab = lab(service(OnEject::Reset, 20_000));
+    let a = lab.backend("a").id;
+    let mut less = service(OnEject::Reset, 20_000);
+    less.backends.remove(0);
+    lab.reload(vec![less.clone()]);
+    assert_eq!(lab.news(), [said(EventKind::Membership, "a", "removed")]);
+    let held = |lab: &Lab| lab.maps.backends.get(&a).map(|held| (held.admit, held.cut));
+    assert_eq!(held(&lab), Some((Admit::None, Cut::AtRequest)));
+    let [leaving] = &lab.engine.snapshot(lab.now).leaving[..] else { panic!("one leaves") };
+    assert_eq!((leaving.id, leaving.name.as_deref(), leaving.service.as_str()), (a, Some("a"), "web"));
+    assert_eq!((leaving.ending.since_ms, leaving.ending.until_ms), (Instant(1000), Instant(21_000)));
+    lab.until(20_999);
+    assert_eq!(held(&lab), Some((Admit::None, Cut::AtRequest)));
+    lab.until(21_000);
+    assert_eq!(held(&lab), Some((Admit::None, Cut::Now)));
+    assert_eq!(lab.news(), [said(EventKind::Drained, "a", "drain_timeout")]);
+    lab.until(22_999);
+    assert_eq!(held(&lab), Some((Admit::None, Cut::Now)));
+    lab.until(23_000);
+    assert_eq!((held(&lab), lab.engine.snapshot(lab.now).leaving), (None, vec![]));
+    assert_eq!(lab.news(), []);
+}
+
+#[test]
+fn removed_while_it_drains_its_time_runs_on() {
+    let mut lab = lab(service(OnEject::Drain, 20_000));
+    lab.statuses("a", &[500; 3]);
+    let a = lab.backend("a").id;
+    lab.until(15_000);
+    let mut less = service(OnEject::Drain, 20_000);
+    less.backends.remove(0);
+    lab.reload(vec![less]);
+    lab.until(21_000);
+    assert_eq!(lab.maps.backends[&a].cut, Cut::Now);
+    lab.until(23_000);
+    assert!(!lab.maps.backends.contains_key(&a));
+}
+
+#[test]
+fn who_comes_back_meanwhile_is_another_one() {
+    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let before = lab.backend("a").id;
+    let mut less = service(OnEject::Drain, 20_000);
+    less.backends.remove(0);
+    lab.reload(vec![less]);
+    lab.until(2000);
+    lab.reload(vec![service(OnEject::Drain, 20_000)]);
+    let after = lab.backend("a").id;
+    assert_ne!(before, after);
+    assert_eq!((lab.admit("a"), lab.maps.backends[&before].admit), (Some(Admit::All), Admit::None));
+    lab.until(30_000);
+    assert!(!lab.maps.backends.contains_key(&before) && lab.maps.backends.contains_key(&after));
+}
+
+#[test]
+fn a_removed_service_is_gone_at_once_and_its_backends_follow() {
+    let other = || {
+        let vip = "203.0.113.11:80".parse().expect("literal");
+        config::Service { name: "api".to_owned(), vip, ..web(&["x"]) }
+    };
+    let mut lab = Lab::new(vec![service(OnEject::Drain, 20_000), other()]);
+    lab.reload(vec![other()]);
+    assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (1, 4));
+    // Its name and VIP are free, its id is not.
+    lab.reload(vec![other(), service(OnEject::Drain, 20_000)]);
+    assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (2, 7));
+    lab.until(20_000);
+    let cut = |lab: &Lab| lab.maps.backends.values().filter(|held| held.cut == Cut::Now).count();
+    assert_eq!(cut(&lab), 3);
+    lab.until(22_000);
+    assert_eq!((lab.maps.backends.len(), cut(&lab)), (4, 0));
+    assert_eq!(lab.engine.snapshot(lab.now).leaving, []);
+}
+
+#[test]
+fn who_leaves_takes_room_until_it_is_gone() {
+    use lb_common::MAX_BACKENDS;
+    let crowd = |first: u32, count: u32| {
+        let mut service = service(OnEject::Drain, 20_000);
+        let backend = |i| config::Backend {
+            name: format!("b{i}"),
+            address: (std::net::Ipv4Addr::from(0x0a00_0000 + i), 80).into(),
+            weight: 1,
+        };
+        service.backends = (first..first + count).map(backend).collect();
+        service
+    };
+    let mut lab = Lab::new(vec![crowd(0, 10)]);
+    lab.reload(vec![crowd(10, 1)]);
+    let fits =
+        |lab: &Lab, count| lab.engine.fits(&config::Config { services: vec![crowd(10, count)] }).is_ok();
+    assert!(fits(&lab, MAX_BACKENDS - 10) && !fits(&lab, MAX_BACKENDS - 9));
+    lab.until(22_000);
+    assert!(fits(&lab, MAX_BACKENDS));
+}
+
+#[test]
+fn another_policy_holds_for_what_has_begun() {
+    let mut lab = lab(service(OnEject::Drain, 20_000));
+    lab.statuses("a", &[500; 3]);
+    lab.until(2000);
+    lab.reload(vec![service(OnEject::Reset, 5000)]);
+    assert_eq!((ending(&lab, "a"), lab.cut("a")), (Some((1000, 6000, Cut::AtRequest)), Cut::AtRequest));
+    lab.until(6000);
+    assert_eq!(lab.cut("a"), Cut::Now);
+    // What is reset already is not undone, what still lives goes on.
+    lab.reload(vec![service(OnEject::Drain, 10_000)]);
+    assert_eq!((ending(&lab, "a"), lab.cut("a")), (Some((1000, 11_000, Cut::None)), Cut::None));
+    lab.until(11_000);
+    assert_eq!(lab.cut("a"), Cut::Now);
+}
+
+#[test]
+fn a_backend_leaves_only_after_the_maps_had_its_connections_reset() {
+    let mut lab = lab(service(OnEject::Drain, 1000));
+    let a = lab.backend("a").id;
+    let mut less = service(OnEject::Drain, 1000);
+    less.backends.remove(0);
+    lab.reload(vec![less]);
+    // 100 ms, 200 ms, 400 ms … until the write holds.
+    lab.script.extend([true; 6]);
+    lab.until(8300);
+    assert!(lab.script.is_empty());
+    let holds = lab.written.iter().find(|(_, step)| matches!(step, Step::Backend { cut: Cut::Now, .. }));
+    let (at, _) = holds.expect("it was tried again");
+    let at = *at;
+    lab.until(at.0 + 1999);
+    assert!(lab.maps.backends.contains_key(&a));
+    lab.until(at.0 + 2000);
+    assert!(!lab.maps.backends.contains_key(&a));
+}
+
+#[test]
+fn what_no_write_ever_named_is_not_drained() {
+    let mut lab = lab(service(OnEject::Drain, 20_000));
+    lab.slow = true;
+    let with =
+        |names: &[&str]| config::Service { backends: web(names).backends, ..service(OnEject::Drain, 20_000) };
+    // Under way is the plan for `d`; `e` has never been in one.
+    lab.reload(vec![with(&["a", "b", "c", "d"])]);
+    lab.reload(vec![with(&["a", "b", "c", "d", "e"])]);
+    let e = lab.backend("e").id;
+    lab.reload(vec![with(&["a", "b", "c", "d"])]);
+    while !lab.waiting.is_empty() {
+        lab.answer();
+    }
+    let written = |id: BackendId| {
+        lab.written.iter().any(|(_, step)| matches!(step, Step::Backend { id: of, .. } if *of == id))
+    };
+    assert!(!written(e) && written(lab.backend("d").id));
+    assert_eq!(lab.engine.snapshot(lab.now).leaving, []);
+}
+
+#[test]
+fn a_restart_goes_on_with_the_time_that_is_left() {
+    let mut before = lab(service(OnEject::Reset, 20_000));
+    before.statuses("a", &[500; 3]);
+    before.until(11_000);
+    let state = before.engine.export(before.now).aged(Millis(2000));
+    let mut lab = Lab::empty(Settings { seed: 7, restored: Some(state), ..Settings::default() });
+    lab.reload(vec![service(OnEject::Reset, 20_000)]);
+    assert_eq!(lab.cut("a"), Cut::AtRequest);
+    lab.until(7999);
+    assert_eq!(lab.cut("a"), Cut::AtRequest);
+    lab.until(8000);
+    assert_eq!(lab.cut("a"), Cut::Now);
+
+    before.until(25_000);
+    let restored = Some(before.engine.export(before.now));
+    let mut lab = Lab::empty(Settings { seed: 7, restored, ..Settings::default() });
+    lab.reload(vec![service(OnEject::Reset, 20_000)]);
+    assert_eq!(lab.cut("a"), Cut::Now);
+    assert!(lab.news().iter().all(|news| news.0 != EventKind::Drained), "it was told before");
+}
+
+#[test]
+fn why_tells_what_becomes_of_them() {
+    let mut lab = lab(service(OnEject::Reset, 20_000));
+    let told = |lab: &Lab| lab.engine.why("web", "a", lab.now).expect("it is there").next;
+    assert_eq!(told(&lab), [""; 0]);
+    order(&mut lab, "a", Verb::Drain);
+    let (out, last) = (
+        "it is draining until an operator enables it",
+        "its connections end at their next request or when idle, in 20 s at the latest",
+    );
+    assert_eq!(told(&lab), [out, last]);
+    lab.until(21_000);
+    assert_eq!(told(&lab), [out, "what was left of its connections is reset"]);
+}
+
+#[test]
+fn redispatch_reaches_the_maps() {
+    for redispatch in [true, false] {
+        let mut service = service(OnEject::Drain, 20_000);
+        service.connections.redispatch = redispatch;
+        let lab = lab(service);
+        let (_, last) =
+            lab.written.iter().rfind(|(_, step)| matches!(step, Step::Service { .. })).expect("one");
+        assert!(matches!(last, Step::Service { redispatch: told, .. } if *told == redispatch));
+    }
+}

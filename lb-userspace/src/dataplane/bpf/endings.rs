@@ -1,0 +1,275 @@
+//! Ending the connections of backends that are out, at both ends.
+//!
+//! Where a client asks for something new the program answers it by a reset, and the backend is left with half a
+//! connection. Whoever asks for nothing is left with a whole one. A thread resets what is left, by frames of its own
+//! that leave by the way the connection's own do, with the numbers that each end expects (RFC 9293 section 3.10.7.4:
+//! a reset is believed only at the very next number). An end that expects another one says which
+//! (RFC 5961 section 3); by then the connection is forgotten, and what belongs to none is answered by a reset.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use etherparse::PacketBuilder;
+use lb_common::abi::{Address, Backend, Flow, FlowKey, Link, backend_flags, flow_state, head_state};
+use lb_core::io::{BackendId, Generation};
+use tracing::warn;
+
+use super::{
+    flows::{Family, FlowTables},
+    wire::Wire,
+};
+use crate::dataplane::actor::monotonic_ns;
+
+/// Between two looks, while there is anything to end.
+const PACE: Duration = Duration::from_millis(100);
+
+/// A look may take no more than one part of so many of the time.
+const LEISURE: u32 = 20;
+
+/// A connection on which nothing is under way is idle when its backend was silent for so long, in ticks of 2^30 ns,
+/// about seconds.
+const IDLE_TICKS: u32 = 5;
+
+/// A backend of which so many looks have found no connection is left alone: it gets no new one. One look could miss
+/// the connection of a SYN that was under way when the maps were written.
+const ENOUGH_LOOKS: u8 = 2;
+
+const TTL: u8 = 64;
+
+/// Backends whose connections are to be ended, and how they are reached. Written by whoever writes the maps.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ways: BTreeMap<BackendId, Way>,
+    /// Connections that were reset at both ends, or at the end that was left.
+    ended: BTreeMap<BackendId, u64>,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    generation: Generation,
+    /// All of them, not only those that wait for nothing.
+    all: bool,
+    ifindex: u32,
+    link: Link,
+    vlan: u16,
+    /// How many looks in a row have found none of its connections.
+    empty_looks: u8,
+}
+
+impl Cuts {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the map says of a backend from now on.
+    pub(super) fn note(&self, id: BackendId, value: &Backend) {
+        let cuts = value.flags & (backend_flags::CUT | backend_flags::CUT_AT_REQUEST);
+        let mut state = self.state();
+        if cuts == 0 || value.generation == 0 {
+            state.ways.remove(&id);
+            return;
+        }
+        let way = Way {
+            generation: Generation(value.generation),
+            all: cuts & backend_flags::CUT != 0,
+            ifindex: value.ifindex,
+            link: value.link,
+            vlan: value.vlan,
+            empty_looks: 0,
+        };
+        state.ways.insert(id, way);
+        self.changed.notify_all();
+    }
+
+    /// The id is another's from now on.
+    pub(super) fn forget(&self, id: BackendId) {
+        self.state().ended.remove(&id);
+    }
+
+    /// How many connections of a backend were ended by us.
+    pub(super) fn ended(&self, id: BackendId) -> u64 {
+        self.state().ended.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Nobody writes the maps any more.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is something to end. `None`: there never will be.
+    fn wait(&self) -> Option<BTreeMap<BackendId, Way>> {
+        let state = self
+            .changed
+            .wait_while(self.state(), |state| !state.closed && state.ways.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        (!state.closed).then(|| state.ways.clone())
+    }
+
+    /// What a look at these has found.
+    fn take_in(&self, ways: &BTreeMap<BackendId, Way>, found: &BTreeMap<BackendId, Found>) {
+        let mut state = self.state();
+        for (id, looked_at) in ways {
+            let found = found.get(id).copied().unwrap_or_default();
+            if found.ended > 0 {
+                *state.ended.entry(*id).or_default() += found.ended;
+            }
+            let Some(way) = state.ways.get_mut(id).filter(|way| way.generation == looked_at.generation)
+            else {
+                continue;
+            };
+            way.empty_looks = if found.living > 0 { 0 } else { way.empty_looks + 1 };
+            if way.empty_looks >= ENOUGH_LOOKS {
+                state.ways.remove(id);
+            }
+        }
+    }
+}
+
+/// Ends connections; made by [`open`](super::open).
+pub struct Endings {
+    pub(super) flows: Arc<FlowTables>,
+    pub(super) cuts: Arc<Cuts>,
+}
+
+impl Endings {
+    /// Starts the thread. It ends with the dataplane.
+    pub fn spawn(self) -> io::Result<()> {
+        let wire = Wire::open()?;
+        thread::Builder::new().name("endings".to_owned()).spawn(move || self.run(&wire))?;
+        Ok(())
+    }
+
+    fn run(self, wire: &Wire) {
+        let mut failing = false;
+        while let Some(ways) = self.cuts.wait() {
+            let began_ns = monotonic_ns();
+            let mut failed = None;
+            self.end(&ways, now_ticks(), &mut |ifindex, frame| {
+                failed = wire.send(ifindex, frame).err().or(failed.take());
+            });
+            if let Some(error) = failed.as_ref().filter(|_| !failing) {
+                warn!(%error, "a connection could not be reset; its ends find out when they speak");
+            }
+            failing = failed.is_some();
+            thread::sleep(PACE.max(Duration::from_nanos(monotonic_ns() - began_ns) * LEISURE));
+        }
+    }
+
+    /// Ends what there is to end, as if it were so many ticks later. For packet fixtures.
+    pub fn look(&self, later_ticks: u32, mut send: impl FnMut(u32, &[u8])) {
+        let ways = self.cuts.state().ways.clone();
+        self.end(&ways, now_ticks().wrapping_add(later_ticks), &mut send);
+    }
+
+    fn end(&self, ways: &BTreeMap<BackendId, Way>, now: u32, send: &mut dyn FnMut(u32, &[u8])) {
+        let mut found = BTreeMap::new();
+        end_of(&self.flows.v4, ways, now, &mut found, send);
+        end_of(&self.flows.v6, ways, now, &mut found, send);
+        self.cuts.take_in(ways, &found);
+    }
+}
+
+/// Connections of one backend, in one look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// Before it.
+    living: u64,
+    ended: u64,
+}
+
+fn end_of<A: Address>(
+    family: &Family<A>,
+    ways: &BTreeMap<BackendId, Way>,
+    now: u32,
+    found: &mut BTreeMap<BackendId, Found>,
+    send: &mut dyn FnMut(u32, &[u8]),
+) {
+    family.each(|flow| {
+        let id = BackendId(flow.backend);
+        let Some(way) = ways.get(&id).filter(|way| way.generation.0 == flow.generation) else { return };
+        if flow.state & flow_state::OVER != 0 {
+            return;
+        }
+        let found = found.entry(id).or_default();
+        found.living += 1;
+        // Whoever changed it since has a better claim to what becomes of it, until the next look.
+        if !is_due(flow, way.all, now) || !family.end(flow) {
+            return;
+        }
+        found.ended += 1;
+        if flow.state & flow_state::CUT == 0 {
+            let from = (flow.sent_end, flow.client_end);
+            let vlan = flow_state::vlan(flow.state);
+            send(flow.ifindex, &tagged(reset(&flow.link, &flow.client.reversed(), from), vlan));
+        }
+        if way.link.is_resolved() {
+            let from = (flow.client_end, flow.sent_end);
+            send(way.ifindex, &tagged(reset(&way.link, &flow.reply.reversed(), from), way.vlan));
+        }
+    });
+}
+
+/// Whether a living connection of a backend that is out ends now.
+fn is_due<A: Address>(flow: &Flow<A>, all: bool, now: u32) -> bool {
+    if all || flow.state & flow_state::CUT != 0 {
+        return true;
+    }
+    let read = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE;
+    let awaits = if read {
+        flow.head & head_state::AWAITED != 0
+    } else {
+        // The program notes how far the client had spoken when its backend spoke last.
+        flow.client_end != flow.head_seq && flow.client_end != flow.request_seq
+    };
+    flow.state & flow_state::ESTABLISHED != 0
+        && !awaits
+        && now.wrapping_sub(flow.seen) as i32 >= IDLE_TICKS as i32
+}
+
+/// A reset of what this tuple's source has, as its next number, with what it has got.
+fn reset<A: Address>(link: &Link, tuple: &FlowKey<A>, (seq, ack): (u32, u32)) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2(link.from(), link.to());
+    let ip = match (IpAddr::from(tuple.src.wide()), IpAddr::from(tuple.dst.wide())) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), TTL),
+        (src, dst) => ethernet.ipv6(octets(src), octets(dst), TTL),
+    };
+    let tcp = ip.tcp(tuple.sport.host(), tuple.dport.host(), seq, 0).rst().ack(ack);
+    let mut frame = Vec::with_capacity(tcp.size(0));
+    tcp.write(&mut frame, &[]).expect("a vector takes what it is given");
+    frame
+}
+
+/// The frame in a VLAN (IEEE 802.1Q), unless that is 0.
+fn tagged(mut frame: Vec<u8>, vlan: u16) -> Vec<u8> {
+    const AFTER_ADDRESSES: usize = 12;
+    if vlan != 0 {
+        let [high, low] = vlan.to_be_bytes();
+        frame.splice(AFTER_ADDRESSES..AFTER_ADDRESSES, [0x81, 0x00, high, low]);
+    }
+    frame
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn now_ticks() -> u32 {
+    (monotonic_ns() >> 30) as u32
+}
