@@ -1,8 +1,8 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N] [--peer NAME]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
-//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
+//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx; other balancers ([`peers`]) as far as they are installed.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
 //! a promise does not hold (`verdict`, `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
@@ -26,8 +26,15 @@ use serde::Serialize;
 
 use self::{machine::Machine, peers::Peer};
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench http --repeat 9
+  cargo xtask bench http --peer nftables --peer haproxy-tcp --peer shunt-nat
+  cargo xtask bench verdict --peer shunt-reset --peer envoy-http --json
+  cargo xtask bench --smoke";
+
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine")]
+#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine", after_help = EXAMPLES)]
 struct Args {
     #[arg(value_enum, default_value_t = Part::All)]
     part: Part,
