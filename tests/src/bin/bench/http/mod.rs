@@ -8,6 +8,7 @@ mod goals;
 mod open;
 mod pattern;
 mod report;
+mod table;
 mod wrk;
 
 use std::{fs::File, path::Path, thread, time::Duration};
