@@ -1,8 +1,8 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N] [--peer NAME]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
-//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
+//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx; other balancers ([`peers`]) as far as they are installed.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
 //! a promise does not hold (`verdict`, `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
@@ -11,6 +11,7 @@ mod binary;
 mod http;
 mod machine;
 mod packet;
+mod peers;
 mod scale;
 mod statistics;
 mod storm;
@@ -23,10 +24,17 @@ use clap::{Parser, ValueEnum};
 use lb_userspace::lab::signals;
 use serde::Serialize;
 
-use self::machine::Machine;
+use self::{machine::Machine, peers::Peer};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench http --repeat 9
+  cargo xtask bench http --peer nftables --peer haproxy-tcp --peer shunt-nat
+  cargo xtask bench verdict --peer shunt-reset --peer envoy-http --json
+  cargo xtask bench --smoke";
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine")]
+#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine", after_help = EXAMPLES)]
 struct Args {
     #[arg(value_enum, default_value_t = Part::All)]
     part: Part,
@@ -36,9 +44,12 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5, storm 3]
+    /// How often each is measured [default: packet 5, http 3, verdict 100 and 20 of each peer, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
+    /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]
+    #[arg(long = "peer", value_name = "NAME")]
+    peers: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -97,7 +108,9 @@ fn main() -> Result<ExitCode> {
 fn measure(args: &Args) -> Result<Report> {
     let wants = |part| args.part == part || args.part == Part::All;
     let machine = Machine::read()?;
-    let shunt = binary::shunt()?;
+    let shunt = binary::shunt(args.smoke)?;
+    let chosen = args.peers.iter().map(|name| Peer::named(name)).collect::<Result<Vec<_>>>()?;
+    let peers = (!chosen.is_empty()).then_some(chosen.as_slice());
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
         packet::run(packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
@@ -105,12 +118,14 @@ fn measure(args: &Args) -> Result<Report> {
     let packet = packet.transpose()?;
     let http = wants(Part::Http).then(|| {
         let plan = if args.smoke { http::Plan::SMOKE } else { http::Plan::FULL };
-        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, peers, &shunt)
     });
     let http = http.transpose()?;
     let verdict = wants(Part::Verdict).then(|| {
         let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
-        verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
+        let ejections = args.repeat.unwrap_or(plan.ejections);
+        let beside = args.repeat.unwrap_or(plan.beside);
+        verdict::run(verdict::Plan { ejections, beside }, peers, &shunt)
     });
     let verdict = verdict.transpose()?;
     let scale = wants(Part::Scale).then(|| {
