@@ -1,14 +1,15 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|live|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
 //! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
-//! a promise does not hold (`verdict`, `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
+//! a promise does not hold (`verdict`; `live` and `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
 
 mod binary;
 mod http;
+mod live;
 mod machine;
 mod packet;
 mod scale;
@@ -36,7 +37,7 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5, storm 3]
+    /// How often each is measured [default: packet 5, live 9, http 5, verdict 20, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
 }
@@ -45,6 +46,8 @@ struct Args {
 enum Part {
     /// Nanoseconds a packet, and the size of program and maps
     Packet,
+    /// Packets a second that really cross veth pairs
+    Live,
     /// Requests a second beside a direct path, and their CPU cost
     Http,
     /// Time from the deciding response to the ejection in force
@@ -61,6 +64,7 @@ struct Report {
     machine: Machine,
     smoke: bool,
     packet: Option<packet::Report>,
+    live: Option<live::Report>,
     http: Option<http::Report>,
     verdict: Option<verdict::Report>,
     scale: Option<scale::Report>,
@@ -86,6 +90,7 @@ fn main() -> Result<ExitCode> {
     if args.smoke {
         wrong.extend(implausible(&report));
     } else {
+        wrong.extend(report.live.as_ref().and_then(live::Report::broken_promise));
         wrong.extend(report.storm.as_ref().and_then(storm::Report::broken_promise));
     }
     for line in &wrong {
@@ -97,20 +102,25 @@ fn main() -> Result<ExitCode> {
 fn measure(args: &Args) -> Result<Report> {
     let wants = |part| args.part == part || args.part == Part::All;
     let machine = Machine::read()?;
-    let shunt = binary::shunt()?;
+    let shunt = || binary::shunt(args.smoke);
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
         packet::run(packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
     });
     let packet = packet.transpose()?;
+    let live = wants(Part::Live).then(|| {
+        let plan = if args.smoke { live::Plan::SMOKE } else { live::Plan::FULL };
+        live::run(live::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+    });
+    let live = live.transpose()?;
     let http = wants(Part::Http).then(|| {
         let plan = if args.smoke { http::Plan::SMOKE } else { http::Plan::FULL };
-        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt()?)
     });
     let http = http.transpose()?;
     let verdict = wants(Part::Verdict).then(|| {
         let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
-        verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
+        verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt()?)
     });
     let verdict = verdict.transpose()?;
     let scale = wants(Part::Scale).then(|| {
@@ -120,15 +130,16 @@ fn measure(args: &Args) -> Result<Report> {
     let scale = scale.transpose()?;
     let storm = wants(Part::Storm).then(|| {
         let plan = if args.smoke { storm::Plan::SMOKE } else { storm::Plan::FULL };
-        storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+        storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt()?)
     });
-    Ok(Report { machine, smoke: args.smoke, packet, http, verdict, scale, storm: storm.transpose()? })
+    Ok(Report { machine, smoke: args.smoke, packet, live, http, verdict, scale, storm: storm.transpose()? })
 }
 
 fn print(report: &Report) {
     println!("{}", report.machine.sentence());
     let parts = [
         report.packet.as_ref().map(packet::Report::table),
+        report.live.as_ref().map(live::Report::table),
         report.http.as_ref().map(http::Report::table),
         report.verdict.as_ref().map(verdict::Report::table),
         report.scale.as_ref().map(scale::Report::table),
@@ -142,6 +153,7 @@ fn print(report: &Report) {
 fn implausible(report: &Report) -> Vec<String> {
     let parts = [
         report.packet.as_ref().map(packet::Report::implausible),
+        report.live.as_ref().map(live::Report::implausible),
         report.http.as_ref().map(http::Report::implausible),
         report.verdict.as_ref().map(verdict::Report::implausible),
         report.scale.as_ref().map(scale::Report::implausible),

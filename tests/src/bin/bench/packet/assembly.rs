@@ -40,6 +40,7 @@ pub(crate) enum Width {
 pub(crate) enum Helper {
     MapLookup = 1,
     TailCall = 12,
+    Redirect = 23,
     XdpAdjustTail = 65,
 }
 

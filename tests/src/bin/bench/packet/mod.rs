@@ -5,10 +5,10 @@
 //! else disturbs the machine disturbs both.
 
 mod assembly;
-mod cases;
+pub(crate) mod cases;
 mod shape;
-mod syscall;
-mod wrapper;
+pub(crate) mod syscall;
+pub(crate) mod wrapper;
 
 use std::{
     fmt::Write as _,

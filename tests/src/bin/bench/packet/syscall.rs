@@ -1,8 +1,8 @@
-//! The four bpf(2) commands that the bench's own programs need, for which aya would want an ELF object.
+//! The bpf(2) commands that the bench's own programs need, for which aya would want an ELF object.
 
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,7 @@ const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
+const LINK_CREATE: libc::c_long = 28;
 
 const ARRAY: u32 = 2;
 const PROG_ARRAY: u32 = 3;
@@ -66,6 +67,34 @@ struct ProgTestRun {
     data_out: u64,
     repeat: u32,
     duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    /// Frames that are redirected together. 0: 64.
+    batch_size: u32,
+    pad: u32,
+}
+
+/// `struct xdp_md` of linux/bpf.h.
+#[repr(C)]
+struct XdpContext {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue: u32,
+    egress_ifindex: u32,
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 /// # Safety
@@ -145,16 +174,7 @@ pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> 
 /// One test run: what the last of its passes returned, and the kernel's average for one, in nanoseconds.
 pub(crate) fn test_run(program: RawFd, frame: &[u8], repeat: u32) -> Result<(u32, u32)> {
     loop {
-        let mut attributes = ProgTestRun {
-            fd: program as u32,
-            result: 0,
-            size_in: frame.len() as u32,
-            size_out: 0,
-            data_in: address(frame),
-            data_out: 0,
-            repeat,
-            duration: 0,
-        };
+        let mut attributes = ProgTestRun::new(program, frame, repeat);
         // SAFETY: the frame is only read, and lives until the call returns.
         match unsafe { bpf(PROG_TEST_RUN, &mut attributes) } {
             Ok(_) => return Ok((attributes.result, attributes.duration)),
@@ -164,4 +184,64 @@ pub(crate) fn test_run(program: RawFd, frame: &[u8], repeat: u32) -> Result<(u32
             Err(error) => return Err(error).context("running a program"),
         }
     }
+}
+
+/// Linux 5.18: what the program decides is done, as if the frames had come by the interface.
+const LIVE_FRAMES: u32 = 1 << 1;
+
+/// A program, and the frame that live test runs of it begin with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live<'a> {
+    pub(crate) program: BorrowedFd<'a>,
+    pub(crate) frame: &'a [u8],
+}
+
+impl Live<'_> {
+    /// Sends so many frames through the program, as if they came by this interface of the caller's namespace, and from
+    /// there to wherever it sends them. The interface must have an XDP program.
+    pub(crate) fn run(&self, frames: u32, ifindex: u32) -> Result<()> {
+        let data_end = self.frame.len() as u32;
+        let (data, data_meta, rx_queue, egress_ifindex) = (0, 0, 0, 0);
+        let context =
+            XdpContext { data, data_end, data_meta, ingress_ifindex: ifindex, rx_queue, egress_ifindex };
+        let mut attributes = ProgTestRun::new(self.program.as_raw_fd(), self.frame, frames);
+        attributes.context_size_in = size_of::<XdpContext>() as u32;
+        attributes.context_in = address(&context);
+        attributes.flags = LIVE_FRAMES;
+        // SAFETY: frame and context are only read, and live until the call returns.
+        unsafe { bpf(PROG_TEST_RUN, &mut attributes) }.context("sending live frames through a program")?;
+        Ok(())
+    }
+}
+
+impl ProgTestRun {
+    fn new(program: RawFd, frame: &[u8], repeat: u32) -> Self {
+        Self {
+            fd: program as u32,
+            result: 0,
+            size_in: frame.len() as u32,
+            size_out: 0,
+            data_in: address(frame),
+            data_out: 0,
+            repeat,
+            duration: 0,
+            context_size_in: 0,
+            context_size_out: 0,
+            context_in: 0,
+            context_out: 0,
+            flags: 0,
+            cpu: 0,
+            batch_size: 0,
+            pad: 0,
+        }
+    }
+}
+
+/// Attaches an XDP program to an interface of the caller's namespace, until the answer is closed.
+pub(crate) fn attach(program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let mut attributes = LinkCreate { program, target_ifindex: ifindex, attach_type: ATTACH_XDP, flags: 0 };
+    // SAFETY: no addresses; the answer is a new descriptor.
+    unsafe { bpf(LINK_CREATE, &mut attributes).map(|fd| owned(fd)) }
+        .with_context(|| format!("attaching a program to interface {ifindex}"))
 }

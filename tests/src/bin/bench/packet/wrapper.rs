@@ -21,7 +21,9 @@ use super::{
 /// Bytes of a frame that are restored: the headers, which are translated, and as much payload as tells a request
 /// from a response. A shorter frame is padded, as short frames are on a wire.
 const HEADERS: usize = 104;
+const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
+const XDP_TX: i32 = 3;
 
 /// The first bytes of one frame, and what each round over all records adds to its headers.
 #[repr(C, align(8))]
@@ -119,6 +121,11 @@ impl Wrapper {
         syscall::write(&self.state, 0, &state)
     }
 
+    /// For runs with live frames.
+    pub(crate) fn live(&self) -> syscall::Live<'_> {
+        syscall::Live { program: self.program.as_fd(), frame: &self.frame }
+    }
+
     /// The average of `passes`, in nanoseconds, and what the last of them came to.
     pub(crate) fn run(&self, passes: u32) -> Result<(f64, Action)> {
         let (action, ns) = syscall::test_run(self.program.as_raw_fd(), &self.frame, passes)?;
@@ -130,10 +137,34 @@ impl Wrapper {
 
 /// A program that passes everything.
 pub(crate) fn empty() -> Result<OwnedFd> {
+    always("bench_empty", XDP_PASS)
+}
+
+/// A program that drops everything.
+pub(crate) fn dropping() -> Result<OwnedFd> {
+    always("bench_drop", XDP_DROP)
+}
+
+/// A program that sends everything back by the interface that it came by.
+pub(crate) fn transmitting() -> Result<OwnedFd> {
+    always("bench_tx", XDP_TX)
+}
+
+fn always(name: &str, action: i32) -> Result<OwnedFd> {
     let mut program = Program::default();
-    program.set(R0, XDP_PASS);
+    program.set(R0, action);
     program.exit();
-    syscall::load("bench_empty", &program.finish())
+    syscall::load(name, &program.finish())
+}
+
+/// A program that sends everything on by this interface.
+pub(crate) fn redirecting(ifindex: u32) -> Result<OwnedFd> {
+    let mut program = Program::default();
+    program.set(R1, ifindex as i32);
+    program.set(R2, 0);
+    program.call(Helper::Redirect);
+    program.exit();
+    syscall::load("bench_redirect", &program.finish())
 }
 
 /// The average of `passes` through a program without a wrapper, in nanoseconds.
