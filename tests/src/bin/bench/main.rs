@@ -17,7 +17,7 @@ mod statistics;
 mod storm;
 mod verdict;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -37,6 +37,10 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
+    /// Another balancer's program beside ours (`packet`): a file that says which object, what its maps hold and which frames
+    /// to play; described in tests/src/bin/bench/packet/peer.rs
+    #[arg(long, value_name = "FILE")]
+    peer: Option<PathBuf>,
     /// How often each is measured [default: packet 5, live 9, http 5, verdict 20, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
@@ -105,7 +109,8 @@ fn measure(args: &Args) -> Result<Report> {
     let shunt = || binary::shunt(args.smoke);
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
-        packet::run(packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+        let plan = packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan };
+        packet::run(plan, args.peer.as_deref())
     });
     let packet = packet.transpose()?;
     let live = wants(Part::Live).then(|| {

@@ -41,6 +41,7 @@ pub(crate) enum Helper {
     MapLookup = 1,
     TailCall = 12,
     Redirect = 23,
+    XdpAdjustHead = 44,
     XdpAdjustTail = 65,
 }
 

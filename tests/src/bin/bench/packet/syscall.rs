@@ -119,16 +119,17 @@ fn address<T: ?Sized>(of: &T) -> u64 {
 
 /// An array map of `T`.
 pub(crate) fn array<T>(entries: u32) -> Result<OwnedFd> {
-    create(ARRAY, size_of::<T>() as u32, entries)
+    create(ARRAY, 4, size_of::<T>() as u32, entries)
 }
 
 /// An array of programs to continue with.
 pub(crate) fn program_array() -> Result<OwnedFd> {
-    create(PROG_ARRAY, 4, 1)
+    create(PROG_ARRAY, 4, 4, 1)
 }
 
-fn create(kind: u32, value_size: u32, max_entries: u32) -> Result<OwnedFd> {
-    let mut attributes = MapCreate { kind, key_size: 4, value_size, max_entries };
+/// A map of a kind by its number (`enum bpf_map_type`).
+pub(crate) fn create(kind: u32, key_size: u32, value_size: u32, max_entries: u32) -> Result<OwnedFd> {
+    let mut attributes = MapCreate { kind, key_size, value_size, max_entries };
     // SAFETY: no addresses; the answer is a new descriptor.
     unsafe { bpf(MAP_CREATE, &mut attributes).map(|fd| owned(fd)) }.context("creating a map")
 }
@@ -142,11 +143,29 @@ pub(crate) fn write<T>(map: &OwnedFd, index: u32, value: &T) -> Result<()> {
     Ok(())
 }
 
+/// Writes one value of a map whose keys and values are as long as these.
+pub(crate) fn write_bytes(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+    let fd = map.as_raw_fd() as u32;
+    let mut attributes = MapUpdate { fd, pad: 0, key: address(key), value: address(value), flags: 0 };
+    // SAFETY: as above; the caller compared the lengths.
+    unsafe { bpf(MAP_UPDATE, &mut attributes) }.context("writing a map")?;
+    Ok(())
+}
+
 /// `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h: only such a program may go on with another such.
 const HAS_FRAGS: u32 = 1 << 5;
 
 /// Loads an XDP program; an error has the verifier's reasons.
 pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> {
+    load_with(name, instructions, HAS_FRAGS)
+}
+
+/// The same that takes frames of one buffer only.
+pub(crate) fn load_single(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> {
+    load_with(name, instructions, 0)
+}
+
+fn load_with(name: &str, instructions: &[Instruction], flags: u32) -> Result<OwnedFd> {
     let mut log = vec![0u8; LOG_BYTES];
     let mut attributes = ProgLoad {
         kind: XDP,
@@ -157,7 +176,7 @@ pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> 
         log_size: LOG_BYTES as u32,
         log: log.as_mut_ptr() as u64,
         kernel_version: 0,
-        flags: HAS_FRAGS,
+        flags,
         name: [0; 16],
         ifindex: 0,
         attach_type: ATTACH_XDP,
