@@ -324,6 +324,11 @@ impl Kernel {
         std::iter::from_fn(|| self.loaded.heads.pop()).collect()
     }
 
+    /// The oldest head that was not read yet.
+    pub fn head(&mut self) -> Option<HeadRecord> {
+        self.loaded.heads.pop()
+    }
+
     /// Drops them unread.
     pub fn forget_heads(&mut self) {
         while self.loaded.heads.pop().is_some() {}

@@ -5,7 +5,7 @@
 //! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
-//! a promise does not hold (`verdict`; `live` and `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
+//! a promise does not hold (`verdict`; `live`, `scale` and `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
 
 mod binary;
 mod http;
@@ -56,7 +56,7 @@ enum Part {
     Http,
     /// Time from the deciding response to the ejection in force
     Verdict,
-    /// CPU cost of probing a thousand backends
+    /// What tables, mirrored heads, services, flows and a thousand probed backends cost
     Scale,
     /// How late the loop is while two hundred backends flap
     Storm,
@@ -95,6 +95,7 @@ fn main() -> Result<ExitCode> {
         wrong.extend(implausible(&report));
     } else {
         wrong.extend(report.live.as_ref().and_then(live::Report::broken_promise));
+        wrong.extend(report.scale.iter().flat_map(scale::Report::broken_promises));
         wrong.extend(report.storm.as_ref().and_then(storm::Report::broken_promise));
     }
     for line in &wrong {
@@ -130,7 +131,8 @@ fn measure(args: &Args) -> Result<Report> {
     let verdict = verdict.transpose()?;
     let scale = wants(Part::Scale).then(|| {
         let plan = if args.smoke { scale::Plan::SMOKE } else { scale::Plan::FULL };
-        scale::run(scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+        let plan = scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan };
+        scale::run(plan, &shunt()?)
     });
     let scale = scale.transpose()?;
     let storm = wants(Part::Storm).then(|| {

@@ -370,6 +370,12 @@ fn unwatched(
 
 /// A request and its response, of each connection in turn.
 fn exchange(kernel: &mut Kernel, flows: u32) -> Result<Script> {
+    exchange_among(kernel, flows, 0, 8)
+}
+
+/// The same, with so many bare acknowledgements behind each, and only of so many of eight connections: the more others,
+/// the fewer heads a second.
+pub(crate) fn exchange_among(kernel: &mut Kernel, flows: u32, others: u32, of_eight: u32) -> Result<Script> {
     let mut records = Vec::new();
     let mut frame = None;
     for number in 0..flows {
@@ -377,13 +383,21 @@ fn exchange(kernel: &mut Kernel, flows: u32) -> Result<Script> {
         let request = connection.asks(ACK | PSH, REQUEST);
         let mut reply = connection.tells(RESPONSE);
         reply.ack = reply.ack.wrapping_add(REQUEST.len() as u32);
-        records.push(Record::new(&request).next_round(REQUEST.len(), RESPONSE.len()));
-        records.push(Record::new(&reply).next_round(RESPONSE.len(), REQUEST.len()));
+        let other = Record::new(&connection.asks(ACK, b""));
+        if number % 8 < of_eight {
+            records.push(Record::new(&request).next_round(REQUEST.len(), RESPONSE.len()));
+            records.push(Record::new(&reply).next_round(RESPONSE.len(), REQUEST.len()));
+        } else {
+            records.extend([other; 2]);
+        }
+        records.extend(std::iter::repeat_n(other, others as usize));
         frame.get_or_insert(reply);
     }
     let frame = frame.expect("a case has a connection at least");
-    let counts = Counts { to_backend: 1, to_client: 1, heads: 1, ..Counts::default() };
-    Ok(Script { records, frame, each: 2, action: Action::Tx, counts })
+    let to_backend = 1 + u64::from(others);
+    let counts = Counts { to_backend, to_client: 1, heads: 1, ..Counts::default() };
+    let action = if others == 0 { Action::Tx } else { Action::Redirect };
+    Ok(Script { records, frame, each: 2 + others, action, counts })
 }
 
 fn syn(_: &mut Kernel, flows: u32) -> Result<Script> {

@@ -301,15 +301,20 @@ struct Run {
 }
 
 /// Keeps the thread on one CPU as long as it lives.
-struct Pinned(CpuSet);
+pub(crate) struct Pinned(CpuSet);
 
 impl Pinned {
-    fn to_last_cpu() -> nix::Result<Self> {
+    pub(crate) fn to_last_cpu() -> nix::Result<Self> {
+        Self::to_cpu_from_last(0)
+    }
+
+    /// 0: the last of those that it may use, 1: the one before …; the first, when there are not so many.
+    pub(crate) fn to_cpu_from_last(number: usize) -> nix::Result<Self> {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this)?;
-        let last = (0..CpuSet::count()).rev().find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut allowed = (0..CpuSet::count()).rev().filter(|cpu| before.is_set(*cpu).unwrap_or(false));
         let mut one = CpuSet::new();
-        one.set(last.unwrap_or(0))?;
+        one.set(allowed.nth(number).unwrap_or(0))?;
         sched_setaffinity(this, &one)?;
         Ok(Self(before))
     }

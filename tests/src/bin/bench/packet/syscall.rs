@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::assembly::Instruction;
 
 const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
@@ -32,6 +33,7 @@ struct MapCreate {
     max_entries: u32,
 }
 
+/// Of look-ups too.
 #[repr(C)]
 struct MapUpdate {
     fd: u32,
@@ -150,6 +152,17 @@ pub(crate) fn write_bytes(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Resu
     // SAFETY: as above; the caller compared the lengths.
     unsafe { bpf(MAP_UPDATE, &mut attributes) }.context("writing a map")?;
     Ok(())
+}
+
+/// The 32-bit number that a map has at an index.
+pub(crate) fn read(map: BorrowedFd<'_>, index: u32) -> Result<u32> {
+    let mut value = 0u32;
+    let fd = map.as_raw_fd() as u32;
+    let value_at = std::ptr::from_mut(&mut value) as u64;
+    let mut attributes = MapUpdate { fd, pad: 0, key: address(&index), value: value_at, flags: 0 };
+    // SAFETY: key and value live until the call returns; the caller's map has values of four bytes.
+    unsafe { bpf(MAP_LOOKUP, &mut attributes) }.context("reading a map")?;
+    Ok(value)
 }
 
 /// `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h: only such a program may go on with another such.
