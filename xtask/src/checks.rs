@@ -52,6 +52,19 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     tally.tests(cargo().args(["test", "--no-fail-fast"]).args(packages).args(run_all))?;
     if !quick {
         run_labs(&mut tally)?;
+        // Of the profile that the tests were built with: whether it works is the question, not how fast anything is.
+        tally.check("benchmark", || {
+            command::run(cargo().args([
+                "run",
+                "--quiet",
+                "--package",
+                "lb-tests",
+                "--bin",
+                "bench",
+                "--",
+                "--smoke",
+            ]))
+        });
     }
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

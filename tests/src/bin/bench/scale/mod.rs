@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     pub(crate) repetitions: u32,
     /// Of each measurement.
     pub(crate) seconds: u32,
-    /// No large daemons.
+    /// Not every rate of heads, and no large daemons.
     pub(crate) small: bool,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Sample {
 pub(crate) fn run(plan: Plan, shunt: &Path) -> Result<Report> {
     let tables = tables::run(plan.repetitions).context("scale, tables")?;
     let span = Duration::from_secs(plan.seconds.into()) / 3;
-    let heads = heads::run(plan.repetitions, span).context("scale, heads")?;
+    let heads = heads::run(plan.repetitions, plan.small, span).context("scale, heads")?;
     let daemon = daemon::run(plan.repetitions, plan.small, shunt).context("scale, daemon")?;
     let mut lab = Lab::new("scale")?;
     let host = lab.host("probes")?;
