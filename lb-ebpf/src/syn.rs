@@ -32,7 +32,7 @@ pub fn is_owed_an_answer<F: Family>(
     hide: impl Fn(u32) -> u32,
 ) -> bool {
     let length = headers.wrapping_sub(F::HEADER as u32);
-    if length < SHORTEST || length > LONGEST || ip_len != headers {
+    if !(SHORTEST..=LONGEST).contains(&length) || ip_len != headers {
         return false;
     }
     checksums_are_right::<F>(ip, length, &hide).unwrap_or(false)
@@ -51,7 +51,7 @@ fn checksums_are_right<F: Family>(ip: &Frame, length: u32, hide: &impl Fn(u32) -
         if 4 * word >= length {
             break;
         }
-        sum += tcp.from_any((4 * word & 0x3f) as usize).load::<u32>(0)? as u64;
+        sum += tcp.from_any(((4 * word) & 0x3f) as usize).load::<u32>(0)? as u64;
     }
     Some(fold(sum) == 0xffff)
 }

@@ -100,6 +100,7 @@ macro_rules! both_families {
 pub struct Kernel {
     loaded: bpf::Loaded,
     flows: bpf::FlowTables,
+    ingress: u32,
 }
 
 /// The MAC that the next hop of a backend is given.
@@ -162,7 +163,7 @@ impl Kernel {
         let loaded =
             bpf::paced(nat_ports, nat_addresses, max_flows, &VLANS, new_flows).expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
-        let mut kernel = Self { loaded, flows };
+        let mut kernel = Self { loaded, flows, ingress: INGRESS };
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -338,11 +339,21 @@ impl Kernel {
         self.flows.end_all(|state| state & flow_state::ESTABLISHED == 0);
     }
 
+    /// From now on frames seem to come from this interface of the caller's network namespace.
+    pub fn come_by(&mut self, ifindex: u32) {
+        self.ingress = ifindex;
+    }
+
     /// Runs the program on one frame.
     pub fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, self.ingress, 0, 0];
+        let context: Vec<u8> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let comes_by_another = self.ingress != INGRESS;
         let program = self.program();
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::new();
+        options.ctx_in = comes_by_another.then_some(context.as_slice());
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);
         let result = program.test_run(options).expect("the kernel runs it");
@@ -354,6 +365,11 @@ impl Kernel {
     /// The heads mirrored since the last call.
     pub fn heads(&mut self) -> Vec<HeadRecord> {
         std::iter::from_fn(|| self.loaded.heads.pop()).collect()
+    }
+
+    /// The oldest head that was not read yet.
+    pub fn head(&mut self) -> Option<HeadRecord> {
+        self.loaded.heads.pop()
     }
 
     /// Drops them unread.

@@ -16,7 +16,7 @@ const FLOWS: usize = 10_000;
 const KEYS: &str = "on_eject = \"reset\"\nbreaker.consecutive_5xx = 0\n";
 
 /// What is silent for so long is idle, rounded up to ticks of about a second.
-const IDLE: Duration = Duration::from_secs(7);
+const IDLE: Duration = Duration::from_secs(16);
 
 #[test]
 fn ten_thousand_idle_connections_end_at_both_ends() -> Result<()> {

@@ -171,7 +171,10 @@ impl Loop {
             _ = self.look.tick() => {
                 self.begin();
                 self.count_goods();
-                self.read_heads(sources.heads.get_mut());
+                if !self.read_heads(sources.heads.get_mut()) {
+                    // Good news wakes nobody, so the rest would otherwise wait for the next look, and the ring fill.
+                    self.look.reset_immediately();
+                }
             }
         }
         if let Some(begun) = self.begun.take() {

@@ -14,10 +14,10 @@ use lb_tests::{
 };
 use lb_userspace::lab::{clock, until_ok};
 
-use crate::stage::{Family, PATIENCE, Plan, Stage, busiest, of};
+use crate::stage::{Family, Plan, Stage, busiest, of};
 
-/// Five seconds of silence, told in ticks of 1.07 s, and a look of the sweeper.
-const BOUND: Duration = Duration::from_millis(7500);
+/// Fifteen seconds of silence, told in ticks of 1.07 s, and a look of the sweeper.
+const BOUND: Duration = Duration::from_millis(17_500);
 
 /// What a client that waits is told: `WouldBlock` is nothing.
 fn told(stream: &mut TcpStream) -> Option<ErrorKind> {
@@ -44,11 +44,11 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
     stage.order("eject", victim, &["--wait"])?;
     let ending = stage.backend(victim)?.ending.context("its connections come to their end")?;
     assert_eq!(ending.cut, Cut::AtRequest);
-    until_ok("the backend keeps nothing", PATIENCE, || match stage.at_backend(victim) {
+    until_ok("the backend keeps nothing", BOUND, || match stage.at_backend(victim) {
         Ok(left) if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
     })?;
-    until_ok("nor does the client", PATIENCE, || match stage.at_client() {
+    until_ok("nor does the client", BOUND, || match stage.at_client() {
         Ok(left) if left.len() == 24 - before.len() => Ok(()),
         left => Err(format!("{left:?}")),
     })?;

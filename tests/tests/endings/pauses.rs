@@ -1,4 +1,4 @@
-//! `on_eject = "reset"`: a response that has begun is under way until its last byte.
+//! `on_eject = "reset"`: a response that pauses is under way, for some seconds.
 
 use std::{
     io::{Read as _, Write as _},

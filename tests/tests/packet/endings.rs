@@ -217,7 +217,7 @@ fn ended(kernel: &Kernel, later: u32) -> Vec<(u32, Tcp)> {
 }
 
 /// Later than anything is idle before it ends, and earlier.
-const LATE: u32 = 7;
+const LATE: u32 = 16;
 const SOON: u32 = 0;
 
 /// Of a reset that is sent: interface, next hop, addresses, sequence and acknowledgement numbers, flags.

@@ -33,8 +33,9 @@ const PACE: Duration = Duration::from_millis(100);
 const LEISURE: u32 = 20;
 
 /// A connection on which nothing is under way is idle when its backend was silent for so long, in ticks of 2^30 ns,
-/// about seconds.
-const IDLE_TICKS: u32 = 5;
+/// about seconds. Nothing is lost by waiting, because what is asked on it meanwhile is answered by a reset; and a response
+/// that pauses, of which nobody here knows that it is not complete, gets that much time.
+const IDLE_TICKS: u32 = 14;
 
 /// A backend of which so many looks have found no connection is left alone: it gets no new one. One look could miss
 /// the connection of a SYN that was under way when the maps were written.
@@ -247,7 +248,10 @@ fn end_of<A: Address>(
             return;
         }
         if flow.state & flow_state::CUT == 0 {
-            let cause = if way.all { &mut found.ended.drained } else { &mut found.ended.idle };
+            let cause = match way.which {
+                Which::All => &mut found.ended.drained,
+                Which::Idle | Which::Told => &mut found.ended.idle,
+            };
             *cause += 1;
             let from = (flow.sent_end, flow.client_end);
             let vlan = flow_state::vlan(flow.state);

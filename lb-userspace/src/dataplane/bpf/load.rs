@@ -341,6 +341,13 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
+    // The loader is done with the kernel's type information, and the allocator would keep its room for ever.
+    drop(ebpf);
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain call, which may be made at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
     Ok(Opened {
         dataplane: maps.dataplane,
         attached,
