@@ -66,14 +66,19 @@ pub(super) fn connect<F: Tables>(
         return Err(Leave::Drop(Reason::SynRate));
     }
     let hash = flow_hash(key);
-    let mut moved = NO_BACKEND;
+    let (mut moved, mut again) = (NO_BACKEND, false);
     if service.flags & service_flags::REDISPATCH != 0 {
-        let forsaken = forsaken::<F>(key) as u16;
-        if forsaken != NO_BACKEND {
-            moved = elsewhere(service.id, hash, forsaken) as u16;
+        let forsaken = forsaken::<F>(key);
+        if forsaken as u16 != NO_BACKEND {
+            moved = elsewhere(service.id, hash, forsaken as u16) as u16;
+            if moved == NO_BACKEND && forsaken & REFUSED != 0 {
+                // There is nobody else, and its client need not wait.
+                return Err(Leave::Reset(Reason::NoBackend));
+            }
+            again = true;
         }
     }
-    let choice = match choose(service, hash, moved) {
+    let choice = match choose(service, hash, moved, again) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
             return Err(Leave::Reset(Reason::NoBackend));
@@ -134,6 +139,7 @@ pub(super) fn connect<F: Tables>(
         | flow_state::incarnation(now);
     if watched {
         look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+        flow.client_ack = 0;
     }
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
@@ -148,15 +154,54 @@ pub(super) fn connect<F: Tables>(
 /// through all that follows for each answer.
 #[inline(never)]
 fn look_at_syn<F: Tables>(ctx: *mut xdp_md, place: u32, headers: u32, ip_len: u32) -> u32 {
-    let Some(flow) = F::flow(place) else { return 0 };
     // As if the context came from elsewhere: the compiler would pass the frame's bounds as numbers.
-    let ip = frame(&XdpContext::new(opaque_pointer(ctx))).from(LINK);
-    if syn::is_owed_an_answer::<F>(&ip, headers, ip_len, |number| opaque(number) as u32) {
-        // SAFETY: a place of the map that is the new connection's alone.
-        unsafe { (*flow).head = head_state::CONNECTING };
+    let ctx = opaque_pointer(ctx);
+    let ip = frame(&XdpContext::new(ctx)).from(LINK);
+    if !syn::is_sound::<F>(&ip, headers, ip_len, |number| opaque(number) as u32) {
+        return 0;
     }
+    let Some(flow) = F::flow(place) else { return 0 };
+    // SAFETY: a place of the map that is the new connection's alone. Between turns the place of the option is kept in
+    // the map, of which the verifier knows nothing: else it would go through every place that it can have.
+    let flow = unsafe { &mut *flow };
+    flow.client_ack = syn::FIRST_OPTION;
+    let mut look = Look::<F::Addr> { ctx, flow, length: headers.wrapping_sub(F::HEADER as u32) };
+    // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
+    unsafe { bpf_loop(syn::MOST_OPTIONS, option::<F> as *mut c_void, (&raw mut look).cast(), 0) };
     0
 }
+
+/// A look at the options of a SYN: what goes from one turn to the next.
+#[repr(C)]
+struct Look<A: Address> {
+    ctx: *mut xdp_md,
+    flow: *mut Flow<A>,
+    length: u32,
+}
+
+/// One option is looked at.
+unsafe extern "C" fn option<F: Tables>(_: u32, look: *mut Look<F::Addr>) -> i64 {
+    // SAFETY: the kernel hands over what `look_at_syn` gave it.
+    let (ctx, flow, length) = unsafe { ((*look).ctx, &mut *(*look).flow, (*look).length) };
+    let ip = frame(&XdpContext::new(ctx)).from(LINK);
+    let next = syn::next_option(&ip.from(F::HEADER), flow.client_ack, length);
+    flow.client_ack = next;
+    if next == syn::ALL_KNOWN {
+        flow.head = head_state::CONNECTING;
+    }
+    (next >= syn::ALL_KNOWN) as i64
+}
+
+#[inline(always)]
+fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
+    let mut pointer = pointer;
+    // SAFETY: an empty instruction, in the eyes of everybody but the compiler.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
+/// Beside the id that [`forsaken`] gives: the backend has refused.
+const REFUSED: u32 = 1 << 16;
 
 /// The backend of a handshake that has come to nothing, which ends here. [`NO_BACKEND`]: there is none.
 // A function of its own, like those that follow, because it needs much of the stack.
@@ -168,19 +213,12 @@ fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     }
     evidence::note_silence(embryo);
     let backend = embryo.backend;
+    let refused = if embryo.state & flow_state::REFUSED != 0 { REFUSED } else { 0 };
     if let Some(counters) = counters(backend) {
         counters.redispatched += 1;
     }
     table::release::<F>(embryo);
-    backend as u32
-}
-
-#[inline(always)]
-fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
-    let mut pointer = pointer;
-    // SAFETY: an empty instruction, in the eyes of everybody but the compiler.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
-    pointer
+    backend as u32 | refused
 }
 
 /// A look for another backend: what goes from one turn to the next.
@@ -198,7 +236,7 @@ struct Others {
 /// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
 /// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
 #[inline(never)]
-pub(super) fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
+fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
     let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
     let now = answer_ticks();
     let mut others = Others { table, hash, avoided, best: NO_BACKEND, silence: 0, now };
@@ -226,16 +264,16 @@ unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
 }
 
 /// Half-open backends first, while their budget lasts; else the table. `moved`: where a handshake goes on that has
-/// come to nothing elsewhere.
+/// come to nothing elsewhere. One that comes `again` has had its token.
 #[inline(always)]
-fn choose(service: &Service, hash: u64, moved: u16) -> Result<Choice, Reason> {
+fn choose(service: &Service, hash: u64, moved: u16, again: bool) -> Result<Choice, Reason> {
     if moved != NO_BACKEND
         && let Some(backend) = BACKENDS.get(moved as u32)
     {
         return Ok(Choice { id: moved, backend, trial: false });
     }
     for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
-        if seat >= service.trial_len as usize {
+        if again || seat >= service.trial_len as usize {
             break;
         }
         let Some(&id) = service.trials.get(seat) else { break };

@@ -2,9 +2,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use lb_common::{
-    NO_BACKEND,
     abi::{Address, Backend, Flow, backend_flags, flow_state},
-    hash::flow_hash,
     reason::Reason,
 };
 use lb_ebpf::{
@@ -13,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, connect, counters, evidence,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
     maps::BACKENDS,
     ports,
     table::{self, Tables},
@@ -123,9 +121,7 @@ fn handshake<F: Tables>(
             table::release::<F>(flow);
             return None;
         }
-        if flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH
-            && moves_on::<F>(flow.slot) != 0
-        {
+        if is_forsaken(flow) {
             // `connect` finds it, and avoids its backend.
             return None;
         }
@@ -140,25 +136,16 @@ fn handshake<F: Tables>(
     Some(Ok(way))
 }
 
-/// Whether the SYN that comes again goes to another backend. Where there is none, its own has another chance.
-// A function of its own, for the sake of the stack.
-#[inline(never)]
-fn moves_on<F: Tables>(slot: u32) -> u32 {
-    let Some(flow) = F::flow(slot) else { return 0 };
-    // SAFETY: a place of the map; what it holds changes under our hands in any case.
-    let flow = unsafe { &*flow };
-    if !is_forsaken(flow) {
-        return 0;
-    }
-    (connect::elsewhere(flow.service, flow_hash(&flow.client), flow.backend) != NO_BACKEND as u32) as u32
-}
-
-/// Whether it has waited for its backend, or was refused by it.
+/// Whether the SYN that comes again is to try another backend.
 #[inline(always)]
 fn is_forsaken<A: Address>(flow: &Flow<A>) -> bool {
     /// Stacks repeat a SYN after a second (RFC 6298); what comes sooner is not a client that has waited.
     const PATIENCE_US: u32 = 700_000;
-    flow.state & flow_state::REFUSED != 0
+    let state = flow.state;
+    if state & flow_state::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
+        return false;
+    }
+    state & flow_state::REFUSED != 0
         || ((coarse_ns() / 1000) as u32).wrapping_sub(flow.request_us) > PATIENCE_US
 }
 
@@ -230,5 +217,5 @@ pub(super) fn forward<F: Tables>(
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;
     }
-    Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan })
+    Ok(Way::new(backend.ifindex, backend.vlan))
 }

@@ -70,9 +70,8 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
     } else if segment.has(flag::RST) {
         let refuses = segment.has(flag::ACK) && segment.ack == flow.request_seq;
         evidence::note_refusal(segment, flow);
-        const FIRST: u32 = flow_state::REDISPATCH | flow_state::ANSWERED | flow_state::REFUSED;
-        if refuses && flow.state & FIRST == flow_state::REDISPATCH {
-            // The client is not told: its next SYN goes elsewhere. If that came again here, there is nobody else.
+        if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
+            // The client is not told: its next SYN goes elsewhere.
             atomic::set(&mut flow.state, flow_state::REFUSED);
             return Err(Leave::Swallow);
         }
@@ -118,5 +117,5 @@ fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<Wa
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len as u64;
     }
-    Ok(Way { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state) })
+    Ok(Way::new(flow.ifindex, flow_state::vlan(flow.state)))
 }
