@@ -103,7 +103,14 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let saving = Saving::new(state::Keeper::start(file.state_file.clone()), restored.is_some());
     let seed = u64::from_ne_bytes(rand_bytes());
     let engine = Engine::new(
-        Settings { seed, adopted: opened.adopted, generation_floor: clock.started_unix_secs(), restored },
+        Settings {
+            seed,
+            adopted: opened.adopted,
+            generation_floor: clock.started_unix_secs(),
+            restored,
+            // Another configuration may want to know of each how long it took.
+            tell_all: recording.is_some(),
+        },
         Instant(0),
     );
     let recorder = match recording {

@@ -15,7 +15,7 @@ use crate::{
 
 impl Service {
     /// What the maps should hold.
-    pub(super) fn forwarding(&self) -> Forwarding {
+    pub(super) fn forwarding(&self, tell_all: bool) -> Forwarding {
         let policy = &self.config.connections;
         let leaving = self.leaving.iter().filter_map(|(id, leaving)| Some((*id, leaving.target(policy)?)));
         if self.retired {
@@ -44,7 +44,7 @@ impl Service {
         let mut trials: Vec<_> = self.backends.iter().filter(seated).map(|backend| backend.id).collect();
         trials.sort_unstable();
 
-        let quiet = self.config.evidence && tells_all_by_counts(&self.config.breaker);
+        let quiet = !tell_all && self.config.evidence && tells_all_by_counts(&self.config.breaker);
         let target = |backend: &Backend| Target {
             address: backend.config.address,
             generation: backend.generation,

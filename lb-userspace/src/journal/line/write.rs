@@ -54,6 +54,7 @@ struct Keys<'a> {
     members: Option<&'a [Member]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     good: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ask: Option<&'static str>,

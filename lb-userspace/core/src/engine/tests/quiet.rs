@@ -3,6 +3,7 @@
 use super::lab::{Lab, said, web};
 use crate::{
     config::Breaker,
+    engine::Settings,
     event::EventKind,
     io::{Input, Step},
     random,
@@ -133,6 +134,10 @@ fn only_who_is_in_and_is_judged_by_counts_alone_is_counted() {
     assert!(!quiet(|breaker| breaker.response_timeout = Millis(500)), "a late one is a failure");
     assert!(!quiet(|breaker| breaker.slow_threshold = Millis(100)), "each is fast or slow");
     assert!(!quiet(|breaker| breaker.errors = vec![204..=204]));
+
+    let mut lab = Lab::empty(Settings { tell_all: true, ..Settings::default() });
+    lab.reload(vec![web(&["a"])]);
+    assert!(!may_be_quiet(&lab, "a"), "a recording wants all");
 
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.statuses("a", &[500; 3]);
