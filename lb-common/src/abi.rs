@@ -6,6 +6,8 @@
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::MAX_BACKENDS;
+
 /// An IPv6 address, or an IPv4 address in its IPv4-mapped form
 /// (RFC 4291 section 2.5.5.2). Words are in network byte order.
 #[repr(C)]
@@ -615,6 +617,25 @@ pub mod head_flags {
     /// No head: the client sends its SYN again, and the backend has not answered.
     pub const SILENT: u32 = 1 << 8;
 }
+
+/// `GOODS`, one entry a CPU: by backend id, good responses that were counted and not mirrored. It only grows.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Goods(pub [u64; MAX_BACKENDS as usize]);
+
+/// Values of `TELL`: which good responses of a backend are mirrored. A good one has a status of 2xx, came within
+/// [`QUICK_MS`] of its request, and is no trial's.
+pub mod tell {
+    /// All of them.
+    pub const ALL: u32 = 0;
+    /// None: they are counted in [`Goods`](super::Goods).
+    pub const NONE: u32 = 1;
+    /// The next one, because a run of failures may end with it; then none.
+    pub const NEXT: u32 = 2;
+}
+
+/// A response that took longer is always mirrored.
+pub const QUICK_MS: u64 = 500;
 
 /// Buckets of [`BackendCounters::ttfb`].
 pub const TTFB_BUCKETS: usize = 16;

@@ -62,6 +62,9 @@ pub trait Family: Copy {
     /// The header's checksum, or 0 where there is none.
     fn header_sum(ip: &Frame) -> u16;
 
+    /// Whether the header's checksum is right, where there is one.
+    fn header_is_right(ip: &Frame) -> Option<bool>;
+
     /// Adds to the header's checksum, where there is one.
     fn adjust(ip: &Frame, delta: u64);
 
@@ -139,6 +142,12 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn header_sum(ip: &Frame) -> u16 {
         ip.load(10).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn header_is_right(ip: &Frame) -> Option<bool> {
+        let words: [u32; 5] = [ip.load(0)?, ip.load(4)?, ip.load(8)?, ip.load(12)?, ip.load(16)?];
+        Some(fold(words.iter().map(|word| *word as u64).sum()) == 0xffff)
     }
 
     #[inline(always)]
@@ -262,6 +271,11 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn header_sum(_: &Frame) -> u16 {
         0
+    }
+
+    #[inline(always)]
+    fn header_is_right(_: &Frame) -> Option<bool> {
+        Some(true)
     }
 
     #[inline(always)]

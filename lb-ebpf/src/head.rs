@@ -87,6 +87,22 @@ pub const fn is_interim(class: u8, rest: [u8; 2]) -> bool {
     class == b'1' && !(rest[0] == b'0' && rest[1] == b'1')
 }
 
+/// Whether a response begins as HTTP/1's with a status of 2xx.
+#[inline(always)]
+pub const fn is_success(first: [u8; STATUS_BYTES as usize]) -> bool {
+    const HTTP: u32 = u32::from_ne_bytes(*b"HTTP");
+    const ONE_ONE: u32 = u32::from_ne_bytes(*b"/1.1");
+    const ONE_ZERO: u32 = u32::from_ne_bytes(*b"/1.0");
+    let [h, t, u, p, slash, one, dot, minor, before, class, tens, units, after] = first;
+    u32::from_ne_bytes([h, t, u, p]) == HTTP
+        && matches!(u32::from_ne_bytes([slash, one, dot, minor]), ONE_ONE | ONE_ZERO)
+        && before == b' '
+        && class == b'2'
+        && tens.is_ascii_digit()
+        && units.is_ascii_digit()
+        && after == b' '
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +153,27 @@ mod tests {
             (Speech::Other, 0, 1000, false),
         ] {
             assert_eq!(is_whole(said, record, length), whole, "{said:?} {length}");
+        }
+    }
+
+    #[test]
+    fn successes() {
+        for good in [b"HTTP/1.1 200 ", b"HTTP/1.0 200 ", b"HTTP/1.1 204 ", b"HTTP/1.1 299 "] {
+            assert!(is_success(*good), "{good:?}");
+        }
+        for other in [
+            b"HTTP/1.1 500 ",
+            b"HTTP/1.1 304 ",
+            b"HTTP/1.1 101 ",
+            b"HTTP/1.1 2000",
+            b"HTTP/1.1 2:0 ",
+            b"HTTP/1.1 20\r\n",
+            b"HTTP/1.2 200 ",
+            b"XTTP/1.1 200 ",
+            b"HTTP/1.1x200 ",
+            b"HTTP/1.1  200",
+        ] {
+            assert!(!is_success(*other), "{other:?}");
         }
     }
 

@@ -9,4 +9,5 @@ pub mod head;
 pub mod icmp;
 pub mod reset;
 pub mod segment;
+pub mod syn;
 pub mod translate;

@@ -100,6 +100,7 @@ macro_rules! both_families {
 pub struct Kernel {
     loaded: bpf::Loaded,
     flows: bpf::FlowTables,
+    ingress: u32,
 }
 
 /// The MAC that the next hop of a backend is given.
@@ -162,7 +163,7 @@ impl Kernel {
         let loaded =
             bpf::paced(nat_ports, nat_addresses, max_flows, &VLANS, new_flows).expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
-        let mut kernel = Self { loaded, flows };
+        let mut kernel = Self { loaded, flows, ingress: INGRESS };
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -195,6 +196,15 @@ impl Kernel {
     }
 
     pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut) {
+        self.write_backend(id, generation, admit, cut, false);
+    }
+
+    /// Its good responses are counted, not mirrored.
+    pub fn quiet(&mut self, id: u16) {
+        self.write_backend(id, 1, Admit::All, Cut::None, true);
+    }
+
+    fn write_backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut, quiet: bool) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
@@ -202,6 +212,7 @@ impl Kernel {
             generation: Generation(generation),
             admit,
             cut,
+            quiet,
         });
     }
 
@@ -275,6 +286,11 @@ impl Kernel {
 
     /// The same service; handshakes that come to nothing go on elsewhere.
     pub fn redispatch(&mut self) {
+        self.redispatch_to(&[]);
+    }
+
+    /// And with half-open backends.
+    pub fn redispatch_to(&mut self, trials: &[u16]) {
         self.apply(&Step::Service {
             id: SERVICE,
             vip: vip(),
@@ -283,7 +299,7 @@ impl Kernel {
             evidence: true,
             redispatch: true,
             sources: Sources::default(),
-            trials: Vec::new(),
+            trials: trials.iter().map(|id| BackendId(*id)).collect(),
         });
     }
 
@@ -323,11 +339,21 @@ impl Kernel {
         self.flows.end_all(|state| state & flow_state::ESTABLISHED == 0);
     }
 
+    /// From now on frames seem to come from this interface of the caller's network namespace.
+    pub fn come_by(&mut self, ifindex: u32) {
+        self.ingress = ifindex;
+    }
+
     /// Runs the program on one frame.
     pub fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, self.ingress, 0, 0];
+        let context: Vec<u8> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let comes_by_another = self.ingress != INGRESS;
         let program = self.program();
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::new();
+        options.ctx_in = comes_by_another.then_some(context.as_slice());
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);
         let result = program.test_run(options).expect("the kernel runs it");
@@ -341,7 +367,17 @@ impl Kernel {
         std::iter::from_fn(|| self.loaded.heads.pop()).collect()
     }
 
+    /// The oldest head that was not read yet.
+    pub fn head(&mut self) -> Option<HeadRecord> {
+        self.loaded.heads.pop()
+    }
+
     /// Drops them unread.
+    /// Reads the good responses that are not mirrored, from now on.
+    pub fn goods(&self) -> bpf::Goods {
+        self.loaded.goods().expect("its map can be mapped")
+    }
+
     pub fn forget_heads(&mut self) {
         while self.loaded.heads.pop().is_some() {}
     }

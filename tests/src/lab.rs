@@ -60,7 +60,8 @@ impl Need {
     }
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether `PATH`, or the places of system tools, hold this program.
+pub fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
 }

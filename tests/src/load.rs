@@ -16,6 +16,9 @@ use lb_userspace::lab::{Host, clock};
 /// One request, in the order of their ends.
 #[derive(Clone, Debug)]
 pub struct Sample {
+    /// When it was to begin. `begun` is later while all workers wait for answers: what a request waits then is
+    /// latency too, or a peer that stalls would hold up its own measurement.
+    pub due: Duration,
     pub begun: Duration,
     pub ended: Duration,
     /// The status, or how the connection failed.
@@ -67,7 +70,7 @@ impl Load {
                         }
                         let due = start + Duration::from_nanos(1_000_000_000 * number / rate);
                         thread::sleep(due.saturating_sub(clock::now()));
-                        let sample = exchange(to, connections, &mut kept);
+                        let sample = exchange(to, due, connections, &mut kept);
                         samples.lock().expect("no worker panics while it holds this").push(sample);
                     }
                 })
@@ -105,7 +108,7 @@ impl Drop for Load {
     }
 }
 
-fn exchange(to: SocketAddr, connections: Connections, kept: &mut Option<TcpStream>) -> Sample {
+fn exchange(to: SocketAddr, due: Duration, connections: Connections, kept: &mut Option<TcpStream>) -> Sample {
     let begun = clock::now();
     let mut client = None;
     let response = kept.take().map_or_else(|| connect(to), Ok).and_then(|mut stream| {
@@ -119,10 +122,10 @@ fn exchange(to: SocketAddr, connections: Connections, kept: &mut Option<TcpStrea
     let ended = clock::now();
     match response {
         Ok(Response { status, head_at, backend }) => {
-            Sample { begun, ended, answer: Ok(status), client, head_at: Some(head_at), backend }
+            Sample { due, begun, ended, answer: Ok(status), client, head_at: Some(head_at), backend }
         }
         Err(error) => {
-            Sample { begun, ended, answer: Err(error.kind()), client, head_at: None, backend: None }
+            Sample { due, begun, ended, answer: Err(error.kind()), client, head_at: None, backend: None }
         }
     }
 }
@@ -144,7 +147,7 @@ fn ask(stream: &mut TcpStream, connections: Connections) -> io::Result<Response>
     // In one piece, as clients send it: `write!` would make several segments.
     let request: &[u8] = match connections {
         Connections::Each => b"GET /work HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n",
-        Connections::Kept => b"GET /work HTTP/1.1\r\nHost: lab\r\n\r\n",
+        Connections::Kept => b"GET /kept HTTP/1.1\r\nHost: lab\r\n\r\n",
     };
     stream.write_all(request)?;
     read_response(stream)

@@ -44,9 +44,14 @@ impl Site {
 
     /// The same with a policy as it is.
     pub fn start(prefix: &str, backends: usize, policy: &str) -> Result<Self> {
+        Self::with_keys(prefix, backends, "", policy)
+    }
+
+    /// And with more keys of the service itself.
+    pub fn with_keys(prefix: &str, backends: usize, keys: &str, policy: &str) -> Result<Self> {
         let topology = Topology::new(prefix, &NAMES[..backends])?;
         let mut remotes = Vec::new();
-        let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
+        let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n{keys}", topology.devices);
         toml += "[service.web.backends]\n";
         for (number, host) in topology.backends.iter().enumerate() {
             let listen = at(Topology::address(number), 8080);

@@ -9,7 +9,8 @@ use std::{
 };
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt as set, socket,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt as set,
+    socket,
     sockopt::{Linger, ReceiveTimeout, ReuseAddr, SendTimeout},
 };
 
@@ -65,6 +66,17 @@ pub fn accept_fast(listener: &TcpListener) -> io::Result<()> {
 pub fn was_fast(stream: &TcpStream) -> io::Result<bool> {
     const SYN_DATA: u8 = 32;
     Ok(info(stream)?.tcpi_options & SYN_DATA != 0)
+}
+
+/// A listener whose queue is full and stays so, as long as all of it is held: its system ignores further SYNs.
+pub fn deaf_listener(address: SocketAddr) -> io::Result<(TcpListener, Vec<TcpStream>)> {
+    let listener = TcpListener::bind(address)?;
+    listen(&listener, Backlog::new(0)?)?;
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+    }
+    Ok((listener, waiting))
 }
 
 /// Makes the end of this socket a reset.

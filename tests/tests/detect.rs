@@ -1,9 +1,6 @@
 //! Each kind of sickness, on real traffic: caught by the detector that is made for it.
 
-use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::event::{Event, EventKind};
@@ -11,8 +8,9 @@ use lb_tests::{
     lab::{Need, at, nginx, shunt, skipped},
     load::Connections,
     site::{PATIENCE, Site, failed},
+    socket::deaf_listener,
 };
-use lb_userspace::lab::{Events, Host, Process, Shunt, Topology, clock, until};
+use lb_userspace::lab::{Events, Process, Shunt, Topology, clock, until};
 
 fn ejects(name: &str) -> impl Fn(&Event) -> bool + '_ {
     move |event| event.kind == EventKind::Eject && event.backend.as_deref() == Some(name)
@@ -187,21 +185,6 @@ fn a_tls_backend_that_refuses_is_caught() -> Result<()> {
     tls.only_good()
 }
 
-/// A listener whose queue is full and stays so: its system ignores further SYNs.
-fn swallowing(host: &Host, address: SocketAddr) -> Result<(TcpListener, Vec<TcpStream>)> {
-    let full = host.enter(|| -> std::io::Result<_> {
-        use nix::sys::socket;
-        let listener = TcpListener::bind(address)?;
-        socket::listen(&listener, socket::Backlog::new(0)?)?;
-        let mut waiting = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
-            waiting.push(stream);
-        }
-        Ok((listener, waiting))
-    })??;
-    Ok(full)
-}
-
 #[test]
 fn a_tls_backend_that_swallows_syns_is_caught() -> Result<()> {
     if skipped("a_tls_backend_that_swallows_syns_is_caught", &TOOLS) {
@@ -212,7 +195,7 @@ fn a_tls_backend_that_swallows_syns_is_caught() -> Result<()> {
     let mut tls = Tls::new("tlssyn", breaker)?;
     let events = tls.shunt.events()?;
     tls.servers[2].stop(PATIENCE)?;
-    let _full = swallowing(&tls.topology.backends[2], backend(2))?;
+    let _full = tls.topology.backends[2].enter(|| deaf_listener(backend(2)))??;
     let event = tls.until_heard(&events, ejects("tls-2"))?;
     assert_eq!(event.reason, "consecutive_l4_failure");
     let last = event.evidence.last.last().context("the evidence is in the event")?;

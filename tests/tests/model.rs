@@ -136,6 +136,7 @@ fn admission(service: &Service, number: usize) -> Step {
         generation: Generation(1),
         admit: if backend.admitted { Admit::All } else { Admit::None },
         cut: lb_core::io::Cut::None,
+        quiet: false,
     }
 }
 

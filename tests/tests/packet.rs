@@ -30,5 +30,7 @@ mod sources;
 mod steering;
 #[path = "packet/table.rs"]
 mod table;
+#[path = "packet/trials.rs"]
+mod trials;
 #[path = "packet/verifier.rs"]
 mod verifier;

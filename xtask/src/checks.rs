@@ -52,9 +52,25 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     tally.tests(cargo().args(["test", "--no-fail-fast"]).args(packages).args(run_all))?;
     if !quick {
         run_labs(&mut tally)?;
+        run_benchmark(&mut tally);
     }
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Only whether it works, with the balancers that happen to be installed; its numbers are no check.
+fn run_benchmark(tally: &mut Tally) {
+    if !setup::is_root() {
+        println!("skipped: benchmark: needs root, to make network namespaces");
+        tally.skipped += 1;
+        return;
+    }
+    tally.check("benchmark", || {
+        let mut bench = cargo();
+        bench.args(["run", "--quiet", "--package", "lb-tests", "--bin", "bench", "--", "--smoke"]);
+        // Its tables are for people who measure.
+        command::run(bench.stdout(Stdio::null()))
+    });
 }
 
 /// One after the other: they share this machine's CPUs and its bpffs.

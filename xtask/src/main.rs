@@ -34,9 +34,21 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
-    /// Measure against a direct path in the same run
+    /// Measure beside a direct path and other balancers in the same run
+    ///
+    /// `http` and `verdict` install the balancers that are missing, as far as they can be had, unless it is a smoke test.
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench --install-peers
+  cargo xtask bench http --repeat 9
+  cargo xtask bench http --peer haproxy-tcp --peer shunt-nat
+  cargo xtask bench verdict --json
+  cargo xtask bench --smoke")]
     Bench {
-        /// Passed on to the benchmark
+        /// Only install the balancers to compare with: from Debian, and Python packages into target/peers
+        #[arg(long)]
+        install_peers: bool,
+        /// Passed on to the benchmark; its own `--help` stands behind `--`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -86,7 +98,8 @@ fn main() -> Result<ExitCode> {
         Task::Demo { args } => demo(&args)?,
         Task::Test { quick } => return checks::run(quick),
         Task::Ci => return checks::run(false),
-        Task::Bench { args } => bench(&args)?,
+        Task::Bench { install_peers: true, .. } => setup::peers(),
+        Task::Bench { args, .. } => bench(&args)?,
         Task::Fuzz { target, frames, seed, .. } if target == "packet" => fuzz_packet(frames, seed)?,
         Task::Fuzz { target, seconds, keep, .. } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
         Task::Vm { update } => return vm::run(update),
@@ -115,6 +128,11 @@ fn demo(args: &[OsString]) -> Result<()> {
 
 fn bench(args: &[OsString]) -> Result<()> {
     setup::run(setup::Need::Tests)?;
+    let has = |word: &str| args.iter().any(|arg| arg == word);
+    let others = ["packet", "live", "scale", "storm"].into_iter().any(has);
+    if !has("--smoke") && !has("--help") && !others {
+        setup::peers();
+    }
     command::run(
         cargo().args(["run", "--release", "--package", "lb-tests", "--bin", "bench", "--"]).args(args),
     )

@@ -5,6 +5,7 @@
 //! at each time, so that a machine set up by hand or by packages is as good.
 
 mod packages;
+mod peers;
 mod toolchain;
 
 use anyhow::Result;
@@ -22,6 +23,11 @@ pub(crate) enum Need {
 /// What runs other kernels.
 pub(crate) fn machine() -> Result<()> {
     packages::install_tools(packages::MACHINE)
+}
+
+/// What the benchmark compares with, as far as it can be had.
+pub(crate) fn peers() {
+    peers::install();
 }
 
 pub(crate) fn run(need: Need) -> Result<()> {

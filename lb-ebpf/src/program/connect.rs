@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
+    bindings::xdp_md,
     helpers::{bpf_get_prandom_u32, bpf_loop},
     programs::XdpContext,
 };
@@ -15,10 +16,10 @@ use lb_common::{
     hash::{flow_hash, rehash, slot},
     reason::Reason,
 };
-use lb_ebpf::{frame::Frame, translate::deltas};
+use lb_ebpf::{frame::Frame, syn, translate::deltas};
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, kinds,
+    LINK, Leave, NEVER, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, frame, kinds,
     maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
     opaque, pace,
     table::{self, Tables},
@@ -64,9 +65,20 @@ pub(super) fn connect<F: Tables>(
     if !pace::admits() {
         return Err(Leave::Drop(Reason::SynRate));
     }
-    let avoided =
-        if service.flags & service_flags::REDISPATCH != 0 { forsaken::<F>(key) as u16 } else { NO_BACKEND };
-    let choice = match choose(service, flow_hash(key), avoided) {
+    let hash = flow_hash(key);
+    let (mut moved, mut again) = (NO_BACKEND, false);
+    if service.flags & service_flags::REDISPATCH != 0 {
+        let forsaken = forsaken::<F>(key);
+        if forsaken as u16 != NO_BACKEND {
+            moved = elsewhere(service.id, hash, forsaken as u16) as u16;
+            if moved == NO_BACKEND && forsaken & REFUSED != 0 {
+                // There is nobody else, and its client need not wait.
+                return Err(Leave::Reset(Reason::NoBackend));
+            }
+            again = true;
+        }
+    }
+    let choice = match choose(service, hash, moved, again) {
         Ok(choice) => choice,
         Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
             return Err(Leave::Reset(Reason::NoBackend));
@@ -112,7 +124,7 @@ pub(super) fn connect<F: Tables>(
     flow.ifindex = ctx.ingress_ifindex() as u32;
     // A frame that was read this far has a link header.
     flow.link = link_back(&packet.frame).unwrap_or_default();
-    flow.head = if watched { head_state::CONNECTING } else { 0 };
+    flow.head = 0;
     flow.head_seq = 0;
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
@@ -125,6 +137,10 @@ pub(super) fn connect<F: Tables>(
         | if watched { flow_state::EVIDENCE } else { 0 }
         | (packet.vlan as u32) << flow_state::VLAN
         | flow_state::incarnation(now);
+    if watched {
+        look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+        flow.client_ack = 0;
+    }
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {
@@ -134,8 +150,61 @@ pub(super) fn connect<F: Tables>(
     forward(packet, flow, backend)
 }
 
+/// Notes whether a backend that does not answer this SYN has failed. Not by what it returns: the verifier would go
+/// through all that follows for each answer.
+#[inline(never)]
+fn look_at_syn<F: Tables>(ctx: *mut xdp_md, place: u32, headers: u32, ip_len: u32) -> u32 {
+    // As if the context came from elsewhere: the compiler would pass the frame's bounds as numbers.
+    let ctx = opaque_pointer(ctx);
+    let ip = frame(&XdpContext::new(ctx)).from(LINK);
+    if !syn::is_sound::<F>(&ip, headers, ip_len, |number| opaque(number) as u32) {
+        return 0;
+    }
+    let Some(flow) = F::flow(place) else { return 0 };
+    // SAFETY: a place of the map that is the new connection's alone. Between turns the place of the option is kept in
+    // the map, of which the verifier knows nothing: else it would go through every place that it can have.
+    let flow = unsafe { &mut *flow };
+    flow.client_ack = syn::FIRST_OPTION;
+    let mut look = Look::<F::Addr> { ctx, flow, length: headers.wrapping_sub(F::HEADER as u32) };
+    // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
+    unsafe { bpf_loop(syn::MOST_OPTIONS, option::<F> as *mut c_void, (&raw mut look).cast(), 0) };
+    0
+}
+
+/// A look at the options of a SYN: what goes from one turn to the next.
+#[repr(C)]
+struct Look<A: Address> {
+    ctx: *mut xdp_md,
+    flow: *mut Flow<A>,
+    length: u32,
+}
+
+/// One option is looked at.
+unsafe extern "C" fn option<F: Tables>(_: u32, look: *mut Look<F::Addr>) -> i64 {
+    // SAFETY: the kernel hands over what `look_at_syn` gave it.
+    let (ctx, flow, length) = unsafe { ((*look).ctx, &mut *(*look).flow, (*look).length) };
+    let ip = frame(&XdpContext::new(ctx)).from(LINK);
+    let next = syn::next_option(&ip.from(F::HEADER), flow.client_ack, length);
+    flow.client_ack = next;
+    if next == syn::ALL_KNOWN {
+        flow.head = head_state::CONNECTING;
+    }
+    (next >= syn::ALL_KNOWN) as i64
+}
+
+#[inline(always)]
+fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
+    let mut pointer = pointer;
+    // SAFETY: an empty instruction, in the eyes of everybody but the compiler.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
+/// Beside the id that [`forsaken`] gives: the backend has refused.
+const REFUSED: u32 = 1 << 16;
+
 /// The backend of a handshake that has come to nothing, which ends here. [`NO_BACKEND`]: there is none.
-// A function of its own, because it needs much of the stack.
+// A function of its own, like those that follow, because it needs much of the stack.
 #[inline(never)]
 fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(embryo) = table::by_client::<F>(key) else { return NO_BACKEND as u32 };
@@ -144,11 +213,12 @@ fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     }
     evidence::note_silence(embryo);
     let backend = embryo.backend;
+    let refused = if embryo.state & flow_state::REFUSED != 0 { REFUSED } else { 0 };
     if let Some(counters) = counters(backend) {
         counters.redispatched += 1;
     }
     table::release::<F>(embryo);
-    backend as u32
+    backend as u32 | refused
 }
 
 /// A look for another backend: what goes from one turn to the next.
@@ -158,16 +228,18 @@ struct Others {
     hash: u64,
     avoided: u16,
     best: u16,
-    answered: u32,
+    /// Since when `best` has not answered.
+    silence: u32,
+    now: u32,
 }
 
 /// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
 /// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
-// A function of its own, because it needs much of the stack.
 #[inline(never)]
 fn elsewhere(service: u16, hash: u64, avoided: u16) -> u32 {
     let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
-    let mut others = Others { table, hash, avoided, best: NO_BACKEND, answered: 0 };
+    let now = answer_ticks();
+    let mut others = Others { table, hash, avoided, best: NO_BACKEND, silence: 0, now };
     // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
     unsafe { bpf_loop(OTHER_TRIES, offer as *mut c_void, (&raw mut others).cast(), 0) };
     // SAFETY: written by the callback, of which the compiler does not know.
@@ -183,24 +255,25 @@ unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
     let Some(&id) = (unsafe { &*others.table }).get(opaque(slot(others.hash)) as usize) else { return 1 };
     let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { return 0 };
     let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
+    let silence = if at == NEVER { u32::MAX } else { others.now.wrapping_sub(at) };
     // The first of them wins where none is known to have answered.
-    if may && (others.best == NO_BACKEND || at.wrapping_sub(others.answered) as i32 > 0) {
-        (others.best, others.answered) = (id, at);
+    if may && (others.best == NO_BACKEND || silence < others.silence) {
+        (others.best, others.silence) = (id, silence);
     }
     0
 }
 
-/// Half-open backends first, while their budget lasts; else the table. `avoided` has had its chance.
+/// Half-open backends first, while their budget lasts; else the table. `moved`: where a handshake goes on that has
+/// come to nothing elsewhere. One that comes `again` has had its token.
 #[inline(always)]
-fn choose(service: &Service, hash: u64, avoided: u16) -> Result<Choice, Reason> {
-    if avoided != NO_BACKEND {
-        let id = elsewhere(service.id, hash, avoided) as u16;
-        if let Some(backend) = BACKENDS.get(id as u32) {
-            return Ok(Choice { id, backend, trial: false });
-        }
+fn choose(service: &Service, hash: u64, moved: u16, again: bool) -> Result<Choice, Reason> {
+    if moved != NO_BACKEND
+        && let Some(backend) = BACKENDS.get(moved as u32)
+    {
+        return Ok(Choice { id: moved, backend, trial: false });
     }
     for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
-        if seat >= service.trial_len as usize {
+        if again || seat >= service.trial_len as usize {
             break;
         }
         let Some(&id) = service.trials.get(seat) else { break };

@@ -10,18 +10,27 @@ use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
-use lb_common::abi::{
-    Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, flow_state, head_flags, head_state, ttfb_bucket,
+use lb_common::{
+    MAX_BACKENDS,
+    abi::{
+        Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, QUICK_MS, flow_state, head_flags, head_state,
+        tell, ttfb_bucket,
+    },
 };
 use lb_ebpf::{
     head::{
-        PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_whole, record_length, speech,
-        speech_of_few,
+        PREFIX_BYTES, REQUEST_BYTES, STATUS_BYTES, Speech, is_interim, is_success, is_whole, record_length,
+        speech, speech_of_few,
     },
     segment::{Segment, flag},
 };
 
-use super::{LINK, Packet, atomic, counters, maps::EVENTS, opaque, table::Tables};
+use super::{
+    LINK, Packet, atomic, counters,
+    maps::{EVENTS, GOODS, TELL},
+    opaque,
+    table::Tables,
+};
 
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
@@ -63,17 +72,16 @@ pub(super) fn note_request<F: Tables>(
     if cut && !spoken {
         return true;
     }
-    let begin = LINK as u32;
     match said {
         Some(Speech::Request) => {}
         Some(Speech::Tls | Speech::Other) if spoken => {
-            go_on(ctx, begin, segment, flow);
+            go_on(ctx, packet, flow);
             return false;
         }
         // Too short to tell. Before anything was answered it is a part of the request, afterwards the
         // beginning of another one.
         None if unanswered(segment, flow) => {
-            go_on(ctx, begin, segment, flow);
+            go_on(ctx, packet, flow);
             return false;
         }
         None => {}
@@ -93,7 +101,7 @@ pub(super) fn note_request<F: Tables>(
         flow.head |= head_state::CLOSED;
     }
     // What has a body may not end like a head.
-    let whole = method == b'P' || ends_head(ctx, begin, segment);
+    let whole = method == b'P' || ends_head(ctx, packet);
     want(segment, flow, whole, cut)
 }
 
@@ -123,24 +131,33 @@ const fn unanswered<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
 
 /// More of a request: its body, or the rest of its head.
 #[inline(always)]
-fn go_on<A: Address>(ctx: &XdpContext, begin: u32, segment: &Segment, flow: &mut Flow<A>) {
+fn go_on<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
     let open = flow.head & (head_state::WANTED | head_state::OWED) == head_state::WANTED;
-    if open && ends_head(ctx, begin, segment) {
+    if open && ends_head(ctx, packet) {
         flow.head |= head_state::OWED;
     }
 }
 
-/// Whether a segment ends with the empty line that ends a head. `begin`: where its IP header begins in the frame.
+/// Whether a segment ends with the empty line that ends a head.
 #[inline(always)]
-fn ends_head(ctx: &XdpContext, begin: u32, segment: &Segment) -> bool {
-    let mut last = 0u32;
+fn ends_head<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>) -> bool {
+    const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
+    /// Further on the helper reads: the verifier wants a bound.
+    const NEAR: u32 = 0x3fff;
+    let segment = &packet.segment;
     if segment.payload_len < 4 {
         return false;
     }
-    let at = begin + segment.payload + segment.payload_len - 4;
+    let at = segment.payload + segment.payload_len - 4;
+    if at <= NEAR
+        && let Some(last) = packet.ip.bytes::<4>((opaque(at) & NEAR as u64) as usize)
+    {
+        return last == EMPTY_LINE;
+    }
+    let mut last = [0; 4];
     // SAFETY: four bytes are read into four; beyond the frame the helper reads nothing and says so.
-    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, at, (&raw mut last).cast(), 4) };
-    read == 0 && last == u32::from_ne_bytes(*b"\r\n\r\n")
+    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, LINK as u32 + at, last.as_mut_ptr().cast(), 4) };
+    read == 0 && last == EMPTY_LINE
 }
 
 /// The first word of a client whose language we do not read. Of TLS and HTTP/2 it is known that it is
@@ -216,12 +233,15 @@ fn now_us() -> u32 {
 
 /// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn note_answer<A: Address>(ctx: &XdpContext, segment: &Segment, flow: &mut Flow<A>) {
+pub(super) fn note_answer<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
+    let segment = &packet.segment;
     if segment.payload_len > 0 {
         // Where the head begins in it. Without a head that is read, any byte answers.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
-            if flow.head & head_state::WANTED != 0 {
+            if skip == 0 && is_counted(packet, flow) {
+                flow.head &= !head_state::WANTED;
+            } else if flow.head & head_state::WANTED != 0 {
                 mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
@@ -232,6 +252,62 @@ pub(super) fn note_answer<A: Address>(ctx: &XdpContext, segment: &Segment, flow:
     if segment.has(flag::FIN) || segment.has(flag::RST) {
         note_end(segment, flow);
     }
+}
+
+/// Counts the response that begins with this segment, if it is a good one that nobody waits to be told of.
+#[inline(always)]
+fn is_counted<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
+    const PLAIN: u32 = head_state::WANTED;
+    const KINDS: u32 = head_state::WANTED | head_state::CONTINUES | head_state::PIPELINED;
+    if flow.head & KINDS != PLAIN || flow.state & flow_state::TRIAL != 0 {
+        return false;
+    }
+    let Some(tell) = TELL.get_ptr(flow.backend as u32) else { return false };
+    // SAFETY: an aligned word of an array map.
+    if unsafe { tell.read_volatile() } != tell::NONE {
+        return false;
+    }
+    // Behind at most two extension headers; the mask tells the verifier. What is in another buffer is mirrored.
+    let at = (packet.segment.payload & 0x3fff) as usize;
+    let Some(first) = packet.ip.bytes::<{ STATUS_BYTES as usize }>(at) else { return false };
+    if packet.segment.payload_len < STATUS_BYTES || !is_success(first) {
+        return false;
+    }
+    let us = now_us().wrapping_sub(flow.request_us);
+    let Some(goods) = GOODS.get_ptr_mut(cpu()) else { return false };
+    let Some(counters) = counters(flow.backend) else { return false };
+    if us as u64 >= QUICK_MS * 1000 {
+        return false;
+    }
+    count_ttfb(counters, us);
+    counters.heads += 1;
+    const MASK: u64 = MAX_BACKENDS as u64 - 1;
+    const _: () = assert!(MAX_BACKENDS.is_power_of_two());
+    // SAFETY: this CPU's own, and the index is inside. The daemon reads it meanwhile.
+    unsafe {
+        let count =
+            (&raw mut (*goods).0).cast::<u64>().add((opaque(flow.backend as u32) as u64 & MASK) as usize);
+        count.write_volatile(count.read_volatile() + 1);
+    }
+    true
+}
+
+/// What is told of a backend changes what is told of it next.
+#[inline(always)]
+fn tell_next(backend: u16, from: u32, to: u32) {
+    let Some(tell) = TELL.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: an aligned word of an array map. Of two CPUs at once either may be later: so are their responses.
+    unsafe {
+        if tell.read_volatile() == from {
+            tell.write_volatile(to);
+        }
+    }
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 /// The backend closes or resets the connection. If it owes an answer and has not begun with it, it has
@@ -288,6 +364,9 @@ pub(super) fn note_silence<A: Address>(embryo: &mut Flow<A>) {
 /// What became of an exchange without a head that could be read.
 #[inline(always)]
 fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
+    if what != head_flags::ANSWERED {
+        tell_next(flow.backend, tell::NONE, tell::NEXT);
+    }
     let Some(counters) = counters(flow.backend) else { return };
     let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
         counters.heads_lost += 1;
@@ -320,7 +399,7 @@ unsafe fn describe<A: Address>(
         (*record).at_ns = now;
         let since_us = ((now / 1000) as u32).wrapping_sub(flow.request_us);
         (*record).since_request_ns = since_us as u64 * 1000;
-        (*record).cpu = bpf_get_smp_processor_id();
+        (*record).cpu = cpu();
         (*record).lost = counters.heads_lost as u32;
         (*record).client = flow.client.src.wide();
         (*record).client_port = flow.client.sport;
@@ -395,5 +474,10 @@ fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &
     // Errors are told at once; good news waits for the daemon's next look. Anything that
     // does not read as 1xx to 3xx may be one.
     let urgent = unfinished || status[0] >= b'4' || status[0] < b'1';
+    if urgent {
+        tell_next(flow.backend, tell::NONE, tell::NEXT);
+    } else if status[0] == b'2' {
+        tell_next(flow.backend, tell::NEXT, tell::NONE);
+    }
     entry.submit(if urgent { FORCE_WAKEUP } else { NO_WAKEUP });
 }

@@ -58,7 +58,7 @@ pub(super) fn steer<F: Tables + Errors>(
         let src = if kept { router } else { flow.reply.dst };
         let to = Readdressed { src: &src, quoted: &flow.reply };
         readdress::<F>(&frame, &ip, &tuple, &backend.link, &to).ok_or(Leave::Pass)?;
-        return Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan });
+        return Ok(Way::new(backend.ifindex, backend.vlan));
     }
     let kept = may_be_kept(tuple.key.dport);
     if (source & port_flags::NAT != 0 || kept)
@@ -71,7 +71,7 @@ pub(super) fn steer<F: Tables + Errors>(
         let about = flow.client;
         let to = Readdressed { src: &about.dst, quoted: &about };
         readdress::<F>(&frame, &ip, &tuple, &flow.link, &to).ok_or(Leave::Pass)?;
-        return Ok(Way { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state) });
+        return Ok(Way::new(flow.ifindex, flow_state::vlan(flow.state)));
     }
     Err(Leave::Pass)
 }

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, HeadRecord, Origin, Ports, ReplySet, Return,
-        Service, ServiceKey, SourceKey, V4, Vlans,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, Goods, HeadRecord, Origin, Ports, ReplySet,
+        Return, Service, ServiceKey, SourceKey, V4, Vlans,
     },
     reason::Reason,
 };
@@ -78,9 +78,17 @@ pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 #[btf_map]
 pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
-/// Backend id → when it last answered a SYN, in ticks of 2^20 ns (about milliseconds).
+/// Backend id → when it last answered a SYN, in `answer_ticks`.
 #[btf_map]
 pub(super) static ANSWERS: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+
+/// Backend id → which of its good responses are mirrored: `tell`.
+#[btf_map]
+pub(super) static TELL: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+
+/// CPU → the good responses that were not. The daemon reads them as its own memory.
+#[btf_map]
+pub(super) static GOODS: Sized<Goods> = Array::new();
 
 #[btf_map]
 pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =

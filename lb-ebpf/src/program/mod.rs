@@ -75,10 +75,25 @@ impl From<Reason> for Leave {
     }
 }
 
-/// By which interface a frame leaves, and in which VLAN; 0 is none.
-struct Way {
-    ifindex: u32,
-    vlan: u16,
+/// By which interface a frame leaves, and in which VLAN; 0 is none. One word: of a value that holds no way the compiler moves the
+/// unset parts all the same, whatever lies there, and the verifier lets it move nothing but whole words.
+struct Way(u64);
+
+impl Way {
+    #[inline(always)]
+    const fn new(ifindex: u32, vlan: u16) -> Self {
+        Self(ifindex as u64 | (vlan as u64) << 32)
+    }
+
+    #[inline(always)]
+    const fn ifindex(&self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    const fn vlan(&self) -> u16 {
+        (self.0 >> 32) as u16
+    }
 }
 
 /// An action of XDP, and the VLAN in which a frame leaves by it.
@@ -227,7 +242,7 @@ fn run<F: Tables>(
     // Set once a VIP or a flow has matched; before that nothing is dropped.
     let mut service = 0;
     match steer(ctx, vlan, &mut service) {
-        Ok(way) => Verdict::new(send(ctx, way.ifindex), way.vlan),
+        Ok(way) => Verdict::new(send(ctx, way.ifindex()), way.vlan()),
         Err(Leave::Pass) => Verdict::new(XDP_PASS, 0),
         Err(Leave::Unknown) => Verdict::NO_FLOW,
         Err(Leave::IcmpError) => Verdict::ICMP_ERROR,
@@ -433,6 +448,18 @@ fn count(ctx: &XdpContext, service: u16, reason: Reason) {
         | Reason::Hairpin
         | Reason::IcmpRate
         | Reason::Ejected => {}
+    }
+}
+
+/// Of `ANSWERS`: it has not answered yet.
+const NEVER: u32 = 0;
+
+/// The time in ticks of 2^20 ns, about milliseconds, which go round in 52 days.
+#[inline(always)]
+fn answer_ticks() -> u32 {
+    match (coarse_ns() >> 20) as u32 {
+        NEVER => 1,
+        ticks => ticks,
     }
 }
 

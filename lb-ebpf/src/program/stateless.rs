@@ -59,7 +59,7 @@ pub(super) fn steer<F: Tables>(ctx: &XdpContext, vlan: u16, service_id: &mut u16
         counters.bytes_from += packet.segment.ip_len as u64;
     }
     // A route by the device of a VLAN names that device, by which XDP cannot send.
-    Ok(Way { ifindex, vlan: 0 })
+    Ok(Way::new(ifindex, 0))
 }
 
 #[inline(always)]
@@ -86,7 +86,7 @@ fn to_backend<F: Tables>(packet: &Packet<'_, F>, service: &Service, vip: &Servic
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;
     }
-    Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan })
+    Ok(Way::new(backend.ifindex, backend.vlan))
 }
 
 /// The backend of the client's own slot, also when it may have no new connections: this is none.

@@ -217,5 +217,5 @@ pub(super) fn forward<F: Tables>(
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;
     }
-    Ok(Way { ifindex: backend.ifindex, vlan: backend.vlan })
+    Ok(Way::new(backend.ifindex, backend.vlan))
 }

@@ -11,7 +11,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
+    Leave, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence,
     maps::ANSWERS,
     ports,
     table::{self, Tables},
@@ -38,7 +38,7 @@ pub(super) fn steer<F: Tables>(
         flow.sent_end = segment.end();
     }
     if flow.head & head_state::AWAITED != 0 {
-        evidence::note_answer(ctx, segment, flow);
+        evidence::note_answer(ctx, packet, flow);
     }
     // Of what is not read the head's number says how far the client had spoken when its backend did.
     let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
@@ -55,7 +55,7 @@ pub(super) fn steer<F: Tables>(
 fn note_alive(backend: u16) {
     let Some(answered) = ANSWERS.get_ptr_mut(backend as u32) else { return };
     // SAFETY: a word of a map; whoever writes last is right enough.
-    unsafe { answered.write_volatile((coarse_ns() >> 20) as u32) };
+    unsafe { answered.write_volatile(answer_ticks()) };
 }
 
 #[inline(always)]
@@ -117,5 +117,5 @@ fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<Wa
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len as u64;
     }
-    Ok(Way { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state) })
+    Ok(Way::new(flow.ifindex, flow_state::vlan(flow.state)))
 }

@@ -70,6 +70,9 @@ pub enum Input {
     Probe { backend: BackendId, generation: Generation, result: ProbeResult },
     /// The answer to one [`Plan`].
     Applied { plan: u64, result: Result<(), StepFailure> },
+    /// Good responses that were counted and not told one by one. None of them came between a failure and the next
+    /// good response that was told: they end no run.
+    Goods { backend: BackendId, count: u64 },
     /// Response heads of a backend that the mirror could not deliver.
     EvidenceLost { backend: BackendId, lost: u64 },
     /// Time passes.
@@ -216,6 +219,21 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    /// The highest id of a backend that it writes.
+    pub fn highest(&self) -> Option<BackendId> {
+        let written = |step: &Step| match step {
+            Step::Backend { id, .. } => Some(*id),
+            Step::Service { .. }
+            | Step::RemoveService { .. }
+            | Step::RemoveBackend { .. }
+            | Step::Budget { .. }
+            | Step::Table { .. } => None,
+        };
+        self.steps.iter().filter_map(written).max()
+    }
+}
+
 /// One map write. Each is absolute and may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -241,6 +259,8 @@ pub enum Step {
         generation: Generation,
         admit: Admit,
         cut: Cut,
+        /// Its good responses may be counted instead of told.
+        quiet: bool,
     },
     RemoveBackend {
         id: BackendId,

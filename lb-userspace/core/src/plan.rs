@@ -44,6 +44,7 @@ pub struct Target {
     pub generation: Generation,
     pub admit: Admit,
     pub cut: Cut,
+    pub quiet: bool,
     /// As wanted: `None` leaves what is left of it alone. As applied: the last one written.
     pub budget: Option<Grant>,
 }
@@ -100,10 +101,10 @@ impl Forwarding {
                 self.table = None;
             }
             Step::Service { .. } => self.service.clone_from(&target.service),
-            Step::Backend { id, address, generation, admit, cut, .. } => {
+            Step::Backend { id, service: _, address, generation, admit, cut, quiet } => {
                 let budget = self.backends.get(id).and_then(|held| held.budget);
-                let held =
-                    Target { address: *address, generation: *generation, admit: *admit, cut: *cut, budget };
+                let (address, generation) = (*address, *generation);
+                let held = Target { address, generation, admit: *admit, cut: *cut, quiet: *quiet, budget };
                 self.backends.insert(*id, held);
             }
             Step::RemoveBackend { id } => {
@@ -127,10 +128,9 @@ impl Forwarding {
     }
 
     fn differs(&self, id: BackendId, wanted: &Target) -> bool {
-        self.backends.get(&id).is_none_or(|held| {
-            (held.address, held.generation, held.admit, held.cut)
-                != (wanted.address, wanted.generation, wanted.admit, wanted.cut)
-        })
+        self.backends
+            .get(&id)
+            .is_none_or(|held| Target { budget: None, ..*held } != Target { budget: None, ..*wanted })
     }
 
     /// Whether a backend that is in the maps is to get less than it gets.
@@ -146,8 +146,8 @@ impl Forwarding {
 }
 
 fn backend(service: ServiceId, (id, target): (&BackendId, &Target)) -> Step {
-    let Target { address, generation, admit, cut, budget: _ } = *target;
-    Step::Backend { id: *id, service, address, generation, admit, cut }
+    let Target { address, generation, admit, cut, quiet, budget: _ } = *target;
+    Step::Backend { id: *id, service, address, generation, admit, cut, quiet }
 }
 
 #[cfg(test)]

@@ -169,6 +169,7 @@ EVENTS has one JSON object a line, in the order of t_ms (milliseconds from the s
   {\"t_ms\":1300,\"backend\":\"web-1\",\"probe\":\"pass\"}         pass, fail, timeout or a status
   {\"t_ms\":1400,\"backend\":\"web-1\",\"op\":\"drain\"}           add, remove, enable, disable, drain, eject,
                                                        admit, weight
+  {\"t_ms\":1450,\"backend\":\"web-1\",\"good\":250}             good responses, none told by itself
   {\"t_ms\":1500,\"backend\":\"web-1\",\"lost\":20}              response heads that were lost
   {\"t_ms\":1600,\"ask\":\"snapshot\"}                         prints the state
   {\"t_ms\":9000}                                          time passes

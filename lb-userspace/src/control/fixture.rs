@@ -14,7 +14,7 @@ use lb_core::{
 };
 
 use super::model::{
-    BackendTraffic, BackendView, Daemon, Evidence, Forgotten, Forwarding, Interface, Mode, Program,
+    BackendTraffic, BackendView, Daemon, Ended, Evidence, Forgotten, Forwarding, Interface, Mode, Program,
     ServiceDrops, Status, XdpMode,
 };
 
@@ -177,6 +177,7 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         reachable: true,
         concern: None,
         counters: counters.into(),
+        ended: Ended::default(),
     }
 }
 

@@ -187,6 +187,18 @@ pub struct BackendTraffic {
     pub concern: Option<String>,
     #[serde(flatten)]
     pub counters: Counters,
+    #[serde(default)]
+    pub ended: Ended,
+}
+
+/// Connections that were reset at both ends because their backend is out, since the daemon started. Those whose client
+/// had to be told are in [`Counters::cut`], and not here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Nothing was under way on them (`on_eject = "reset"`).
+    pub idle: u64,
+    /// `drain_timeout` was over.
+    pub drained: u64,
 }
 
 /// The fields of [`BackendCounters`].
@@ -206,7 +218,7 @@ pub struct Counters {
     /// Responses by their time to first byte: the first below 64 µs, each further one up to twice as much,
     /// the last without a bound.
     pub ttfb: [u64; TTFB_BUCKETS],
-    /// Connections whose client was told by a reset that they are over.
+    /// Connections whose client was told by a reset, when it spoke, that they are over.
     pub cut: u64,
     /// Handshakes that went on with another backend.
     pub redispatched: u64,
@@ -393,10 +405,12 @@ mod tests {
             reachable: true,
             concern: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
+            ended: Ended { idle: 0, drained: 2 },
         };
         let json = serde_json::to_value(&traffic).expect("plain data");
         assert_eq!(json["backend"], "web-1");
         assert_eq!(json["connections"], 7);
+        assert_eq!(json["ended"]["drained"], 2);
     }
 
     #[test]

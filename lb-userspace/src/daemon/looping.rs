@@ -26,7 +26,7 @@ use crate::{
     },
     dataplane::{
         actor,
-        bpf::{HeadRing, Limits, Overdue},
+        bpf::{Goods, HeadRing, Limits, Overdue},
     },
     journal::Recorder,
     mirror::{Heads, Late},
@@ -53,6 +53,8 @@ pub(super) struct Own {
     pub(super) facts: Facts,
     pub(super) configured: Configured,
     pub(super) saving: Saving,
+    /// Good responses that are not in the ring.
+    pub(super) goods: Goods,
     /// For how long exchanges may take, to whoever looks for those that take longer.
     pub(super) limits: watch::Sender<Limits>,
     /// Where to do what takes long: not on the loop's thread.
@@ -76,6 +78,8 @@ pub(super) struct Loop {
     caused: BTreeMap<u64, u64>,
     losses: Losses,
     refusals: Refusals,
+    /// The highest id that any backend has had.
+    last_id: Option<BackendId>,
     look: tokio::time::Interval,
 }
 
@@ -106,6 +110,7 @@ impl Loop {
             caused: BTreeMap::new(),
             losses: Losses::default(),
             refusals: Refusals::default(),
+            last_id: None,
             look,
         }
     }
@@ -132,6 +137,7 @@ impl Loop {
             () = sleep => {
                 self.begin();
                 self.late(deadline);
+                self.count_goods();
                 self.handle(Input::Tick);
             }
             Some(input) = sources.inputs.recv() => {
@@ -140,6 +146,7 @@ impl Loop {
             }
             Some(request) = sources.asked.recv() => {
                 self.begin();
+                self.count_goods();
                 self.answer(request);
             }
             Some(overdue) = sources.overdue.recv() => {
@@ -163,7 +170,11 @@ impl Loop {
             }
             _ = self.look.tick() => {
                 self.begin();
-                self.read_heads(sources.heads.get_mut());
+                self.count_goods();
+                if !self.read_heads(sources.heads.get_mut()) {
+                    // Good news wakes nobody, so the rest would otherwise wait for the next look, and the ring fill.
+                    self.look.reset_immediately();
+                }
             }
         }
         if let Some(begun) = self.begun.take() {
@@ -251,6 +262,7 @@ impl Loop {
             match output {
                 Output::Dataplane(plan) => {
                     debug!(plan = plan.id, service = plan.service.0, steps = plan.steps.len(), "plan");
+                    self.last_id = self.last_id.max(plan.highest());
                     if let Some(seen_ns) = seen_ns {
                         self.caused.insert(plan.id, seen_ns);
                     }
@@ -317,7 +329,12 @@ impl Loop {
                 self.handle(Input::EvidenceLost { backend, lost });
             }
             let Some(reading) = self.heads.read(&record) else { continue };
-            if self.timed_out.knows(&reading) {
+            // What came before it, as far as rates count it.
+            let count = self.own.goods.take(reading.backend);
+            if count > 0 {
+                self.handle(Input::Goods { backend: reading.backend, count });
+            }
+            if !self.timed_out.ended(&reading) {
                 continue;
             }
             let input = Input::Outcome {
@@ -332,10 +349,20 @@ impl Loop {
         false
     }
 
+    /// The good responses that nobody had to be told of.
+    fn count_goods(&mut self) {
+        let Some(last) = self.last_id else { return };
+        for (backend, count) in self.own.goods.take_up_to(last) {
+            self.handle(Input::Goods { backend, count });
+        }
+    }
+
     /// An exchange that waits too long.
     fn overdue(&mut self, overdue: Overdue) {
         let Overdue { backend, generation, client, failure, began_us } = overdue;
-        self.timed_out.told(client, backend, began_us);
+        if !self.timed_out.overdue(client, backend, began_us) {
+            return;
+        }
         let outcome = Outcome::Failure(failure);
         self.handle(Input::Outcome { backend, generation, outcome, ttfb: None, client: Some(client) });
     }

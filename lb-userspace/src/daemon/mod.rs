@@ -103,7 +103,14 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let saving = Saving::new(state::Keeper::start(file.state_file.clone()), restored.is_some());
     let seed = u64::from_ne_bytes(rand_bytes());
     let engine = Engine::new(
-        Settings { seed, adopted: opened.adopted, generation_floor: clock.started_unix_secs(), restored },
+        Settings {
+            seed,
+            adopted: opened.adopted,
+            generation_floor: clock.started_unix_secs(),
+            restored,
+            // Another configuration may want to know of each how long it took.
+            tell_all: recording.is_some(),
+        },
         Instant(0),
     );
     let recorder = match recording {
@@ -149,7 +156,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;
     let mut signals = Signals::listen().map_err(failed("listen for signals"))?;
     let (reload, mut reloads) = mpsc::channel(1);
-    let own = looping::Own { facts, configured, saving, limits, tasks: Handle::current() };
+    let own =
+        looping::Own { facts, configured, saving, goods: opened.goods, limits, tasks: Handle::current() };
     let prober = Prober::new(results);
     let ring = opened.heads;
     let mut looping = own_thread::spawn("loop", async move || {

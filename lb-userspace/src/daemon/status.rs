@@ -13,7 +13,7 @@ use super::clock::Clock;
 use crate::{
     config::File,
     control::model::{
-        BackendTraffic, Daemon, Evidence, Forgotten, Forwarding, Interface, Mode, Program, ProgramMap,
+        BackendTraffic, Daemon, Ended, Evidence, Forgotten, Forwarding, Interface, Mode, Program, ProgramMap,
         Reactions, ServiceDrops, Status, XdpMode,
     },
     dataplane::{Counters, bpf},
@@ -158,6 +158,7 @@ impl Facts {
                 .find(|(id, _)| *id == backend.id)
                 .map(|(_, concern)| concern.told().to_owned()),
             counters: of(backend.id, counters).into(),
+            ended: ended(backend.id, counters),
         }
     }
 
@@ -185,6 +186,12 @@ fn of(id: BackendId, counters: &Counters) -> BackendCounters {
     // In the order of their ids.
     let found = counters.backends.binary_search_by_key(&id, |(id, _)| *id);
     found.map(|place| counters.backends[place].1).unwrap_or_default()
+}
+
+fn ended(id: BackendId, counters: &Counters) -> Ended {
+    let found = counters.ended.binary_search_by_key(&id, |(id, _)| *id);
+    let bpf::Ended { idle, drained } = found.map(|place| counters.ended[place].1).unwrap_or_default();
+    Ended { idle, drained }
 }
 
 fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops> {

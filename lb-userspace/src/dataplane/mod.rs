@@ -68,8 +68,8 @@ pub struct NextHop {
 pub struct Counters {
     /// In the order of their ids.
     pub backends: Vec<(BackendId, BackendCounters)>,
-    /// Connections that the daemon ended because their backend is out.
-    pub ended: Vec<(BackendId, u64)>,
+    /// Connections that the daemon ended because their backend is out, since it started. In the order of the ids.
+    pub ended: Vec<(BackendId, bpf::Ended)>,
     /// Backends whose next hop does not answer: they get no new connections.
     pub unreachable: Vec<BackendId>,
     /// Backends whose connections may not work, though their next hop answers.

@@ -55,6 +55,10 @@ pub(super) enum Entry {
         result: ProbeResult,
     },
     Operation(Operation),
+    Goods {
+        backend: BackendId,
+        count: u64,
+    },
     EvidenceLost {
         backend: BackendId,
         lost: u64,
@@ -128,6 +132,7 @@ impl Recorder {
             Input::Probe { backend, generation, result } => {
                 Entry::Probe { backend: *backend, generation: *generation, result: result.clone() }
             }
+            Input::Goods { backend, count } => Entry::Goods { backend: *backend, count: *count },
             Input::EvidenceLost { backend, lost } => Entry::EvidenceLost { backend: *backend, lost: *lost },
             Input::Applied { .. } | Input::Tick => return None,
         };
@@ -226,6 +231,7 @@ impl Active {
             Entry::Outcome { .. }
             | Entry::Probe { .. }
             | Entry::Operation(_)
+            | Entry::Goods { .. }
             | Entry::EvidenceLost { .. } => self.missing += 1,
         }
     }

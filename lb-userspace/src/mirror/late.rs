@@ -1,5 +1,5 @@
-//! Exchanges of which it was told that they take too long, so that what comes of them after
-//! all is not told again.
+//! Exchanges that take too long are told of twice: by whoever looks for them, and by what comes of them after
+//! all. Whichever is later is not told again.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -12,6 +12,9 @@ use super::Reading;
 
 /// Remembered at a time; beyond it the oldest is forgotten, and its response counts once more.
 const MOST: usize = 16_384;
+
+/// What takes less has come before the next look for what takes too long.
+const LONG_NS: u64 = 50_000_000;
 
 /// Client, backend, and when the exchange began.
 type Exchange = (SocketAddr, BackendId, u32);
@@ -27,21 +30,32 @@ impl Late {
         Self::default()
     }
 
-    pub fn told(&mut self, client: SocketAddr, backend: BackendId, began_us: u32) {
-        let exchange = (client, backend, began_us);
-        if self.told.insert(exchange) {
-            self.by_age.push_back(exchange);
+    /// An exchange takes too long. False: that is known already, by what came of it.
+    pub fn overdue(&mut self, client: SocketAddr, backend: BackendId, began_us: u32) -> bool {
+        self.is_news((client, backend, began_us))
+    }
+
+    /// What came of an exchange. False: it was told before that it takes too long.
+    pub fn ended(&mut self, reading: &Reading) -> bool {
+        let exchange = (reading.client, reading.backend, reading.began_us());
+        if reading.since_request_ns < LONG_NS {
+            !self.told.contains(&exchange)
+        } else {
+            self.is_news(exchange)
         }
+    }
+
+    fn is_news(&mut self, exchange: Exchange) -> bool {
+        if !self.told.insert(exchange) {
+            return false;
+        }
+        self.by_age.push_back(exchange);
         if self.by_age.len() > MOST
             && let Some(oldest) = self.by_age.pop_front()
         {
             self.told.remove(&oldest);
         }
-    }
-
-    /// Whether it was told of this exchange.
-    pub fn knows(&self, reading: &Reading) -> bool {
-        self.told.contains(&(reading.client, reading.backend, reading.began_us()))
+        true
     }
 }
 
@@ -64,23 +78,36 @@ mod tests {
         }
     }
 
+    fn overdue(late: &mut Late, port: u16, began_us: u32) -> bool {
+        late.overdue(([192, 0, 2, 1], port).into(), BackendId(3), began_us)
+    }
+
     #[test]
     fn an_exchange_is_known_by_when_it_began() {
         let mut late = Late::new();
-        late.told(([192, 0, 2, 1], 7).into(), BackendId(3), 5_000_000);
-        assert!(late.knows(&reading(7, 5000, 2000)));
-        assert!(!late.knows(&reading(7, 8000, 2000)), "the next request on that connection");
-        assert!(!late.knows(&reading(8, 5000, 2000)));
+        assert!(overdue(&mut late, 7, 5_000_000));
+        assert!(!late.ended(&reading(7, 5000, 2000)));
+        assert!(late.ended(&reading(7, 8000, 2000)), "the next request on that connection");
+        assert!(late.ended(&reading(8, 5000, 2000)));
+    }
+
+    #[test]
+    fn whichever_comes_first_is_told() {
+        let mut late = Late::new();
+        assert!(late.ended(&reading(7, 5000, 2000)));
+        assert!(!overdue(&mut late, 7, 5_000_000));
+        assert!(late.ended(&reading(7, 8000, 2)));
+        assert_eq!(late.told.len(), 1, "what was quick is not remembered");
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut late = Late::new();
         for began in 0..2 * MOST as u32 {
-            late.told(([192, 0, 2, 1], 7).into(), BackendId(3), began * 1000);
+            assert!(overdue(&mut late, 7, began * 1000));
         }
         assert_eq!((late.told.len(), late.by_age.len()), (MOST, MOST));
-        assert!(!late.knows(&reading(7, 0, 1)));
-        assert!(late.knows(&reading(7, 2 * MOST as u64 - 1, 1)));
+        assert!(!overdue(&mut late, 7, (2 * MOST as u32 - 1) * 1000));
+        assert!(overdue(&mut late, 7, 0));
     }
 }

@@ -288,6 +288,26 @@ impl Account {
         backend.ids.expect("it is there")
     }
 
+    /// So many good responses that were not told one by one. `None`: its backend is on trial there, and each would be.
+    pub(super) fn goods(&mut self, service: usize, backend: &str, count: u64) -> Option<BackendId> {
+        let service = &mut self.services[service];
+        let place = service.by_name[backend];
+        let way = service.way(place);
+        let backend = &mut service.backends[place];
+        let totals = &mut backend.totals;
+        match way {
+            Way::Table => {}
+            Way::Trial => return None,
+            Way::Diverted => totals.diverted += count,
+            Way::Unserved => {
+                totals.unserved += count;
+                totals.client_errors += count;
+            }
+        }
+        totals.responses += count;
+        Some(backend.ids.expect("it is there").0)
+    }
+
     pub(super) fn probe(&mut self, service: usize, backend: &str) -> (BackendId, Generation) {
         let of = &mut self.services[service];
         of.probed = true;

@@ -25,7 +25,7 @@ use std::{
 use lb_core::{
     Engine, Settings,
     config::Config,
-    io::{Input, Operation, Output},
+    io::{Input, Operation, Outcome, Output},
     time::{Instant, Millis},
 };
 
@@ -139,6 +139,7 @@ impl Replay {
                 | What::Add { .. }
                 | What::Remove { .. }
                 | What::Members(_)
+                | What::Goods { .. }
                 | What::EvidenceLost { .. },
             ) => self.account.skipped(),
             (None, What::Clock { .. } | What::Pass) => {}
@@ -251,6 +252,7 @@ impl Replay {
             | What::Add { .. }
             | What::Remove { .. }
             | What::Members(_)
+            | What::Goods { .. }
             | What::EvidenceLost { .. } => true,
         };
         match &line.service {
@@ -276,6 +278,7 @@ impl Replay {
             | What::Probe { backend, .. }
             | What::Operator { backend, .. }
             | What::Remove { backend }
+            | What::Goods { backend, .. }
             | What::EvidenceLost { backend, .. } => backend,
             What::Add { backend, address, .. } => {
                 return membership::check(&self.config, service, backend, *address);
@@ -297,6 +300,19 @@ impl Replay {
         Err(Unfit::new(message, help))
     }
 
+    /// A backend that is on trial here, and was not in the recording, takes them one by one.
+    fn goods(&mut self, service: usize, backend: &str, good: u64) {
+        for told in 0..good {
+            if let Some(backend) = self.account.goods(service, backend, good - told) {
+                self.give(Input::Goods { backend, count: good - told });
+                return;
+            }
+            let outcome = Outcome::Status(200);
+            let (backend, generation) = self.account.outcome(service, backend, outcome);
+            self.give(Input::Outcome { backend, generation, outcome, ttfb: None, client: None });
+        }
+    }
+
     fn about(&mut self, service: usize, what: &What<'_>) {
         match what {
             What::Outcome { backend, outcome, ttfb, client } => {
@@ -308,6 +324,7 @@ impl Replay {
                 let (backend, generation) = self.account.probe(service, backend);
                 self.give(Input::Probe { backend, generation, result: result.clone() });
             }
+            What::Goods { backend, good } => self.goods(service, backend, *good),
             What::EvidenceLost { backend, lost } => {
                 let (backend, _) = self.account.ids(service, backend);
                 self.give(Input::EvidenceLost { backend, lost: *lost });

@@ -340,6 +340,22 @@ fn what_makes_the_numbers_less_is_counted() {
 }
 
 #[test]
+fn counted_good_responses_are_those_that_they_count() {
+    let mut replay = replay(CONFIG);
+    all(&mut replay, &[r#"{"t_ms":1,"backend":"web-1","good":400}"#]);
+    statuses(&mut replay, 2, "web-1", &[500, 500]);
+    // They may have come before the failures, so they end no run.
+    all(&mut replay, &[r#"{"t_ms":3,"backend":"web-1","good":100}"#]);
+    statuses(&mut replay, 4, "web-1", &[500]);
+    assert_eq!(events(&mut replay), ["4 eject web-1 consecutive_5xx"]);
+    // While it is out, no client would have got them.
+    all(&mut replay, &[r#"{"t_ms":5,"backend":"web-1","good":50}"#]);
+    let summary = replay.summary();
+    let one = of(&summary, "web-1");
+    assert_eq!((one.responses, one.errors, one.diverted), (553, 3, 50));
+}
+
+#[test]
 fn lost_evidence_is_distrusted_as_by_the_daemon() {
     let mut replay = replay(CONFIG);
     all(&mut replay, &[r#"{"t_ms":1,"backend":"web-1","lost":5}"#]);

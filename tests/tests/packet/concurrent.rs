@@ -1,8 +1,12 @@
 //! Two CPUs at once.
 
-use std::thread;
+use std::{sync::Barrier, thread};
 
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use lb_core::{
+    config::NoBackend,
+    io::{Admit, BackendId, Step},
+};
 use lb_tests::{
     both_families,
     frame::{SYN, Tcp},
@@ -58,4 +62,42 @@ fn no_two_flows_share_a_nat_port() {
     assert!(found.is_empty(), "{found:?}");
     let census = flows.census();
     assert!(census.embryos > 100 && census.embryos <= 256, "as many as there are ports, at most: {census:?}");
+}
+
+both_families!(a_budget_is_exact_on_two_cpus);
+fn a_budget_is_exact_on_two_cpus() {
+    const ROUNDS: u16 = 40;
+    const OFFERED: u16 = 400;
+    let mut kernel = Kernel::with(2, 1024..=32_767, 65_536);
+    kernel.admit(1, 1, Admit::Trials);
+    kernel.table(&[0]);
+    kernel.service(NoBackend::Reset, &[1]);
+    let trials = |kernel: &mut Kernel| {
+        let counters = kernel.counters();
+        let of = counters.backends.iter().find(|(id, _)| *id == BackendId(1));
+        of.map_or(0, |(_, counters)| counters.trials)
+    };
+    for round in 0..ROUNDS {
+        // The last token is where two could take one, so there are many last ones.
+        let tokens = u32::from(1 + round % 5);
+        let before = trials(&mut kernel);
+        kernel.apply(&Step::Budget { id: BackendId(1), tokens });
+        let frames = |half: u8| -> Vec<Vec<u8>> {
+            let client = |n: u16| (address([10, 60 + half, round as u8, n as u8]), 40_000 + n / 256).into();
+            (0..OFFERED).map(|n| Tcp::new(client(n), vip(), SYN).bytes()).collect()
+        };
+        let halves = [frames(0), frames(1)];
+        let program: &Xdp = kernel.program();
+        let start = Barrier::new(2);
+        thread::scope(|scope| {
+            for (cpu, frames) in halves.iter().enumerate() {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    run_on(cpu, program, frames)
+                });
+            }
+        });
+        assert_eq!(trials(&mut kernel) - before, u64::from(tokens), "round {round}");
+    }
 }

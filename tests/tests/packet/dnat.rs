@@ -94,6 +94,7 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
         generation: Generation(1),
         admit: Admit::All,
         cut: Cut::None,
+        quiet: false,
     });
     let members = vec![Member { id, weight: 100, address: backend_address(0) }];
     kernel.apply(&Step::Table { service: OTHER, members });
@@ -175,6 +176,7 @@ fn in_nat_our_own_address_is_no_backend() {
         generation: Generation(1),
         admit: Admit::All,
         cut: Cut::None,
+        quiet: false,
     });
     kernel.apply(&Step::Table { service, members: vec![Member { id, weight: 1, address: here }] });
     assert_eq!(kernel.run(&syn(1).bytes()).0, Action::Tx);

@@ -13,7 +13,7 @@ use lb_tests::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{Action, ELSEWHERE, INGRESS, Kernel, backend_address, backend_mac, vip},
 };
-use lb_userspace::dataplane::bpf::Census;
+use lb_userspace::dataplane::bpf::{Census, Ended};
 
 use crate::connections::{CLIENT_ISN, Connection};
 
@@ -56,7 +56,6 @@ impl Case {
         let got = Tcp::read(&out).expect("tcp");
         assert_eq!((got.src, got.dst), (vip(), client));
         assert_eq!((got.to_mac, got.from_mac), (sent.from_mac, sent.to_mac), "back by the way it came");
-        let end = client_next.wrapping_add(payload.len() as u32 + u32::from(flags & FIN != 0));
         assert_eq!((got.seq, got.ack, got.flags), (backend_next, 0, RST));
         assert!(got.payload.is_empty());
         assert_eq!(checksums(&out), (true, true));
@@ -70,6 +69,10 @@ impl Case {
 
     fn counters(&mut self) -> BackendCounters {
         self.kernel.counters().backends[0].1
+    }
+
+    fn ended(&mut self) -> Ended {
+        self.kernel.counters().ended[0].1
     }
 
     fn resets(&mut self) -> u64 {
@@ -214,7 +217,7 @@ fn ended(kernel: &Kernel, later: u32) -> Vec<(u32, Tcp)> {
 }
 
 /// Later than anything is idle before it ends, and earlier.
-const LATE: u32 = 7;
+const LATE: u32 = 16;
 const SOON: u32 = 0;
 
 /// Of a reset that is sent: interface, next hop, addresses, sequence and acknowledgement numbers, flags.
@@ -253,9 +256,42 @@ fn whose_client_was_told_is_reset_at_the_backend() {
     assert_eq!(case.ends(SOON), [case.to_backend()]);
     assert_eq!(case.kernel.flows().census(), Census::default());
     assert_eq!(case.kernel.flows().inconsistencies(), [""; 0]);
-    assert_eq!(case.kernel.counters().ended[0].1, 1);
+    // Counted where its client was told, and not again.
+    assert_eq!((case.counters().cut, case.ended()), (1, Ended::default()));
     assert_eq!(case.ends(LATE), [], "once");
     case.is_reset(ACK | PSH, GET);
+}
+
+both_families!(a_backend_that_is_back_is_told_what_its_client_was);
+fn a_backend_that_is_back_is_told_what_its_client_was() {
+    let mut case = Case::open();
+    case.sends(ACK | PSH, GET);
+    case.replies(ACK | PSH, OK);
+    let other = Connection::open(&mut case.kernel, 2);
+    case.cut(Cut::AtRequest);
+    case.is_reset(ACK | PSH, GET);
+    // Before anybody has looked.
+    case.kernel.backend(0, 1, Admit::All, Cut::None);
+    assert_eq!(case.ends(SOON), [case.to_backend()]);
+    assert_eq!(case.ends(LATE), [], "the other one goes on, however idle");
+    assert_eq!(other.send(&mut case.kernel, ACK | PSH, GET), Action::Redirect);
+    assert_eq!(case.kernel.flows().census().established, 1);
+}
+
+both_families!(who_comes_back_during_a_look_keeps_the_rest);
+fn who_comes_back_during_a_look_keeps_the_rest() {
+    let mut kernel = Kernel::new(1);
+    for n in 1..=3 {
+        Connection::open(&mut kernel, n);
+    }
+    kernel.backend(0, 1, Admit::None, Cut::Now);
+    let mut sent = 0;
+    kernel.endings().look(SOON, |_, _| {
+        sent += 1;
+        kernel.backend(0, 1, Admit::All, Cut::None);
+    });
+    assert_eq!(sent, 2, "both ends of the first");
+    assert_eq!(kernel.flows().census().established, 2);
 }
 
 both_families!(what_is_idle_is_reset_at_both_ends);
@@ -270,6 +306,7 @@ fn what_is_idle_is_reset_at_both_ends() {
         assert_eq!(case.ends(SOON), []);
         assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
         assert_eq!(case.kernel.flows().census(), Census::default());
+        assert_eq!(case.ended(), Ended { idle: 1, drained: 0 });
     }
 }
 
@@ -306,6 +343,7 @@ fn all_is_ended_at_last() {
     wanted.sort_by_key(|end| (end.2, end.3));
     assert_eq!(ends, wanted);
     assert_eq!(case.kernel.flows().census(), Census::default());
+    assert_eq!(case.ended(), Ended { idle: 0, drained: 2 });
 }
 
 both_families!(nobody_elses_is_ended);

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::command::{on_path, read};
 
 /// A program and the Debian package that carries it.
-type Tool = (&'static str, &'static str);
+pub(super) type Tool = (&'static str, &'static str);
 
 pub(super) const BUILD: &[Tool] = &[("cc", "gcc")];
 pub(super) const DEMO: &[Tool] = &[("cc", "gcc"), ("ip", "iproute2"), ("ethtool", "ethtool")];

@@ -155,6 +155,15 @@ impl Tally {
         found
     }
 
+    /// So many good responses that are not failures and end no run. The last that was missing may make a rate count.
+    pub fn goods(&mut self, policy: &Policy, count: u64, now: Instant) -> Option<Detection> {
+        if policy.error_rate_threshold == 0 {
+            return None;
+        }
+        self.errors.add_good(count, policy.error_rate_window, now);
+        over(&mut self.errors, &error_rate(policy))
+    }
+
     fn time(&mut self, policy: &Policy, ttfb: Option<Duration>, now: Instant) -> Option<Detection> {
         let ttfb = ttfb.filter(|_| slow_rate(policy).percent > 0)?;
         let slow = ttfb > Duration::from_millis(policy.slow_threshold.0);

@@ -25,10 +25,18 @@ struct Bucket {
 
 impl Ring {
     pub fn add(&mut self, bad: bool, window: Millis, now: Instant) {
+        self.add_many(1, u64::from(bad), window, now);
+    }
+
+    pub fn add_good(&mut self, count: u64, window: Millis, now: Instant) {
+        self.add_many(count, 0, window, now);
+    }
+
+    fn add_many(&mut self, total: u64, bad: u64, window: Millis, now: Instant) {
         self.turn(window, now);
         for bucket in [&mut self.buckets[(self.newest % BUCKETS) as usize], &mut self.sum] {
-            bucket.total += 1;
-            bucket.bad += u64::from(bad);
+            bucket.total += total;
+            bucket.bad += bad;
         }
     }
 

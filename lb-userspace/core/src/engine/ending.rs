@@ -119,8 +119,14 @@ impl Leaving {
     /// What the maps should say of it. `None`: nothing more.
     pub(super) fn target(&self, policy: &Connections) -> Option<Target> {
         let Self { address, generation, ending, .. } = *self;
-        let target =
-            Target { address, generation, admit: Admit::None, cut: ending.cut(policy), budget: None };
+        let target = Target {
+            address,
+            generation,
+            admit: Admit::None,
+            cut: ending.cut(policy),
+            quiet: false,
+            budget: None,
+        };
         (!self.done).then_some(target)
     }
 

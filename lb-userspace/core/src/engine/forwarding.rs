@@ -4,8 +4,10 @@ use super::{
     backend::{Backend, STEPS},
     service::Service,
 };
+use lb_common::abi::QUICK_MS;
+
 use crate::{
-    config::NoBackend,
+    config::{Breaker, NoBackend},
     io::{Admit, Cut, Member},
     plan::{Entry, Forwarding, Grant, Target},
     snapshot::{Effective, OperatorState, ProbeState},
@@ -13,7 +15,7 @@ use crate::{
 
 impl Service {
     /// What the maps should hold.
-    pub(super) fn forwarding(&self) -> Forwarding {
+    pub(super) fn forwarding(&self, tell_all: bool) -> Forwarding {
         let policy = &self.config.connections;
         let leaving = self.leaving.iter().filter_map(|(id, leaving)| Some((*id, leaving.target(policy)?)));
         if self.retired {
@@ -42,11 +44,13 @@ impl Service {
         let mut trials: Vec<_> = self.backends.iter().filter(seated).map(|backend| backend.id).collect();
         trials.sort_unstable();
 
+        let quiet = !tell_all && self.config.evidence && tells_all_by_counts(&self.config.breaker);
         let target = |backend: &Backend| Target {
             address: backend.config.address,
             generation: backend.generation,
             admit: admitted(backend, panic),
             cut: backend.ending.map_or(Cut::None, |ending| ending.cut(policy)),
+            quiet: quiet && !backend.out(),
             budget: backend.grant.filter(|_| trials.contains(&backend.id)).map(|grant| Grant {
                 tokens: grant.tokens.min(self.config.breaker.half_open_trials),
                 ..grant
@@ -104,6 +108,16 @@ impl Service {
     fn usable(&self) -> Vec<usize> {
         (0..self.backends.len()).filter(|index| usable(&self.backends[*index])).collect()
     }
+}
+
+/// Whether a good response may be counted and no more: none of them decides anything by itself, wherever no failure is
+/// before it.
+fn tells_all_by_counts(policy: &Breaker) -> bool {
+    let slow = policy.slow_threshold.0 > 0 && policy.slow_rate_threshold > 0;
+    // What takes longer than that is told all the same.
+    let late = policy.response_timeout.0 > 0 && policy.response_timeout.0 <= QUICK_MS;
+    let errors_only = policy.errors.iter().all(|range| *range.start() >= 400);
+    !slow && !late && errors_only
 }
 
 fn usable(backend: &Backend) -> bool {

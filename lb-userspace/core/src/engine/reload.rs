@@ -183,7 +183,8 @@ impl Service {
     /// The maps hold a backend that is no longer wanted.
     fn leaves(&mut self, adopted: &Adopted, now: Instant) {
         let Adopted { id, address, generation, .. } = *adopted;
-        let held = Target { address, generation, admit: Admit::All, cut: Cut::None, budget: None };
+        let (admit, cut, quiet) = (Admit::All, Cut::None, false);
+        let held = Target { address, generation, admit, cut, quiet, budget: None };
         self.writer.applied.backends.insert(id, held);
         self.leaving.insert(id, Leaving::adopted(address, generation, &self.config.connections, now));
     }

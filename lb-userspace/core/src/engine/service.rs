@@ -98,6 +98,22 @@ impl Service {
         !self.decided.is_empty()
     }
 
+    /// Good responses of which each by itself decides nothing. `true`: something changed.
+    pub(super) fn goods(&mut self, index: usize, count: u64, now: Instant) -> bool {
+        let policy = &self.config.breaker;
+        let backend = &mut self.backends[index];
+        backend.responses.s2xx += count;
+        backend.breaker.window.heads += count;
+        backend.breaker.window.responses += count;
+        if backend.breaker.state() == BreakerState::Closed {
+            let detection = backend.tally.goods(policy, count, now);
+            if let Some(detection) = detection {
+                self.detected(index, &detection, now);
+            }
+        }
+        !self.decided.is_empty()
+    }
+
     pub(super) fn evidence_lost(&mut self, index: usize, lost: u64) {
         let backend = &mut self.backends[index];
         backend.responses.lost += lost;

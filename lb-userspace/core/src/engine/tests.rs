@@ -8,6 +8,7 @@ mod lab;
 mod membership;
 mod operating;
 mod probing;
+mod quiet;
 mod remembering;
 mod returning;
 mod rules;

@@ -10,7 +10,17 @@ fn address(id: u16) -> SocketAddr {
 
 fn target(id: u16, admit: Admit) -> (BackendId, Target) {
     let budget = (admit == Admit::Trials).then_some(Grant { number: 1, tokens: 3 });
-    (BackendId(id), Target { address: address(id), generation: Generation(1), admit, cut: Cut::None, budget })
+    (
+        BackendId(id),
+        Target {
+            address: address(id),
+            generation: Generation(1),
+            admit,
+            cut: Cut::None,
+            quiet: false,
+            budget,
+        },
+    )
 }
 
 /// A service with backends of these kinds, those that take anything in the table.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::palette::{Paint, Palette},
-    control::model::{Counters, Status},
+    control::model::{BackendTraffic, Counters, Ended, Status},
 };
 
 pub(super) fn table(
@@ -36,21 +36,20 @@ pub(super) fn table(
 struct Row<'a> {
     backend: &'a BackendSnapshot,
     /// `None`: the dataplane did not say.
-    counters: Option<&'a Counters>,
+    traffic: Option<&'a BackendTraffic>,
 }
 
 impl<'a> Row<'a> {
     fn new(status: &'a Status, service: &ServiceSnapshot, backend: &'a BackendSnapshot) -> Self {
-        let counters = status
+        let traffic = status
             .traffic
             .iter()
-            .find(|traffic| traffic.service == service.name && traffic.backend == backend.name)
-            .map(|traffic| &traffic.counters);
-        Self { backend, counters }
+            .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
+        Self { backend, traffic }
     }
 
     fn count(&self, number: fn(&Counters) -> u64, text: fn(u64) -> String) -> Cell {
-        self.counters.map_or_else(|| Cell::plain("-"), |counters| Cell::plain(text(number(counters))))
+        self.traffic.map_or_else(|| Cell::plain("-"), |traffic| Cell::plain(text(number(&traffic.counters))))
     }
 }
 
@@ -113,6 +112,8 @@ const WIDE: &[Column] = &[
     right("OPAQUE", |row| row.count(|counters| counters.opaque, as_is)),
     right("PIPELINED", |row| row.count(|counters| counters.pipelined, as_is)),
     right("CUT", |row| row.count(|counters| counters.cut, as_is)),
+    right("IDLE-ENDED", |row| ended(row, |ended| ended.idle)),
+    right("DRAINED", |row| ended(row, |ended| ended.drained)),
     right("REDISPATCHED", |row| row.count(|counters| counters.redispatched, as_is)),
     right("HEADS", |row| row.count(|counters| counters.heads, as_is)),
     right("LOST", |row| alarming(row.backend.responses.lost, as_is)),
@@ -130,7 +131,7 @@ fn name(row: &Row<'_>) -> Cell {
 
 /// Below which this share of the times to first byte is: the bound of its bucket.
 fn ttfb(row: &Row<'_>, share: f64) -> Cell {
-    let Some(counters) = row.counters else { return Cell::plain("-") };
+    let Some(BackendTraffic { counters, .. }) = row.traffic else { return Cell::plain("-") };
     let answered = counters.ttfb.iter().any(|count| *count > 0);
     Cell::plain(match counters.ttfb_us(share) {
         _ if !answered => "-".to_owned(),
@@ -138,6 +139,10 @@ fn ttfb(row: &Row<'_>, share: f64) -> Cell {
         Some(us @ 0..1000) => format!("{us} us"),
         Some(us) => format!("{:.1} ms", us as f64 / 1000.0),
     })
+}
+
+fn ended(row: &Row<'_>, number: fn(&Ended) -> u64) -> Cell {
+    row.traffic.map_or_else(|| Cell::plain("-"), |traffic| exact(number(&traffic.ended)))
 }
 
 fn exact(number: u64) -> Cell {

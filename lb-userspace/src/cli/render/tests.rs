@@ -122,12 +122,12 @@ fn wide_leaves_nothing_out() {
         words(lines[4]),
         "NAME ID GEN ADDRESS WEIGHT STATE OPERATOR PROBE BREAKER EJECTION RUN-5xx SHARE CONNS TRIALS \
          ESTABLISHED 1xx 2xx 3xx 4xx 5xx L4-FAILURES ANSWERED TTFB-50% TTFB-99% OPAQUE PIPELINED \
-         CUT REDISPATCHED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
+         CUT IDLE-ENDED DRAINED REDISPATCHED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
     );
     assert_eq!(
         words(lines[5]),
         "web-1 1 1 10.0.0.11:8080 100 serving enabled up closed 0 0 100.00% 12352 0 12352 0 12345 0 7 0 0 0 \
-         2.0 ms 32.8 ms 0 0 0 0 0 0 61760 4940800 49408 12352000 pass"
+         2.0 ms 32.8 ms 0 0 0 0 0 0 0 0 61760 4940800 49408 12352000 pass"
     );
     assert_eq!(lines[9], "  dropped  neighbour 1  no_flow 4");
 }

@@ -33,8 +33,9 @@ const PACE: Duration = Duration::from_millis(100);
 const LEISURE: u32 = 20;
 
 /// A connection on which nothing is under way is idle when its backend was silent for so long, in ticks of 2^30 ns,
-/// about seconds.
-const IDLE_TICKS: u32 = 5;
+/// about seconds. Nothing is lost by waiting, because what is asked on it meanwhile is answered by a reset; and a response
+/// that pauses, of which nobody here knows that it is not complete, gets that much time.
+const IDLE_TICKS: u32 = 14;
 
 /// A backend of which so many looks have found no connection is left alone: it gets no new one. One look could miss
 /// the connection of a SYN that was under way when the maps were written.
@@ -52,21 +53,38 @@ pub(super) struct Cuts {
 #[derive(Debug, Default)]
 struct State {
     ways: BTreeMap<BackendId, Way>,
-    /// Connections that were reset at both ends, or at the end that was left.
-    ended: BTreeMap<BackendId, u64>,
+    ended: BTreeMap<BackendId, Ended>,
     closed: bool,
+}
+
+/// Connections of a backend that were reset at both ends, by cause. Whose client was told by the program is counted there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Nothing was under way on them.
+    pub idle: u64,
+    /// Their time was over.
+    pub drained: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Way {
     generation: Generation,
-    /// All of them, not only those that wait for nothing.
-    all: bool,
+    which: Which,
     ifindex: u32,
     link: Link,
     vlan: u16,
     /// How many looks in a row have found none of its connections.
     empty_looks: u8,
+}
+
+/// Which connections of a backend end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those that wait for nothing.
+    Idle,
+    /// The backend is back. Those whose client was told before are over all the same, which the backend does not know.
+    Told,
 }
 
 impl Cuts {
@@ -78,13 +96,20 @@ impl Cuts {
     pub(super) fn note(&self, id: BackendId, value: &Backend) {
         let cuts = value.flags & (backend_flags::CUT | backend_flags::CUT_AT_REQUEST);
         let mut state = self.state();
-        if cuts == 0 || value.generation == 0 {
+        let generation = Generation(value.generation);
+        let was_cut = state.ways.get(&id).is_some_and(|way| way.generation == generation);
+        if generation.0 == 0 || cuts == 0 && !was_cut {
             state.ways.remove(&id);
             return;
         }
+        let which = match cuts {
+            0 => Which::Told,
+            cuts if cuts & backend_flags::CUT != 0 => Which::All,
+            _ => Which::Idle,
+        };
         let way = Way {
-            generation: Generation(value.generation),
-            all: cuts & backend_flags::CUT != 0,
+            generation,
+            which,
             ifindex: value.ifindex,
             link: value.link,
             vlan: value.vlan,
@@ -100,8 +125,8 @@ impl Cuts {
     }
 
     /// How many connections of a backend were ended by us.
-    pub(super) fn ended(&self, id: BackendId) -> u64 {
-        self.state().ended.get(&id).copied().unwrap_or(0)
+    pub(super) fn ended(&self, id: BackendId) -> Ended {
+        self.state().ended.get(&id).copied().unwrap_or_default()
     }
 
     /// Nobody writes the maps any more.
@@ -119,13 +144,22 @@ impl Cuts {
         (!state.closed).then(|| state.ways.clone())
     }
 
+    /// Whether what a look began with is so now: a backend that is back meanwhile has new connections.
+    fn still(&self, id: BackendId, way: &Way) -> bool {
+        let state = self.state();
+        let now = state.ways.get(&id);
+        now.is_some_and(|now| (now.generation, now.which) == (way.generation, way.which))
+    }
+
     /// What a look at these has found.
     fn take_in(&self, ways: &BTreeMap<BackendId, Way>, found: &BTreeMap<BackendId, Found>) {
         let mut state = self.state();
         for (id, looked_at) in ways {
             let found = found.get(id).copied().unwrap_or_default();
-            if found.ended > 0 {
-                *state.ended.entry(*id).or_default() += found.ended;
+            if found.ended != Ended::default() {
+                let total = state.ended.entry(*id).or_default();
+                total.idle += found.ended.idle;
+                total.drained += found.ended.drained;
             }
             let Some(way) = state.ways.get_mut(id).filter(|way| way.generation == looked_at.generation)
             else {
@@ -177,8 +211,9 @@ impl Endings {
 
     fn end(&self, ways: &BTreeMap<BackendId, Way>, now: u32, send: &mut dyn FnMut(u32, &[u8])) {
         let mut found = BTreeMap::new();
-        end_of(&self.flows.v4, ways, now, &mut found, send);
-        end_of(&self.flows.v6, ways, now, &mut found, send);
+        let still = |id, way: &Way| self.cuts.still(id, way);
+        end_of(&self.flows.v4, ways, &still, now, &mut found, send);
+        end_of(&self.flows.v6, ways, &still, now, &mut found, send);
         self.cuts.take_in(ways, &found);
     }
 }
@@ -188,12 +223,13 @@ impl Endings {
 struct Found {
     /// Before it.
     living: u64,
-    ended: u64,
+    ended: Ended,
 }
 
 fn end_of<A: Address>(
     family: &Family<A>,
     ways: &BTreeMap<BackendId, Way>,
+    still: &dyn Fn(BackendId, &Way) -> bool,
     now: u32,
     found: &mut BTreeMap<BackendId, Found>,
     send: &mut dyn FnMut(u32, &[u8]),
@@ -205,13 +241,18 @@ fn end_of<A: Address>(
             return;
         }
         let found = found.entry(id).or_default();
-        found.living += 1;
+        // Of one that is back, only these are looked for.
+        found.living += u64::from(way.which != Which::Told || flow.state & flow_state::CUT != 0);
         // Whoever changed it since has a better claim to what becomes of it, until the next look.
-        if !is_due(flow, way.all, now) || !family.end(flow) {
+        if !is_due(flow, way.which, now) || !still(id, way) || !family.end(flow) {
             return;
         }
-        found.ended += 1;
         if flow.state & flow_state::CUT == 0 {
+            let cause = match way.which {
+                Which::All => &mut found.ended.drained,
+                Which::Idle | Which::Told => &mut found.ended.idle,
+            };
+            *cause += 1;
             let from = (flow.sent_end, flow.client_end);
             let vlan = flow_state::vlan(flow.state);
             send(flow.ifindex, &tagged(reset(&flow.link, &flow.client.reversed(), from), vlan));
@@ -223,11 +264,20 @@ fn end_of<A: Address>(
     });
 }
 
-/// Whether a living connection of a backend that is out ends now.
-fn is_due<A: Address>(flow: &Flow<A>, all: bool, now: u32) -> bool {
-    if all || flow.state & flow_state::CUT != 0 {
+/// Whether a living connection ends now, if those of its backend do.
+fn is_due<A: Address>(flow: &Flow<A>, which: Which, now: u32) -> bool {
+    if flow.state & flow_state::CUT != 0 {
         return true;
     }
+    match which {
+        Which::All => true,
+        Which::Told => false,
+        Which::Idle => is_idle(flow, now),
+    }
+}
+
+/// Whether nothing is under way on it.
+fn is_idle<A: Address>(flow: &Flow<A>, now: u32) -> bool {
     let read = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE;
     let awaits = if read {
         flow.head & head_state::AWAITED != 0

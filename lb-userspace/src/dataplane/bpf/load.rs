@@ -35,7 +35,7 @@ use super::{
         chain, device,
         host::{self, ONE_BUFFER_MTU},
     },
-    Bpf, backend_address,
+    Bpf, Goods, HeadRing, backend_address,
     endings::{Cuts, Endings},
     flows::{Family, FlowTables, Shared},
     idle::{Idle, IdleTicks, Tally},
@@ -43,7 +43,6 @@ use super::{
     overdue::Watch,
     pins::{self, LINK_PREFIX, Undo},
     returns::Returns,
-    ring::HeadRing,
     room,
     sources::SourceRules,
 };
@@ -177,6 +176,7 @@ pub struct Opened {
     pub dataplane: Bpf,
     pub attached: Vec<Attached>,
     pub heads: HeadRing,
+    pub goods: Goods,
     /// Of exchanges that wait too long.
     pub watch: Watch,
     pub endings: Endings,
@@ -327,6 +327,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
         .ok();
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
+    let goods = goods(&ebpf)?;
     let watch = Watch { flows: Arc::clone(&flows) };
     let endings = Endings { flows: Arc::clone(&flows), cuts: Arc::default() };
     let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&endings.cuts), options.nat_ports.clone())?;
@@ -340,10 +341,18 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
+    // The loader is done with the kernel's type information, and the allocator would keep its room for ever.
+    drop(ebpf);
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain call, which may be made at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
     Ok(Opened {
         dataplane: maps.dataplane,
         attached,
         heads: maps.heads,
+        goods,
         watch,
         endings,
         logger,
@@ -365,6 +374,10 @@ pub struct Loaded {
 impl Loaded {
     pub fn flows(&self) -> Result<FlowTables, OpenError> {
         flows(&self.ebpf, self.seed, Idle::default().into())
+    }
+
+    pub fn goods(&self) -> Result<Goods, OpenError> {
+        goods(&self.ebpf)
     }
 
     pub fn watch(&self) -> Result<Watch, OpenError> {
@@ -423,6 +436,7 @@ fn load(
     for (name, each) in FLOW_MAPS {
         loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
     }
+    loader.map_max_entries("GOODS", cpus()? as u32);
     if let Some(dir) = dir {
         for name in PINNED {
             loader.map_pin_path(name, dir.join(name));
@@ -444,6 +458,17 @@ fn verify(ebpf: &mut Ebpf) -> Result<Option<u32>, OpenError> {
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
     let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
     program.try_into().map_err(|_| OpenError::Object("XDP program shunt"))
+}
+
+/// That may ever run.
+fn cpus() -> Result<usize, OpenError> {
+    aya::util::nr_cpus().map_err(|(_, error)| OpenError::Descriptor(error))
+}
+
+/// The good responses that a loaded program counts.
+fn goods(ebpf: &Ebpf) -> Result<Goods, OpenError> {
+    let Some(Map::Array(map)) = ebpf.map("GOODS") else { return Err(OpenError::Object("GOODS")) };
+    Goods::new(map.fd().as_fd(), cpus()?).map_err(OpenError::Descriptor)
 }
 
 /// The flow tables of a loaded program.
@@ -502,6 +527,7 @@ impl Maps {
                 tables: take(ebpf, "TABLES")?,
                 backends: take(ebpf, "BACKENDS")?,
                 trial: take(ebpf, "TRIAL")?,
+                tell: take(ebpf, "TELL")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
                 sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,

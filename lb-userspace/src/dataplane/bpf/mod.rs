@@ -2,6 +2,7 @@
 
 mod endings;
 mod flows;
+mod goods;
 mod idle;
 mod load;
 mod origins;
@@ -25,7 +26,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, Per
 use lb_common::{
     abi::{
         self, Addr, Backend, BackendCounters, FlowKey, Origin, Port, Ports, Service, ServiceKey, Table,
-        backend_flags, port_flags, service_flags,
+        backend_flags, port_flags, service_flags, tell,
     },
     reason::Reason,
 };
@@ -38,8 +39,9 @@ use tracing::warn;
 
 use self::endings::Cuts;
 pub use self::{
-    endings::Endings,
+    endings::{Ended, Endings},
     flows::{Census, FlowTables},
+    goods::Goods,
     idle::{Forgotten, Idle},
     load::{
         Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs,
@@ -62,6 +64,7 @@ pub struct Bpf {
     tables: ArrayOfMaps<MapData, Array<MapData, Table>>,
     backends: Array<MapData, Backend>,
     trial: Array<MapData, i64>,
+    tell: Array<MapData, u32>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
     sources: SourceRules,
@@ -108,7 +111,7 @@ impl Dataplane for Bpf {
                 self.sources.remove(*id).map_err(on("SOURCES"))?;
                 self.write_origin(vip.ip())
             }
-            Step::Backend { id, service, address, generation, admit, cut } => {
+            Step::Backend { id, service, address, generation, admit, cut, quiet } => {
                 self.returns.backend(*id, *address, *service);
                 self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
@@ -126,6 +129,9 @@ impl Dataplane for Bpf {
                 };
                 self.write_backend(*id, value, address.ip())?;
                 self.tell_concerns(|at, _| at == *address);
+                // Not none at once: a run of failures may have begun.
+                let tell = if *quiet { tell::NEXT } else { tell::ALL };
+                self.tell.set(id.0.into(), tell, 0).map_err(on("TELL"))?;
                 self.write_origin(before.addr.into())
             }
             Step::RemoveBackend { id } => {

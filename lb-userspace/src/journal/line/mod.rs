@@ -67,6 +67,11 @@ pub enum What<'a> {
         backend: Cow<'a, str>,
     },
     Members(Vec<Member>),
+    /// Good responses that were counted, not told one by one.
+    Goods {
+        backend: Cow<'a, str>,
+        good: u64,
+    },
     /// Evidence that the daemon itself did not get.
     EvidenceLost {
         backend: Cow<'a, str>,

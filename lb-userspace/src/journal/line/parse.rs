@@ -35,7 +35,7 @@ pub struct LineError {
 const EXAMPLE: &str =
     r#"a line is one JSON object, for example {"t_ms":1200,"backend":"web-1","status":503}"#;
 
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "t_ms",
     "service",
     "backend",
@@ -55,6 +55,7 @@ const KEYS: [&str; 23] = [
     "actor",
     "reason",
     "members",
+    "good",
     "lost",
     "ask",
     "began_unix_ms",
@@ -139,6 +140,7 @@ struct Given<'a> {
     actor: Option<Cow<'a, str>>,
     reason: Option<Cow<'a, str>>,
     members: Option<Vec<Member>>,
+    good: Option<u64>,
     lost: Option<u64>,
     ask: Option<()>,
     began_unix_ms: Option<u64>,
@@ -247,6 +249,7 @@ impl<'a> Given<'a> {
             "force" => self.force = Some(value::only_true(key, &value)?),
             "actor" => self.actor = Some(value::text(key, value)?),
             "reason" => self.reason = Some(value::text(key, value)?),
+            "good" => self.good = Some(value::whole(key, &value, u64::from(u32::MAX))?),
             "lost" => self.lost = Some(value::whole(key, &value, u64::MAX)?),
             "ask" => self.ask = Some(value::word(key, &value, &[("snapshot", ())])?),
             "began_unix_ms" => self.began_unix_ms = Some(value::whole(key, &value, u64::MAX)?),
@@ -270,6 +273,7 @@ impl<'a> Given<'a> {
             "probe",
             "op",
             "members",
+            "good",
             "lost",
             "ask",
             "began_unix_ms",
@@ -328,6 +332,9 @@ impl<'a> Given<'a> {
             };
             return Ok(What::Probe { backend, result });
         }
+        if let Some(good) = self.good {
+            return Ok(What::Goods { backend, good });
+        }
         if let Some(lost) = self.lost {
             return Ok(What::EvidenceLost { backend, lost });
         }
@@ -375,7 +382,7 @@ fn check_company(seen: u32, kind: Option<&str>, op: Option<Op>) -> Result<(), Tr
         ("actor", &["op"], orders),
         ("reason", &["op"], orders),
         ("seed", &["began_unix_ms"], true),
-        ("backend", &["status", "failure", "answered", "opaque", "probe", "op", "lost"], true),
+        ("backend", &["status", "failure", "answered", "opaque", "probe", "op", "good", "lost"], true),
     ];
     for (key, with, and) in rules {
         if !has(seen, key) || (key == "backend" && kind.is_none()) {

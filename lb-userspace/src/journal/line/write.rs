@@ -53,6 +53,8 @@ struct Keys<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     members: Option<&'a [Member]>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    good: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ask: Option<&'static str>,
@@ -115,6 +117,10 @@ impl Line<'_> {
                 keys.op = Some("remove");
             }
             What::Members(members) => keys.members = Some(members),
+            What::Goods { backend, good } => {
+                keys.backend = Some(backend);
+                keys.good = Some(*good);
+            }
             What::EvidenceLost { backend, lost } => {
                 keys.backend = Some(backend);
                 keys.lost = Some(*lost);

@@ -1,32 +1,41 @@
-//! The project's benchmark: `cargo xtask bench [packet|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N]`.
+//! The project's benchmark: `cargo xtask bench [packet|live|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N] [--peer NAME|FILE]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
-//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx.
+//! makes and removes. Needs root, `ip`, `ethtool`, `wrk` and nginx; other balancers ([`peers`]) as far as they are installed.
 //!
 //! A table for people, or JSON, goes to standard output; progress goes to standard error. The exit code is 1 when
-//! a promise does not hold (`verdict`, `storm` unless it is a smoke test), or when `--smoke` finds a number that cannot be true.
+//! a promise does not hold, or when `--smoke`, which looks at no promise, finds a number that cannot be true.
 
 mod binary;
 mod http;
+mod live;
 mod machine;
 mod packet;
+mod peers;
 mod scale;
 mod statistics;
 mod storm;
 mod verdict;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use lb_userspace::lab::signals;
 use serde::Serialize;
 
-use self::machine::Machine;
+use self::{machine::Machine, peers::Peer};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench http --repeat 9
+  cargo xtask bench http --peer nftables --peer haproxy-tcp --peer shunt-nat
+  cargo xtask bench verdict --peer shunt-reset --peer envoy-http --json
+  cargo xtask bench --smoke";
 
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine")]
+#[command(name = "cargo xtask bench", about = "Measures Shunt on this machine", after_help = EXAMPLES)]
 struct Args {
     #[arg(value_enum, default_value_t = Part::All)]
     part: Part,
@@ -36,20 +45,26 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
-    /// How often each is measured [default: packet 5, http 5, verdict 20, scale 5, storm 3]
+    /// How often each is measured [default: packet 5, live 9, http 3, verdict 100 and 20 of each peer, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
+    /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]. `packet`: a file
+    /// about another balancer's program (its object, what its maps hold, frames to play), described in packet/peer.rs
+    #[arg(long = "peer", value_name = "NAME|FILE")]
+    peers: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Nanoseconds a packet, and the size of program and maps
     Packet,
+    /// Packets a second that really cross veth pairs
+    Live,
     /// Requests a second beside a direct path, and their CPU cost
     Http,
     /// Time from the deciding response to the ejection in force
     Verdict,
-    /// CPU cost of probing a thousand backends
+    /// What tables, mirrored heads, services, flows and a thousand probed backends cost
     Scale,
     /// How late the loop is while two hundred backends flap
     Storm,
@@ -61,6 +76,7 @@ struct Report {
     machine: Machine,
     smoke: bool,
     packet: Option<packet::Report>,
+    live: Option<live::Report>,
     http: Option<http::Report>,
     verdict: Option<verdict::Report>,
     scale: Option<scale::Report>,
@@ -81,11 +97,13 @@ fn main() -> Result<ExitCode> {
     } else {
         print(&report);
     }
-    let mut wrong: Vec<String> =
-        report.verdict.as_ref().and_then(verdict::Report::broken_promise).into_iter().collect();
+    let mut wrong = Vec::new();
     if args.smoke {
         wrong.extend(implausible(&report));
     } else {
+        wrong.extend(report.verdict.as_ref().and_then(verdict::Report::broken_promise));
+        wrong.extend(report.live.as_ref().and_then(live::Report::broken_promise));
+        wrong.extend(report.scale.iter().flat_map(scale::Report::broken_promises));
         wrong.extend(report.storm.as_ref().and_then(storm::Report::broken_promise));
     }
     for line in &wrong {
@@ -97,38 +115,57 @@ fn main() -> Result<ExitCode> {
 fn measure(args: &Args) -> Result<Report> {
     let wants = |part| args.part == part || args.part == Part::All;
     let machine = Machine::read()?;
-    let shunt = binary::shunt()?;
+    let shunt = || binary::shunt(args.smoke);
+    let (files, names): (Vec<_>, Vec<_>) = args.peers.iter().partition(|peer| Path::new(peer).is_file());
+    ensure!(files.len() <= 1, "one program can be measured beside ours, and these are {}", files.len());
+    let object = files.first().map(Path::new);
+    let chosen = names.iter().map(|name| Peer::named(name)).collect::<Result<Vec<_>>>()?;
+    let peers = (!chosen.is_empty()).then_some(chosen.as_slice());
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
-        packet::run(packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+        let plan = packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan };
+        packet::run(plan, object)
     });
     let packet = packet.transpose()?;
+    let live = wants(Part::Live).then(|| {
+        let plan = if args.smoke { live::Plan::SMOKE } else { live::Plan::FULL };
+        live::run(live::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+    });
+    let live = live.transpose()?;
     let http = wants(Part::Http).then(|| {
         let plan = if args.smoke { http::Plan::SMOKE } else { http::Plan::FULL };
-        http::run(http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+        http::run(
+            http::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan },
+            peers,
+            &shunt()?,
+        )
     });
     let http = http.transpose()?;
     let verdict = wants(Part::Verdict).then(|| {
         let plan = if args.smoke { verdict::Plan::SMOKE } else { verdict::Plan::FULL };
-        verdict::run(verdict::Plan { ejections: args.repeat.unwrap_or(plan.ejections) }, &shunt)
+        let ejections = args.repeat.unwrap_or(plan.ejections);
+        let beside = args.repeat.unwrap_or(plan.beside);
+        verdict::run(verdict::Plan { ejections, beside }, peers, &shunt()?)
     });
     let verdict = verdict.transpose()?;
     let scale = wants(Part::Scale).then(|| {
         let plan = if args.smoke { scale::Plan::SMOKE } else { scale::Plan::FULL };
-        scale::run(scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+        let plan = scale::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan };
+        scale::run(plan, &shunt()?)
     });
     let scale = scale.transpose()?;
     let storm = wants(Part::Storm).then(|| {
         let plan = if args.smoke { storm::Plan::SMOKE } else { storm::Plan::FULL };
-        storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt)
+        storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt()?)
     });
-    Ok(Report { machine, smoke: args.smoke, packet, http, verdict, scale, storm: storm.transpose()? })
+    Ok(Report { machine, smoke: args.smoke, packet, live, http, verdict, scale, storm: storm.transpose()? })
 }
 
 fn print(report: &Report) {
     println!("{}", report.machine.sentence());
     let parts = [
         report.packet.as_ref().map(packet::Report::table),
+        report.live.as_ref().map(live::Report::table),
         report.http.as_ref().map(http::Report::table),
         report.verdict.as_ref().map(verdict::Report::table),
         report.scale.as_ref().map(scale::Report::table),
@@ -142,6 +179,7 @@ fn print(report: &Report) {
 fn implausible(report: &Report) -> Vec<String> {
     let parts = [
         report.packet.as_ref().map(packet::Report::implausible),
+        report.live.as_ref().map(live::Report::implausible),
         report.http.as_ref().map(http::Report::implausible),
         report.verdict.as_ref().map(verdict::Report::implausible),
         report.scale.as_ref().map(scale::Report::implausible),

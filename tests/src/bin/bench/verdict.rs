@@ -3,7 +3,11 @@
 //! Four scripted backends get 200 new connections a second. One of them turns bad and is ejected; later it
 //! is healed, comes back through its trials, and the next one turns bad. Each ejection is measured twice:
 //! by the daemon itself, from the moment at which its program saw the deciding response; and from outside, where the
-//! backend's and the client's stamps enclose that moment. All clocks are `CLOCK_MONOTONIC`.
+//! backend's and the client's stamps enclose that moment. All clocks are `CLOCK_MONOTONIC`. [`beside`] puts other
+//! balancers before the same fault.
+
+pub(crate) mod beside;
+mod server;
 
 use std::{fmt::Write as _, path::Path, thread, time::Duration};
 
@@ -20,7 +24,7 @@ use lb_userspace::lab::{
 };
 use serde::Serialize;
 
-use crate::statistics::Spread;
+use crate::{peers::Peer, statistics::Spread};
 
 const BACKENDS: [&str; 4] = ["app0", "app1", "app2", "app3"];
 const VIP: &str = "203.0.113.10:80";
@@ -31,16 +35,18 @@ const WORKERS: usize = 4;
 const THRESHOLD: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the silence after an announcement is watched: less than an ejection lasts.
-const WATCHED: Duration = Duration::from_millis(1_500);
+const WATCHED: Duration = Duration::from_millis(600);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) ejections: u32,
+    /// Of each peer.
+    pub(crate) beside: u32,
 }
 
 impl Plan {
-    pub(crate) const FULL: Self = Self { ejections: 20 };
-    pub(crate) const SMOKE: Self = Self { ejections: 2 };
+    pub(crate) const FULL: Self = Self { ejections: 100, beside: 20 };
+    pub(crate) const SMOKE: Self = Self { ejections: 1, beside: 1 };
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +70,7 @@ pub(crate) struct Report {
     pub(crate) offered_after: u64,
     pub(crate) reached_after: u64,
     pub(crate) runs: Vec<Ejection>,
+    pub(crate) beside: Vec<beside::Row>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -101,18 +108,28 @@ struct Bench {
     _topology: Topology,
 }
 
-pub(crate) fn run(plan: Plan, shunt: &Path) -> Result<Report> {
+/// `peers` narrows down whom Shunt is put beside; `None`: everybody that looks at responses.
+pub(crate) fn run(plan: Plan, peers: Option<&[Peer]>, shunt: &Path) -> Result<Report> {
+    let runs = own(plan, shunt)?;
+    let wanted = beside::PEERS.iter().filter(|peer| peers.is_none_or(|peers| peers.contains(peer)));
+    let wanted: Vec<_> = wanted.copied().collect();
+    let rows = beside::run(&wanted, plan.beside, shunt)?;
+    report(runs, rows).context("no ejections")
+}
+
+fn own(plan: Plan, shunt: &Path) -> Result<Vec<Ejection>> {
     let mut bench = Bench::start(shunt)?;
     let mut runs = Vec::new();
     for number in 0..plan.ejections {
         eprintln!("verdict: ejection {} of {}", number + 1, plan.ejections);
         let backend = number as usize % BACKENDS.len();
-        runs.push(bench.eject(backend).with_context(|| format!("ejection {}", number + 1))?);
+        let last = number + 1 == plan.ejections;
+        runs.push(bench.eject(backend, last).with_context(|| format!("ejection {}", number + 1))?);
     }
-    report(runs).context("no ejections")
+    Ok(runs)
 }
 
-fn report(runs: Vec<Ejection>) -> Option<Report> {
+fn report(runs: Vec<Ejection>, beside: Vec<beside::Row>) -> Option<Report> {
     let of = |value: fn(&Ejection) -> u64| Spread::of(runs.iter().map(|run| value(run) as f64));
     Some(Report {
         ejections: runs.len() as u32,
@@ -130,6 +147,7 @@ fn report(runs: Vec<Ejection>) -> Option<Report> {
         offered_after: runs.iter().map(|run| run.offered_after).sum(),
         reached_after: runs.iter().map(Ejection::reached_after).sum(),
         runs,
+        beside,
     })
 }
 
@@ -157,8 +175,8 @@ impl Bench {
         Ok(Self { clients, events, remotes, shunt, _topology: topology })
     }
 
-    /// Breaks a backend, watches it go, heals it, and waits until it is back.
-    fn eject(&mut self, number: usize) -> Result<Ejection> {
+    /// Breaks a backend, watches it go and, unless it is the last time, heals it and waits until it is back.
+    fn eject(&mut self, number: usize, last: bool) -> Result<Ejection> {
         let name = BACKENDS[number];
         let before = self.shunt.status()?.reactions.map_or(0, |reactions| reactions.count);
         let place = self.events.since(0).len();
@@ -184,8 +202,10 @@ impl Bench {
         let book = self.remotes[number].report(broken)?;
         let mut samples = self.clients.samples();
         samples.retain(|sample| sample.ended >= broken);
-        self.remotes[number].heal()?;
-        self.events.wait("it is readmitted", place, PATIENCE, |event| is(event, EventKind::Readmit))?;
+        if !last {
+            self.remotes[number].heal()?;
+            self.events.wait("it is readmitted", place, PATIENCE, |event| is(event, EventKind::Readmit))?;
+        }
 
         let mut run = Ejection {
             seen_to_first_write_us: reactions.last_first_write_us,
@@ -248,7 +268,7 @@ fn config(topology: &Topology) -> String {
     format!(
         "interfaces = {:?}\n[service.web]\nvip = \"{VIP}\"\n[service.web.backends]\n{}\
          [service.web.breaker]\nconsecutive_5xx = {THRESHOLD}\ninterval = \"500ms\"\n\
-         base_ejection_time = \"2s\"\nmax_ejection_time = \"2s\"\n",
+         base_ejection_time = \"1s\"\nmax_ejection_time = \"1s\"\n",
         topology.devices,
         backends.concat(),
     )
@@ -281,6 +301,10 @@ impl Report {
             "  connections begun after an announcement: {}; that reached the ejected backend: {}",
             self.offered_after, self.reached_after
         ));
+        if !self.beside.is_empty() {
+            line(String::new());
+            line(beside::table(&self.beside));
+        }
         text
     }
 
@@ -294,7 +318,7 @@ impl Report {
 
     /// What cannot be true.
     pub(crate) fn implausible(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut found = beside::implausible(&self.beside);
         for run in &self.runs {
             if run.seen_to_first_write_us == 0 || run.seen_to_first_write_us > run.seen_to_swap_us {
                 found.push(format!("verdict: first write and swap are out of order: {run:?}"));
@@ -337,7 +361,7 @@ mod tests {
     #[test]
     fn a_connection_after_the_announcement_breaks_the_promise() {
         for (run, reached) in [(late(0, 3), 0), (late(0, 2), 1), (late(1, 3), 1), (late(0, 9), 0)] {
-            let report = report(vec![run]).expect("one run");
+            let report = report(vec![run], Vec::new()).expect("one run");
             assert_eq!(report.reached_after, reached, "{run:?}");
             assert_eq!(report.broken_promise().is_some(), reached > 0, "{run:?}");
         }
@@ -346,7 +370,7 @@ mod tests {
     #[test]
     fn nothing_takes_longer_than_the_announcement() {
         let run = Ejection { left_to_client_us: 150, ..late(0, 3) };
-        let report = report(vec![run]).expect("one run");
+        let report = report(vec![run], Vec::new()).expect("one run");
         assert_eq!(report.left_to_first_write_us.median, 250.0);
         assert_eq!(report.left_to_swap_us.median, 300.0);
     }

@@ -245,7 +245,7 @@ impl Maps {
                 assert_eq!(of, *id, "another service's VIP");
                 self.tables.remove(id);
             }
-            Step::Backend { id, service, generation, admit, cut, address: _ } => {
+            Step::Backend { id, service, generation, admit, cut, address: _, quiet: _ } => {
                 assert!(*cut == Cut::None || *admit == Admit::None, "one that takes new ones is cut");
                 let former = self.generations.insert(*id, *generation);
                 match self.backends.insert(*id, Held { service: *service, admit: *admit, cut: *cut }) {

@@ -40,6 +40,8 @@ pub(crate) enum Width {
 pub(crate) enum Helper {
     MapLookup = 1,
     TailCall = 12,
+    Redirect = 23,
+    XdpAdjustHead = 44,
     XdpAdjustTail = 65,
 }
 

@@ -9,6 +9,8 @@ use lb_tests::{
     kernel::{Action, Kernel, address, vip},
 };
 
+use serde::Deserialize;
+
 use super::wrapper::Record;
 
 /// One kind of packet.
@@ -133,6 +135,24 @@ pub(crate) const CASES: &[Case] = &[
         what: "established, backend to client: no head wanted",
         flows: &[1, 1_024, 16_384],
         script: reply,
+        passes: PASSES,
+        room: false,
+        beside: None,
+    },
+    Case {
+        name: "request_unwatched",
+        what: "the same without evidence",
+        flows: &[1, 1_024, 16_384],
+        script: request_unwatched,
+        passes: PASSES,
+        room: false,
+        beside: None,
+    },
+    Case {
+        name: "reply_unwatched",
+        what: "established, backend to client: without evidence",
+        flows: &[1, 1_024, 16_384],
+        script: reply_unwatched,
         passes: PASSES,
         room: false,
         beside: None,
@@ -263,9 +283,46 @@ fn single(
 const TO_BACKEND: Counts = Counts { to_backend: 1, to_client: 0, connections: 0, heads: 0, without_flow: 0 };
 const TO_CLIENT: Counts = Counts { to_backend: 0, to_client: 1, connections: 0, heads: 0, without_flow: 0 };
 
+/// Which frames a program of somebody else's is measured with: the very ones of the case of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Frames {
+    Pass,
+    Syn,
+    Ack,
+    Request,
+}
+
+impl Frames {
+    /// Of each client in turn. It has sent its SYN to the VIP before, or does so now.
+    pub(super) fn records(self, flows: u32) -> (Vec<Record>, Tcp) {
+        let frames: Vec<Tcp> = (0..flows).map(|number| self.frame(number)).collect();
+        let records = frames.iter().map(|frame| match self {
+            Self::Pass | Self::Ack => Record::new(frame),
+            Self::Syn => Record::new(frame).other_client_next_round(),
+            Self::Request => Record::new(frame).next_round(REQUEST.len(), RESPONSE.len()),
+        });
+        let records = records.collect();
+        (records, frames.into_iter().next().expect("a case has a connection at least"))
+    }
+
+    fn frame(self, number: u32) -> Tcp {
+        let established = |flags| tcp(client(number), vip(), flags).numbers(CLIENT_ISN + 1, BACKEND_ISN + 1);
+        match self {
+            Self::Pass => tcp(client(number), elsewhere(), ACK),
+            Self::Syn => tcp(client(number), vip(), SYN).numbers(CLIENT_ISN, 0),
+            Self::Ack => established(ACK),
+            Self::Request => established(ACK | PSH).payload(REQUEST),
+        }
+    }
+}
+
+fn elsewhere() -> SocketAddr {
+    SocketAddr::new(address([198, 51, 100, 7]), 40_443)
+}
+
 fn pass(_: &mut Kernel, flows: u32) -> Result<Script> {
-    let elsewhere = SocketAddr::new(address([198, 51, 100, 7]), 40_443);
-    single(flows, Action::Pass, Counts::default(), |number| Ok(tcp(client(number), elsewhere, ACK)))
+    single(flows, Action::Pass, Counts::default(), |number| Ok(tcp(client(number), elsewhere(), ACK)))
 }
 
 fn pass_nat_port(_: &mut Kernel, flows: u32) -> Result<Script> {
@@ -291,8 +348,34 @@ fn reply(kernel: &mut Kernel, flows: u32) -> Result<Script> {
     single(flows, Action::Tx, TO_CLIENT, |number| Ok(Connection::open(kernel, number)?.tells(BODY)))
 }
 
+fn request_unwatched(kernel: &mut Kernel, flows: u32) -> Result<Script> {
+    unwatched(kernel, flows, request)
+}
+
+fn reply_unwatched(kernel: &mut Kernel, flows: u32) -> Result<Script> {
+    unwatched(kernel, flows, reply)
+}
+
+/// A connection keeps what its service said of evidence when it began.
+fn unwatched(
+    kernel: &mut Kernel,
+    flows: u32,
+    script: fn(&mut Kernel, u32) -> Result<Script>,
+) -> Result<Script> {
+    kernel.evidence(false);
+    let script = script(kernel, flows);
+    kernel.evidence(true);
+    script
+}
+
 /// A request and its response, of each connection in turn.
 fn exchange(kernel: &mut Kernel, flows: u32) -> Result<Script> {
+    exchange_among(kernel, flows, 0, 8)
+}
+
+/// The same, with so many bare acknowledgements behind each, and only of so many of eight connections: the more others,
+/// the fewer heads a second.
+pub(crate) fn exchange_among(kernel: &mut Kernel, flows: u32, others: u32, of_eight: u32) -> Result<Script> {
     let mut records = Vec::new();
     let mut frame = None;
     for number in 0..flows {
@@ -300,13 +383,21 @@ fn exchange(kernel: &mut Kernel, flows: u32) -> Result<Script> {
         let request = connection.asks(ACK | PSH, REQUEST);
         let mut reply = connection.tells(RESPONSE);
         reply.ack = reply.ack.wrapping_add(REQUEST.len() as u32);
-        records.push(Record::new(&request).next_round(REQUEST.len(), RESPONSE.len()));
-        records.push(Record::new(&reply).next_round(RESPONSE.len(), REQUEST.len()));
+        let other = Record::new(&connection.asks(ACK, b""));
+        if number % 8 < of_eight {
+            records.push(Record::new(&request).next_round(REQUEST.len(), RESPONSE.len()));
+            records.push(Record::new(&reply).next_round(RESPONSE.len(), REQUEST.len()));
+        } else {
+            records.extend([other; 2]);
+        }
+        records.extend(std::iter::repeat_n(other, others as usize));
         frame.get_or_insert(reply);
     }
     let frame = frame.expect("a case has a connection at least");
-    let counts = Counts { to_backend: 1, to_client: 1, heads: 1, ..Counts::default() };
-    Ok(Script { records, frame, each: 2, action: Action::Tx, counts })
+    let to_backend = 1 + u64::from(others);
+    let counts = Counts { to_backend, to_client: 1, heads: 1, ..Counts::default() };
+    let action = if others == 0 { Action::Tx } else { Action::Redirect };
+    Ok(Script { records, frame, each: 2 + others, action, counts })
 }
 
 fn syn(_: &mut Kernel, flows: u32) -> Result<Script> {

@@ -5,14 +5,16 @@
 //! else disturbs the machine disturbs both.
 
 mod assembly;
-mod cases;
+pub(crate) mod cases;
+mod peer;
 mod shape;
-mod syscall;
-mod wrapper;
+pub(crate) mod syscall;
+pub(crate) mod wrapper;
 
 use std::{
     fmt::Write as _,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +28,7 @@ use serde::Serialize;
 
 use self::{
     cases::{BACKENDS, CASES, Case, Counts, Script},
+    peer::{Manifest, Peer},
     wrapper::Wrapper,
 };
 use crate::statistics::{Spread, middle_mean};
@@ -45,7 +48,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) const FULL: Self = Self { repetitions: 5, chunks: 10, most_flows: u32::MAX };
-    pub(crate) const SMOKE: Self = Self { repetitions: 1, chunks: 4, most_flows: 1_024 };
+    pub(crate) const SMOKE: Self = Self { repetitions: 1, chunks: 2, most_flows: 1 };
 
     /// Every case is measured in some way.
     fn includes(&self, case: &Case, flows: u32) -> bool {
@@ -59,6 +62,20 @@ pub(crate) struct Report {
     /// An empty program, without the wrapper.
     pub(crate) empty_ns: Spread,
     pub(crate) rows: Vec<Row>,
+    pub(crate) peer: Vec<Versus>,
+}
+
+/// A case of a peer beside one of ours, in turns.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Versus {
+    pub(crate) case: String,
+    pub(crate) versus: &'static str,
+    pub(crate) family: &'static str,
+    pub(crate) flows: u32,
+    pub(crate) peer_ns: Spread,
+    pub(crate) ns: Spread,
+    /// Ours to the peer's, in the same repetition.
+    pub(crate) ratio: Spread,
 }
 
 /// One kind of packet over so many connections.
@@ -74,9 +91,12 @@ pub(crate) struct Row {
     pub(crate) wrapper_ns: f64,
 }
 
-pub(crate) fn run(plan: Plan) -> Result<Report> {
+/// `peer`: the file that says what another program is, and what to play.
+pub(crate) fn run(plan: Plan, peer: Option<&Path>) -> Result<Report> {
     let _pinned = Pinned::to_last_cpu().context("staying on one CPU")?;
+    let peer = peer.map(|path| Ok::<_, anyhow::Error>((path, Manifest::read(path)?))).transpose()?;
     let mut rows: Vec<Row> = Vec::new();
+    let mut versus = Vec::new();
     let mut first = None;
     for family in [Family::V4, Family::V6] {
         in_family(family, || -> Result<()> {
@@ -99,11 +119,14 @@ pub(crate) fn run(plan: Plan) -> Result<Report> {
                     rows.push(measured.with_context(context)?);
                 }
             }
+            if let Some((path, manifest)) = &peer {
+                versus.extend(bench.peer(manifest, path, family, plan)?);
+            }
             Ok(())
         })?;
     }
     let (shape, empty_ns) = first.context("no family was measured")?;
-    Ok(Report { shape, empty_ns, rows })
+    Ok(Report { shape, empty_ns, rows, peer: versus })
 }
 
 fn name(family: Family) -> &'static str {
@@ -146,38 +169,19 @@ impl Bench {
         plan: Plan,
         beside_ns: f64,
     ) -> Result<Row> {
-        self.kernel.forget_connections();
-        let script = (case.script)(&mut self.kernel, flows)?;
-        self.around_program.play(&script.records, &script.frame)?;
-        self.around_empty.play(&script.records, &script.frame)?;
-        let before = Counts::read(&mut self.kernel);
-        let mut passes = 0u64;
-        // Once through everything, so that caches and tables are as they will be.
-        for _ in 0..=(script.records.len() as u32 / case.passes) {
-            self.pair(case, &script)?;
-            passes += u64::from(case.passes);
-        }
+        let mut run = self.begin(case, flows)?;
         let (mut values, mut wrapper) = (Vec::new(), Vec::new());
         for _ in 0..plan.repetitions {
-            if signals::interrupted() {
-                bail!("interrupted");
-            }
             let mut pairs = Vec::new();
             for _ in 0..plan.chunks {
-                pairs.push(self.pair(case, &script)?);
-                passes += u64::from(case.passes);
+                pairs.push(self.pair(case, &mut run)?);
             }
             let of = |side: fn(&(f64, f64)) -> f64| middle_mean(pairs.iter().map(side)).context("no chunks");
             let (program_ns, empty_ns) = (of(|pair| pair.0)?, of(|pair| pair.1)?);
-            values.push((program_ns - empty_ns) * f64::from(script.each) - beside_ns);
+            values.push((program_ns - empty_ns) * f64::from(run.script.each) - beside_ns);
             wrapper.push(empty_ns);
         }
-        let counted = Counts::read(&mut self.kernel).since(before);
-        let expected = script.counts.times(passes / u64::from(script.each));
-        ensure!(
-            counted == expected,
-            "another path was measured: the program counted {counted:?}, not {expected:?}"
-        );
+        self.end(&run)?;
         Ok(Row {
             case: case.name,
             what: case.what,
@@ -188,12 +192,97 @@ impl Bench {
         })
     }
 
+    /// Each case of a peer in turns with the case of ours that it is held against.
+    fn peer(&mut self, manifest: &Manifest, path: &Path, family: Family, plan: Plan) -> Result<Vec<Versus>> {
+        let mut found = Vec::new();
+        for theirs in manifest.cases.iter().filter(|case| case.is_of(family)) {
+            let ours = CASES.iter().find(|case| case.name == theirs.versus);
+            let ours = ours.with_context(|| format!("no case {}", theirs.versus))?;
+            ensure!(ours.beside.is_none(), "{} is not measured by itself", ours.name);
+            for flows in theirs.flows.iter().copied().filter(|flows| plan.includes(ours, *flows)) {
+                eprintln!("packet: {} × {flows}, {}, beside {}", theirs.name, name(family), ours.name);
+                // Each with tables of its own, as empty as ours.
+                let mut peer = manifest.load(path, family)?;
+                let measured = self.versus((ours, &mut peer, theirs), name(family), flows, plan);
+                found.push(measured.with_context(|| format!("peer, {}", theirs.name))?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn versus(
+        &mut self,
+        (ours, peer, theirs): (&'static Case, &mut Peer, &peer::Case),
+        family: &'static str,
+        flows: u32,
+        plan: Plan,
+    ) -> Result<Versus> {
+        peer.prepare(theirs, flows, ours.passes)?;
+        let mut run = self.begin(ours, flows)?;
+        let mut values: [Vec<f64>; 3] = Default::default();
+        for _ in 0..plan.repetitions {
+            let (mut here, mut there) = (Vec::new(), Vec::new());
+            for _ in 0..plan.chunks {
+                let (program_ns, empty_ns) = self.pair(ours, &mut run)?;
+                here.push(program_ns - empty_ns);
+                there.push(peer.run(theirs, ours.passes)?);
+            }
+            let (here, there) = (middle_mean(here), middle_mean(there));
+            let (here, there) = here.zip(there).context("no chunks")?;
+            for (values, value) in values.iter_mut().zip([here, there, here / there]) {
+                values.push(value);
+            }
+        }
+        self.end(&run)?;
+        let [ns, peer_ns, ratio] = values.map(Spread::of);
+        let (case, versus) = (theirs.name.clone(), ours.name);
+        let context = "no repetitions";
+        Ok(Versus {
+            case,
+            versus,
+            family,
+            flows,
+            peer_ns: peer_ns.context(context)?,
+            ns: ns.context(context)?,
+            ratio: ratio.context(context)?,
+        })
+    }
+
+    /// Prepares the maps, and plays everything once, so that caches and tables are as they will be.
+    fn begin(&mut self, case: &Case, flows: u32) -> Result<Run> {
+        self.kernel.forget_connections();
+        let script = (case.script)(&mut self.kernel, flows)?;
+        self.around_program.play(&script.records, &script.frame)?;
+        self.around_empty.play(&script.records, &script.frame)?;
+        let mut run = Run { before: Counts::read(&mut self.kernel), script, passes: 0 };
+        for _ in 0..=(run.script.records.len() as u32 / case.passes) {
+            self.pair(case, &mut run)?;
+        }
+        Ok(run)
+    }
+
+    /// That what was measured is what the case is named for, the program's own counters say.
+    fn end(&mut self, run: &Run) -> Result<()> {
+        let counted = Counts::read(&mut self.kernel).since(run.before);
+        let expected = run.script.counts.times(run.passes / u64::from(run.script.each));
+        ensure!(
+            counted == expected,
+            "another path was measured: the program counted {counted:?}, not {expected:?}"
+        );
+        Ok(())
+    }
+
     /// One chunk around each program: nanoseconds a pass.
-    fn pair(&mut self, case: &Case, script: &Script) -> Result<(f64, f64)> {
+    fn pair(&mut self, case: &Case, run: &mut Run) -> Result<(f64, f64)> {
+        if signals::interrupted() {
+            bail!("interrupted");
+        }
+        let script = &run.script;
         let (empty_ns, action) = self.around_empty.run(case.passes)?;
         ensure!(action == Action::Pass, "the empty program came to {action:?}");
         let (program_ns, action) = self.around_program.run(case.passes)?;
         ensure!(action == script.action, "the last frame came to {action:?}, not {:?}", script.action);
+        run.passes += u64::from(case.passes);
         if script.counts.heads > 0 {
             self.kernel.forget_heads();
         }
@@ -204,16 +293,28 @@ impl Bench {
     }
 }
 
+/// A case under way.
+struct Run {
+    script: Script,
+    before: Counts,
+    passes: u64,
+}
+
 /// Keeps the thread on one CPU as long as it lives.
-struct Pinned(CpuSet);
+pub(crate) struct Pinned(CpuSet);
 
 impl Pinned {
-    fn to_last_cpu() -> nix::Result<Self> {
+    pub(crate) fn to_last_cpu() -> nix::Result<Self> {
+        Self::to_cpu_from_last(0)
+    }
+
+    /// 0: the last of those that it may use, 1: the one before …; the first, when there are not so many.
+    pub(crate) fn to_cpu_from_last(number: usize) -> nix::Result<Self> {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this)?;
-        let last = (0..CpuSet::count()).rev().find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut allowed = (0..CpuSet::count()).rev().filter(|cpu| before.is_set(*cpu).unwrap_or(false));
         let mut one = CpuSet::new();
-        one.set(last.unwrap_or(0))?;
+        one.set(allowed.nth(number).unwrap_or(0))?;
         sched_setaffinity(this, &one)?;
         Ok(Self(before))
     }
@@ -241,6 +342,27 @@ impl Report {
         line(row("empty program (without the wrapper, not subtracted)", "-", "-", &self.empty_ns));
         for measured in &self.rows {
             line(row(measured.what, measured.family, &measured.flows.to_string(), &measured.ns));
+        }
+        if !self.peer.is_empty() {
+            line("packet, a peer beside ours, in turns:".to_owned());
+            line(format!(
+                "  {:<26} {:>6} {:>7} {:>8}   {:<18} {:>8} {:>8}   {}",
+                "", "", "flows", "ns", "ours", "ns", "ratio", "least..most"
+            ));
+        }
+        for row in &self.peer {
+            line(format!(
+                "  {:<26} {:>6} {:>7} {:>8.1}   {:<18} {:>8.1} {:>8.2}   {:.2}..{:.2}",
+                row.case,
+                row.family,
+                row.flows,
+                row.peer_ns.median,
+                row.versus,
+                row.ns.median,
+                row.ratio.median,
+                row.ratio.least,
+                row.ratio.most
+            ));
         }
         line(String::new());
         line(self.shape.table());

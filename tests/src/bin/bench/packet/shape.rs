@@ -114,8 +114,9 @@ impl Shape {
                 "the program is not compiled to machine code: is net.core.bpf_jit_enable 1?".to_owned(),
             );
         }
-        let empty =
-            self.maps.iter().filter(|map| map.entries == 0 || map.bytes.is_none_or(|bytes| bytes == 0));
+        // A trie has what its entries take, and there are none.
+        let sized = |map: &Map| map.bytes.is_some_and(|bytes| bytes > 0 || map.kind == "LpmTrie");
+        let empty = self.maps.iter().filter(|map| map.entries == 0 || !sized(map));
         found.extend(empty.map(|map| format!("map {}: no size", map.name)));
         found
     }

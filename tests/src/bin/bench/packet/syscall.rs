@@ -1,8 +1,8 @@
-//! The four bpf(2) commands that the bench's own programs need, for which aya would want an ELF object.
+//! The bpf(2) commands that the bench's own programs need, for which aya would want an ELF object.
 
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use anyhow::{Context, Result, bail};
@@ -10,9 +10,11 @@ use anyhow::{Context, Result, bail};
 use super::assembly::Instruction;
 
 const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
+const LINK_CREATE: libc::c_long = 28;
 
 const ARRAY: u32 = 2;
 const PROG_ARRAY: u32 = 3;
@@ -31,6 +33,7 @@ struct MapCreate {
     max_entries: u32,
 }
 
+/// Of look-ups too.
 #[repr(C)]
 struct MapUpdate {
     fd: u32,
@@ -66,6 +69,34 @@ struct ProgTestRun {
     data_out: u64,
     repeat: u32,
     duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    /// Frames that are redirected together. 0: 64.
+    batch_size: u32,
+    pad: u32,
+}
+
+/// `struct xdp_md` of linux/bpf.h.
+#[repr(C)]
+struct XdpContext {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue: u32,
+    egress_ifindex: u32,
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 /// # Safety
@@ -90,16 +121,17 @@ fn address<T: ?Sized>(of: &T) -> u64 {
 
 /// An array map of `T`.
 pub(crate) fn array<T>(entries: u32) -> Result<OwnedFd> {
-    create(ARRAY, size_of::<T>() as u32, entries)
+    create(ARRAY, 4, size_of::<T>() as u32, entries)
 }
 
 /// An array of programs to continue with.
 pub(crate) fn program_array() -> Result<OwnedFd> {
-    create(PROG_ARRAY, 4, 1)
+    create(PROG_ARRAY, 4, 4, 1)
 }
 
-fn create(kind: u32, value_size: u32, max_entries: u32) -> Result<OwnedFd> {
-    let mut attributes = MapCreate { kind, key_size: 4, value_size, max_entries };
+/// A map of a kind by its number (`enum bpf_map_type`).
+pub(crate) fn create(kind: u32, key_size: u32, value_size: u32, max_entries: u32) -> Result<OwnedFd> {
+    let mut attributes = MapCreate { kind, key_size, value_size, max_entries };
     // SAFETY: no addresses; the answer is a new descriptor.
     unsafe { bpf(MAP_CREATE, &mut attributes).map(|fd| owned(fd)) }.context("creating a map")
 }
@@ -113,11 +145,40 @@ pub(crate) fn write<T>(map: &OwnedFd, index: u32, value: &T) -> Result<()> {
     Ok(())
 }
 
+/// Writes one value of a map whose keys and values are as long as these.
+pub(crate) fn write_bytes(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+    let fd = map.as_raw_fd() as u32;
+    let mut attributes = MapUpdate { fd, pad: 0, key: address(key), value: address(value), flags: 0 };
+    // SAFETY: as above; the caller compared the lengths.
+    unsafe { bpf(MAP_UPDATE, &mut attributes) }.context("writing a map")?;
+    Ok(())
+}
+
+/// The 32-bit number that a map has at an index.
+pub(crate) fn read(map: BorrowedFd<'_>, index: u32) -> Result<u32> {
+    let mut value = 0u32;
+    let fd = map.as_raw_fd() as u32;
+    let value_at = std::ptr::from_mut(&mut value) as u64;
+    let mut attributes = MapUpdate { fd, pad: 0, key: address(&index), value: value_at, flags: 0 };
+    // SAFETY: key and value live until the call returns; the caller's map has values of four bytes.
+    unsafe { bpf(MAP_LOOKUP, &mut attributes) }.context("reading a map")?;
+    Ok(value)
+}
+
 /// `BPF_F_XDP_HAS_FRAGS` of linux/bpf.h: only such a program may go on with another such.
 const HAS_FRAGS: u32 = 1 << 5;
 
 /// Loads an XDP program; an error has the verifier's reasons.
 pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> {
+    load_with(name, instructions, HAS_FRAGS)
+}
+
+/// The same that takes frames of one buffer only.
+pub(crate) fn load_single(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> {
+    load_with(name, instructions, 0)
+}
+
+fn load_with(name: &str, instructions: &[Instruction], flags: u32) -> Result<OwnedFd> {
     let mut log = vec![0u8; LOG_BYTES];
     let mut attributes = ProgLoad {
         kind: XDP,
@@ -128,7 +189,7 @@ pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> 
         log_size: LOG_BYTES as u32,
         log: log.as_mut_ptr() as u64,
         kernel_version: 0,
-        flags: HAS_FRAGS,
+        flags,
         name: [0; 16],
         ifindex: 0,
         attach_type: ATTACH_XDP,
@@ -145,16 +206,7 @@ pub(crate) fn load(name: &str, instructions: &[Instruction]) -> Result<OwnedFd> 
 /// One test run: what the last of its passes returned, and the kernel's average for one, in nanoseconds.
 pub(crate) fn test_run(program: RawFd, frame: &[u8], repeat: u32) -> Result<(u32, u32)> {
     loop {
-        let mut attributes = ProgTestRun {
-            fd: program as u32,
-            result: 0,
-            size_in: frame.len() as u32,
-            size_out: 0,
-            data_in: address(frame),
-            data_out: 0,
-            repeat,
-            duration: 0,
-        };
+        let mut attributes = ProgTestRun::new(program, frame, repeat);
         // SAFETY: the frame is only read, and lives until the call returns.
         match unsafe { bpf(PROG_TEST_RUN, &mut attributes) } {
             Ok(_) => return Ok((attributes.result, attributes.duration)),
@@ -164,4 +216,64 @@ pub(crate) fn test_run(program: RawFd, frame: &[u8], repeat: u32) -> Result<(u32
             Err(error) => return Err(error).context("running a program"),
         }
     }
+}
+
+/// Linux 5.18: what the program decides is done, as if the frames had come by the interface.
+const LIVE_FRAMES: u32 = 1 << 1;
+
+/// A program, and the frame that live test runs of it begin with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live<'a> {
+    pub(crate) program: BorrowedFd<'a>,
+    pub(crate) frame: &'a [u8],
+}
+
+impl Live<'_> {
+    /// Sends so many frames through the program, as if they came by this interface of the caller's namespace, and from
+    /// there to wherever it sends them. The interface must have an XDP program.
+    pub(crate) fn run(&self, frames: u32, ifindex: u32) -> Result<()> {
+        let data_end = self.frame.len() as u32;
+        let (data, data_meta, rx_queue, egress_ifindex) = (0, 0, 0, 0);
+        let context =
+            XdpContext { data, data_end, data_meta, ingress_ifindex: ifindex, rx_queue, egress_ifindex };
+        let mut attributes = ProgTestRun::new(self.program.as_raw_fd(), self.frame, frames);
+        attributes.context_size_in = size_of::<XdpContext>() as u32;
+        attributes.context_in = address(&context);
+        attributes.flags = LIVE_FRAMES;
+        // SAFETY: frame and context are only read, and live until the call returns.
+        unsafe { bpf(PROG_TEST_RUN, &mut attributes) }.context("sending live frames through a program")?;
+        Ok(())
+    }
+}
+
+impl ProgTestRun {
+    fn new(program: RawFd, frame: &[u8], repeat: u32) -> Self {
+        Self {
+            fd: program as u32,
+            result: 0,
+            size_in: frame.len() as u32,
+            size_out: 0,
+            data_in: address(frame),
+            data_out: 0,
+            repeat,
+            duration: 0,
+            context_size_in: 0,
+            context_size_out: 0,
+            context_in: 0,
+            context_out: 0,
+            flags: 0,
+            cpu: 0,
+            batch_size: 0,
+            pad: 0,
+        }
+    }
+}
+
+/// Attaches an XDP program to an interface of the caller's namespace, until the answer is closed.
+pub(crate) fn attach(program: &OwnedFd, ifindex: u32) -> Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let mut attributes = LinkCreate { program, target_ifindex: ifindex, attach_type: ATTACH_XDP, flags: 0 };
+    // SAFETY: no addresses; the answer is a new descriptor.
+    unsafe { bpf(LINK_CREATE, &mut attributes).map(|fd| owned(fd)) }
+        .with_context(|| format!("attaching a program to interface {ifindex}"))
 }

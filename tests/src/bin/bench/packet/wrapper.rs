@@ -5,7 +5,7 @@
 //! first, from the next of its [`Record`]s, and then continues with the program. What it costs itself is
 //! measured around an empty program and subtracted.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Result, ensure};
 use lb_tests::{
@@ -21,7 +21,9 @@ use super::{
 /// Bytes of a frame that are restored: the headers, which are translated, and as much payload as tells a request
 /// from a response. A shorter frame is padded, as short frames are on a wire.
 const HEADERS: usize = 104;
+const XDP_DROP: i32 = 1;
 const XDP_PASS: i32 = 2;
+const XDP_TX: i32 = 3;
 
 /// The first bytes of one frame, and what each round over all records adds to its headers.
 #[repr(C, align(8))]
@@ -80,6 +82,14 @@ struct State {
     shift: u64,
 }
 
+/// Where a program leaves frames longer or shorter than they came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    Tail,
+    /// It puts headers in front.
+    Head,
+}
+
 /// A wrapper around one program.
 #[derive(Debug)]
 pub(crate) struct Wrapper {
@@ -96,11 +106,27 @@ impl Wrapper {
     pub(crate) const MOST: u32 = 32_768;
 
     pub(crate) fn new(inner: impl AsFd, family: Family) -> Result<Self> {
+        Self::of(inner.as_fd(), family, Excess::Tail, syscall::load)
+    }
+
+    /// Around a program of somebody else's.
+    pub(crate) fn around_peer(inner: impl AsFd, family: Family, excess: Excess) -> Result<Self> {
+        // Which of the two it is, only the kernel says.
+        Self::of(inner.as_fd(), family, excess, syscall::load)
+            .or_else(|_| Self::of(inner.as_fd(), family, excess, syscall::load_single))
+    }
+
+    fn of(
+        inner: BorrowedFd<'_>,
+        family: Family,
+        excess: Excess,
+        load: fn(&str, &[Instruction]) -> Result<OwnedFd>,
+    ) -> Result<Self> {
         let state = syscall::array::<State>(1)?;
         let records = syscall::array::<Record>(Self::MOST)?;
         let next = syscall::program_array()?;
-        let program = syscall::load("bench_wrapper", &code(&state, &records, &next, family))?;
-        syscall::write(&next, 0, &inner.as_fd().as_raw_fd())?;
+        let program = load("bench_wrapper", &code(&state, &records, &next, family, excess))?;
+        syscall::write(&next, 0, &inner.as_raw_fd())?;
         Ok(Self { program, state, records, _next: next, frame: Vec::new() })
     }
 
@@ -119,6 +145,11 @@ impl Wrapper {
         syscall::write(&self.state, 0, &state)
     }
 
+    /// For runs with live frames.
+    pub(crate) fn live(&self) -> syscall::Live<'_> {
+        syscall::Live { program: self.program.as_fd(), frame: &self.frame }
+    }
+
     /// The average of `passes`, in nanoseconds, and what the last of them came to.
     pub(crate) fn run(&self, passes: u32) -> Result<(f64, Action)> {
         let (action, ns) = syscall::test_run(self.program.as_raw_fd(), &self.frame, passes)?;
@@ -130,10 +161,34 @@ impl Wrapper {
 
 /// A program that passes everything.
 pub(crate) fn empty() -> Result<OwnedFd> {
+    always("bench_empty", XDP_PASS)
+}
+
+/// A program that drops everything.
+pub(crate) fn dropping() -> Result<OwnedFd> {
+    always("bench_drop", XDP_DROP)
+}
+
+/// A program that sends everything back by the interface that it came by.
+pub(crate) fn transmitting() -> Result<OwnedFd> {
+    always("bench_tx", XDP_TX)
+}
+
+fn always(name: &str, action: i32) -> Result<OwnedFd> {
     let mut program = Program::default();
-    program.set(R0, XDP_PASS);
+    program.set(R0, action);
     program.exit();
-    syscall::load("bench_empty", &program.finish())
+    syscall::load(name, &program.finish())
+}
+
+/// A program that sends everything on by this interface.
+pub(crate) fn redirecting(ifindex: u32) -> Result<OwnedFd> {
+    let mut program = Program::default();
+    program.set(R1, ifindex as i32);
+    program.set(R2, 0);
+    program.call(Helper::Redirect);
+    program.exit();
+    syscall::load("bench_redirect", &program.finish())
 }
 
 /// The average of `passes` through a program without a wrapper, in nanoseconds.
@@ -142,7 +197,23 @@ pub(crate) fn bare(program: &OwnedFd, passes: u32) -> Result<f64> {
     Ok(syscall::test_run(program.as_raw_fd(), &frame, passes)?.1.into())
 }
 
-fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd, family: Family) -> Vec<Instruction> {
+/// A program that does nothing but put so many bytes in front of a frame.
+pub(crate) fn growing(bytes: i32) -> Result<OwnedFd> {
+    let mut program = Program::default();
+    program.set(R2, -bytes);
+    program.call(Helper::XdpAdjustHead);
+    program.set(R0, XDP_PASS);
+    program.exit();
+    syscall::load("bench_grow", &program.finish())
+}
+
+fn code(
+    state: &OwnedFd,
+    records: &OwnedFd,
+    next: &OwnedFd,
+    family: Family,
+    excess: Excess,
+) -> Vec<Instruction> {
     let mut program = Program::default();
     let mut fail = Label::default();
     program.copy(R6, R1);
@@ -167,10 +238,21 @@ fn code(state: &OwnedFd, records: &OwnedFd, next: &OwnedFd, family: Family) -> V
     program.load(Width::Word, R3, R6, 4);
     program.subtract(R3, R1);
     program.load(Width::Word, R2, R8, LEN);
-    program.subtract(R2, R3);
-    program.jump_if_zero(R2, &mut right_length);
-    program.copy(R1, R6);
-    program.call(Helper::XdpAdjustTail);
+    match excess {
+        Excess::Tail => {
+            program.subtract(R2, R3);
+            program.jump_if_zero(R2, &mut right_length);
+            program.copy(R1, R6);
+            program.call(Helper::XdpAdjustTail);
+        }
+        Excess::Head => {
+            program.subtract(R3, R2);
+            program.copy(R2, R3);
+            program.jump_if_zero(R2, &mut right_length);
+            program.copy(R1, R6);
+            program.call(Helper::XdpAdjustHead);
+        }
+    }
     program.place(right_length);
 
     program.load(Width::Word, R1, R6, 0);

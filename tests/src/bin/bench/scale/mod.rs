@@ -1,14 +1,17 @@
-//! What probing many backends costs.
+//! What much of everything costs: tables, mirrored heads, services, flows, probes.
 //!
-//! The engine and the prober of the daemon run in this process as they do in the daemon, against servers in
+//! Probes: the engine and the prober of the daemon run in this process as they do in the daemon, against servers in
 //! a child of it that answer on as many addresses of a loopback of their own. What is measured is the CPU time of this
 //! process. On loopback that is too much rather than too little: what a segment costs at its receiver is in
 //! part done by its sender.
 
+mod daemon;
+mod heads;
 mod prober;
 pub(crate) mod server;
+mod tables;
 
-use std::{fmt::Write as _, net::Ipv4Addr, time::Duration};
+use std::{fmt::Write as _, net::Ipv4Addr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use lb_core::{
@@ -36,15 +39,20 @@ pub(crate) struct Plan {
     pub(crate) repetitions: u32,
     /// Of each measurement.
     pub(crate) seconds: u32,
+    /// Not every rate of heads, and no large daemons.
+    pub(crate) small: bool,
 }
 
 impl Plan {
-    pub(crate) const FULL: Self = Self { repetitions: 5, seconds: 6 };
-    pub(crate) const SMOKE: Self = Self { repetitions: 1, seconds: 2 };
+    pub(crate) const FULL: Self = Self { repetitions: 5, seconds: 6, small: false };
+    pub(crate) const SMOKE: Self = Self { repetitions: 1, seconds: 2, small: true };
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
+    pub(crate) tables: Vec<tables::Row>,
+    pub(crate) heads: heads::Report,
+    pub(crate) daemon: Vec<daemon::Row>,
     pub(crate) seconds: u32,
     pub(crate) backends: u32,
     pub(crate) interval_ms: u64,
@@ -71,7 +79,11 @@ pub(crate) struct Sample {
     failures: u64,
 }
 
-pub(crate) fn run(plan: Plan) -> Result<Report> {
+pub(crate) fn run(plan: Plan, shunt: &Path) -> Result<Report> {
+    let tables = tables::run(plan.repetitions).context("scale, tables")?;
+    let span = Duration::from_secs(plan.seconds.into()) / 3;
+    let heads = heads::run(plan.repetitions, plan.small, span).context("scale, heads")?;
+    let daemon = daemon::run(plan.repetitions, plan.small, shunt).context("scale, daemon")?;
     let mut lab = Lab::new("scale")?;
     let host = lab.host("probes")?;
     let (_server, ports) = server::start(&host)?;
@@ -89,7 +101,15 @@ pub(crate) fn run(plan: Plan) -> Result<Report> {
         row(name, &samples).context("no repetitions")
     });
     let rows = rows.collect::<Result<_>>()?;
-    Ok(Report { seconds: plan.seconds, backends: BACKENDS, interval_ms: INTERVAL.0, rows })
+    Ok(Report {
+        tables,
+        heads,
+        daemon,
+        seconds: plan.seconds,
+        backends: BACKENDS,
+        interval_ms: INTERVAL.0,
+        rows,
+    })
 }
 
 fn measure(host: &Host, plan: Plan, port: u16, kind: ProbeKind) -> Result<Vec<Sample>> {
@@ -145,6 +165,10 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         let mut line = |line: String| writeln!(text, "{line}").expect("a string takes everything");
+        let parts = [tables::lines(&self.tables), self.heads.lines(), daemon::lines(&self.daemon)];
+        for part in parts {
+            part.into_iter().chain([String::new()]).for_each(&mut line);
+        }
         line(format!(
             "scale: {} backends, each probed every {} ms on a connection of its own, {} s a measurement; promised for tcp and http: at most {PROMISED} % of one core",
             self.backends, self.interval_ms, self.seconds
@@ -167,10 +191,22 @@ impl Report {
         text
     }
 
+    /// Why promises do not hold.
+    pub(crate) fn broken_promises(&self) -> Vec<String> {
+        let parts = [
+            tables::broken_promise(&self.tables),
+            self.heads.broken_promise(),
+            daemon::broken_promise(&self.daemon),
+        ];
+        parts.into_iter().flatten().collect()
+    }
+
     /// What cannot be true.
     pub(crate) fn implausible(&self) -> Vec<String> {
         let expected = f64::from(self.backends) * 1000.0 / self.interval_ms as f64;
-        let mut found = Vec::new();
+        let mut found = tables::implausible(&self.tables);
+        found.extend(self.heads.implausible());
+        found.extend(daemon::implausible(&self.daemon));
         for row in &self.rows {
             // Short measurements catch more or less of a round.
             let rate = row.probes_per_second.median;

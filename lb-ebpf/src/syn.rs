@@ -1,0 +1,142 @@
+//! Whether a SYN has to be answered. Anybody can send one that every stack ignores, and what it then does not answer
+//! says nothing about it.
+
+use lb_common::{abi::Address as _, checksum::fold};
+
+use crate::{family::Family, frame::Frame};
+
+/// Bytes of a TCP header without options, and with all that it can have.
+const SHORTEST: u32 = 20;
+const LONGEST: u32 = 60;
+
+/// Kinds of options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413).
+const END: u8 = 0;
+const PADDING: u8 = 1;
+const SEGMENT_SIZE: u8 = 2;
+const WINDOW_SCALE: u8 = 3;
+const SACK_PERMITTED: u8 = 4;
+const TIMESTAMPS: u8 = 8;
+const FAST_OPEN: u8 = 34;
+
+/// Whether a SYN has the right checksums. One behind extension headers or with data is not looked at: no. `headers`: up to
+/// where the payload begins. `hide` keeps a number from the compiler.
+#[inline(always)]
+pub fn is_sound<F: Family>(ip: &Frame, headers: u32, ip_len: u32, hide: impl Fn(u32) -> u32) -> bool {
+    let length = headers.wrapping_sub(F::HEADER as u32);
+    if !(SHORTEST..=LONGEST).contains(&length) || ip_len != headers {
+        return false;
+    }
+    checksums_are_right::<F>(ip, length, &hide).unwrap_or(false)
+}
+
+#[inline(always)]
+fn checksums_are_right<F: Family>(ip: &Frame, length: u32, hide: &impl Fn(u32) -> u32) -> Option<bool> {
+    if !F::header_is_right(ip)? {
+        return Some(false);
+    }
+    let pseudo = u32::from_ne_bytes([0, 6, 0, length as u8]);
+    let mut sum = F::load(ip, F::SRC)?.sum() + F::load(ip, F::DST)?.sum() + pseudo as u64;
+    let tcp = ip.from(F::HEADER);
+    for word in 0..hide(LONGEST / 4) {
+        if 4 * word >= length {
+            break;
+        }
+        sum += tcp.from_any(((4 * word) & 0x3f) as usize).load::<u32>(0)? as u64;
+    }
+    Some(fold(sum) == 0xffff)
+}
+
+/// Options are looked at one after the other, beginning here in the TCP header.
+pub const FIRST_OPTION: u32 = SHORTEST;
+
+/// In at most so many steps.
+pub const MOST_OPTIONS: u32 = 13;
+
+/// Answers of [`next_option`] that are no places: all options are known, or one is not.
+pub const ALL_KNOWN: u32 = 64;
+pub const STRANGE: u32 = 65;
+
+/// Where the option after the one that is here begins. A strange one is one that a listener may refuse in silence, as it does
+/// the signatures of RFC 2385 and RFC 5925.
+#[inline(always)]
+pub fn next_option(tcp: &Frame, at: u32, length: u32) -> u32 {
+    if at >= length {
+        return ALL_KNOWN;
+    }
+    let option = tcp.from_any((at & 0x3f) as usize);
+    let size = match option.load::<u8>(0) {
+        Some(END) => return ALL_KNOWN,
+        Some(PADDING) => 1,
+        Some(SEGMENT_SIZE | WINDOW_SCALE | SACK_PERMITTED | TIMESTAMPS | FAST_OPEN) => {
+            option.load::<u8>(1).unwrap_or(0) as u32
+        }
+        _ => return STRANGE,
+    };
+    if size == 0 || at + size > length {
+        return STRANGE;
+    }
+    at + size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{family::Ipv4, frame, segment::tests::tcp};
+
+    /// A SYN with these options, whose checksums are right.
+    fn syn(options: &[u8]) -> Vec<u8> {
+        let mut bytes = tcp(crate::segment::flag::SYN, b"");
+        bytes.extend_from_slice(options);
+        let length = 20 + options.len();
+        bytes[14 + 2..14 + 4].copy_from_slice(&(20 + length as u16).to_be_bytes());
+        bytes[34 + 12] = (length as u8 / 4) << 4;
+        let words =
+            |bytes: &[u8]| bytes.chunks(2).map(|w| u64::from(u16::from_ne_bytes([w[0], w[1]]))).sum::<u64>();
+        bytes[24..26].fill(0);
+        let sum = !fold(words(&bytes[14..34]));
+        bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
+        bytes[50..52].fill(0);
+        let pseudo = words(&bytes[26..34]) + u64::from(u32::from_ne_bytes([0, 6, 0, length as u8]));
+        let sum = !fold(words(&bytes[34..]) + pseudo);
+        bytes[50..52].copy_from_slice(&sum.to_ne_bytes());
+        bytes
+    }
+
+    fn owed(bytes: &mut [u8]) -> bool {
+        let length = bytes.len() as u32 - 14;
+        let ip = frame::of(bytes).from(14);
+        let steps = (0..MOST_OPTIONS).scan(FIRST_OPTION, |at, _| {
+            *at = if *at < ALL_KNOWN { next_option(&ip.from(20), *at, length - 20) } else { *at };
+            Some(*at)
+        });
+        let known = steps.last() == Some(ALL_KNOWN);
+        is_sound::<Ipv4>(&ip, length, length, |number| number) && known
+    }
+
+    #[test]
+    fn what_stacks_send_is_owed_an_answer() {
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+        let macos = [2, 4, 5, 0xb4, 1, 3, 3, 6, 1, 1, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 4, 2, 0, 0];
+        let windows = [2, 4, 5, 0xb4, 1, 3, 3, 8, 1, 1, 4, 2];
+        let fast_open = [34, 2, 1, 1];
+        for options in [&[][..], &linux, &macos, &windows, &fast_open] {
+            assert!(owed(&mut syn(options)), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_ignored_is_not() {
+        let mut signed = [1; 20];
+        signed[..2].copy_from_slice(&[19, 18]);
+        let mut authentic = [1; 16];
+        authentic[..2].copy_from_slice(&[29, 16]);
+        for options in [&signed[..], &authentic, &[2, 0, 0, 0], &[2, 5, 0, 0], &[254, 4, 0, 0]] {
+            assert!(!owed(&mut syn(options)), "{options:?}");
+        }
+        for byte in 14..syn(&[]).len() {
+            let mut bytes = syn(&[]);
+            bytes[byte] ^= 0x21;
+            assert!(!owed(&mut bytes), "byte {byte}");
+        }
+    }
+}

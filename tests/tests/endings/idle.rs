@@ -1,0 +1,100 @@
+//! `on_eject = "reset"`: who asks for nothing more is told all the same, and so is the backend.
+
+use std::{
+    io::{ErrorKind, Read as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use lb_core::io::Cut;
+use lb_tests::{
+    http,
+    lab::{Need, skipped},
+};
+use lb_userspace::lab::{clock, until_ok};
+
+use crate::stage::{Family, Plan, Stage, busiest, of};
+
+/// Fifteen seconds of silence, told in ticks of 1.07 s, and a look of the sweeper.
+const BOUND: Duration = Duration::from_millis(17_500);
+
+/// What a client that waits is told: `WouldBlock` is nothing.
+fn told(stream: &mut TcpStream) -> Option<ErrorKind> {
+    stream.set_nonblocking(true).ok()?;
+    let told = stream.read(&mut [0]).err().map(|error| error.kind());
+    stream.set_nonblocking(false).ok()?;
+    told
+}
+
+fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
+    let policy = format!(
+        "mode = \"{mode}\"\non_eject = \"reset\"\n[service.web.breaker]\nbase_ejection_time = \"60s\"\n"
+    );
+    let policy = policy.as_str();
+    let stage =
+        Stage::new(&Plan { prefix, family, backends: 3, fallback: 0, delay: Duration::ZERO, policy })?;
+    let mut kept = stage.kept(12)?;
+    let (victim, of_victim) = busiest(&kept);
+    // Nobody has said anything on these.
+    let mut silent = (0..12).map(|_| stage.connect()).collect::<std::io::Result<Vec<_>>>()?;
+    let before = stage.at_backend(victim)?;
+    assert!(before.len() > of_victim, "{before:?}");
+    let begun = clock::now();
+    stage.order("eject", victim, &["--wait"])?;
+    let ending = stage.backend(victim)?.ending.context("its connections come to their end")?;
+    assert_eq!(ending.cut, Cut::AtRequest);
+    until_ok("the backend keeps nothing", BOUND, || match stage.at_backend(victim) {
+        Ok(left) if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    })?;
+    until_ok("nor does the client", BOUND, || match stage.at_client() {
+        Ok(left) if left.len() == 24 - before.len() => Ok(()),
+        left => Err(format!("{left:?}")),
+    })?;
+    let took = clock::now() - begun;
+    assert!(took < BOUND, "it took {took:?}");
+    assert!(stage.at_client()?.iter().all(|line| line.starts_with("ESTAB")), "{:?}", stage.at_client()?);
+
+    for (stream, backend) in &mut kept {
+        let expected = if *backend == victim { ErrorKind::ConnectionReset } else { ErrorKind::WouldBlock };
+        assert_eq!(told(stream), Some(expected));
+        if *backend != victim {
+            assert_eq!(of(&http::ask(stream, "GET /again")?)?, *backend, "others notice nothing");
+        }
+    }
+    let mut reset = 0;
+    for stream in &mut silent {
+        match told(stream) {
+            Some(ErrorKind::ConnectionReset) => reset += 1,
+            Some(ErrorKind::WouldBlock) => assert_ne!(of(&http::ask(stream, "GET /first")?)?, victim),
+            other => anyhow::bail!("{other:?} instead of a reset or nothing"),
+        }
+    }
+    assert_eq!(reset, before.len() - of_victim);
+    let traffic = stage.traffic(victim)?;
+    assert_eq!(
+        (traffic.ended.idle, traffic.ended.drained, traffic.counters.cut),
+        (before.len() as u64, 0, 0)
+    );
+    let ends = stage.ledgers[victim].ends();
+    assert_eq!(ends.len(), before.len(), "{ends:?}");
+    assert!(ends.iter().all(|end| end.error == Some(ErrorKind::ConnectionReset)), "{ends:?}");
+    Ok(())
+}
+
+#[test]
+fn idle_connections_are_ended_at_both_ends() -> Result<()> {
+    if skipped("idle_connections_are_ended_at_both_ends", &[Need::Tool("ss")]) {
+        return Ok(());
+    }
+    swept("idle", Family::V4, "nat")
+}
+
+#[test]
+fn in_ipv6_and_dnat_idle_connections_are_ended_too() -> Result<()> {
+    if skipped("in_ipv6_and_dnat_idle_connections_are_ended_too", &[Need::Tool("ss")]) {
+        return Ok(());
+    }
+    swept("idlesix", Family::V6, "dnat")
+}

@@ -1,0 +1,156 @@
+//! Connections of backends that people take out: of the file, or by a verb.
+
+use std::{fs, io::ErrorKind, net::TcpStream, time::Duration};
+
+use anyhow::{Context as _, Result};
+use lb_core::{event::EventKind, io::Cut, snapshot::Effective};
+use lb_tests::{
+    http,
+    lab::{Need, skipped},
+    site::NAMES,
+};
+use lb_userspace::lab::{clock, until, until_ok};
+
+use crate::{
+    boundary::{each_once, no_request_failed},
+    pool::Pool,
+    stage::{Family, PATIENCE, Plan, Stage, busiest, of},
+};
+
+const DRAIN: Duration = Duration::from_secs(3);
+
+fn nothing_left(stage: &Stage, victim: usize) -> Result<()> {
+    Ok(until_ok("the backend keeps nothing", PATIENCE, || match stage.at_backend(victim) {
+        Ok(left) if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    })?)
+}
+
+#[test]
+fn a_removed_backend_costs_a_pool_no_request() -> Result<()> {
+    if skipped("a_removed_backend_costs_a_pool_no_request", &[Need::Tool("ss")]) {
+        return Ok(());
+    }
+    let stage = Stage::new(&Plan {
+        prefix: "removed",
+        family: Family::V4,
+        backends: 3,
+        fallback: 0,
+        delay: Duration::from_millis(50),
+        policy: "on_eject = \"reset\"\ndrain_timeout = \"3s\"\n",
+    })?;
+    let events = stage.shunt.events()?;
+    let mut idle = stage.kept(9)?;
+    let (victim, _) = busiest(&idle);
+    let pool = Pool::start(&stage.topology.client, stage.vip, 300, true);
+    until("traffic flows", PATIENCE, || pool.asked().len() > 200)?;
+    let config = fs::read_to_string(stage.shunt.config())?;
+    let line = config
+        .lines()
+        .find(|line| line.starts_with(&format!("backends.{} ", NAMES[victim])))
+        .context("it is in the file")?;
+    fs::write(stage.shunt.config(), config.replace(&format!("{line}\n"), ""))?;
+    let begun = clock::now();
+    stage.ask(&["reload"])?.succeeds();
+
+    let status = stage.shunt.status()?;
+    let leaving = status.snapshot.leaving.first().context("it has connections left")?;
+    assert_eq!((leaving.name.as_deref(), leaving.ending.cut), (Some(NAMES[victim]), Cut::AtRequest));
+    let told = stage.ask(&["status"])?.stdout;
+    assert!(told.contains(&format!("web/{} at ", NAMES[victim])) && told.contains("removed; "), "{told}");
+    // Idle ones too: they are reset when the time is over, which is before they have been idle for long.
+    events.wait("the rest is reset", 0, PATIENCE, |event| {
+        event.kind == EventKind::Drained && event.backend.as_deref() == Some(NAMES[victim])
+    })?;
+    assert!(clock::now() >= begun + DRAIN);
+    nothing_left(&stage, victim)?;
+    until("the maps forget it", PATIENCE, || {
+        stage.shunt.status().is_ok_and(|status| status.snapshot.leaving.is_empty())
+    })?;
+    let asked = pool.stop()?;
+    no_request_failed(&asked);
+    assert_eq!(asked.iter().find(|one| one.answer != Ok(200)).map(|one| &one.path), None);
+    assert!(asked.iter().any(|one| one.again.is_some()), "some had to ask again");
+    each_once(&stage);
+    let last = stage.ledgers[victim].seen().iter().map(|seen| seen.at).max().context("it saw some")?;
+    assert!(last < begun + Duration::from_millis(500), "nothing reaches it soon after the reload");
+    for (stream, backend) in &mut idle {
+        let answer = http::ask(stream, "GET /again").map_err(|error| error.kind());
+        if *backend == victim {
+            assert_eq!(answer.err(), Some(ErrorKind::ConnectionReset));
+        } else {
+            assert_eq!(answer.map(|answer| answer.status), Ok(200), "others notice nothing");
+        }
+    }
+    Ok(())
+}
+
+/// How many of these there are, and that each was reset.
+fn reset(kept: &mut [(TcpStream, usize)], victim: usize) -> usize {
+    let mut count = 0;
+    for (stream, _) in kept.iter_mut().filter(|(_, backend)| *backend == victim) {
+        let answer = http::ask(stream, "GET /late").map_err(|error| error.kind());
+        assert_eq!(answer.err(), Some(ErrorKind::ConnectionReset));
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<()> {
+    if skipped("a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why", &[Need::Tool("ss")]) {
+        return Ok(());
+    }
+    let stage = Stage::new(&Plan {
+        prefix: "verbs",
+        family: Family::V4,
+        backends: 3,
+        fallback: 0,
+        delay: Duration::ZERO,
+        policy: "drain_timeout = \"3s\"\n",
+    })?;
+    let events = stage.shunt.events()?;
+    let mut kept = stage.kept(18)?;
+    let (victim, count) = busiest(&kept);
+    let begun = clock::now();
+    // Nobody closes: what ends the waiting is the end of the time.
+    stage.order("drain", victim, &["--for", "10m", "--reason", "deploy", "--wait", "--timeout", "15s"])?;
+    let took = clock::now() - begun;
+    assert!(took >= DRAIN && took < DRAIN + Duration::from_secs(3), "it waited {took:?}");
+    nothing_left(&stage, victim)?;
+    assert_eq!(reset(&mut kept, victim), count);
+    let drained = count as u64;
+    let told = stage.ask(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in ["by alice (as root)", "deploy", "9 min left"] {
+        assert!(told.contains(words), "`{words}` is missing in {told}");
+    }
+
+    // The same with `disable`, of another.
+    kept.retain(|(_, backend)| *backend != victim);
+    let (disabled, count) = busiest(&kept);
+    stage.order("disable", disabled, &["--reason", "broken-disk", "--wait"])?;
+    let ordered = clock::now();
+    assert_eq!(stage.backend(disabled)?.effective, Effective::Disabled);
+    for (stream, backend) in &mut kept {
+        assert_eq!(of(&http::ask(stream, "GET /meanwhile")?)?, *backend, "they go on");
+    }
+    events.wait("the rest is reset", 0, PATIENCE, |event| {
+        event.kind == EventKind::Drained && event.backend.as_deref() == Some(NAMES[disabled])
+    })?;
+    nothing_left(&stage, disabled)?;
+    assert_eq!(reset(&mut kept, disabled), count);
+    let late = stage.ledgers[disabled].accepted().into_iter().filter(|at| *at > ordered).count();
+    assert_eq!(late, 0, "and it got no new ones");
+    let told = [stage.traffic(victim)?, stage.traffic(disabled)?].map(|of| (of.ended.drained, of.ended.idle));
+    assert_eq!(told, [(drained, 0), (count as u64, 0)], "each was counted once, by its cause");
+
+    // Back, it gets new ones, and nobody ends those.
+    stage.order("enable", victim, &["--wait"])?;
+    assert!(stage.backend(victim)?.overrides.is_empty() && stage.backend(victim)?.ending.is_none());
+    let mut again = stage.kept(12)?;
+    assert!(again.iter().any(|(_, backend)| *backend == victim));
+    for (stream, backend) in &mut again {
+        assert_eq!(of(&http::ask(stream, "GET /more")?)?, *backend);
+    }
+    Ok(())
+}
