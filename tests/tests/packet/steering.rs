@@ -271,6 +271,6 @@ fn embryos_give_their_ports_to_those_that_find_none() {
         assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Tx);
     }
     let census = kernel.flows().census();
-    assert_eq!((census.established, census.embryos), (2, 2));
+    assert_eq!((census.established, census.embryos), (2, 14));
     assert_eq!(kernel.flows().inconsistencies(), NOTHING);
 }
