@@ -167,6 +167,15 @@ pub(crate) const CASES: &[Case] = &[
         beside: Some("request"),
     },
     Case {
+        name: "reply_counted",
+        what: "the same: a good one, which is counted instead",
+        flows: &[1, 1_024, 16_384],
+        script: exchange_counted,
+        passes: RING,
+        room: false,
+        beside: Some("request"),
+    },
+    Case {
         name: "syn",
         what: "SYN of a new connection, tables not full",
         flows: &[16_384],
@@ -371,6 +380,15 @@ fn unwatched(
 /// A request and its response, of each connection in turn.
 fn exchange(kernel: &mut Kernel, flows: u32) -> Result<Script> {
     exchange_among(kernel, flows, 0, 8)
+}
+
+/// The same with backends whose good responses are counted.
+fn exchange_counted(kernel: &mut Kernel, flows: u32) -> Result<Script> {
+    let script = exchange(kernel, flows)?;
+    for id in 0..BACKENDS {
+        kernel.quiet(id);
+    }
+    Ok(script)
 }
 
 /// The same, with so many bare acknowledgements behind each, and only of so many of eight connections: the more others,
