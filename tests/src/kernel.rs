@@ -372,12 +372,12 @@ impl Kernel {
         self.loaded.heads.pop()
     }
 
-    /// Drops them unread.
-    /// Reads the good responses that are not mirrored, from now on.
+    /// Reads the good responses that are not mirrored.
     pub fn goods(&self) -> bpf::Goods {
         self.loaded.goods().expect("its map can be mapped")
     }
 
+    /// Drops them unread.
     pub fn forget_heads(&mut self) {
         while self.loaded.heads.pop().is_some() {}
     }

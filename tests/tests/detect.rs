@@ -223,3 +223,40 @@ fn no_head_in_time_is_a_failure_and_counts_once() -> Result<()> {
     assert_eq!((counted.l4_failures, counted.s2xx), (all, 0), "{counted:?}");
     Ok(())
 }
+
+#[test]
+fn time_outs_with_good_answers_between_are_not_in_a_row() -> Result<()> {
+    if skipped("time_outs_with_good_answers_between_are_not_in_a_row", &[]) {
+        return Ok(());
+    }
+    // Longer than what is told anyway: the good answers are only counted.
+    let policy = "[service.web.breaker]\nconsecutive_5xx = 3\nresponse_timeout = \"600ms\"\n";
+    let mut site = Site::start("apart", 2, policy)?;
+    let events = site.shunt.events()?;
+    let failures = |site: &Site| -> Result<u64> {
+        let status = site.shunt.status()?;
+        Ok(status.snapshot.services[0].backends.iter().map(|backend| backend.responses.l4_failures).sum())
+    };
+    let late = |site: &mut Site, delay: u64, requests: usize| -> Result<()> {
+        for backend in &mut site.backends {
+            backend.delay(delay)?;
+        }
+        let load = site.load(100, 1, Connections::Each);
+        until("they are answered", PATIENCE, || load.samples().len() >= requests)?;
+        assert!(load.stop().iter().all(|sample| sample.answer == Ok(200)));
+        Ok(())
+    };
+    // Of ten one of the two has five, at most two of them together: but for what is between, in a row.
+    let mut told = 0;
+    while told < 10 {
+        late(&mut site, 0, 30)?;
+        late(&mut site, 800, 1)?;
+        until("it is told of", PATIENCE, || failures(&site).is_ok_and(|now| now > told))?;
+        told = failures(&site)?;
+    }
+    let ejected = || events.since(0).iter().any(|heard| heard.event.kind == EventKind::Eject);
+    assert!(!ejected(), "{:?}", events.since(0).last());
+    late(&mut site, 800, 5)?;
+    until("they are in a row", PATIENCE, ejected)?;
+    Ok(())
+}

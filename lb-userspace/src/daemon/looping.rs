@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{clock::Clock, lag::Lag, reload::Configured, saving::Saving, status::Facts};
+use super::{clock::Clock, counted::Counted, lag::Lag, reload::Configured, saving::Saving, status::Facts};
 use crate::{
     control::{
         EventLog, Request,
@@ -78,6 +78,7 @@ pub(super) struct Loop {
     caused: BTreeMap<u64, u64>,
     losses: Losses,
     refusals: Refusals,
+    counted: Counted,
     /// The highest id that any backend has had.
     last_id: Option<BackendId>,
     look: tokio::time::Interval,
@@ -110,6 +111,7 @@ impl Loop {
             caused: BTreeMap::new(),
             losses: Losses::default(),
             refusals: Refusals::default(),
+            counted: Counted::default(),
             last_id: None,
             look,
         }
@@ -137,7 +139,6 @@ impl Loop {
             () = sleep => {
                 self.begin();
                 self.late(deadline);
-                self.count_goods();
                 self.handle(Input::Tick);
             }
             Some(input) = sources.inputs.recv() => {
@@ -330,10 +331,7 @@ impl Loop {
             }
             let Some(reading) = self.heads.read(&record) else { continue };
             // What came before it, as far as rates count it.
-            let count = self.own.goods.take(reading.backend);
-            if count > 0 {
-                self.handle(Input::Goods { backend: reading.backend, count });
-            }
+            self.count_goods_of(reading.backend);
             if !self.timed_out.ended(&reading) {
                 continue;
             }
@@ -345,6 +343,9 @@ impl Loop {
                 client: Some(reading.client),
             };
             self.handle_caused(input, Some(reading.at_ns));
+            if Counted::is_late(reading.since_request_ns) {
+                self.counted.late(reading.backend, reading.generation);
+            }
         }
         false
     }
@@ -352,8 +353,15 @@ impl Loop {
     /// The good responses that nobody had to be told of.
     fn count_goods(&mut self) {
         let Some(last) = self.last_id else { return };
-        for (backend, count) in self.own.goods.take_up_to(last) {
-            self.handle(Input::Goods { backend, count });
+        for id in 0..=last.0 {
+            self.count_goods_of(BackendId(id));
+        }
+    }
+
+    fn count_goods_of(&mut self, backend: BackendId) {
+        let count = self.own.goods.take(backend);
+        for input in self.counted.inputs(backend, count).into_iter().flatten() {
+            self.handle(input);
         }
     }
 
@@ -363,8 +371,10 @@ impl Loop {
         if !self.timed_out.overdue(client, backend, began_us) {
             return;
         }
+        self.count_goods_of(backend);
         let outcome = Outcome::Failure(failure);
         self.handle(Input::Outcome { backend, generation, outcome, ttfb: None, client: Some(client) });
+        self.counted.late(backend, generation);
     }
 
     pub(super) fn snapshot(&self) -> lb_core::snapshot::Snapshot {

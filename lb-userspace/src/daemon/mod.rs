@@ -19,6 +19,7 @@
 
 mod answers;
 mod clock;
+mod counted;
 mod lag;
 mod looping;
 mod own_thread;

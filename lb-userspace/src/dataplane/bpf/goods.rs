@@ -12,21 +12,17 @@ pub struct Goods {
     /// CPU by CPU, and of each CPU by backend id.
     counts: Shared<u64>,
     cpus: usize,
-    /// What was read of each backend so far. What an earlier run left was for that to read.
+    /// What was read of each backend so far.
     seen: Vec<u64>,
 }
 
 impl Goods {
     pub(super) fn new(map: impl AsFd, cpus: usize) -> io::Result<Self> {
-        let mut goods = Self {
+        Ok(Self {
             counts: Shared::new(map, cpus * MAX_BACKENDS as usize)?,
             cpus,
             seen: vec![0; MAX_BACKENDS as usize],
-        };
-        for id in 0..MAX_BACKENDS as u16 {
-            goods.take(BackendId(id));
-        }
-        Ok(goods)
+        })
     }
 
     /// How many a backend has had since the last look.
@@ -35,10 +31,5 @@ impl Goods {
         let of_cpu = |cpu| self.counts.read(cpu * MAX_BACKENDS as usize + id);
         let now = (0..self.cpus).map(of_cpu).fold(0, u64::wrapping_add);
         now.wrapping_sub(std::mem::replace(&mut self.seen[id], now))
-    }
-
-    /// The same of all with ids up to this one that have had any.
-    pub fn take_up_to(&mut self, last: BackendId) -> Vec<(BackendId, u64)> {
-        (0..=last.0).map(BackendId).map(|id| (id, self.take(id))).filter(|(_, count)| *count > 0).collect()
     }
 }
