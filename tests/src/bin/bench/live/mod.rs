@@ -96,7 +96,7 @@ const DROP: &str = "empty program, XDP_DROP";
 const TX: &str = "empty program, XDP_TX";
 const REDIRECT: &str = "empty program, XDP_REDIRECT";
 const ACK: &str = "Shunt, client to backend, no payload";
-const REQUEST: &str = "Shunt, client to backend, a new request";
+const REQUEST: &str = "Shunt, client to backend, pipelined requests";
 const REPLY: &str = "Shunt, backend to client";
 
 pub(crate) fn run(plan: Plan) -> Result<Report> {

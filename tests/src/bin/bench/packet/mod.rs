@@ -85,7 +85,7 @@ pub(crate) struct Row {
     pub(crate) what: &'static str,
     pub(crate) family: &'static str,
     pub(crate) flows: u32,
-    /// Nanoseconds a packet; over repetitions.
+    /// Nanoseconds a packet, or for both of an exchange; over repetitions.
     pub(crate) ns: Spread,
     /// What the wrapper cost around the empty program, which is subtracted already.
     pub(crate) wrapper_ns: f64,
@@ -108,13 +108,7 @@ pub(crate) fn run(plan: Plan, peer: Option<&Path>) -> Result<Report> {
             for case in CASES {
                 for flows in case.flows.iter().copied().filter(|flows| plan.includes(case, *flows)) {
                     eprintln!("packet: {} × {flows}, {name}", case.name);
-                    let beside = case.beside.map(|beside| {
-                        let row = rows
-                            .iter()
-                            .find(|row| row.case == beside && row.flows == flows && row.family == name);
-                        row.expect("what a case subtracts is measured before it").ns.median
-                    });
-                    let measured = bench.case(case, name, flows, plan, beside.unwrap_or_default());
+                    let measured = bench.case(case, name, flows, plan);
                     let context = || format!("packet {} over {flows} flows, {name}", case.name);
                     rows.push(measured.with_context(context)?);
                 }
@@ -161,14 +155,7 @@ impl Bench {
         Spread::of(values).context("no repetitions")
     }
 
-    fn case(
-        &mut self,
-        case: &Case,
-        family: &'static str,
-        flows: u32,
-        plan: Plan,
-        beside_ns: f64,
-    ) -> Result<Row> {
+    fn case(&mut self, case: &Case, family: &'static str, flows: u32, plan: Plan) -> Result<Row> {
         let mut run = self.begin(case, flows)?;
         let (mut values, mut wrapper) = (Vec::new(), Vec::new());
         for _ in 0..plan.repetitions {
@@ -178,7 +165,7 @@ impl Bench {
             }
             let of = |side: fn(&(f64, f64)) -> f64| middle_mean(pairs.iter().map(side)).context("no chunks");
             let (program_ns, empty_ns) = (of(|pair| pair.0)?, of(|pair| pair.1)?);
-            values.push((program_ns - empty_ns) * f64::from(run.script.each) - beside_ns);
+            values.push((program_ns - empty_ns) * f64::from(run.script.each));
             wrapper.push(empty_ns);
         }
         self.end(&run)?;
@@ -198,7 +185,7 @@ impl Bench {
         for theirs in manifest.cases.iter().filter(|case| case.is_of(family)) {
             let ours = CASES.iter().find(|case| case.name == theirs.versus);
             let ours = ours.with_context(|| format!("no case {}", theirs.versus))?;
-            ensure!(ours.beside.is_none(), "{} is not measured by itself", ours.name);
+            ensure!((ours.script)(&mut self.kernel, 1)?.each == 1, "{} is more than a packet", ours.name);
             for flows in theirs.flows.iter().copied().filter(|flows| plan.includes(ours, *flows)) {
                 eprintln!("packet: {} × {flows}, {}, beside {}", theirs.name, name(family), ours.name);
                 // Each with tables of its own, as empty as ours.
