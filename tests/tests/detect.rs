@@ -237,7 +237,7 @@ fn time_outs_with_good_answers_between_are_not_in_a_row() -> Result<()> {
         let status = site.shunt.status()?;
         Ok(status.snapshot.services[0].backends.iter().map(|backend| backend.responses.l4_failures).sum())
     };
-    let late = |site: &mut Site, delay: u64, requests: usize| -> Result<()> {
+    let ask = |site: &mut Site, delay: u64, requests: usize| -> Result<()> {
         for backend in &mut site.backends {
             backend.delay(delay)?;
         }
@@ -249,14 +249,14 @@ fn time_outs_with_good_answers_between_are_not_in_a_row() -> Result<()> {
     // Of ten one of the two has five, at most two of them together: but for what is between, in a row.
     let mut told = 0;
     while told < 10 {
-        late(&mut site, 0, 30)?;
-        late(&mut site, 800, 1)?;
+        ask(&mut site, 0, 30)?;
+        ask(&mut site, 800, 1)?;
         until("it is told of", PATIENCE, || failures(&site).is_ok_and(|now| now > told))?;
         told = failures(&site)?;
     }
     let ejected = || events.since(0).iter().any(|heard| heard.event.kind == EventKind::Eject);
     assert!(!ejected(), "{:?}", events.since(0).last());
-    late(&mut site, 800, 5)?;
+    ask(&mut site, 800, 5)?;
     until("they are in a row", PATIENCE, ejected)?;
     Ok(())
 }

@@ -185,7 +185,6 @@ impl Bench {
         for theirs in manifest.cases.iter().filter(|case| case.is_of(family)) {
             let ours = CASES.iter().find(|case| case.name == theirs.versus);
             let ours = ours.with_context(|| format!("no case {}", theirs.versus))?;
-            ensure!((ours.script)(&mut self.kernel, 1)?.each == 1, "{} is more than a packet", ours.name);
             for flows in theirs.flows.iter().copied().filter(|flows| plan.includes(ours, *flows)) {
                 eprintln!("packet: {} × {flows}, {}, beside {}", theirs.name, name(family), ours.name);
                 // Each with tables of its own, as empty as ours.
@@ -206,6 +205,7 @@ impl Bench {
     ) -> Result<Versus> {
         peer.prepare(theirs, flows, ours.passes)?;
         let mut run = self.begin(ours, flows)?;
+        ensure!(run.script.each == 1, "{} is more than a packet", ours.name);
         let mut values: [Vec<f64>; 3] = Default::default();
         for _ in 0..plan.repetitions {
             let (mut here, mut there) = (Vec::new(), Vec::new());
