@@ -120,6 +120,9 @@ fn measure(args: &Args) -> Result<Report> {
     ensure!(files.len() <= 1, "one program can be measured beside ours, and these are {}", files.len());
     let object = files.first().map(Path::new);
     let chosen = names.iter().map(|name| Peer::named(name)).collect::<Result<Vec<_>>>()?;
+    for peer in &chosen {
+        check(args.part, *peer)?;
+    }
     let peers = (!chosen.is_empty()).then_some(chosen.as_slice());
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
@@ -159,6 +162,26 @@ fn measure(args: &Args) -> Result<Report> {
         storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt()?)
     });
     Ok(Report { machine, smoke: args.smoke, packet, live, http, verdict, scale, storm: storm.transpose()? })
+}
+
+/// A peer that no wanted part knows would be left out without a word.
+fn check(part: Part, peer: Peer) -> Result<()> {
+    let known: &[&[Peer]] = match part {
+        Part::Http => &[http::PEERS],
+        Part::Verdict => &[verdict::beside::PEERS],
+        Part::All => &[http::PEERS, verdict::beside::PEERS],
+        Part::Packet | Part::Live | Part::Scale | Part::Storm => &[],
+    };
+    let known = known.concat();
+    let names: Vec<_> = known.iter().map(|peer| peer.name()).collect();
+    ensure!(!names.is_empty(), "--peer {}: this part measures no balancers by name", peer.name());
+    ensure!(
+        known.contains(&peer),
+        "--peer {}: not measured here; there are {}",
+        peer.name(),
+        names.join(", ")
+    );
+    Ok(())
 }
 
 fn print(report: &Report) {

@@ -43,7 +43,7 @@ impl Plan {
 /// What others are compared with, and always there. The first is the one of the costs.
 const BASES: &[Peer] = &[Peer::Direct, Peer::Routing];
 /// All peers, in the order of the tables.
-const PEERS: &[Peer] = &[
+pub(crate) const PEERS: &[Peer] = &[
     Peer::Direct,
     Peer::Routing,
     Peer::Nftables,

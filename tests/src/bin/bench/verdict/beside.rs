@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Those that look at responses; Shunt in both of its ways to treat what lives.
-pub(super) const PEERS: &[Peer] = &[Peer::Nat, Peer::Reset, Peer::HaproxyHttp, Peer::EnvoyHttp];
+pub(crate) const PEERS: &[Peer] = &[Peer::Nat, Peer::Reset, Peer::HaproxyHttp, Peer::EnvoyHttp];
 
 const BACKENDS: [&str; 2] = ["app0", "app1"];
 const PORT: u16 = 8080;
