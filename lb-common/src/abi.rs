@@ -418,7 +418,9 @@ pub struct ClientSet {
     /// Part of the hash, never 0. 0: free.
     pub tags: [u32; CLIENT_WAYS],
     /// Who gives way next when all are taken.
-    pub hand: u32,
+    pub hand: u16,
+    /// 0, unless one that belongs here had to go to the other set. Until then nobody looks for it there.
+    pub spilled: u16,
 }
 
 /// Places in one set of `REPLIES4` and `REPLIES6`.

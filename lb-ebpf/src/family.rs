@@ -26,6 +26,24 @@ pub struct Tuple<A> {
     pub flaws: u32,
 }
 
+/// What follows the IP header of a frame that is TCP and has its ports.
+#[derive(Clone, Copy)]
+pub struct Transport {
+    /// As they lie in the header.
+    ports: u32,
+    tcp: usize,
+    flaws: u32,
+}
+
+impl Transport {
+    /// Source and destination.
+    #[inline(always)]
+    pub const fn ports(&self) -> (Port, Port) {
+        let [s0, s1, d0, d1] = self.ports.to_ne_bytes();
+        (Port(u16::from_ne_bytes([s0, s1])), Port(u16::from_ne_bytes([d0, d1])))
+    }
+}
+
 /// Bits of [`Tuple::flaws`].
 pub mod flaw {
     /// The first fragment of a datagram.
@@ -50,7 +68,22 @@ pub trait Family: Copy {
     const DST: usize;
 
     /// `None`: no business of ours.
-    fn tuple(ip: &Frame) -> Option<Tuple<Self::Addr>>;
+    fn transport(ip: &Frame) -> Option<Transport>;
+
+    /// The addresses with it. Apart from each other, because of most frames that are not ours the ports say so.
+    #[inline(always)]
+    fn tuple_of(ip: &Frame, transport: &Transport) -> Option<Tuple<Self::Addr>> {
+        let (src, dst) = (Self::load(ip, Self::SRC)?, Self::load(ip, Self::DST)?);
+        let (sport, dport) = transport.ports();
+        let key = FlowKey { src, dst, sport, dport };
+        Some(Tuple { key, tcp: transport.tcp, flaws: transport.flaws })
+    }
+
+    /// Both.
+    #[inline(always)]
+    fn tuple(ip: &Frame) -> Option<Tuple<Self::Addr>> {
+        Self::tuple_of(ip, &Self::transport(ip)?)
+    }
 
     /// Length of the datagram, from the start of the header to the end of the payload.
     fn length(ip: &Frame) -> Option<u32>;
@@ -81,12 +114,6 @@ pub struct Ipv4;
 #[derive(Clone, Copy)]
 pub struct Ipv6;
 
-#[inline(always)]
-fn key<A>(src: A, dst: A, ports: u32) -> FlowKey<A> {
-    let [s0, s1, d0, d1] = ports.to_ne_bytes();
-    FlowKey { src, dst, sport: Port(u16::from_ne_bytes([s0, s1])), dport: Port(u16::from_ne_bytes([d0, d1])) }
-}
-
 impl Family for Ipv4 {
     type Addr = V4;
 
@@ -98,7 +125,7 @@ impl Family for Ipv4 {
     const DST: usize = 16;
 
     #[inline(always)]
-    fn tuple(ip: &Frame) -> Option<Tuple<V4>> {
+    fn transport(ip: &Frame) -> Option<Transport> {
         // One check serves every load of fixed offset below.
         if !ip.holds(Self::HEADER + 4) {
             return None;
@@ -108,10 +135,8 @@ impl Family for Ipv4 {
             return None;
         }
         let fragment = u16::from_be(ip.load(6)?);
-        let addresses = (V4(ip.load(Self::SRC)?), V4(ip.load(Self::DST)?));
         if vihl == 0x45 && fragment & 0x3fff == 0 {
-            let key = key(addresses.0, addresses.1, ip.load(Self::HEADER)?);
-            return Some(Tuple { key, tcp: Self::HEADER, flaws: 0 });
+            return Some(Transport { ports: ip.load(Self::HEADER)?, tcp: Self::HEADER, flaws: 0 });
         }
         // Without the first fragment's ports, or no IPv4 at all.
         if fragment & 0x1fff != 0 || vihl >> 4 != 4 || vihl & 0x0f < 5 {
@@ -119,9 +144,8 @@ impl Family for Ipv4 {
         }
         let tcp = ((vihl & 0x0f) as usize) << 2;
         let flaws = if fragment & 0x2000 != 0 { flaw::FRAGMENT } else { flaw::OPTIONS };
-        let key = key(addresses.0, addresses.1, ip.load(tcp)?);
         // Nothing with options is translated, so that where its TCP header begins does not matter.
-        Some(Tuple { key, tcp: Self::HEADER, flaws })
+        Some(Transport { ports: ip.load(tcp)?, tcp: Self::HEADER, flaws })
     }
 
     #[inline(always)]
@@ -239,14 +263,13 @@ impl Family for Ipv6 {
     const DST: usize = 24;
 
     #[inline(always)]
-    fn tuple(ip: &Frame) -> Option<Tuple<Addr>> {
+    fn transport(ip: &Frame) -> Option<Transport> {
         if !ip.holds(Self::HEADER + 4) || ip.load::<u8>(0)? >> 4 != 6 {
             return None;
         }
         let protocol = ip.load::<u8>(6)?;
         let (tcp, flaws) = if protocol == PROTO_TCP { (Self::HEADER, 0) } else { extensions(ip, protocol)? };
-        let key = key(Self::load(ip, Self::SRC)?, Self::load(ip, Self::DST)?, ip.load(tcp)?);
-        Some(Tuple { key, tcp, flaws })
+        Some(Transport { ports: ip.load(tcp)?, tcp, flaws })
     }
 
     #[inline(always)]

@@ -55,11 +55,13 @@ struct Choice {
     trial: bool,
 }
 
+/// `anew`: the client had a flow, which may be a handshake that its backend left unanswered.
 #[inline(always)]
 pub(super) fn connect<F: Tables>(
     ctx: &XdpContext,
     packet: &Packet<'_, F>,
     service: &Service,
+    anew: bool,
 ) -> Result<Way, Leave> {
     let key = &packet.tuple.key;
     if !pace::admits() {
@@ -67,7 +69,7 @@ pub(super) fn connect<F: Tables>(
     }
     let hash = flow_hash(key);
     let (mut moved, mut again) = (NO_BACKEND, false);
-    if service.flags & service_flags::REDISPATCH != 0 {
+    if anew && service.flags & service_flags::REDISPATCH != 0 {
         let forsaken = forsaken::<F>(key);
         if forsaken as u16 != NO_BACKEND {
             moved = elsewhere(service.id, hash, forsaken as u16) as u16;
@@ -164,6 +166,10 @@ fn look_at_syn<F: Tables>(ctx: *mut xdp_md, place: u32, headers: u32, ip_len: u3
     // SAFETY: a place of the map that is the new connection's alone. Between turns the place of the option is kept in
     // the map, of which the verifier knows nothing: else it would go through every place that it can have.
     let flow = unsafe { &mut *flow };
+    if syn::is_linux(&ip.from(F::HEADER), headers.wrapping_sub(F::HEADER as u32)) {
+        flow.head = head_state::CONNECTING;
+        return 0;
+    }
     flow.client_ack = syn::FIRST_OPTION;
     let mut look = Look::<F::Addr> { ctx, flow, length: headers.wrapping_sub(F::HEADER as u32) };
     // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.

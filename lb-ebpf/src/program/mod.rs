@@ -59,6 +59,8 @@ enum Leave {
     Pass,
     /// Of no flow; it may be for a VIP, or from a backend, all the same.
     Unknown,
+    /// The same; it had one, which is none any more, or is a handshake that has come to nothing.
+    Anew,
     /// Not TCP, but perhaps about it.
     IcmpError,
     Drop(Reason),
@@ -107,6 +109,8 @@ impl Verdict {
     const ICMP_ERROR: Self = Self(u32::MAX - 1);
     /// The same: it is answered by a reset.
     const RESET: Self = Self(u32::MAX - 2);
+    /// As `NO_FLOW`, but there was one.
+    const ANEW: Self = Self(u32::MAX - 3);
 
     #[inline(always)]
     const fn new(action: u32, vlan: u16) -> Self {
@@ -150,8 +154,8 @@ fn shunt(ctx: XdpContext) -> u32 {
     // Functions of their own, one after the other: together they would not find room on one stack.
     let verdict = if kind == Ipv4::ETHER_TYPE {
         let (mut verdict, ctx, vlan) = (known4(ctx.ctx), ctx.ctx, tag.id());
-        if verdict == Verdict::NO_FLOW.0 {
-            verdict = fresh4(ctx, vlan);
+        if verdict == Verdict::NO_FLOW.0 || verdict == Verdict::ANEW.0 {
+            verdict = fresh4(ctx, vlan, verdict);
         }
         if verdict == Verdict::NO_FLOW.0 {
             verdict = stateless4(ctx, vlan);
@@ -162,8 +166,8 @@ fn shunt(ctx: XdpContext) -> u32 {
         if verdict == Verdict::RESET.0 { reset4(ctx, vlan) } else { verdict }
     } else if kind == Ipv6::ETHER_TYPE {
         let (mut verdict, ctx, vlan) = (known6(ctx.ctx), ctx.ctx, tag.id());
-        if verdict == Verdict::NO_FLOW.0 {
-            verdict = fresh6(ctx, vlan);
+        if verdict == Verdict::NO_FLOW.0 || verdict == Verdict::ANEW.0 {
+            verdict = fresh6(ctx, vlan, verdict);
         }
         if verdict == Verdict::NO_FLOW.0 {
             verdict = stateless6(ctx, vlan);
@@ -184,22 +188,28 @@ fn shunt(ctx: XdpContext) -> u32 {
 
 #[inline(never)]
 fn known4(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), 0, known::<Ipv4>).0
+    let (ctx, mut service) = (XdpContext::new(ctx), 0);
+    let outcome = known::<Ipv4>(&ctx, 0, &mut service);
+    decide(&ctx, service, outcome).0
 }
 
 #[inline(never)]
 fn known6(ctx: *mut xdp_md) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), 0, known::<Ipv6>).0
+    let (ctx, mut service) = (XdpContext::new(ctx), 0);
+    let outcome = known::<Ipv6>(&ctx, 0, &mut service);
+    decide(&ctx, service, outcome).0
 }
 
 #[inline(never)]
-fn fresh4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), vlan, fresh::<Ipv4>).0
+fn fresh4(ctx: *mut xdp_md, vlan: u16, found: u32) -> u32 {
+    let anew = found == Verdict::ANEW.0;
+    run::<Ipv4>(&XdpContext::new(ctx), vlan, |ctx, vlan, service| fresh::<Ipv4>(ctx, vlan, anew, service)).0
 }
 
 #[inline(never)]
-fn fresh6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), vlan, fresh::<Ipv6>).0
+fn fresh6(ctx: *mut xdp_md, vlan: u16, found: u32) -> u32 {
+    let anew = found == Verdict::ANEW.0;
+    run::<Ipv6>(&XdpContext::new(ctx), vlan, |ctx, vlan, service| fresh::<Ipv6>(ctx, vlan, anew, service)).0
 }
 
 #[inline(never)]
@@ -232,19 +242,27 @@ fn reset6(ctx: *mut xdp_md, vlan: u16) -> u32 {
     answer_with_reset::<Ipv6>(&XdpContext::new(ctx), vlan).0
 }
 
-/// Where `steer` leads: its arguments are the VLAN, and where the service is noted.
+/// Where `steer` leads: its arguments are the VLAN, and where the service is noted. The compiler may call it rather than
+/// put it here, and then what it returns goes through memory: too dear for what most frames take.
 #[inline(always)]
 fn run<F: Tables>(
     ctx: &XdpContext,
     vlan: u16,
     steer: impl Fn(&XdpContext, u16, &mut u16) -> Result<Way, Leave>,
 ) -> Verdict {
-    // Set once a VIP or a flow has matched; before that nothing is dropped.
     let mut service = 0;
-    match steer(ctx, vlan, &mut service) {
+    let outcome = steer(ctx, vlan, &mut service);
+    decide(ctx, service, outcome)
+}
+
+/// `service`: set once a VIP or a flow has matched; before that nothing is dropped.
+#[inline(always)]
+fn decide(ctx: &XdpContext, service: u16, outcome: Result<Way, Leave>) -> Verdict {
+    match outcome {
         Ok(way) => Verdict::new(send(ctx, way.ifindex()), way.vlan()),
         Err(Leave::Pass) => Verdict::new(XDP_PASS, 0),
         Err(Leave::Unknown) => Verdict::NO_FLOW,
+        Err(Leave::Anew) => Verdict::ANEW,
         Err(Leave::IcmpError) => Verdict::ICMP_ERROR,
         Err(Leave::Swallow) => Verdict::new(XDP_DROP, 0),
         Err(Leave::Drop(reason)) => {
@@ -263,20 +281,22 @@ fn run<F: Tables>(
 fn known<F: Tables + Errors>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
-    let Some(tuple) = F::tuple(&ip) else {
+    let Some(transport) = F::transport(&ip) else {
         return Err(if may_be_error::<F>(&ip) { Leave::IcmpError } else { Leave::Pass });
     };
-    let kinds = kinds(tuple.key.dport).ok_or(Leave::Pass)?;
-    if kinds == 0 && !may_be_kept(tuple.key.sport) {
+    let (sport, dport) = transport.ports();
+    let kinds = kinds(dport).ok_or(Leave::Pass)?;
+    if kinds == 0 && !may_be_kept(sport) {
         return Err(Leave::Pass);
     }
+    let tuple = F::tuple_of(&ip, &transport).ok_or(Leave::Pass)?;
     let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
     if kinds & port_flags::VIP != 0
         && let Some(flow) = table::by_client::<F>(&tuple.key)
     {
         *service_id = flow.service;
         packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
-        return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Unknown));
+        return to_backend::steer(ctx, &packet, flow).unwrap_or(Err(Leave::Anew));
     }
     if (kinds & port_flags::NAT != 0 || may_be_kept(tuple.key.sport))
         && let Some(flow) = table::by_reply::<F>(&tuple.key, || may_be_kept(tuple.key.sport))
@@ -297,9 +317,9 @@ fn may_be_kept(source: Port) -> bool {
     kinds(source).is_some_and(|kinds| kinds & port_flags::DNAT != 0)
 }
 
-/// A frame of no flow, to a port that a VIP has.
+/// A frame of no flow, to a port that a VIP has. `anew`: it had one.
 #[inline(always)]
-fn fresh<F: Tables>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
+fn fresh<F: Tables>(ctx: &XdpContext, vlan: u16, anew: bool, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
@@ -318,7 +338,7 @@ fn fresh<F: Tables>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result
         if rules && source::is_denied::<F>(&tuple.key, service) {
             return Err(Leave::Drop(Reason::Denied));
         }
-        return connect::connect(ctx, &packet, service);
+        return connect::connect(ctx, &packet, service, anew);
     }
     if service.flags & service_flags::DNAT != 0 {
         // The backend may know the connection all the same.

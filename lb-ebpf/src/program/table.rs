@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A set is one cache line. A flow lies in the first of two sets that has room, and tags are unique
-//! within a set. The reply's entry holds the NAT port, so there is no other list of ports in use. A reply to a NAT
+//! within a set. Which sets ever had none is noted with them: only then the other is looked at. The reply's entry holds the NAT port, so there is no other list of ports in use. A reply to a NAT
 //! port is looked for in one set, as another port will do when that is full; one to a client's own port in two.
 //!
 //! Who owns what, with any number of CPUs:
@@ -144,15 +144,36 @@ fn hash<A: Address>(key: &FlowKey<A>) -> u64 {
 #[inline(always)]
 pub(super) fn by_client<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut Flow<F::Addr>> {
     let hash = hash(key);
-    match in_set::<F>(key, set(hash, sets()), tag(hash)) {
+    let number = set(hash, sets());
+    let first = F::clients(number)?;
+    match in_set::<F>(key, first, number, tag(hash)) {
         Some(flow) => Some(flow),
-        None => in_set::<F>(key, other_set(hash, sets()), tag(hash)),
+        // Most never had to go to the other set, and a look there is a wait for memory.
+        // SAFETY: a word of a map.
+        None if unsafe { (&raw const (*first).spilled).read_volatile() } != 0 => {
+            let number = other_set(hash, sets());
+            in_set::<F>(key, F::clients(number)?, number, tag(hash))
+        }
+        None => None,
+    }
+}
+
+/// What belongs to this set goes to the other. To be said before it can be looked for.
+#[inline(always)]
+fn spill<F: Tables>(number: u32) {
+    if let Some(set) = F::clients(number) {
+        // SAFETY: a word of a map, which only ever becomes 1.
+        unsafe { (&raw mut (*set).spilled).write_volatile(1) };
     }
 }
 
 #[inline(always)]
-fn in_set<F: Tables>(key: &FlowKey<F::Addr>, number: u32, tag: u32) -> Option<&'static mut Flow<F::Addr>> {
-    let set = F::clients(number)?;
+fn in_set<F: Tables>(
+    key: &FlowKey<F::Addr>,
+    set: *mut ClientSet,
+    number: u32,
+    tag: u32,
+) -> Option<&'static mut Flow<F::Addr>> {
     let mut way = home(tag);
     // SAFETY: words of maps may be read while others write them.
     if unsafe { word(&raw const (*set).tags, way) } != Some(tag) {
@@ -307,7 +328,12 @@ pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let tag = tag(hash);
     let mut place = None;
     for first in 0..opaque(2) {
-        let number = if first == 0 { set(hash, sets()) } else { other_set(hash, sets()) };
+        let number = if first == 0 {
+            set(hash, sets())
+        } else {
+            spill::<F>(set(hash, sets()));
+            other_set(hash, sets())
+        };
         place = free_in::<F>(number, tag);
         if place.is_some() {
             break;
@@ -317,7 +343,7 @@ pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     place.map_or(NOWHERE, |place| forget(place, tag) as u64)
 }
 
-/// The same when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
+/// The same after that when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
 #[inline(never)]
 pub(super) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
     let hash = hash(key);
@@ -406,14 +432,14 @@ fn taken_over<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Opt
 #[inline(always)]
 fn hand<F: Tables>(number: u32) -> Option<u32> {
     // SAFETY: a word of a map.
-    Some(unsafe { (&raw const (*F::clients(number)?).hand).read_volatile() })
+    Some(unsafe { (&raw const (*F::clients(number)?).hand).read_volatile() } as u32)
 }
 
 #[inline(always)]
 fn turn_to<F: Tables>(number: u32, way: u32) {
     if let Some(set) = F::clients(number) {
         // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
-        unsafe { (&raw mut (*set).hand).write_volatile(way) };
+        unsafe { (&raw mut (*set).hand).write_volatile(way as u16) };
     }
 }
 

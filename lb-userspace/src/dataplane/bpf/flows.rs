@@ -208,6 +208,10 @@ impl<A: Address> Family<A> {
             if flow.slot as usize != slot || tagged != tag(keyed_hash(&flow.client, self.seed)) {
                 found.push(format!("the flow at {slot} is not where its client's hash leads"));
             }
+            let first = set(keyed_hash(&flow.client, self.seed), self.clients.len as u32) as usize;
+            if first != slot / CLIENT_WAYS && self.clients.read(first).spilled == 0 {
+                found.push(format!("the flow at {slot} lies where nobody looks for it"));
+            }
             let hash = keyed_hash(&flow.reply, self.seed);
             let entry = (slot as u64) << 32 | u64::from(tag(hash));
             if !self.reply_sets(hash).into_iter().any(|set| self.replies.read(set).ways.contains(&entry)) {
