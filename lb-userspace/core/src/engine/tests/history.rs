@@ -459,6 +459,8 @@ proptest! {
             let place = names.iter().position(|of| of == name).expect("its own");
             let enable = play.order(place, Verb::Enable, None, true);
             play.operate(&enable);
+            // It may end a panic, and then others get no new connections from now on.
+            play.follow();
         }
         // The longest ejection with its jitter, a sweep to open half, three empty ones, one of grace.
         play.wait(12_000 + 500 + 5 * INTERVAL);
