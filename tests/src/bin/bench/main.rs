@@ -132,7 +132,7 @@ fn measure(args: &Args) -> Result<Report> {
     let packet = packet.transpose()?;
     let live = wants(Part::Live).then(|| {
         let plan = if args.smoke { live::Plan::SMOKE } else { live::Plan::FULL };
-        live::run(live::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan })
+        live::run(live::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, object)
     });
     let live = live.transpose()?;
     let http = wants(Part::Http).then(|| {

@@ -4,17 +4,21 @@
 //! kernel's redirect and the receiving end's ring, but without a sender's copies. Every program stands behind the
 //! [`wrapper`](crate::packet::wrapper), the empty ones too; the wrapper's own part shows in the row without it. Only what the
 //! far ends have counted is taken as sent.
+//!
+//! Another balancer's program, built elsewhere, is measured beside as [`packet`](crate::packet::peer) does it: those of its
+//! cases that send IPv4 frames back.
 
 mod field;
 
 use std::{
     fmt::Write as _,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::Link;
-use lb_tests::kernel::{Family, Kernel, NAT_PORTS, OWN_MAC, backend_mac};
+use lb_tests::kernel::{Action, Family, Kernel, NAT_PORTS, OWN_MAC, backend_mac};
 use lb_userspace::lab::signals;
 use serde::Serialize;
 
@@ -22,6 +26,7 @@ use self::field::Field;
 use crate::{
     packet::{
         cases::{BACKENDS, CASES, Counts, Script},
+        peer::Manifest,
         syscall::Live,
         wrapper::{self, Wrapper},
     },
@@ -55,19 +60,28 @@ pub(crate) struct Report {
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     pub(crate) cpus: usize,
     /// Millions of frames a second that arrived; of frames that never leave, that were dropped.
     pub(crate) mpps: Spread,
     /// To the empty redirect in the same repetition.
     pub(crate) to_redirect: Spread,
+    /// Of another balancer's row: ours of the same frames, to it.
+    pub(crate) ours: Option<Versus>,
     /// Least part of the frames that arrived.
     pub(crate) crossed: f64,
 }
 
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Versus {
+    pub(crate) what: &'static str,
+    /// In the same repetition.
+    pub(crate) to_it: Spread,
+}
+
 /// One program, ready to run on each CPU.
 struct Entrant {
-    what: &'static str,
+    what: String,
     program: Program,
     /// Which device the frames seem to come by.
     ingress: u32,
@@ -75,6 +89,8 @@ struct Entrant {
     counts: Option<Counts>,
     /// Whether frames leave at all.
     leaves: bool,
+    /// Ours that another balancer's is compared with.
+    versus: Option<&'static str>,
 }
 
 enum Program {
@@ -99,7 +115,8 @@ const ACK: &str = "Shunt, client to backend, no payload";
 const REQUEST: &str = "Shunt, client to backend, pipelined requests";
 const REPLY: &str = "Shunt, backend to client";
 
-pub(crate) fn run(plan: Plan) -> Result<Report> {
+/// `object`: of another balancer.
+pub(crate) fn run(plan: Plan, object: Option<&Path>) -> Result<Report> {
     let available = std::thread::available_parallelism().context("counting CPUs")?.get();
     let most = available.min(MOST_CPUS);
     let field = Field::new(most)?;
@@ -109,7 +126,23 @@ pub(crate) fn run(plan: Plan) -> Result<Report> {
     }
     // The way back to the clients.
     kernel.come_by(field.client);
-    let entrants = field.node.enter(|| entrants(&field, &mut kernel, most))??;
+    let mut entrants = field.node.enter(|| entrants(&field, &mut kernel, most))??;
+    let manifest = object.map(Manifest::read).transpose()?;
+    let peer = object.zip(manifest.as_ref()).map(|(path, manifest)| manifest.load(path, Family::V4));
+    let peer = peer.transpose()?;
+    for case in manifest.iter().flat_map(|manifest| &manifest.cases) {
+        let versus = [("ack", ACK), ("request", REQUEST), ("reply", REPLY)];
+        let versus = versus.into_iter().find(|(name, _)| *name == case.versus);
+        if let (Some(peer), Some((_, versus))) = (&peer, versus)
+            && case.is_of(Family::V4)
+            && Action::new(case.action) == Action::Tx
+        {
+            let program = Program::Wrapped(peer.live(case, FLOWS, most)?);
+            let what = format!("peer, {}", case.name);
+            let (ingress, counts, leaves) = (field.client, None, true);
+            entrants.push(Entrant { what, program, ingress, counts, leaves, versus: Some(versus) });
+        }
+    }
     let mut rows = Vec::new();
     for cpus in 1..=most {
         rows.extend(measure(plan, &field, &mut kernel, &entrants, cpus)?);
@@ -127,9 +160,9 @@ fn entrants(field: &Field, kernel: &mut Kernel, cpus: usize) -> Result<Vec<Entra
     let [drop, tx, redirect] =
         [wrapper::dropping()?, wrapper::transmitting()?, wrapper::redirecting(field.backend)?];
     let shunt = kernel.program().fd()?.as_fd();
-    let entrant = |what, program: BorrowedFd<'_>, script: &Script, ingress, counts| {
+    let entrant = |what: &str, program: BorrowedFd<'_>, script: &Script, ingress, counts| {
         let program = Program::Wrapped(wrappers(program, script, cpus)?);
-        anyhow::Ok(Entrant { what, program, ingress, counts, leaves: true })
+        anyhow::Ok(Entrant { what: what.into(), program, ingress, counts, leaves: true, versus: None })
     };
     let entrants = [
         Entrant { leaves: false, ..entrant(DROP, drop.as_fd(), &request, field.client, None)? },
@@ -139,11 +172,12 @@ fn entrants(field: &Field, kernel: &mut Kernel, cpus: usize) -> Result<Vec<Entra
         entrant(REQUEST, shunt, &request, field.client, Some(request.counts))?,
         entrant(REPLY, shunt, &reply, field.backend, Some(reply.counts))?,
         Entrant {
-            what: "XDP_REDIRECT without the wrapper",
+            what: "XDP_REDIRECT without the wrapper".into(),
             program: Program::Bare(redirect, request.frame.bytes()),
             ingress: field.client,
             counts: None,
             leaves: true,
+            versus: None,
         },
     ];
     Ok(entrants.into())
@@ -175,8 +209,8 @@ fn measure(
                 bail!("interrupted");
             }
             let before = Counts::read(kernel);
-            let sent =
-                field.send(&entrant.program.on(cpus), plan.frames, entrant.ingress).context(entrant.what)?;
+            let sent = field.send(&entrant.program.on(cpus), plan.frames, entrant.ingress);
+            let sent = sent.with_context(|| entrant.what.clone())?;
             if let Some(counts) = entrant.counts {
                 // The first replies to requests of another measurement have heads, too.
                 let forwarded = |counts: Counts| (counts.to_backend, counts.to_client);
@@ -189,14 +223,23 @@ fn measure(
             crossed[place] = crossed[place].min(sent.crossed);
         }
     }
-    let redirect = entrants.iter().position(|entrant| entrant.what == REDIRECT).expect("it is entered");
+    let rates_of = |what| {
+        let place = entrants.iter().position(|entrant| entrant.what == what).expect("it is entered");
+        &rates[place]
+    };
     let rows = entrants.iter().enumerate().map(|(place, entrant)| {
-        let ratios = rates[place].iter().zip(&rates[redirect]).map(|(own, base)| own / base);
+        let ratios =
+            |own: &[f64], base: &[f64]| Spread::of(own.iter().zip(base).map(|(own, base)| own / base));
+        let ours = match entrant.versus {
+            Some(what) => Some(Versus { what, to_it: ratios(rates_of(what), &rates[place])? }),
+            None => None,
+        };
         Some(Row {
-            what: entrant.what,
+            what: entrant.what.clone(),
             cpus,
             mpps: Spread::of(rates[place].iter().copied())?,
-            to_redirect: Spread::of(ratios)?,
+            to_redirect: ratios(&rates[place], rates_of(REDIRECT))?,
+            ours,
             crossed: crossed[place],
         })
     });
@@ -227,12 +270,19 @@ impl Report {
                 row.crossed * 100.0
             ));
         }
+        for row in &self.rows {
+            if let Some(Versus { what, to_it: Spread { median, least, most, .. } }) = &row.ours {
+                let cpus = row.cpus;
+                line(format!("  {what} ÷ {}, {cpus} CPUs: {median:.2} ({least:.2}..{most:.2})", row.what));
+            }
+        }
         text
     }
 
     /// Why the promise does not hold.
     pub(crate) fn broken_promise(&self) -> Option<String> {
-        let ours = self.rows.iter().filter(|row| row.cpus == 1 && [ACK, REQUEST, REPLY].contains(&row.what));
+        let ours =
+            self.rows.iter().filter(|row| row.cpus == 1 && [ACK, REQUEST, REPLY].contains(&&*row.what));
         let slow = ours.filter(|row| row.to_redirect.median < PROMISED);
         let lines: Vec<_> =
             slow.map(|row| format!("{}: {:.2} × redirect", row.what, row.to_redirect.median)).collect();

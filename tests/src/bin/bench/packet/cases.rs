@@ -280,7 +280,7 @@ const TO_CLIENT: Counts = Counts { to_backend: 0, to_client: 1, connections: 0, 
 /// Which frames a program of somebody else's is measured with: the very ones of the case of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Frames {
+pub(crate) enum Frames {
     Pass,
     Syn,
     Ack,

@@ -6,7 +6,7 @@
 
 mod assembly;
 pub(crate) mod cases;
-mod peer;
+pub(crate) mod peer;
 mod shape;
 pub(crate) mod syscall;
 pub(crate) mod wrapper;

@@ -35,7 +35,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -58,14 +58,14 @@ use crate::statistics::middle_mean;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     object: String,
     program: String,
     grows: Option<[i32; 2]>,
     #[serde(default, rename = "map")]
     maps: Vec<Fill>,
     #[serde(rename = "case")]
-    pub(super) cases: Vec<Case>,
+    pub(crate) cases: Vec<Case>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -93,13 +93,13 @@ struct Inner {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Case {
-    pub(super) name: String,
-    pub(super) frames: Frames,
-    pub(super) after: Option<Frames>,
-    action: u32,
-    pub(super) versus: String,
-    pub(super) flows: Vec<u32>,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) frames: Frames,
+    pub(crate) after: Option<Frames>,
+    pub(crate) action: u32,
+    pub(crate) versus: String,
+    pub(crate) flows: Vec<u32>,
     families: Vec<FamilyName>,
 }
 
@@ -111,7 +111,7 @@ enum FamilyName {
 }
 
 impl Case {
-    pub(super) fn is_of(&self, family: Family) -> bool {
+    pub(crate) fn is_of(&self, family: Family) -> bool {
         let name = match family {
             Family::V4 => FamilyName::V4,
             Family::V6 => FamilyName::V6,
@@ -121,7 +121,10 @@ impl Case {
 }
 
 /// A loaded peer for one family.
-pub(super) struct Peer {
+pub(crate) struct Peer {
+    program: OwnedFd,
+    family: Family,
+    excess: Excess,
     wrapper: Wrapper,
     around_empty: Wrapper,
     /// What the wrapper's own work costs when it takes headers off again. An empty program causes none.
@@ -131,13 +134,13 @@ pub(super) struct Peer {
 }
 
 impl Manifest {
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         toml::from_str(&text).with_context(|| path.display().to_string())
     }
 
     /// `path`: of this manifest.
-    pub(super) fn load(&self, path: &Path, family: Family) -> Result<Peer> {
+    pub(crate) fn load(&self, path: &Path, family: Family) -> Result<Peer> {
         let object = path.parent().unwrap_or(Path::new(".")).join(&self.object);
         let mut loaded = Ebpf::load_file(&object).with_context(|| format!("loading {}", object.display()))?;
         let program = loaded.program_mut(&self.program);
@@ -150,10 +153,19 @@ impl Manifest {
             fill.write(&info, &mut inner).with_context(|| format!("filling map {}", fill.name))?;
         }
         let excess = if self.grows.is_some() { Excess::Head } else { Excess::Tail };
-        let program = program.fd()?.as_fd();
-        let wrapper = Wrapper::around_peer(program, family, excess)?;
+        let program = program.fd()?.as_fd().try_clone_to_owned().context("keeping the program")?;
+        let wrapper = Wrapper::around_peer(&program, family, excess)?;
         let around_empty = Wrapper::around_peer(wrapper::empty()?, family, excess)?;
-        let mut peer = Peer { wrapper, around_empty, restore_ns: 0.0, _loaded: loaded, _inner: inner };
+        let mut peer = Peer {
+            program,
+            family,
+            excess,
+            wrapper,
+            around_empty,
+            restore_ns: 0.0,
+            _loaded: loaded,
+            _inner: inner,
+        };
         if let Some(grows) = self.grows {
             let bytes = match family {
                 Family::V4 => grows[0],
@@ -236,7 +248,7 @@ fn bytes(text: &str) -> Result<Vec<u8>> {
 }
 
 impl Peer {
-    pub(super) fn prepare(&mut self, case: &Case, flows: u32, passes: u32) -> Result<()> {
+    pub(crate) fn prepare(&mut self, case: &Case, flows: u32, passes: u32) -> Result<()> {
         if let Some(before) = case.after {
             let (records, frame) = before.records(flows);
             self.wrapper.play(&records, &frame)?;
@@ -252,8 +264,21 @@ impl Peer {
         Ok(())
     }
 
+    /// For live frames, on each of so many CPUs other connections. The kernel takes what the program puts in front of a
+    /// frame off again, and a connection that its table does not know yet must come into it by any segment.
+    pub(crate) fn live(&self, case: &Case, flows_of_each: u32, cpus: usize) -> Result<Vec<Wrapper>> {
+        let (records, frame) = case.frames.records(flows_of_each * cpus.next_power_of_two() as u32);
+        let parts = records.chunks(flows_of_each as usize).take(cpus);
+        let wrappers = parts.map(|records| {
+            let mut wrapper = Wrapper::around_peer(&self.program, self.family, self.excess)?;
+            wrapper.play(records, &frame)?;
+            Ok(wrapper)
+        });
+        wrappers.collect()
+    }
+
     /// Nanoseconds a pass, without the wrapper's.
-    pub(super) fn run(&self, case: &Case, passes: u32) -> Result<f64> {
+    pub(crate) fn run(&self, case: &Case, passes: u32) -> Result<f64> {
         let (empty_ns, _) = self.around_empty.run(passes)?;
         let (program_ns, action) = self.wrapper.run(passes)?;
         let expected = Action::new(case.action);

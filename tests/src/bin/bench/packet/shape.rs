@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::{maps::MapInfo, programs::Xdp};
+use aya::{maps::MapInfo, programs::Program};
 use lb_common::abi::Table;
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub(crate) struct Map {
     pub(crate) bytes: Option<u64>,
 }
 
-pub(crate) fn read(program: &Xdp) -> Result<Shape> {
+pub(crate) fn read(program: &Program) -> Result<Shape> {
     let info = program.info().context("asking for the program")?;
     let mut maps = Vec::new();
     for id in info.map_ids().context("asking for the program's maps")?.unwrap_or_default() {
