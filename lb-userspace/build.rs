@@ -1,6 +1,6 @@
-//! Embeds the XDP program.
+//! Embeds the program for XDP and for tc.
 //!
-//! `SHUNT_BPF_OBJECT` names an object built elsewhere (for packagers). Otherwise it is
+//! `SHUNT_BPF_OBJECT` and `SHUNT_BPF_TC_OBJECT` name objects built elsewhere (for packagers). Otherwise they are
 //! built here, for a target without a prebuilt `core`, by a toolchain that has the
 //! library's source; `cargo xtask setup` provides one.
 
@@ -10,22 +10,29 @@ use std::{
     process::Command,
 };
 
+/// Variables that name the objects, and what they are called where they are built.
+const OBJECTS: [(&str, &str); 2] = [("SHUNT_BPF_OBJECT", "shunt-xdp"), ("SHUNT_BPF_TC_OBJECT", "shunt-tc")];
+
 fn main() {
-    println!("cargo:rerun-if-env-changed=SHUNT_BPF_OBJECT");
-    let object = match env::var_os("SHUNT_BPF_OBJECT") {
-        Some(path) => {
-            let path = PathBuf::from(path);
-            assert!(path.is_file(), "SHUNT_BPF_OBJECT: {} is not a file", path.display());
-            println!("cargo:rerun-if-changed={}", path.display());
-            path
-        }
-        None => build(),
-    };
-    let size = std::fs::metadata(&object).map(|meta| meta.len()).unwrap_or(0);
-    assert!(size > 0, "{} is empty or missing", object.display());
-    println!("cargo:rustc-env=SHUNT_BPF_OBJECT={}", object.display());
+    let mut built = None;
+    for (variable, name) in OBJECTS {
+        println!("cargo:rerun-if-env-changed={variable}");
+        let object = match env::var_os(variable) {
+            Some(path) => {
+                let path = PathBuf::from(path);
+                assert!(path.is_file(), "{variable}: {} is not a file", path.display());
+                println!("cargo:rerun-if-changed={}", path.display());
+                path
+            }
+            None => built.get_or_insert_with(build).join(name),
+        };
+        let size = std::fs::metadata(&object).map(|meta| meta.len()).unwrap_or(0);
+        assert!(size > 0, "{} is empty or missing", object.display());
+        println!("cargo:rustc-env={variable}={}", object.display());
+    }
 }
 
+/// Gives the folder of the objects.
 fn build() -> PathBuf {
     // Asked now, not compiled in: the folder may have been moved together with what is built.
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
@@ -36,14 +43,14 @@ fn build() -> PathBuf {
     let toolchain = toolchain().unwrap_or_else(|| {
         panic!(
             "no Rust toolchain here can build for BPF: it needs the source of the standard library.\n\
-             help: run `cargo xtask setup`, or name a built object in SHUNT_BPF_OBJECT"
+             help: run `cargo xtask setup`, or name built objects in SHUNT_BPF_OBJECT and SHUNT_BPF_TC_OBJECT"
         )
     });
     let target_dir = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo")).join("bpf");
     let mut cargo = Command::new("cargo");
     cargo
         .arg(format!("+{toolchain}"))
-        .args(["build", "--package", "lb-ebpf", "--bin", "shunt-xdp", "--release", "--locked"])
+        .args(["build", "--package", "lb-ebpf", "--bins", "--release", "--locked"])
         .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none"])
         .arg("--target-dir")
         .arg(&target_dir)
@@ -63,8 +70,8 @@ fn build() -> PathBuf {
         // v3: 32-bit registers and atomics with a result (Linux 5.12).
         .env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}-Ctarget-cpu=v3");
     let status = cargo.status().unwrap_or_else(|error| panic!("cannot run {cargo:?}: {error}"));
-    assert!(status.success(), "the XDP program did not build: {cargo:?}");
-    target_dir.join("bpfel-unknown-none/release/shunt-xdp")
+    assert!(status.success(), "the BPF programs did not build: {cargo:?}");
+    target_dir.join("bpfel-unknown-none/release")
 }
 
 /// `debian` (rustc-web and rust-web-src, linked by `cargo xtask setup`), or a nightly

@@ -15,11 +15,16 @@ const PROTO_TCP: u8 = 6;
 /// Turns the frame into the reset that answers it: `RST` with `SEQ = SEG.ACK` for
 /// a segment with ACK, else `RST|ACK` with `ACK` = what the segment ends at.
 /// Gives the length that the caller cuts the frame to if it is longer; what is beyond the reset is zeroed.
+/// `partial`: the sender's device would have finished the checksum, and so it is again.
 /// `None`: the segment is a reset itself, and a reset is never answered.
 #[inline(always)]
-pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Option<usize> {
+pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, partial: bool) -> Option<usize> {
     let ip = frame.from(link_len);
     if segment.has(flag::RST) || !ip.holds(F::HEADER + 20) || !frame.holds(12) {
+        return None;
+    }
+    // What finishes it begins where TCP began.
+    if partial && segment.tcp as usize != F::HEADER {
         return None;
     }
     let (seq, ack, flags) = if segment.has(flag::ACK) {
@@ -40,12 +45,13 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment) -> Op
     F::write_header(&ip, &dst, &src);
     let tcp = ip.from(F::HEADER);
     let words = [ports.rotate_left(16), seq.to_be(), ack.to_be(), u32::from_ne_bytes([0x50, flags, 0, 0]), 0];
-    let mut sum = src.sum() + dst.sum() + u64::from(u32::from_ne_bytes([0, PROTO_TCP, 0, 20]));
+    let pseudo = src.sum() + dst.sum() + u64::from(u32::from_ne_bytes([0, PROTO_TCP, 0, 20]));
+    let mut sum = pseudo;
     for (i, word) in words.iter().enumerate() {
         tcp.store(4 * i, *word);
         sum += u64::from(*word);
     }
-    tcp.store(16, !fold(sum));
+    tcp.store(16, if partial { fold(pseudo) } else { !fold(sum) });
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
     if end < MIN_FRAME {
@@ -72,7 +78,7 @@ mod tests {
         let ip = frame.from(14);
         let tuple = Ipv4::tuple(&ip).expect("tcp");
         let segment = Segment::read::<Ipv4>(&ip, &tuple, || ip.len() as u32).expect("well formed");
-        let len = reset::<Ipv4>(&frame, 14, &segment)?;
+        let len = reset::<Ipv4>(&frame, 14, &segment, false)?;
         bytes.truncate(len);
         Some(bytes)
     }

@@ -7,18 +7,24 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use aya::{
+    TestRun as _, TestRunOptions, TestRunResult,
+    programs::{Program, ProgramError},
+};
 use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
 use lb_core::{
     config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
 };
-use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
+use lb_userspace::{
+    dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering},
+    lab,
+};
 
 use crate::test_run::Runner;
 
 /// What the program decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Eq)]
 pub enum Action {
     Aborted,
     Drop,
@@ -27,8 +33,38 @@ pub enum Action {
     Redirect,
 }
 
+impl PartialEq for Action {
+    /// At tc a frame that goes back is redirected like any other.
+    fn eq(&self, other: &Self) -> bool {
+        let sent = |action: &Self| matches!(action, Self::Tx | Self::Redirect);
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            || hook() == bpf::Hook::Tc && sent(self) && sent(other)
+    }
+}
+
+/// See [`hook`].
+pub fn at_tc() -> bool {
+    hook() == bpf::Hook::Tc
+}
+
+/// Where the program of every fixture is: XDP, or tc with `SHUNT_LAB_TC=1`.
+pub fn hook() -> bpf::Hook {
+    if lab::Style::get().tc { bpf::Hook::Tc } else { bpf::Hook::Xdp }
+}
+
 impl Action {
     /// As the program returned it.
+    pub fn of(number: u32) -> Self {
+        match (hook(), number.cast_signed()) {
+            (bpf::Hook::Xdp, _) => Self::new(number),
+            (bpf::Hook::Tc, -1) => Self::Pass,
+            (bpf::Hook::Tc, 2) => Self::Drop,
+            (bpf::Hook::Tc, 7) => Self::Redirect,
+            (bpf::Hook::Tc, other) => panic!("no such action: {other}"),
+        }
+    }
+
+    /// As an XDP program returned it.
     pub fn new(number: u32) -> Self {
         match number {
             0 => Self::Aborted,
@@ -132,6 +168,18 @@ pub fn nat_source() -> IpAddr {
     address([10, 9, 0, 1])
 }
 
+/// Link and IPv6 header.
+const SHORTEST_AT_TC: usize = 54;
+
+/// Runs a loaded program once.
+pub fn test_run(program: &Program, options: TestRunOptions<'_>) -> Result<TestRunResult, ProgramError> {
+    match program {
+        Program::Xdp(program) => program.test_run(options),
+        Program::SchedClassifier(program) => program.test_run(options),
+        other => panic!("a program of type {:?}", other.prog_type()),
+    }
+}
+
 impl Kernel {
     /// `backends` of them, ids from 0, all admitted and reached through another interface.
     pub fn new(backends: u16) -> Self {
@@ -160,8 +208,8 @@ impl Kernel {
         max_flows: u32,
         new_flows: u32,
     ) -> Self {
-        let loaded =
-            bpf::paced(nat_ports, nat_addresses, max_flows, &VLANS, new_flows).expect("the program loads");
+        let loaded = bpf::paced(hook(), nat_ports, nat_addresses, max_flows, &VLANS, new_flows)
+            .expect("the program loads");
         let flows = loaded.flows().expect("its tables can be mapped");
         let mut kernel = Self { loaded, flows, ingress: INGRESS };
         for id in 0..backends {
@@ -313,9 +361,8 @@ impl Kernel {
         self.loaded.endings().expect("the maps are there")
     }
 
-    pub fn program(&mut self) -> &mut Xdp {
-        let program = self.loaded.ebpf.program_mut("shunt");
-        program.and_then(|program| program.try_into().ok()).expect("the XDP program")
+    pub fn program(&mut self) -> &mut Program {
+        self.loaded.ebpf.program_mut("shunt").expect("the program")
     }
 
     /// Another way to run it: quick, and from any thread.
@@ -346,8 +393,12 @@ impl Kernel {
 
     /// Runs the program on one frame.
     pub fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
-        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, frame.len() as u32, 0, self.ingress, 0, 0];
+        let context = match hook() {
+            // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+            bpf::Hook::Xdp => vec![0, frame.len() as u32, 0, self.ingress, 0, 0],
+            // `struct __sk_buff` up to ifindex.
+            bpf::Hook::Tc => [[0; 10].as_slice(), &[self.ingress]].concat(),
+        };
         let context: Vec<u8> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
         let comes_by_another = self.ingress != INGRESS;
         let program = self.program();
@@ -356,10 +407,16 @@ impl Kernel {
         options.ctx_in = comes_by_another.then_some(context.as_slice());
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);
-        let result = program.test_run(options).expect("the kernel runs it");
+        let result = match test_run(program, options) {
+            // Without a whole IP header nothing comes to tc, and no test run does.
+            Err(_) if hook() == bpf::Hook::Tc && frame.len() < SHORTEST_AT_TC => {
+                return (Action::Pass, frame.to_vec());
+            }
+            result => result.expect("the kernel runs it"),
+        };
         let len = result.data_size_out as usize;
         out.truncate(len);
-        (Action::new(result.return_value), out)
+        (Action::of(result.return_value), out)
     }
 
     /// The heads mirrored since the last call.

@@ -213,7 +213,7 @@ fn the_program_does_what_the_model_says() {
         }
         let frame = generator.frame(&world.model);
         let (action, length) = runner.run(&frame, &mut out).expect("the kernel runs it");
-        let verdict = match world.model.judge(&frame, Action::new(action), &out[..length]) {
+        let verdict = match world.model.judge(&frame, Action::of(action), &out[..length]) {
             Ok(verdict) => verdict,
             Err(error) => panic!("seed {seed}, frame {number}: {frame:02x?}\nmust be {error}"),
         };

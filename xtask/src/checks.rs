@@ -19,6 +19,8 @@ use crate::{
 
 /// Packages whose tests need nothing but a CPU.
 const PURE: &[&str] = &["lb-common", "lb-core", "lb-ebpf", "lb-userspace", "lb-fuzz", "xtask"];
+/// What is run at tc ingress, too: frame by frame, and from end to end with devices that finish checksums and cut segments.
+const AT_TC: &[&str] = &["packet", "families", "stacks", "detect", "redispatch"];
 /// The file that skipped tests are written to.
 const SKIPS: &str = "SHUNT_SKIPS";
 
@@ -51,7 +53,9 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     let run_all = ["--", "--include-ignored"];
     tally.tests(cargo().args(["test", "--no-fail-fast"]).args(packages).args(run_all))?;
     if !quick {
-        run_labs(&mut tally)?;
+        run_labs(&mut tally, &[], &[])?;
+        // The same program at its other hook.
+        run_labs(&mut tally, AT_TC, &[("SHUNT_LAB_TC", "1")])?;
         run_benchmark(&mut tally);
     }
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
@@ -73,20 +77,14 @@ fn run_benchmark(tally: &mut Tally) {
     });
 }
 
-/// One after the other: they share this machine's CPUs and its bpffs.
-fn run_labs(tally: &mut Tally) -> Result<()> {
+/// These tests, or all, one after the other: they share this machine's CPUs and its bpffs.
+fn run_labs(tally: &mut Tally, tests: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let file = env::temp_dir().join(format!("shunt-skips-{}", std::process::id()));
     fs::write(&file, "").with_context(|| format!("writing {}", file.display()))?;
     let mut labs = cargo();
-    labs.args([
-        "test",
-        "--no-fail-fast",
-        "--package",
-        "lb-tests",
-        "--",
-        "--include-ignored",
-        "--test-threads=1",
-    ]);
+    labs.args(["test", "--no-fail-fast", "--package", "lb-tests"]);
+    labs.args(tests.iter().flat_map(|test| ["--test", test]));
+    labs.args(["--", "--include-ignored", "--test-threads=1"]).envs(environment.iter().copied());
     let outcome = tally.tests(labs.env(SKIPS, &file));
     let skips = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()));
     fs::remove_file(&file)?;

@@ -80,18 +80,19 @@ fn fixtures() -> Result<PathBuf> {
     path.context("cargo has not said where the packet fixtures are")
 }
 
-/// Run by the machine's first process, and all it does.
+/// Run by the machine's first process, and all it does: the fixtures as XDP, and then at tc.
 fn script(update: bool) -> String {
+    let fixtures = FIXTURES.join(" ");
     let update = if update { "export SHUNT_VERIFIER_UPDATE=1\n" } else { "" };
     format!(
         "#!/bin/busybox sh\n\
          bb=/bin/busybox\n\
          $bb mount -t proc proc /proc\n\
          $bb mount -t sysfs sysfs /sys\n\
-         {update}/fixtures --test-threads 1 --nocapture {}\n\
+         {update}/fixtures --test-threads 1 --nocapture {fixtures} &&\n\
+         SHUNT_LAB_TC=1 /fixtures --test-threads 1 --nocapture {fixtures}\n\
          echo \"{ENDED}$?\"\n\
-         $bb poweroff -f\n",
-        FIXTURES.join(" ")
+         $bb poweroff -f\n"
     )
 }
 

@@ -2,11 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::xdp_md,
-    helpers::{bpf_get_prandom_u32, bpf_loop},
-    programs::XdpContext,
-};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use lb_common::{
     NO_BACKEND, SLOT_TRIES, TABLE_SLOTS,
     abi::{
@@ -19,7 +15,9 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, syn, translate::deltas};
 
 use super::{
-    LINK, Leave, NEVER, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, frame, kinds,
+    LINK, Leave, NEVER, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, frame, hook,
+    hook::{Context, Raw},
+    kinds,
     maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
     opaque, pace,
     table::{self, Tables},
@@ -58,7 +56,7 @@ struct Choice {
 /// `anew`: the client had a flow, which may be a handshake that its backend left unanswered.
 #[inline(always)]
 pub(super) fn connect<F: Tables>(
-    ctx: &XdpContext,
+    ctx: &Context,
     packet: &Packet<'_, F>,
     service: &Service,
     anew: bool,
@@ -155,12 +153,19 @@ pub(super) fn connect<F: Tables>(
 /// Notes whether a backend that does not answer this SYN has failed. Not by what it returns: the verifier would go
 /// through all that follows for each answer.
 #[inline(never)]
-fn look_at_syn<F: Tables>(ctx: *mut xdp_md, place: u32, headers: u32, ip_len: u32) -> u32 {
+fn look_at_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip_len: u32) -> u32 {
     // As if the context came from elsewhere: the compiler would pass the frame's bounds as numbers.
     let ctx = opaque_pointer(ctx);
-    let ip = frame(&XdpContext::new(ctx)).from(LINK);
-    if !syn::is_sound::<F>(&ip, headers, ip_len, |number| opaque(number) as u32) {
-        return 0;
+    let mut ip = frame(&Context::new(ctx)).from(LINK);
+    let hide = |number| opaque(number) as u32;
+    if !syn::is_sound::<F>(&ip, headers, ip_len, false, hide) {
+        if !hook::is_partial(&Context::new(ctx), (LINK + F::HEADER) as u32 + 16) {
+            return 0;
+        }
+        ip = frame(&Context::new(ctx)).from(LINK);
+        if !syn::is_sound::<F>(&ip, headers, ip_len, true, hide) {
+            return 0;
+        }
     }
     let Some(flow) = F::flow(place) else { return 0 };
     // SAFETY: a place of the map that is the new connection's alone. Between turns the place of the option is kept in
@@ -180,7 +185,7 @@ fn look_at_syn<F: Tables>(ctx: *mut xdp_md, place: u32, headers: u32, ip_len: u3
 /// A look at the options of a SYN: what goes from one turn to the next.
 #[repr(C)]
 struct Look<A: Address> {
-    ctx: *mut xdp_md,
+    ctx: *mut Raw,
     flow: *mut Flow<A>,
     length: u32,
 }
@@ -189,7 +194,7 @@ struct Look<A: Address> {
 unsafe extern "C" fn option<F: Tables>(_: u32, look: *mut Look<F::Addr>) -> i64 {
     // SAFETY: the kernel hands over what `look_at_syn` gave it.
     let (ctx, flow, length) = unsafe { ((*look).ctx, &mut *(*look).flow, (*look).length) };
-    let ip = frame(&XdpContext::new(ctx)).from(LINK);
+    let ip = frame(&Context::new(ctx)).from(LINK);
     let next = syn::next_option(&ip.from(F::HEADER), flow.client_ack, length);
     flow.client_ack = next;
     if next == syn::ALL_KNOWN {

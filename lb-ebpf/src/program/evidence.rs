@@ -6,10 +6,7 @@
 //! mirrored. A retransmitted request carries the same number and asks for nothing new; a
 //! retransmitted response finds nothing wanted.
 
-use aya_ebpf::{
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_xdp_load_bytes},
-    programs::XdpContext,
-};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lb_common::{
     MAX_BACKENDS,
     abi::{
@@ -26,7 +23,8 @@ use lb_ebpf::{
 };
 
 use super::{
-    LINK, Packet, atomic, counters,
+    LINK, Packet, atomic, counters, hook,
+    hook::Context,
     maps::{EVENTS, GOODS, TELL},
     opaque,
     table::Tables,
@@ -40,7 +38,7 @@ const FORCE_WAKEUP: u64 = 2;
 /// With `cut`, a segment that asks for something new is not noted. True: it is such a one.
 #[inline(always)]
 pub(super) fn note_request<F: Tables>(
-    ctx: &XdpContext,
+    ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
     cut: bool,
@@ -108,7 +106,7 @@ pub(super) fn note_request<F: Tables>(
 /// Bytes of the payload, `at` behind the IP header's start, in whichever buffer they are.
 #[inline(always)]
 fn first_bytes<F: Tables, const N: usize>(
-    ctx: &XdpContext,
+    ctx: &Context,
     packet: &Packet<'_, F>,
     at: usize,
 ) -> Option<[u8; N]> {
@@ -117,9 +115,8 @@ fn first_bytes<F: Tables, const N: usize>(
     }
     let mut first = [0; N];
     // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
-    let read =
-        unsafe { bpf_xdp_load_bytes(ctx.ctx, LINK as u32 + at as u32, first.as_mut_ptr().cast(), N as u32) };
-    (read == 0).then_some(first)
+    let read = unsafe { hook::load_bytes(ctx, LINK as u32 + at as u32, first.as_mut_ptr().cast(), N as u32) };
+    read.then_some(first)
 }
 
 /// Whether a request is under way of whose answer the client has not seen a byte.
@@ -131,7 +128,7 @@ const fn unanswered<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
 
 /// More of a request: its body, or the rest of its head.
 #[inline(always)]
-fn go_on<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
+fn go_on<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
     let open = flow.head & (head_state::WANTED | head_state::OWED) == head_state::WANTED;
     if open && ends_head(ctx, packet) {
         flow.head |= head_state::OWED;
@@ -140,7 +137,7 @@ fn go_on<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F:
 
 /// Whether a segment ends with the empty line that ends a head.
 #[inline(always)]
-fn ends_head<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>) -> bool {
+fn ends_head<F: Tables>(ctx: &Context, packet: &Packet<'_, F>) -> bool {
     const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
     /// Further on the helper reads: the verifier wants a bound.
     const NEAR: u32 = 0x3fff;
@@ -156,8 +153,8 @@ fn ends_head<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>) -> bool {
     }
     let mut last = [0; 4];
     // SAFETY: four bytes are read into four; beyond the frame the helper reads nothing and says so.
-    let read = unsafe { bpf_xdp_load_bytes(ctx.ctx, LINK as u32 + at, last.as_mut_ptr().cast(), 4) };
-    read == 0 && last == EMPTY_LINE
+    let read = unsafe { hook::load_bytes(ctx, LINK as u32 + at, last.as_mut_ptr().cast(), 4) };
+    read && last == EMPTY_LINE
 }
 
 /// The first word of a client whose language we do not read. Of TLS and HTTP/2 it is known that it is
@@ -233,13 +230,13 @@ fn now_us() -> u32 {
 
 /// A segment of a backend that owes an answer.
 #[inline(always)]
-pub(super) fn note_answer<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
+pub(super) fn note_answer<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
     let segment = &packet.segment;
     if segment.payload_len > 0 {
         // Where the head begins in it. Without a head that is read, any byte answers.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
-            if skip == 0 && is_counted(packet, flow) {
+            if skip == 0 && is_counted(ctx, packet, flow) {
                 flow.head &= !head_state::WANTED;
             } else if flow.head & head_state::WANTED != 0 {
                 mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
@@ -256,7 +253,7 @@ pub(super) fn note_answer<F: Tables>(ctx: &XdpContext, packet: &Packet<'_, F>, f
 
 /// Counts the response that begins with this segment, if it is a good one that nobody waits to be told of.
 #[inline(always)]
-fn is_counted<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
+fn is_counted<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
     const PLAIN: u32 = head_state::WANTED;
     const KINDS: u32 = head_state::WANTED | head_state::CONTINUES | head_state::PIPELINED;
     if flow.head & KINDS != PLAIN || flow.state & flow_state::TRIAL != 0 {
@@ -267,9 +264,12 @@ fn is_counted<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
     if unsafe { tell.read_volatile() } != tell::NONE {
         return false;
     }
-    // Behind at most two extension headers; the mask tells the verifier. What is in another buffer is mirrored.
+    // Behind at most two extension headers; the mask tells the verifier. What is seldom in another buffer is mirrored then.
     let at = (packet.segment.payload & 0x3fff) as usize;
-    let Some(first) = packet.ip.bytes::<{ STATUS_BYTES as usize }>(at) else { return false };
+    const FIRST: usize = STATUS_BYTES as usize;
+    let first =
+        if hook::SPLIT { first_bytes::<F, FIRST>(ctx, packet, at) } else { packet.ip.bytes::<FIRST>(at) };
+    let Some(first) = first else { return false };
     if packet.segment.payload_len < STATUS_BYTES || !is_success(first) {
         return false;
     }
@@ -421,7 +421,7 @@ fn count_ttfb(counters: &mut BackendCounters, us: u32) {
 
 /// Mirrors the response head that begins `skip` bytes into this segment, `at` in the frame.
 #[inline(always)]
-fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &mut Flow<A>, skip: u32) {
+fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut Flow<A>, skip: u32) {
     let Some(counters) = counters(flow.backend) else { return };
     let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
         counters.heads_lost += 1;
@@ -439,7 +439,7 @@ fn mirror_head<A: Address>(ctx: &XdpContext, at: u32, segment: &Segment, flow: &
     // SAFETY: the record is ours until it is submitted; `len` bytes fit into `data`.
     let status = unsafe {
         let data = &raw mut (*record).data;
-        if bpf_xdp_load_bytes(ctx.ctx, at, data.cast(), len) != 0 {
+        if !hook::load_bytes(ctx, at, data.cast(), len) {
             entry.discard(NO_WAKEUP);
             return;
         }

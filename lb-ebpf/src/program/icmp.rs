@@ -2,7 +2,6 @@
 //! to its backend, those about what we sent to a backend to its client. Above all "fragmentation needed" and
 //! "packet too big", without which a transfer stalls where a path has a smaller MTU.
 
-use aya_ebpf::programs::XdpContext;
 use lb_common::{
     abi::{flow_state, port_flags},
     reason::Reason,
@@ -13,7 +12,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    LINK, Leave, Way, atomic, coarse_ns, frame, kinds,
+    LINK, Leave, Way, atomic, coarse_ns, frame,
+    hook::Context,
+    kinds,
     maps::ICMP_CLOCKS,
     may_be_kept, opaque,
     table::{self, Tables},
@@ -31,11 +32,7 @@ const TRIES: u32 = 4;
 
 /// An ICMP error. What it quotes is of a flow, or it is none of ours.
 #[inline(always)]
-pub(super) fn steer<F: Tables + Errors>(
-    ctx: &XdpContext,
-    _: u16,
-    service_id: &mut u16,
-) -> Result<Way, Leave> {
+pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = quoted::<F>(&ip).ok_or(Leave::Pass)?;

@@ -11,16 +11,11 @@ mod stateless;
 mod table;
 mod to_backend;
 mod to_client;
-mod vlan;
+pub(crate) mod vlan;
 
 use aya_ebpf::{
-    bindings::{
-        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
-        xdp_md,
-    },
-    helpers::{bpf_ktime_get_coarse_ns, bpf_redirect, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
-    macros::xdp,
-    programs::XdpContext,
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    helpers::bpf_ktime_get_coarse_ns,
 };
 use aya_log_ebpf::warn;
 use lb_common::{
@@ -41,17 +36,11 @@ use lb_ebpf::{
 use self::{
     maps::{BACKEND_COUNTERS, DROPS, PORTS, SERVICES},
     table::Tables,
-    vlan::Tag,
 };
+use crate::hook::{self, Context, Raw, send, whole};
 
 /// Length of an Ethernet header.
-const LINK: usize = 14;
-
-/// Set by the daemon when it loads the program: answer on the interface a frame came from by
-/// a redirect to it. A veth whose peer has no XDP program of its own leaves a frame of
-/// `XDP_TX` in the ring until something else wakes the peer (drivers/net/veth.c, `veth_xdp_flush`).
-#[unsafe(no_mangle)]
-static TX_BY_REDIRECT: u8 = 0;
+pub(crate) const LINK: usize = 14;
 
 /// How a frame leaves other than by being forwarded.
 enum Leave {
@@ -100,7 +89,7 @@ impl Way {
 
 /// An action of XDP, and the VLAN in which a frame leaves by it.
 #[derive(Clone, Copy)]
-struct Verdict(u32);
+pub(crate) struct Verdict(pub(crate) u32);
 
 impl Verdict {
     /// Returned by the look for a flow: there is none, but there may be a VIP.
@@ -118,18 +107,19 @@ impl Verdict {
     }
 
     #[inline(always)]
-    const fn action(self) -> u32 {
+    pub(crate) const fn action(self) -> u32 {
         self.0 & 0xffff
     }
 
     #[inline(always)]
-    const fn vlan(self) -> u16 {
+    pub(crate) const fn vlan(self) -> u16 {
         (self.0 >> 16) as u16
     }
 }
 
 /// A TCP segment that may be ours.
 struct Packet<'a, F: Tables> {
+    ctx: &'a Context,
     /// From the link header on.
     frame: Frame,
     /// Which it came in. 0: none.
@@ -140,17 +130,10 @@ struct Packet<'a, F: Tables> {
     segment: Segment,
 }
 
-#[xdp(frags)]
-fn shunt(ctx: XdpContext) -> u32 {
-    let Some(mut kind) = frame(&ctx).load::<u16>(12) else { return XDP_PASS };
-    let mut tag = Tag::NONE;
-    if kind == vlan::ETHER_TYPE {
-        tag = Tag(vlan::take_off(ctx.ctx));
-        kind = match frame(&ctx).load::<u16>(12) {
-            Some(kind) if tag.id() != 0 => kind,
-            _ => return XDP_PASS,
-        };
-    }
+/// What becomes of a frame, as an action of XDP or what the hook's `send` gave.
+#[inline(always)]
+pub(crate) fn shunt(ctx: &Context) -> u32 {
+    let Some((kind, tag)) = hook::untagged(ctx) else { return XDP_PASS };
     // Functions of their own, one after the other: together they would not find room on one stack.
     let verdict = if kind == Ipv4::ETHER_TYPE {
         let (mut verdict, ctx, vlan) = (known4(ctx.ctx), ctx.ctx, tag.id());
@@ -183,72 +166,72 @@ fn shunt(ctx: XdpContext) -> u32 {
     if tag.id() | verdict.vlan() == 0 {
         return verdict.action();
     }
-    vlan::put_on(ctx.ctx, tag.0, verdict.0)
+    hook::put_on(ctx.ctx, tag.0, verdict.0)
 }
 
 #[inline(never)]
-fn known4(ctx: *mut xdp_md) -> u32 {
-    let (ctx, mut service) = (XdpContext::new(ctx), 0);
+fn known4(ctx: *mut Raw) -> u32 {
+    let (ctx, mut service) = (Context::new(ctx), 0);
     let outcome = known::<Ipv4>(&ctx, 0, &mut service);
     decide(&ctx, service, outcome).0
 }
 
 #[inline(never)]
-fn known6(ctx: *mut xdp_md) -> u32 {
-    let (ctx, mut service) = (XdpContext::new(ctx), 0);
+fn known6(ctx: *mut Raw) -> u32 {
+    let (ctx, mut service) = (Context::new(ctx), 0);
     let outcome = known::<Ipv6>(&ctx, 0, &mut service);
     decide(&ctx, service, outcome).0
 }
 
 #[inline(never)]
-fn fresh4(ctx: *mut xdp_md, vlan: u16, found: u32) -> u32 {
+fn fresh4(ctx: *mut Raw, vlan: u16, found: u32) -> u32 {
     let anew = found == Verdict::ANEW.0;
-    run::<Ipv4>(&XdpContext::new(ctx), vlan, |ctx, vlan, service| fresh::<Ipv4>(ctx, vlan, anew, service)).0
+    run::<Ipv4>(&Context::new(ctx), vlan, |ctx, vlan, service| fresh::<Ipv4>(ctx, vlan, anew, service)).0
 }
 
 #[inline(never)]
-fn fresh6(ctx: *mut xdp_md, vlan: u16, found: u32) -> u32 {
+fn fresh6(ctx: *mut Raw, vlan: u16, found: u32) -> u32 {
     let anew = found == Verdict::ANEW.0;
-    run::<Ipv6>(&XdpContext::new(ctx), vlan, |ctx, vlan, service| fresh::<Ipv6>(ctx, vlan, anew, service)).0
+    run::<Ipv6>(&Context::new(ctx), vlan, |ctx, vlan, service| fresh::<Ipv6>(ctx, vlan, anew, service)).0
 }
 
 #[inline(never)]
-fn stateless4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), vlan, stateless::steer::<Ipv4>).0
+fn stateless4(ctx: *mut Raw, vlan: u16) -> u32 {
+    run::<Ipv4>(&Context::new(ctx), vlan, stateless::steer::<Ipv4>).0
 }
 
 #[inline(never)]
-fn stateless6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), vlan, stateless::steer::<Ipv6>).0
+fn stateless6(ctx: *mut Raw, vlan: u16) -> u32 {
+    run::<Ipv6>(&Context::new(ctx), vlan, stateless::steer::<Ipv6>).0
 }
 
 #[inline(never)]
-fn icmp4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv4>(&XdpContext::new(ctx), vlan, icmp::steer::<Ipv4>).0
+fn icmp4(ctx: *mut Raw, vlan: u16) -> u32 {
+    run::<Ipv4>(&Context::new(ctx), vlan, icmp::steer::<Ipv4>).0
 }
 
 #[inline(never)]
-fn icmp6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    run::<Ipv6>(&XdpContext::new(ctx), vlan, icmp::steer::<Ipv6>).0
+fn icmp6(ctx: *mut Raw, vlan: u16) -> u32 {
+    run::<Ipv6>(&Context::new(ctx), vlan, icmp::steer::<Ipv6>).0
 }
 
 #[inline(never)]
-fn reset4(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    answer_with_reset::<Ipv4>(&XdpContext::new(ctx), vlan).0
+fn reset4(ctx: *mut Raw, vlan: u16) -> u32 {
+    answer_with_reset::<Ipv4>(&Context::new(ctx), vlan).0
 }
 
 #[inline(never)]
-fn reset6(ctx: *mut xdp_md, vlan: u16) -> u32 {
-    answer_with_reset::<Ipv6>(&XdpContext::new(ctx), vlan).0
+fn reset6(ctx: *mut Raw, vlan: u16) -> u32 {
+    answer_with_reset::<Ipv6>(&Context::new(ctx), vlan).0
 }
 
 /// Where `steer` leads: its arguments are the VLAN, and where the service is noted. The compiler may call it rather than
 /// put it here, and then what it returns goes through memory: too dear for what most frames take.
 #[inline(always)]
 fn run<F: Tables>(
-    ctx: &XdpContext,
+    ctx: &Context,
     vlan: u16,
-    steer: impl Fn(&XdpContext, u16, &mut u16) -> Result<Way, Leave>,
+    steer: impl Fn(&Context, u16, &mut u16) -> Result<Way, Leave>,
 ) -> Verdict {
     let mut service = 0;
     let outcome = steer(ctx, vlan, &mut service);
@@ -257,7 +240,7 @@ fn run<F: Tables>(
 
 /// `service`: set once a VIP or a flow has matched; before that nothing is dropped.
 #[inline(always)]
-fn decide(ctx: &XdpContext, service: u16, outcome: Result<Way, Leave>) -> Verdict {
+fn decide(ctx: &Context, service: u16, outcome: Result<Way, Leave>) -> Verdict {
     match outcome {
         Ok(way) => Verdict::new(send(ctx, way.ifindex()), way.vlan()),
         Err(Leave::Pass) => Verdict::new(XDP_PASS, 0),
@@ -278,7 +261,7 @@ fn decide(ctx: &XdpContext, service: u16, outcome: Result<Way, Leave>) -> Verdic
 
 /// A frame of a flow, in either direction.
 #[inline(always)]
-fn known<F: Tables + Errors>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
+fn known<F: Tables + Errors>(ctx: &Context, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let Some(transport) = F::transport(&ip) else {
@@ -290,7 +273,7 @@ fn known<F: Tables + Errors>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) 
         return Err(Leave::Pass);
     }
     let tuple = F::tuple_of(&ip, &transport).ok_or(Leave::Pass)?;
-    let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    let mut packet = Packet::<F> { ctx, frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
     if kinds & port_flags::VIP != 0
         && let Some(flow) = table::by_client::<F>(&tuple.key)
     {
@@ -319,7 +302,7 @@ fn may_be_kept(source: Port) -> bool {
 
 /// A frame of no flow, to a port that a VIP has. `anew`: it had one.
 #[inline(always)]
-fn fresh<F: Tables>(ctx: &XdpContext, vlan: u16, anew: bool, service_id: &mut u16) -> Result<Way, Leave> {
+fn fresh<F: Tables>(ctx: &Context, vlan: u16, anew: bool, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
@@ -327,7 +310,7 @@ fn fresh<F: Tables>(ctx: &XdpContext, vlan: u16, anew: bool, service_id: &mut u1
         return Err(if may_be_kept(tuple.key.sport) { Leave::Unknown } else { Leave::Pass });
     };
     *service_id = service.id;
-    let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    let mut packet = Packet::<F> { ctx, frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
     packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
     let ifindex = ctx.ingress_ifindex() as u32;
     if !plausible_client::<F>(&tuple) || source::is_forged::<F>(&tuple.key, ifindex, vlan) {
@@ -375,32 +358,14 @@ const fn ports(source: Port, destination: Port) -> u32 {
 }
 
 #[inline(always)]
-fn frame(ctx: &XdpContext) -> Frame {
+pub(crate) fn frame(ctx: &Context) -> Frame {
     // SAFETY: the verifier vouches for data..data_end, and the program owns the frame.
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
-/// Length of a frame with what is not in its first buffer.
-#[inline(always)]
-fn whole(ctx: &XdpContext) -> u32 {
-    // SAFETY: a plain helper call (Linux 5.18).
-    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
-}
-
-#[inline(always)]
-fn send(ctx: &XdpContext, ifindex: u32) -> u32 {
-    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
-    let by_redirect = unsafe { (&raw const TX_BY_REDIRECT).read_volatile() } != 0;
-    if ifindex == ctx.ingress_ifindex() as u32 && !by_redirect {
-        return XDP_TX;
-    }
-    // SAFETY: a plain helper call.
-    unsafe { bpf_redirect(ifindex, 0) as u32 }
-}
-
 /// Back by the way and in the VLAN that it came.
 #[inline(always)]
-fn answer_with_reset<F: Tables>(ctx: &XdpContext, vlan: u16) -> Verdict {
+fn answer_with_reset<F: Tables>(ctx: &Context, vlan: u16) -> Verdict {
     match turn_into_reset::<F>(ctx) {
         Some(()) => Verdict::new(send(ctx, ctx.ingress_ifindex() as u32), vlan),
         None => Verdict::new(XDP_DROP, 0),
@@ -408,22 +373,22 @@ fn answer_with_reset<F: Tables>(ctx: &XdpContext, vlan: u16) -> Verdict {
 }
 
 #[inline(always)]
-fn turn_into_reset<F: Tables>(ctx: &XdpContext) -> Option<()> {
+fn turn_into_reset<F: Tables>(ctx: &Context) -> Option<()> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     // Read again rather than carried here: on this path it does not matter, and on
     // the others it would fill the stack.
     let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(LINK as u32)).ok()?;
-    let len = reset::reset::<F>(&frame, LINK, &segment)?;
-    let excess = whole(ctx) as i32 - len as i32;
-    // SAFETY: a plain helper call, which lets go of what is in other buffers first; the frame is not touched afterwards.
-    (excess <= 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } == 0).then_some(())
+    let partial = hook::is_partial(ctx, LINK as u32 + segment.tcp + 16);
+    let frame = if partial || hook::SPLIT { self::frame(ctx) } else { frame };
+    let len = reset::reset::<F>(&frame, LINK, &segment, partial)?;
+    hook::cut(ctx, len as u32).then_some(())
 }
 
 /// Counts a refusal. The log gets the 1st, 2nd, 4th, 8th … of each kind and CPU, so
 /// that a flood of them cannot flood it.
 #[inline(always)]
-fn count(ctx: &XdpContext, service: u16, reason: Reason) {
+fn count(ctx: &Context, service: u16, reason: Reason) {
     let index = service as u32 * Reason::COUNT as u32 + reason as u32;
     let Some(counter) = DROPS.get_ptr_mut(index) else { return };
     // SAFETY: this CPU's own slot; XDP programs on one CPU do not interrupt each other.

@@ -3,7 +3,7 @@
 //! backend by the client's place in the table, and back by whose backend it is that answers. Nothing is
 //! remembered, so a flood of such segments costs no place, and nothing of them is evidence.
 
-use aya_ebpf::{helpers::bpf_fib_lookup, programs::XdpContext};
+use aya_ebpf::helpers::bpf_fib_lookup;
 use lb_common::{
     NO_BACKEND,
     abi::{Address as _, Backend, FlowKey, Link, Return, Service, ServiceKey},
@@ -13,11 +13,12 @@ use lb_common::{
 use lb_ebpf::{
     frame::Frame,
     segment::Segment,
-    translate::{Translation, deltas, translate},
+    translate::{Translation, deltas},
 };
 
 use super::{
-    LINK, Leave, Packet, Way, counters, frame,
+    LINK, Leave, Packet, Way, counters, frame, hook,
+    hook::Context,
     maps::{BACKENDS, RETURNS, SERVICES, TABLES},
     opaque, ports,
     table::Tables,
@@ -26,12 +27,12 @@ use super::{
 
 /// A segment that is of no flow and begins none, to a `dnat` VIP or from a port that its backends have.
 #[inline(always)]
-pub(super) fn steer<F: Tables>(ctx: &XdpContext, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
+pub(super) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
     let key = &tuple.key;
-    let mut packet = Packet::<F> { frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
+    let mut packet = Packet::<F> { ctx, frame, vlan, ip, tuple: &tuple, segment: Segment::default() };
     let vip = ServiceKey { addr: key.dst.wide(), port: key.dport, proto: 6, zero: 0 };
     // SAFETY: see `fresh`.
     if let Some(service) = unsafe { SERVICES.get(&vip) } {
@@ -106,7 +107,7 @@ fn rewrite<F: Tables>(packet: &Packet<'_, F>, to: &FlowKey<F::Addr>, link: &Link
     let to =
         Translation { src: &to.src, dst: &to.dst, ports: ports(to.sport, to.dport), tcp_delta, ip_delta };
     let tcp = packet.segment.tcp as usize;
-    translate::<F>(&packet.frame, &packet.ip, tcp, link, &to).ok_or(Reason::Malformed)
+    hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, link, &to).ok_or(Reason::Malformed)
 }
 
 /// How a client is reached of whose way here nothing is known.
@@ -136,7 +137,7 @@ const _: () = assert!(size_of::<Lookup>() == 64);
 /// Asks the kernel's routes, as if it were to forward the reply. What it would not forward is the stack's:
 /// the host's own connections to its backends, above all.
 #[inline(always)]
-fn hop_to<F: Tables>(ctx: &XdpContext, back: &Return, ip: &Frame) -> Result<Hop, Leave> {
+fn hop_to<F: Tables>(ctx: &Context, back: &Return, ip: &Frame) -> Result<Hop, Leave> {
     const FOUND: i64 = 0;
     const NO_NEIGHBOUR: i64 = 7;
     let v4 = size_of::<F::Addr>() == 4;

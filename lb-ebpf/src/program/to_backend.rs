@@ -1,17 +1,17 @@
 //! Client → VIP.
 
-use aya_ebpf::programs::XdpContext;
 use lb_common::{
     abi::{Address, Backend, Flow, backend_flags, flow_state},
     reason::Reason,
 };
 use lb_ebpf::{
     segment::{Segment, flag},
-    translate::{Translation, translate},
+    translate::Translation,
 };
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence,
+    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, hook,
+    hook::Context,
     maps::BACKENDS,
     ports,
     table::{self, Tables},
@@ -20,7 +20,7 @@ use super::{
 /// A segment of a client that has a flow. `None`: the flow is none any more, and the segment may begin another.
 #[inline(always)]
 pub(super) fn steer<F: Tables>(
-    ctx: &XdpContext,
+    ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
 ) -> Option<Result<Way, Leave>> {
@@ -65,7 +65,7 @@ pub(super) fn steer<F: Tables>(
 /// never sees the segment. Its resets reach the backend all the same.
 #[inline(always)]
 fn is_cut<F: Tables>(
-    ctx: &XdpContext,
+    ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
     backend: &Backend,
@@ -212,7 +212,8 @@ pub(super) fn forward<F: Tables>(
         ip_delta: flow.ip_delta,
     };
     let tcp = packet.segment.tcp as usize;
-    translate::<F>(&packet.frame, &packet.ip, tcp, &backend.link, &to).ok_or(Reason::Malformed)?;
+    hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, &backend.link, &to)
+        .ok_or(Reason::Malformed)?;
     if let Some(counters) = counters(flow.backend) {
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;

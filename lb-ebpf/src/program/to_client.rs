@@ -1,17 +1,17 @@
 //! Backend → client.
 
-use aya_ebpf::programs::XdpContext;
 use lb_common::{
     abi::{Address, Flow, flow_state, head_state},
     reason::Reason,
 };
 use lb_ebpf::{
     segment::{Segment, flag},
-    translate::{Translation, translate},
+    translate::Translation,
 };
 
 use super::{
-    Leave, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence,
+    Leave, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, hook,
+    hook::Context,
     maps::ANSWERS,
     ports,
     table::{self, Tables},
@@ -22,7 +22,7 @@ use super::{
 /// A segment of a backend that has a flow which is not over.
 #[inline(always)]
 pub(super) fn steer<F: Tables>(
-    ctx: &XdpContext,
+    ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
 ) -> Result<Way, Leave> {
@@ -112,7 +112,8 @@ fn forward<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<Wa
         ip_delta: !flow.ip_delta,
     };
     let tcp = packet.segment.tcp as usize;
-    translate::<F>(&packet.frame, &packet.ip, tcp, &flow.link, &to).ok_or(Reason::Malformed)?;
+    hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, &flow.link, &to)
+        .ok_or(Reason::Malformed)?;
     if let Some(counters) = counters(flow.backend) {
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len as u64;

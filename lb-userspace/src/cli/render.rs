@@ -121,7 +121,7 @@ fn interfaces(status: &Status, palette: Palette) -> String {
         .iter()
         .map(|interface| {
             let paint = match interface.mode {
-                XdpMode::Native => Paint::Plain,
+                XdpMode::Native | XdpMode::Tc => Paint::Plain,
                 XdpMode::Generic => Paint::Warning,
             };
             palette.paint(paint, &printable(&format!("{} ({})", interface.name, interface.mode)))

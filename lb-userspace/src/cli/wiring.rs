@@ -62,6 +62,7 @@ fn not_opened(error: OpenError) -> Failure {
         OpenError::NoInterface(_)
         | OpenError::NotPermitted
         | OpenError::Attach { .. }
+        | OpenError::AttachTc { .. }
         | OpenError::Mtu { .. }
         | OpenError::Memory { .. }
         | OpenError::Verifier(_)

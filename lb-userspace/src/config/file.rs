@@ -22,7 +22,12 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
     let instance = table.or("instance", DEFAULT_INSTANCE.to_owned(), instance);
     let interfaces = table.required("interfaces", "interfaces = [\"eth0\"]", interfaces);
     let xdp_mode = table.or("xdp_mode", XdpMode::default(), |node| {
-        let choices = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+        let choices = [
+            ("auto", XdpMode::Auto),
+            ("native", XdpMode::Native),
+            ("generic", XdpMode::Generic),
+            ("tc", XdpMode::Tc),
+        ];
         value::choice(node, &choices)
     });
     let control_socket = match table.node("control_socket") {

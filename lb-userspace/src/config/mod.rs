@@ -122,6 +122,8 @@ pub enum XdpMode {
     Native,
     /// In the network stack, whatever the driver can do.
     Generic,
+    /// Not by XDP, but at tc ingress.
+    Tc,
 }
 
 impl fmt::Display for XdpMode {
@@ -130,6 +132,7 @@ impl fmt::Display for XdpMode {
             Self::Auto => "auto",
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Tc => "tc",
         })
     }
 }

@@ -96,6 +96,8 @@ pub enum XdpMode {
     Native,
     /// In the stack, after the buffer was made: slower.
     Generic,
+    /// At tc ingress.
+    Tc,
 }
 
 /// What was loaded into the kernel.
@@ -362,6 +364,7 @@ impl fmt::Display for XdpMode {
         f.write_str(match self {
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Tc => "tc",
         })
     }
 }

@@ -214,6 +214,7 @@ fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
             config::XdpMode::Auto => bpf::XdpMode::Auto,
             config::XdpMode::Native => bpf::XdpMode::Native,
             config::XdpMode::Generic => bpf::XdpMode::Generic,
+            config::XdpMode::Tc => bpf::XdpMode::Tc,
         },
         bpffs: &file.bpffs,
         instance: &file.instance,

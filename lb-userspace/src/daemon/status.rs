@@ -45,6 +45,7 @@ impl Facts {
                 mode: match attached.mode {
                     bpf::Mode::Native => XdpMode::Native,
                     bpf::Mode::Generic => XdpMode::Generic,
+                    bpf::Mode::Tc => XdpMode::Tc,
                 },
             })
             .collect();

@@ -47,7 +47,9 @@ const VETH: &str = "veth";
 enum Mode {
     Native,
     Generic,
-    /// It may be either.
+    /// At tc ingress.
+    Tc,
+    /// It may be either of the first two.
     Unknown,
 }
 
@@ -56,14 +58,14 @@ pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<
     let mut found = vec![
         link(device),
         driver(device, mode, wanted),
-        known("hook", &device.hook, |hook| holder(device, hook.as_ref())),
+        known("hook", &device.hook, |hook| holder(device, hook.as_ref(), mode)),
         mtu(device, mode, all),
     ];
-    found.extend(target(device));
+    found.extend(target(device, mode));
     found.push(known("lro", &device.offloads, |offloads| lro(device, *offloads)));
     found.push(known("gro", &device.offloads, |offloads| gro(device, *offloads, mode)));
-    found.push(known("vlan", &device.offloads, |offloads| vlan(device, *offloads)));
-    found.push(checksums(device));
+    found.push(known("vlan", &device.offloads, |offloads| vlan(device, *offloads, mode)));
+    found.push(checksums(device, mode));
     found.push(known("rp_filter", &device.rp_filter, |mode| rp_filter(device, *mode)));
     found
 }
@@ -73,8 +75,10 @@ fn is_veth(device: &Device) -> bool {
 }
 
 fn expected(device: &Device, wanted: &Wanted) -> Mode {
-    if wanted.xdp_mode == XdpMode::Generic {
-        return Mode::Generic;
+    match wanted.xdp_mode {
+        XdpMode::Generic => return Mode::Generic,
+        XdpMode::Tc => return Mode::Tc,
+        XdpMode::Auto | XdpMode::Native => {}
     }
     if let Ok(Some(Hook { generic, owner: Ok(Owner::Instance(_)), .. })) = &device.hook {
         return if *generic { Mode::Generic } else { Mode::Native };
@@ -101,6 +105,7 @@ fn driver(device: &Device, mode: Mode, wanted: &Wanted) -> Finding {
     };
     match (mode, wanted.xdp_mode) {
         (Mode::Native, _) => Finding::ok("driver", format!("{name}, native XDP")),
+        (Mode::Tc, _) | (_, XdpMode::Tc) => Finding::ok("driver", format!("{name}, at tc ingress as configured")),
         (Mode::Generic, XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
         (Mode::Generic, XdpMode::Auto) if is_veth(device) => {
             Finding::warn("driver", "veth without native XDP: the other end has more transmit queues than this one receive queues; generic XDP will do, which is slower")
@@ -119,7 +124,10 @@ fn driver(device: &Device, mode: Mode, wanted: &Wanted) -> Finding {
     }
 }
 
-fn holder(device: &Device, hook: Option<&Hook>) -> Finding {
+fn holder(device: &Device, hook: Option<&Hook>, mode: Mode) -> Finding {
+    if mode == Mode::Tc {
+        return Finding::ok("hook", "tc ingress, which others may have, too");
+    }
     let Some(hook) = hook else { return Finding::ok("hook", "free") };
     let mode = if hook.generic { "generic" } else { "native" };
     let which = format!("program {}, {mode}", hook.program);
@@ -147,7 +155,7 @@ fn mtu(device: &Device, mode: Mode, all: &[Device]) -> Finding {
     let least = all.iter().filter(|other| other.name != device.name);
     let least = least.filter_map(|other| Some((*other.mtu.as_ref().ok()?, &other.name))).min();
     let frags = matches!(&device.features, Ok(Some(features)) if features.has(XdpFeatures::FRAGS));
-    if own > ONE_BUFFER_MTU && mode != Mode::Generic && !frags {
+    if own > ONE_BUFFER_MTU && !matches!(mode, Mode::Generic | Mode::Tc) && !frags {
         return Finding::warn(
             "mtu",
             format!("{own}: more than fits into one buffer, and the driver takes no others"),
@@ -165,7 +173,10 @@ fn mtu(device: &Device, mode: Mode, all: &[Device]) -> Finding {
 }
 
 /// Whether frames of other interfaces can be sent by this one. Where nothing can be told, nothing is.
-fn target(device: &Device) -> Option<Finding> {
+fn target(device: &Device, mode: Mode) -> Option<Finding> {
+    if mode == Mode::Tc {
+        return Some(Finding::ok("redirect", "what is redirected at tc is sent like anything"));
+    }
     let Ok(Some(features)) = device.features else { return None };
     if features.has(XdpFeatures::TARGET) {
         return Some(Finding::ok("redirect", "frames can be redirected to it"));
@@ -200,12 +211,16 @@ fn gro(device: &Device, offloads: Offloads, mode: Mode) -> Finding {
                 .remedy(format!("ethtool -K {} gro off", device.name))
         }
         (true, Mode::Native) => Finding::ok("gro", "on, after the program"),
+        (true, Mode::Tc) => Finding::ok("gro", "on: merged segments are forwarded as one"),
         (true, Mode::Unknown) => Finding::ok("gro", "on; with generic XDP it would have to be off"),
-        (false, Mode::Native | Mode::Generic | Mode::Unknown) => Finding::ok("gro", "off"),
+        (false, Mode::Native | Mode::Generic | Mode::Tc | Mode::Unknown) => Finding::ok("gro", "off"),
     }
 }
 
-fn vlan(device: &Device, offloads: Offloads) -> Finding {
+fn vlan(device: &Device, offloads: Offloads, mode: Mode) -> Finding {
+    if mode == Mode::Tc {
+        return Finding::ok("vlan", "tags are known, in the frames or beside them");
+    }
     match (offloads.rx_vlan, device.vlans.as_slice()) {
         (false, _) => Finding::ok("vlan", "tags are left in the frames"),
         (true, []) => Finding::ok("vlan", "tags are taken out of received frames, but no VLAN is configured"),
@@ -222,7 +237,10 @@ fn vlan(device: &Device, offloads: Offloads) -> Finding {
 
 /// A sender on a virtual link leaves checksums to a device that is not there: what reaches the program has
 /// half of one, and no translation makes it right.
-fn checksums(device: &Device) -> Finding {
+fn checksums(device: &Device, mode: Mode) -> Finding {
+    if mode == Mode::Tc {
+        return Finding::ok("checksums", "those that a device is to finish are forwarded so");
+    }
     let (name, place) = other_end(device);
     let remedy = format!("{place}ethtool -K {name} tx off");
     match &device.peer {

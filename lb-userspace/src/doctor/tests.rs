@@ -243,6 +243,12 @@ fn the_mode_that_is_asked_for_decides_what_fails() {
     says(&about(none(), &asked(XdpMode::Generic), "gro"), Level::Warn, &["ethtool -K eth0 gro off"]);
     let old = Device { features: Ok(None), ..good_device() };
     says(&about(old, &wanted(), "driver"), Level::Ok, &["native XDP"]);
+    // At tc nothing of all that matters.
+    let offloading = || Device { mtu: Ok(9000), features: Ok(Some(XdpFeatures(0))), ..good_device() };
+    for check in ["driver", "hook", "mtu", "redirect", "vlan", "checksums"] {
+        says(&about(offloading(), &asked(XdpMode::Tc), check), Level::Ok, &[]);
+    }
+    says(&about(none(), &asked(XdpMode::Tc), "driver"), Level::Ok, &["tc ingress"]);
 }
 
 #[test]

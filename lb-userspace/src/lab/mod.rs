@@ -29,7 +29,10 @@ mod tests;
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -116,10 +119,10 @@ impl Lab {
     /// A cable between two hosts. Each device has the name of the host at the other end (15 letters of it)
     /// and the address given here.
     ///
-    /// Checksums are complete in every frame (a program at the other end sees what a wire would carry), and
-    /// receiving goes through NAPI, without which frames that XDP redirects would vanish.
+    /// For XDP checksums are complete in every frame (a program at the other end sees what a wire would carry), and
+    /// receiving goes through NAPI, without which frames that XDP redirects would vanish. [`Style`] says otherwise.
     pub fn link(&mut self, a: (&Host, &str), b: (&Host, &str)) -> Result<[End; 2]> {
-        let number = self.links.len();
+        let (number, style) = (self.links.len(), Style::get());
         let end = |(host, address): (&Host, &str), peer: &Host, side: u8| End {
             host: host.clone(),
             device: peer.name().chars().take(15).collect(),
@@ -137,11 +140,13 @@ impl Lab {
             far.host.namespace(),
         ))?;
         for end in &ends {
-            end.host.run(&["ethtool", "-K", &end.device, "tx", "off"])?;
+            if !style.offloads {
+                end.host.run(&["ethtool", "-K", &end.device, "tx", "off"])?;
+            }
             end.host.ip(&format!("address add {} dev {}", end.address, end.device))?;
             end.host.ip(&format!("link set {} up", end.device))?;
         }
-        for end in &ends {
+        for end in ends.iter().filter(|_| !style.tc) {
             // Only now: switched on before the device is up, it does not tell the kernel that the other end may
             // be redirected to (drivers/net/veth.c, `veth_set_features`; seen on Linux 6.18).
             end.host.run(&["ethtool", "-K", &end.device, "gro", "on"])?;
@@ -171,6 +176,32 @@ impl Lab {
     /// For sockets, configurations and logs. Removed with the lab.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+/// Where the programs of all labs of this process are, and what their devices do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Daemons are at tc ingress instead of XDP, unless their configuration says otherwise.
+    pub tc: bool,
+    /// Hosts leave checksums and segmentation to their devices, as they do outside of laboratories. XDP cannot have that.
+    pub offloads: bool,
+}
+
+static STYLE: OnceLock<Style> = OnceLock::new();
+
+impl Style {
+    /// What [`Style::set`] said, else both if the environment has `SHUNT_LAB_TC`, else neither.
+    pub fn get() -> Self {
+        *STYLE.get_or_init(|| {
+            let tc = env::var_os("SHUNT_LAB_TC").is_some();
+            Self { tc, offloads: tc }
+        })
+    }
+
+    /// Before the first lab is made; later ones would differ from it, and nothing is changed.
+    pub fn set(self) {
+        let _ = STYLE.set(self);
     }
 }
 

@@ -41,7 +41,11 @@ impl Shunt {
         let path = lab.folder().join("shunt.toml");
         let log = lab.folder().join("shunt.log");
         let state = lab.folder().join("state.json");
-        let head = format!("instance = {instance:?}\ncontrol_socket = {socket:?}\nstate_file = {state:?}\n");
+        let mut head =
+            format!("instance = {instance:?}\ncontrol_socket = {socket:?}\nstate_file = {state:?}\n");
+        if super::Style::get().tc && !config.contains("xdp_mode") {
+            head += "xdp_mode = \"tc\"\n";
+        }
         fs::write(&path, head + config).map_err(Error::io(path.display().to_string()))?;
         let process = run(host, binary, &path, &log)?;
         let (host, binary) = (host.clone(), binary.to_owned());

@@ -2,7 +2,7 @@
 
 use std::{sync::Barrier, thread};
 
-use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use aya::{TestRunOptions, programs::Program};
 use lb_core::{
     config::NoBackend,
     io::{Admit, BackendId, Step},
@@ -10,7 +10,7 @@ use lb_core::{
 use lb_tests::{
     both_families,
     frame::{SYN, Tcp},
-    kernel::{Kernel, address, vip},
+    kernel::{Action, Kernel, address, test_run, vip},
 };
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -21,7 +21,7 @@ const EACH: u16 = 20_000;
 const PORTS: std::ops::RangeInclusive<u16> = 20_000..=20_255;
 
 /// Runs all frames on one CPU, and says how many were sent on.
-fn run_on(cpu: usize, program: &Xdp, frames: &[Vec<u8>]) -> usize {
+fn run_on(cpu: usize, program: &Program, frames: &[Vec<u8>]) -> usize {
     let mut one = CpuSet::new();
     one.set(cpu).expect("a small number");
     // Where there is one CPU only, the two take turns.
@@ -32,8 +32,8 @@ fn run_on(cpu: usize, program: &Xdp, frames: &[Vec<u8>]) -> usize {
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut out);
-        let result = program.test_run(options).expect("the kernel runs it");
-        sent += usize::from(result.return_value == 4);
+        let result = test_run(program, options).expect("the kernel runs it");
+        sent += usize::from(Action::of(result.return_value) == Action::Redirect);
     }
     sent
 }
@@ -48,7 +48,7 @@ fn no_two_flows_share_a_nat_port() {
         (0..EACH).map(|n| Tcp::new(client(n), vip(), SYN).bytes()).collect()
     };
     let halves = [frames(0), frames(1)];
-    let program: &Xdp = kernel.program();
+    let program: &Program = kernel.program();
     let sent: usize = thread::scope(|scope| {
         let [a, b] = [0, 1].map(|cpu| {
             let frames = &halves[cpu];
@@ -87,7 +87,7 @@ fn a_budget_is_exact_on_two_cpus() {
             (0..OFFERED).map(|n| Tcp::new(client(n), vip(), SYN).bytes()).collect()
         };
         let halves = [frames(0), frames(1)];
-        let program: &Xdp = kernel.program();
+        let program: &Program = kernel.program();
         let start = Barrier::new(2);
         thread::scope(|scope| {
             for (cpu, frames) in halves.iter().enumerate() {

@@ -184,7 +184,7 @@ fn a_flood_of_syns_harms_nobody_else() {
     let mut life = Life::new(&mut kernel);
     let (sent_on, dropped) = (AtomicU64::new(0), AtomicU64::new(0));
     let before = clock::now();
-    flood(&mut life, SYN, |action, _| match Action::new(action) {
+    flood(&mut life, SYN, |action, _| match Action::of(action) {
         Action::Redirect => _ = sent_on.fetch_add(1, Ordering::Relaxed),
         Action::Drop => _ = dropped.fetch_add(1, Ordering::Relaxed),
         other => panic!("{other:?}"),
@@ -219,7 +219,7 @@ fn a_flood_of_acknowledgements_makes_no_state() {
     let longest = Tcp::new(client(0), vip(), ACK).bytes().len().max(60);
     flood(&mut life, ACK, |action, out| {
         // One answer each, no longer than what it answers, and from the VIP: nobody gains by it.
-        assert_eq!(Action::new(action), Action::Tx);
+        assert_eq!(Action::of(action), Action::Tx);
         assert!(out.len() <= longest, "{}", out.len());
         if resets.fetch_add(1, Ordering::Relaxed).is_multiple_of(1000) {
             let reset = Tcp::read(out).expect("tcp");

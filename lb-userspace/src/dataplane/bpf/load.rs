@@ -13,11 +13,7 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{Array, Map, MapData, MapInfo},
-    programs::{
-        ProgramError, Xdp, XdpMode as AyaMode,
-        links::{FdLink, PinnedLink},
-        xdp::XdpLink,
-    },
+    programs::{Program, ProgramError, links::PinnedLink},
 };
 use aya_log::EbpfLogger;
 use lb_common::{
@@ -28,29 +24,28 @@ use lb_common::{
     },
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
-    super::{
-        chain, device,
-        host::{self, ONE_BUFFER_MTU},
-    },
-    Bpf, Goods, HeadRing, backend_address,
+    super::host::{self, ONE_BUFFER_MTU},
+    Bpf, Goods, HeadRing, attach, backend_address,
     endings::{Cuts, Endings},
     flows::{Family, FlowTables, Shared},
     idle::{Idle, IdleTicks, Tally},
     origins::Origins,
     overdue::Watch,
-    pins::{self, LINK_PREFIX, Undo},
+    pins::{self, Undo},
     returns::Returns,
     room,
     sources::SourceRules,
 };
 
-/// The program, as `build.rs` embedded it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
+/// The program, as `build.rs` embedded it, for each hook.
+static XDP_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
+static TC_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_TC_OBJECT"));
 
-const PROGRAM: &str = "shunt";
+/// Its name in both.
+pub(super) const PROGRAM: &str = "shunt";
 
 /// Maps that outlive the daemon.
 const PINNED: [&str; 21] = [
@@ -125,6 +120,24 @@ pub enum XdpMode {
     Auto,
     Native,
     Generic,
+    /// At tc ingress, behind the driver.
+    Tc,
+}
+
+impl XdpMode {
+    const fn hook(self) -> Hook {
+        match self {
+            Self::Auto | Self::Native | Self::Generic => Hook::Xdp,
+            Self::Tc => Hook::Tc,
+        }
+    }
+}
+
+/// Which of the two programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Xdp,
+    Tc,
 }
 
 /// What it came to.
@@ -132,13 +145,17 @@ pub enum XdpMode {
 pub enum Mode {
     Native,
     Generic,
+    Tc,
 }
 
 impl Mode {
+    pub(super) const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
+            Self::Tc => "tc",
         }
     }
 }
@@ -165,7 +182,7 @@ pub struct Attached {
     pub interface: String,
     pub mode: Mode,
     pub index: u32,
-    _link: PinnedLink,
+    pub(super) _link: PinnedLink,
 }
 
 /// Reads the program's aya-log records into `tracing`.
@@ -221,6 +238,12 @@ pub enum OpenError {
         #[source]
         source: ProgramError,
     },
+    #[error("interface {interface} takes no program at tc ingress")]
+    AttachTc {
+        interface: String,
+        #[source]
+        source: ProgramError,
+    },
     #[error("not permitted to load BPF programs")]
     NotPermitted,
     #[error("cannot prepare the BPF filesystem at {}", path.display())]
@@ -231,9 +254,9 @@ pub enum OpenError {
     },
     #[error("map {name} pinned in {} has another layout", dir.display())]
     Layout { name: &'static str, dir: PathBuf },
-    #[error("cannot load the XDP program")]
+    #[error("cannot load the BPF program")]
     Load(#[source] EbpfError),
-    #[error("the kernel refused the XDP program")]
+    #[error("the kernel refused the BPF program")]
     Verifier(#[source] ProgramError),
     #[error("the BPF object lacks {0}")]
     Object(&'static str),
@@ -268,6 +291,9 @@ impl OpenError {
                  `shunt detach` if it is another instance of shunt"
             ),
             Self::Attach { .. } => "set xdp_mode = \"generic\" if the driver has no XDP".to_owned(),
+            Self::AttachTc { .. } => {
+                "xdp_mode = \"tc\" needs Linux 6.6 (tcx); the other modes do not".to_owned()
+            }
             Self::NotPermitted => {
                 "run it as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN".to_owned()
             }
@@ -322,9 +348,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         }
     };
     let idle = IdleTicks::from(options.idle);
-    let mut ebpf = load(Some(&dir), tables, idle, options.tx_by_redirect)?;
+    let mut ebpf = load(options.xdp_mode.hook(), Some(&dir), tables, idle, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
-        .inspect_err(|error| warn!(%error, "the XDP program's log is not readable"))
+        .inspect_err(|error| warn!(%error, "the BPF program's log is not readable"))
         .ok();
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let goods = goods(&ebpf)?;
@@ -335,9 +361,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
     for (interface, index) in indexes {
-        attached.push(attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
+        attached.push(attach::attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
     }
-    release_others(&dir, &attached);
+    attach::release_others(&dir, &attached);
     // Only now, so that a start that fails changes nothing of what an earlier run's maps say.
     maps.configure(tables.seed, options.nat_addresses, options.vlans, options.max_new_flows_per_second)?;
     undo.succeeded();
@@ -396,11 +422,12 @@ pub fn programs(
     max_flows: u32,
     vlans: &[u16],
 ) -> Result<Loaded, OpenError> {
-    paced(nat_ports, nat_addresses, max_flows, vlans, 0)
+    paced(Hook::Xdp, nat_ports, nat_addresses, max_flows, vlans, 0)
 }
 
 /// The same, with so many new connections a second and CPU at most.
 pub fn paced(
+    hook: Hook,
     nat_ports: RangeInclusive<u16>,
     nat_addresses: &[IpAddr],
     max_flows: u32,
@@ -409,7 +436,7 @@ pub fn paced(
 ) -> Result<Loaded, OpenError> {
     let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
     let idle = IdleTicks::from(Idle::default());
-    let mut ebpf = load(None, tables, idle, false)?;
+    let mut ebpf = load(hook, None, tables, idle, false)?;
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let cuts = Arc::<Cuts>::default();
     let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&cuts), nat_ports)?;
@@ -419,6 +446,7 @@ pub fn paced(
 }
 
 fn load(
+    hook: Hook,
     dir: Option<&Path>,
     tables: Tables,
     idle: IdleTicks,
@@ -429,10 +457,16 @@ fn load(
     let mut loader = EbpfLoader::new();
     loader
         .btf(btf.as_ref())
-        .override_global("TX_BY_REDIRECT", &tx_by_redirect, true)
         .override_global("CLIENT_SETS", &tables.client_sets, true)
         .override_global("HASH_SEED", &tables.seed, true)
         .override_global("SILENCE", &idle.established, true);
+    let object = match hook {
+        Hook::Xdp => {
+            loader.override_global("TX_BY_REDIRECT", &tx_by_redirect, true);
+            XDP_OBJECT
+        }
+        Hook::Tc => TC_OBJECT,
+    };
     for (name, each) in FLOW_MAPS {
         loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
     }
@@ -442,22 +476,22 @@ fn load(
             loader.map_pin_path(name, dir.join(name));
         }
     }
-    loader.load(OBJECT).map_err(|error| {
+    loader.load(object).map_err(|error| {
         if is_os_error(&error, libc::EPERM) { OpenError::NotPermitted } else { OpenError::Load(error) }
     })
 }
 
 fn verify(ebpf: &mut Ebpf) -> Result<Option<u32>, OpenError> {
-    let program = xdp(ebpf)?;
-    program.load().map_err(|error| {
+    let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
+    let loaded = match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => return Err(OpenError::Object("program shunt for XDP or tc")),
+    };
+    loaded.map_err(|error| {
         if is_os_error(&error, libc::EPERM) { OpenError::NotPermitted } else { OpenError::Verifier(error) }
     })?;
     Ok(program.info().ok().and_then(|info| info.verified_instruction_count()))
-}
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
-    program.try_into().map_err(|_| OpenError::Object("XDP program shunt"))
 }
 
 /// That may ever run.
@@ -625,7 +659,7 @@ fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, aya::maps::MapError> {
 /// A pinned map is reused as it is, so its layout has to be looked at first.
 fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     let fresh = match PINNED.iter().any(|name| dir.join(name).exists()) {
-        true => load(None, Tables { client_sets: 1, seed: 0 }, Idle::default().into(), false)?,
+        true => load(Hook::Xdp, None, Tables { client_sets: 1, seed: 0 }, Idle::default().into(), false)?,
         false => return Ok(()),
     };
     for name in PINNED {
@@ -700,115 +734,8 @@ fn check_ports(nat: &RangeInclusive<u16>) -> Result<(), OpenError> {
     }
 }
 
-fn attach(
-    ebpf: &mut Ebpf,
-    dir: &Path,
-    interface: &str,
-    index: u32,
-    wanted: XdpMode,
-) -> Result<Attached, OpenError> {
-    for mode in [Mode::Native, Mode::Generic] {
-        let pin = link_pin(dir, index, mode);
-        if !pin.exists() {
-            continue;
-        }
-        if matches!((wanted, mode), (XdpMode::Native, Mode::Generic) | (XdpMode::Generic, Mode::Native)) {
-            info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
-            fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
-            continue;
-        }
-        match take_over(ebpf, &pin) {
-            Ok(link) => {
-                info!(interface, "switched over from the earlier program");
-                return Ok(Attached { interface: interface.to_owned(), mode, index, _link: link });
-            }
-            Err(error) => {
-                info!(interface, %error, "the earlier link is of no use, attaching anew");
-                fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
-            }
-        }
-    }
-    let (link, mode) = match wanted {
-        XdpMode::Native => (attach_as(ebpf, interface, index, Mode::Native)?, Mode::Native),
-        XdpMode::Generic => (attach_as(ebpf, interface, index, Mode::Generic)?, Mode::Generic),
-        XdpMode::Auto => match attach_as(ebpf, interface, index, Mode::Native) {
-            Ok(link) => (link, Mode::Native),
-            Err(error @ OpenError::Busy { .. }) => return Err(error),
-            Err(error) => {
-                warn!(
-                    interface,
-                    error = chain(&error),
-                    "no native XDP here: using generic XDP, which is slower"
-                );
-                (attach_as(ebpf, interface, index, Mode::Generic)?, Mode::Generic)
-            }
-        },
-    };
-    let pin = link_pin(dir, index, mode);
-    let link =
-        link.pin(&pin).map_err(|error| OpenError::Bpffs { path: pin, source: io::Error::other(error) })?;
-    Ok(Attached { interface: interface.to_owned(), mode, index, _link: link })
-}
-
-fn attach_as(ebpf: &mut Ebpf, interface: &str, index: u32, mode: Mode) -> Result<FdLink, OpenError> {
-    let aya_mode = match mode {
-        Mode::Native => AyaMode::Driver,
-        Mode::Generic => AyaMode::Skb,
-    };
-    let failed = |source: ProgramError| {
-        // EEXIST: the other program is there in the other mode.
-        if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
-            return OpenError::Busy { interface: interface.to_owned() };
-        }
-        let interface = interface.to_owned();
-        match (mode, device::mtu(&interface)) {
-            // Drivers say it in different ways; that there is no native XDP at all, in one.
-            (Mode::Native, Ok(mtu)) if mtu > ONE_BUFFER_MTU && !is_os_error(&source, libc::EOPNOTSUPP) => {
-                OpenError::Mtu { interface, mtu, source }
-            }
-            (Mode::Native | Mode::Generic, Ok(_) | Err(_)) => {
-                OpenError::Attach { interface, mode: mode.name(), source }
-            }
-        }
-    };
-    let program = xdp(ebpf)?;
-    let id = program.attach_to_if_index(index, aya_mode).map_err(failed)?;
-    let link = program.take_link(id).map_err(failed)?;
-    FdLink::try_from(link).map_err(|_| OpenError::Object("a kernel with XDP links (Linux 5.9)"))
-}
-
-fn take_over(ebpf: &mut Ebpf, pin: &Path) -> Result<PinnedLink, Box<dyn std::error::Error>> {
-    let link: FdLink = PinnedLink::from_pin(pin)?.into();
-    let program = xdp(ebpf)?;
-    let id = program.attach_to_link(XdpLink::try_from(link)?)?;
-    // The pin stays in place all the while; this is a second handle to the same link.
-    let _ = FdLink::try_from(program.take_link(id)?)?;
-    Ok(PinnedLink::from_pin(pin)?)
-}
-
-/// Lets go of interfaces that an earlier run was attached to and the configuration no longer names.
-fn release_others(dir: &Path, attached: &[Attached]) {
-    let kept: Vec<_> = attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let is_link = entry.file_name().to_string_lossy().starts_with(LINK_PREFIX);
-        if is_link && !kept.contains(&entry.path()) {
-            match fs::remove_file(entry.path()) {
-                Ok(()) => {
-                    info!(pin = %entry.path().display(), "detached from an interface no longer configured")
-                }
-                Err(error) => warn!(pin = %entry.path().display(), %error, "cannot detach"),
-            }
-        }
-    }
-}
-
-/// The name of a pin may not contain a dot, an interface's may: hence the number.
-fn link_pin(dir: &Path, index: u32, mode: Mode) -> PathBuf {
-    dir.join(format!("{LINK_PREFIX}{index}-{}", mode.name()))
-}
-
 /// Whether an OS error is anywhere among the causes.
-fn is_os_error(error: &(dyn std::error::Error + 'static), code: i32) -> bool {
+pub(super) fn is_os_error(error: &(dyn std::error::Error + 'static), code: i32) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(code)) {

@@ -1,5 +1,6 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
+mod attach;
 mod endings;
 mod flows;
 mod goods;
@@ -44,7 +45,8 @@ pub use self::{
     goods::Goods,
     idle::{Forgotten, Idle},
     load::{
-        Attached, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced, programs,
+        Attached, Hook, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced,
+        programs,
     },
     overdue::{Limits, Look, Now, Overdue, Watch},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},

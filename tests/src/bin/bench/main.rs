@@ -22,7 +22,7 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
-use lb_userspace::lab::signals;
+use lb_userspace::lab::{Style, signals};
 use serde::Serialize;
 
 use self::{machine::Machine, peers::Peer};
@@ -32,6 +32,7 @@ Examples:
   cargo xtask bench http --repeat 9
   cargo xtask bench http --peer nftables --peer haproxy-tcp --peer shunt-nat
   cargo xtask bench verdict --peer shunt-reset --peer envoy-http --json
+  cargo xtask bench http --tc --peer routing --peer shunt-nat --repeat 9
   cargo xtask bench --smoke";
 
 #[derive(Parser)]
@@ -45,10 +46,16 @@ struct Args {
     /// Only see whether it works: every row, as short as can be
     #[arg(long)]
     smoke: bool,
+    /// `http`, `verdict`: Shunt at tc ingress instead of XDP; GRO is off then, which only XDP's redirects to a veth need
+    #[arg(long)]
+    tc: bool,
+    /// With `--tc`: devices as the kernel makes them, which finish checksums and take segments of 64 KiB
+    #[arg(long, requires = "tc")]
+    offloads: bool,
     /// How often each is measured [default: packet 5, live 9, http 3, verdict 100 and 20 of each peer, scale 5, storm 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
-    /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]. `packet`: a file
+    /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]. `packet`, `live`: a file
     /// about another balancer's program (its object, what its maps hold, frames to play), described in packet/peer.rs
     #[arg(long = "peer", value_name = "NAME|FILE")]
     peers: Vec<String>,
@@ -89,6 +96,11 @@ fn main() -> Result<ExitCode> {
     }
     let args = Args::parse();
     ensure!(nix::unistd::geteuid().is_root(), "needs root, to load programs and to make network namespaces");
+    Style { tc: args.tc, offloads: args.offloads }.set();
+    ensure!(
+        !args.tc || matches!(args.part, Part::Http | Part::Verdict),
+        "--tc: only `http` and `verdict` go through interfaces"
+    );
     let signals = signals::Guard::install()?;
     let report = measure(&args)?;
     drop(signals);

@@ -234,7 +234,7 @@ impl Peer {
             }
             Self::Dnat => shunt::start(place, shunt::Options { dnat: true, ..Default::default() }),
             Self::DnatNoEvidence => {
-                shunt::start(place, shunt::Options { dnat: true, evidence: false, reset: false })
+                shunt::start(place, shunt::Options { dnat: true, evidence: false, ..Default::default() })
             }
             Self::Reset => shunt::start(place, shunt::Options { reset: true, ..Default::default() }),
         }

@@ -1,0 +1,169 @@
+//! Attached as XDP: before the stack, where a frame is still the driver's buffer.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX},
+    helpers::{
+        bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    },
+    macros::xdp,
+};
+pub(crate) use aya_ebpf::{bindings::xdp_md as Raw, programs::XdpContext as Context};
+use lb_common::abi::Link;
+use lb_ebpf::{
+    family::{Family, Ipv4, Ipv6},
+    frame::Frame,
+    translate::Translation,
+};
+
+use crate::program::{
+    self, Verdict, frame,
+    vlan::{Tag, is_looked_at},
+};
+
+/// Whether what follows a frame's headers is usually elsewhere than they are.
+pub(crate) const SPLIT: bool = false;
+
+/// Set by the daemon when it loads the program: answer on the interface a frame came from by
+/// a redirect to it. A veth whose peer has no XDP program of its own leaves a frame of
+/// `XDP_TX` in the ring until something else wakes the peer (drivers/net/veth.c, `veth_xdp_flush`).
+#[unsafe(no_mangle)]
+static TX_BY_REDIRECT: u8 = 0;
+
+#[xdp(frags)]
+fn shunt(ctx: Context) -> u32 {
+    program::shunt(&ctx)
+}
+
+/// Length of a frame with what is not in its first buffer.
+#[inline(always)]
+pub(crate) fn whole(ctx: &Context) -> u32 {
+    // SAFETY: a plain helper call (Linux 5.18).
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
+}
+
+/// Copies bytes of the frame, in whichever buffer they are.
+///
+/// # Safety
+/// `len` bytes must be writable there.
+#[inline(always)]
+pub(crate) unsafe fn load_bytes(ctx: &Context, at: u32, to: *mut c_void, len: u32) -> bool {
+    // SAFETY: the caller's; beyond the frame the helper reads nothing and says so.
+    unsafe { bpf_xdp_load_bytes(ctx.ctx, at, to, len) == 0 }
+}
+
+/// What takes a frame to this interface.
+#[inline(always)]
+pub(crate) fn send(ctx: &Context, ifindex: u32) -> u32 {
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    let by_redirect = unsafe { (&raw const TX_BY_REDIRECT).read_volatile() } != 0;
+    if ifindex == ctx.ingress_ifindex() as u32 && !by_redirect {
+        return XDP_TX;
+    }
+    // SAFETY: a plain helper call.
+    unsafe { bpf_redirect(ifindex, 0) as u32 }
+}
+
+/// Cuts a frame to this length, if it is longer. It is not touched afterwards.
+#[inline(always)]
+pub(crate) fn cut(ctx: &Context, len: u32) -> bool {
+    let excess = whole(ctx) as i32 - len as i32;
+    // SAFETY: a plain helper call, which lets go of what is in other buffers first.
+    excess <= 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } == 0
+}
+
+/// Whether somebody is still to finish the checksum of the segment whose checksum is there: nobody is.
+#[inline(always)]
+pub(crate) const fn is_partial(_: &Context, _: u32) -> bool {
+    false
+}
+
+/// Gives a segment its new addresses. Where its headers are may not be used afterwards.
+#[inline(always)]
+pub(crate) fn translate<F: Family>(
+    _: &Context,
+    (frame, ip): (&Frame, &Frame),
+    tcp: usize,
+    link: &Link,
+    to: &Translation<'_, F::Addr>,
+) -> Option<()> {
+    lb_ebpf::translate::translate::<F>(frame, ip, tcp, link, to)
+}
+
+/// In network order, as a frame has it.
+const ETHER_TYPE: u16 = u16::to_be(0x8100);
+
+/// Bytes of a tag.
+const TAG: i32 = 4;
+
+/// Where the two addresses of the link header end.
+const ADDRESSES: usize = 12;
+
+/// What a frame holds behind its tag, which is taken off. `None`: nothing that is looked at.
+#[inline(always)]
+pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
+    let kind = frame(ctx).load::<u16>(12)?;
+    if kind != ETHER_TYPE {
+        return Some((kind, Tag::NONE));
+    }
+    let tag = Tag(take_off(ctx.ctx));
+    let kind = frame(ctx).load::<u16>(12)?;
+    (tag.id() != 0).then_some((kind, tag))
+}
+
+/// Takes the tag off, and gives it. [`Tag::NONE`], and nothing has changed: the frame is in a VLAN that is not
+/// looked at, or holds something else than IP, such as another tag.
+// A function of its own, like the other one, so that the stack of what is called in between is not theirs too.
+#[inline(never)]
+fn take_off(ctx: *mut Raw) -> u16 {
+    try_take_off(&Context::new(ctx)).unwrap_or(Tag::NONE).0
+}
+
+#[inline(always)]
+fn try_take_off(ctx: &Context) -> Option<Tag> {
+    let inside = frame(ctx);
+    let tag = Tag(u16::from_be(inside.load(14)?));
+    let kind = inside.load::<u16>(16)?;
+    if kind != Ipv4::ETHER_TYPE && kind != Ipv6::ETHER_TYPE {
+        return None;
+    }
+    if !is_looked_at(tag) {
+        return None;
+    }
+    move_addresses(ctx, TAG).then_some(tag)
+}
+
+/// Gives a frame the tag with which it leaves. It came with `came`, if it had one.
+#[inline(never)]
+pub(crate) fn put_on(ctx: *mut Raw, came: u16, verdict: u32) -> u32 {
+    let (ctx, came, verdict) = (&Context::new(ctx), Tag(came), Verdict(verdict));
+    let action = verdict.action();
+    let tag = match action {
+        XDP_DROP => return action,
+        XDP_PASS => came,
+        _ if verdict.vlan() == 0 => return action,
+        // What came without a tag has no priority.
+        _ => came.moved_to(verdict.vlan()),
+    };
+    if !move_addresses(ctx, -TAG) {
+        return XDP_ABORTED;
+    }
+    let frame = frame(ctx);
+    let [a, b] = ETHER_TYPE.to_ne_bytes();
+    let [c, d] = tag.0.to_be_bytes();
+    frame.store(ADDRESSES, u32::from_ne_bytes([a, b, c, d]));
+    action
+}
+
+/// Makes a frame shorter at its head, or longer, by so many bytes behind the link addresses. False, and nothing has
+/// changed, where there is no room.
+#[inline(always)]
+fn move_addresses(ctx: &Context, by: i32) -> bool {
+    let Some(addresses) = frame(ctx).bytes::<ADDRESSES>(0) else { return false };
+    // SAFETY: a plain helper call; the frame is asked for anew.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, by) } != 0 {
+        return false;
+    }
+    frame(ctx).put(0, addresses)
+}

@@ -1,0 +1,13 @@
+//! The same program for tc ingress. See ARCHITECTURE.md, "The packet path".
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+#[path = "hook/tc.rs"]
+mod hook;
+#[cfg(target_arch = "bpf")]
+mod program;
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("this program runs in the kernel: build it for target bpfel-unknown-none");
+}

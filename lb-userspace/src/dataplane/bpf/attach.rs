@@ -1,0 +1,168 @@
+//! Attaching the program to interfaces, by links that outlive the daemon.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode as AyaMode,
+        links::{FdLink, PinnedLink},
+        tc::{SchedClassifierLink, TcAttachOptions},
+        xdp::XdpLink,
+    },
+};
+use tracing::{info, warn};
+
+use super::{
+    super::{chain, device, host::ONE_BUFFER_MTU},
+    load::{Attached, Mode, OpenError, PROGRAM, XdpMode, is_os_error},
+    pins::LINK_PREFIX,
+};
+
+/// Takes over the link of an earlier run without a gap, if it is of the wanted mode.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    dir: &Path,
+    interface: &str,
+    index: u32,
+    wanted: XdpMode,
+) -> Result<Attached, OpenError> {
+    for mode in Mode::ALL {
+        let pin = link_pin(dir, index, mode);
+        if !pin.exists() {
+            continue;
+        }
+        if !may_be(wanted, mode) {
+            info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
+            fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+            continue;
+        }
+        match take_over(ebpf, &pin, mode) {
+            Ok(link) => {
+                info!(interface, "switched over from the earlier program");
+                return Ok(Attached { interface: interface.to_owned(), mode, index, _link: link });
+            }
+            Err(error) => {
+                info!(interface, %error, "the earlier link is of no use, attaching anew");
+                fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+            }
+        }
+    }
+    let (link, mode) = match wanted {
+        XdpMode::Native => (attach_xdp(ebpf, interface, index, AyaMode::Driver)?, Mode::Native),
+        XdpMode::Generic => (attach_xdp(ebpf, interface, index, AyaMode::Skb)?, Mode::Generic),
+        XdpMode::Tc => (attach_tc(ebpf, interface)?, Mode::Tc),
+        XdpMode::Auto => match attach_xdp(ebpf, interface, index, AyaMode::Driver) {
+            Ok(link) => (link, Mode::Native),
+            Err(error @ OpenError::Busy { .. }) => return Err(error),
+            Err(error) => {
+                warn!(
+                    interface,
+                    error = chain(&error),
+                    "no native XDP here: using generic XDP, which is slower"
+                );
+                (attach_xdp(ebpf, interface, index, AyaMode::Skb)?, Mode::Generic)
+            }
+        },
+    };
+    let pin = link_pin(dir, index, mode);
+    let link =
+        link.pin(&pin).map_err(|error| OpenError::Bpffs { path: pin, source: io::Error::other(error) })?;
+    Ok(Attached { interface: interface.to_owned(), mode, index, _link: link })
+}
+
+const fn may_be(wanted: XdpMode, mode: Mode) -> bool {
+    match wanted {
+        XdpMode::Auto => matches!(mode, Mode::Native | Mode::Generic),
+        XdpMode::Native => matches!(mode, Mode::Native),
+        XdpMode::Generic => matches!(mode, Mode::Generic),
+        XdpMode::Tc => matches!(mode, Mode::Tc),
+    }
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
+    let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
+    program.try_into().map_err(|_| OpenError::Object("XDP program shunt"))
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, OpenError> {
+    let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
+    program.try_into().map_err(|_| OpenError::Object("tc program shunt"))
+}
+
+fn attach_xdp(ebpf: &mut Ebpf, interface: &str, index: u32, mode: AyaMode) -> Result<FdLink, OpenError> {
+    let native = matches!(mode, AyaMode::Driver);
+    let failed = |source: ProgramError| {
+        // EEXIST: the other program is there in the other mode.
+        if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
+            return OpenError::Busy { interface: interface.to_owned() };
+        }
+        let interface = interface.to_owned();
+        match device::mtu(&interface) {
+            // Drivers say it in different ways; that there is no native XDP at all, in one.
+            Ok(mtu) if native && mtu > ONE_BUFFER_MTU && !is_os_error(&source, libc::EOPNOTSUPP) => {
+                OpenError::Mtu { interface, mtu, source }
+            }
+            Ok(_) | Err(_) => {
+                let mode = if native { Mode::Native } else { Mode::Generic };
+                OpenError::Attach { interface, mode: mode.name(), source }
+            }
+        }
+    };
+    let program = xdp(ebpf)?;
+    let id = program.attach_to_if_index(index, mode).map_err(failed)?;
+    let link = program.take_link(id).map_err(failed)?;
+    FdLink::try_from(link).map_err(|_| OpenError::Object("a kernel with XDP links (Linux 5.9)"))
+}
+
+/// Behind the programs of others that are there already.
+fn attach_tc(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, OpenError> {
+    let failed = |source| OpenError::AttachTc { interface: interface.to_owned(), source };
+    let program = classifier(ebpf)?;
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(failed)?;
+    let link = program.take_link(id).map_err(failed)?;
+    FdLink::try_from(link).map_err(|_| OpenError::Object("a kernel with tcx links (Linux 6.6)"))
+}
+
+fn take_over(ebpf: &mut Ebpf, pin: &Path, mode: Mode) -> Result<PinnedLink, Box<dyn std::error::Error>> {
+    let link: FdLink = PinnedLink::from_pin(pin)?.into();
+    // The pin stays in place all the while; what is let go of here is a second handle to the same link.
+    let _: FdLink = match mode {
+        Mode::Native | Mode::Generic => {
+            let program = xdp(ebpf)?;
+            let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+            program.take_link(id)?.try_into()?
+        }
+        Mode::Tc => {
+            let program = classifier(ebpf)?;
+            let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+            program.take_link(id)?.try_into()?
+        }
+    };
+    Ok(PinnedLink::from_pin(pin)?)
+}
+
+/// Lets go of interfaces that an earlier run was attached to and the configuration no longer names.
+pub(super) fn release_others(dir: &Path, attached: &[Attached]) {
+    let kept: Vec<_> = attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_link = entry.file_name().to_string_lossy().starts_with(LINK_PREFIX);
+        if is_link && !kept.contains(&entry.path()) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => {
+                    info!(pin = %entry.path().display(), "detached from an interface no longer configured")
+                }
+                Err(error) => warn!(pin = %entry.path().display(), %error, "cannot detach"),
+            }
+        }
+    }
+}
+
+/// The name of a pin may not contain a dot, an interface's may: hence the number.
+fn link_pin(dir: &Path, index: u32, mode: Mode) -> PathBuf {
+    dir.join(format!("{LINK_PREFIX}{index}-{}", mode.name()))
+}
