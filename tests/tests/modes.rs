@@ -1,6 +1,6 @@
 //! The two hooks of the program, and changing from one to the other.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use lb_tests::{
@@ -37,6 +37,27 @@ fn config(topology: &Topology, mode: &str, vip: &str) -> String {
     )
 }
 
+/// Of another instance on the same host.
+fn second_config(first: &Shunt, topology: &Topology, config: &str) -> Result<PathBuf> {
+    let folder = topology.lab.folder();
+    let (path, socket) = (folder.join("second.toml"), folder.join("second.sock"));
+    let own = format!(
+        "instance = \"{}b\"\ncontrol_socket = {socket:?}\nstate_file = {:?}\nnat_ports = \"50000-50999\"\n",
+        first.instance(),
+        folder.join("second.json"),
+    );
+    topology.node.sysctl("net/ipv4/ip_local_port_range", "40000 49999")?;
+    fs::write(&path, own + config)?;
+    Ok(path)
+}
+
+fn change_mode(shunt: &Shunt, before: &str, mode: &str) -> Result<()> {
+    let text = fs::read_to_string(shunt.config())?;
+    let line = |mode: &str| format!("xdp_mode = {mode:?}");
+    fs::write(shunt.config(), text.replace(&line(before), &line(mode)))?;
+    Ok(())
+}
+
 /// Also from a mode to itself: that is an upgrade.
 #[test]
 fn a_connection_outlives_every_change_of_the_mode() -> Result<()> {
@@ -60,9 +81,7 @@ fn a_connection_outlives_every_change_of_the_mode() -> Result<()> {
         shunt.process().stop(PATIENCE)?;
         // What is attached goes on without the daemon.
         assert_eq!(http::ask(&mut stream, "GET /")?.status, 200, "{before}, without its daemon");
-        let text = fs::read_to_string(shunt.config())?;
-        let line = |mode: &str| format!("xdp_mode = {mode:?}");
-        fs::write(shunt.config(), text.replace(&line(before), &line(mode)))?;
+        change_mode(&shunt, before, mode)?;
         shunt.start_again()?;
         let modes: Vec<_> =
             shunt.status()?.interfaces.iter().map(|interface| interface.mode.to_string()).collect();
@@ -83,15 +102,7 @@ fn two_instances_share_an_interface_at_tc() -> Result<()> {
     let topology = Topology::new("shared", &NAMES[..1])?;
     let _backend = backend(&topology)?;
     let first = Shunt::start(&topology.lab, &topology.node, shunt(), &config(&topology, "tc", VIP))?;
-    let folder = topology.lab.folder();
-    let (path, socket) = (folder.join("second.toml"), folder.join("second.sock"));
-    let own = format!(
-        "instance = \"{}b\"\ncontrol_socket = {socket:?}\nstate_file = {:?}\nnat_ports = \"50000-50999\"\n",
-        first.instance(),
-        folder.join("second.json"),
-    );
-    topology.node.sysctl("net/ipv4/ip_local_port_range", "40000 49999")?;
-    fs::write(&path, own + &config(&topology, "tc", OTHER_VIP))?;
+    let path = second_config(&first, &topology, &config(&topology, "tc", OTHER_VIP))?;
     let mut second = topology.node.command(shunt());
     let mut second = topology.node.spawn(second.arg("run").arg("-c").arg(&path))?;
     for vip in [VIP, OTHER_VIP] {
@@ -105,5 +116,53 @@ fn two_instances_share_an_interface_at_tc() -> Result<()> {
     let detached = detach.arg("detach").arg("-c").arg(&path).output()?;
     assert!(detached.status.success(), "{}", String::from_utf8_lossy(&detached.stderr));
     assert_eq!(http::get(&topology.client, VIP.parse()?, "/")?.status, 200);
+    Ok(())
+}
+
+/// The other program is told, and the earlier one goes on at its hook.
+#[test]
+fn a_change_of_the_mode_that_fails_ends_nothing() -> Result<()> {
+    if skipped("a_change_of_the_mode_that_fails_ends_nothing", &[Need::Kernel(6, 6)]) {
+        return Ok(());
+    }
+    let topology = Topology::new("refused", &NAMES[..1])?;
+    let _backend = backend(&topology)?;
+    let mut first = Shunt::start(&topology.lab, &topology.node, shunt(), &config(&topology, "tc", VIP))?;
+    let vip: SocketAddr = VIP.parse()?;
+    until_ok("the VIP answers", PATIENCE, || {
+        http::get(&topology.client, vip, "/").map(|_| ()).map_err(|error| error.to_string())
+    })?;
+    let mut stream = http::connect(&topology.client, vip, PATIENCE)?;
+    assert_eq!(http::ask(&mut stream, "GET /")?.status, 200);
+
+    // The client's interface is free, the backend's is not.
+    let taken = &topology.devices[1];
+    let own = config(&topology, "native", OTHER_VIP)
+        .replace(&format!("{:?}", topology.devices), &format!("[{taken:?}]"));
+    let path = second_config(&first, &topology, &own)?;
+    let mut second = topology.node.command(shunt());
+    let mut second = topology.node.spawn(second.arg("run").arg("-c").arg(&path))?;
+    let attached =
+        |device: &str| topology.node.ip(&format!("link show {device}")).map(|told| told.contains("prog/xdp"));
+    until_ok("the second is attached", PATIENCE, || match attached(taken) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("not yet".to_owned()),
+        Err(error) => Err(error.to_string()),
+    })?;
+
+    first.process().stop(PATIENCE)?;
+    change_mode(&first, "tc", "native")?;
+    let refused = first.start_again().err().context("it started")?.to_string();
+    assert!(refused.contains(&format!("interface {taken} already has an XDP program")), "{refused}");
+    assert!(!attached(&topology.devices[0])?, "half of the change is left");
+    assert_eq!(http::ask(&mut stream, "GET /")?.status, 200, "by what was there before");
+    second.stop(PATIENCE)?;
+    let mut detach = topology.node.command(shunt());
+    let detached = detach.arg("detach").arg("-c").arg(&path).output()?;
+    assert!(detached.status.success(), "{}", String::from_utf8_lossy(&detached.stderr));
+    // Free from that moment on.
+    assert!(!attached(taken)?);
+    first.start_again()?;
+    assert_eq!(http::ask(&mut stream, "GET /")?.status, 200, "by XDP");
     Ok(())
 }

@@ -18,8 +18,8 @@ use tracing::{info, warn};
 
 use super::{
     super::{chain, device, host::ONE_BUFFER_MTU},
+    link::{LINK_PREFIX, is_link, unpin},
     load::{Attached, Mode, OpenError, PROGRAM, XdpMode, is_os_error},
-    pins::LINK_PREFIX,
 };
 
 /// Takes over the link of an earlier run without a gap, if it is of the wanted mode.
@@ -37,7 +37,11 @@ pub(super) fn attach(
         }
         if !may_be(wanted, mode) {
             info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
-            fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+            // The two of XDP exclude each other. At another hook the earlier program goes on until all interfaces have
+            // the new one, see [`release_others`].
+            if wanted != XdpMode::Tc && mode != Mode::Tc {
+                let_go(pin)?;
+            }
             continue;
         }
         match take_over(ebpf, &pin, mode) {
@@ -47,7 +51,7 @@ pub(super) fn attach(
             }
             Err(error) => {
                 info!(interface, %error, "the earlier link is of no use, attaching anew");
-                fs::remove_file(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })?;
+                let_go(pin)?;
             }
         }
     }
@@ -72,6 +76,10 @@ pub(super) fn attach(
     let link =
         link.pin(&pin).map_err(|error| OpenError::Bpffs { path: pin, source: io::Error::other(error) })?;
     Ok(Attached { interface: interface.to_owned(), mode, index, _link: link })
+}
+
+fn let_go(pin: PathBuf) -> Result<(), OpenError> {
+    unpin(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })
 }
 
 const fn may_be(wanted: XdpMode, mode: Mode) -> bool {
@@ -146,15 +154,14 @@ fn take_over(ebpf: &mut Ebpf, pin: &Path, mode: Mode) -> Result<PinnedLink, Box<
     Ok(PinnedLink::from_pin(pin)?)
 }
 
-/// Lets go of interfaces that an earlier run was attached to and the configuration no longer names.
+/// Lets go of what an earlier run attached and the configuration no longer asks for: other interfaces, another hook.
 pub(super) fn release_others(dir: &Path, attached: &[Attached]) {
     let kept: Vec<_> = attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let is_link = entry.file_name().to_string_lossy().starts_with(LINK_PREFIX);
-        if is_link && !kept.contains(&entry.path()) {
-            match fs::remove_file(entry.path()) {
+        if is_link(&entry.path()) && !kept.contains(&entry.path()) {
+            match unpin(&entry.path()) {
                 Ok(()) => {
-                    info!(pin = %entry.path().display(), "detached from an interface no longer configured")
+                    info!(pin = %entry.path().display(), "detached what is no longer configured")
                 }
                 Err(error) => warn!(pin = %entry.path().display(), %error, "cannot detach"),
             }

@@ -5,6 +5,7 @@ mod endings;
 mod flows;
 mod goods;
 mod idle;
+mod link;
 mod load;
 mod origins;
 mod overdue;

@@ -17,10 +17,10 @@ use nix::{
 };
 use tracing::{info, warn};
 
+use super::link::{is_link, unpin};
+
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-
-pub(super) const LINK_PREFIX: &str = "link-";
 
 /// The directory of an instance, for all versions of the map layout.
 fn instance_dir(bpffs: &Path, instance: &str) -> PathBuf {
@@ -75,7 +75,7 @@ impl Drop for Undo<'_> {
             return;
         }
         for name in names(self.dir).unwrap_or_default().difference(&self.before) {
-            if let Err(error) = fs::remove_file(self.dir.join(name)) {
+            if let Err(error) = unpin(&self.dir.join(name)) {
                 warn!(pin = %self.dir.join(name).display(), %error, "not removed");
             }
         }
@@ -130,7 +130,7 @@ pub fn owner(bpffs: &Path, program: u32) -> io::Result<Owner> {
 fn has_link_of(dir: &Path, program: u32) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(LINK_PREFIX) {
+        if !is_link(&entry.path()) {
             continue;
         }
         let link: FdLink = PinnedLink::from_pin(entry.path()).map_err(io::Error::other)?.into();
@@ -187,9 +187,8 @@ fn remove(path: &Path, detached: &mut Detached) -> Result<(), DetachError> {
         }
         return fs::remove_dir(path).map_err(failed);
     }
-    fs::remove_file(path).map_err(failed)?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if name.starts_with(LINK_PREFIX) {
+    unpin(path).map_err(failed)?;
+    if is_link(path) {
         detached.links += 1;
     } else {
         detached.maps += 1;

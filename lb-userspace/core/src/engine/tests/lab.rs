@@ -299,6 +299,14 @@ impl Maps {
         if event.kind != EventKind::Eject || !event.enforced {
             return;
         }
+        // Who has this name by now may be another, of whom the same was decided at the same moment.
+        let renews = |output: &Output| {
+            matches!(output, Output::Event(later) if later.kind == EventKind::Membership
+                && (&later.service, &later.backend) == (&event.service, &event.backend))
+        };
+        if engine.outputs.iter().any(renews) {
+            return;
+        }
         let services = engine.snapshot(now).services;
         let Some(service) = services.iter().find(|service| service.name == event.service) else { return };
         let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
