@@ -14,22 +14,62 @@ const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Steele et al., OOPSLA 2014).
 #[inline(always)]
 pub fn flow_hash<A: Address>(key: &FlowKey<A>) -> u64 {
-    keyed_hash(key, 0)
-}
-
-/// The same with a key: where a flow is kept. With a key that nobody knows, nobody can fill a place of his choice.
-#[inline(always)]
-pub fn keyed_hash<A: Address>(key: &FlowKey<A>, seed: u64) -> u64 {
     let [a, b] = key.src.pairs();
     let [c, d] = key.dst.pairs();
     let ports = pair(key.sport.0 as u32, key.dport.0 as u32);
     let hash = if size_of::<A>() == 4 {
         // The two addresses fit into one step.
-        mix(seed, b << 32 | d)
+        mix(0, b << 32 | d)
     } else {
-        mix(mix(mix(mix(seed, a), b), c), d)
+        mix(mix(mix(mix(0, a), b), c), d)
     };
     finish(mix(hash, ports))
+}
+
+/// What a [`keyed_hash`] is made with: random numbers that nobody else knows.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKeys(pub [u64; HashKeys::COUNT]);
+
+impl HashKeys {
+    /// One for each word of an IPv6 tuple, and one more.
+    pub const COUNT: usize = 10;
+
+    /// Stretched from one of them (splitmix64).
+    pub const fn from_seed(seed: u64) -> Self {
+        let mut keys = [0; Self::COUNT];
+        let (mut state, mut i) = (seed, 0);
+        while i < keys.len() {
+            state = state.wrapping_add(MULTIPLIER);
+            keys[i] = finish(state);
+            i += 1;
+        }
+        Self(keys)
+    }
+}
+
+#[cfg(feature = "user")]
+// SAFETY: an array of integers.
+unsafe impl aya::Pod for HashKeys {}
+
+/// Where a flow is kept. Who does not know the keys cannot choose tuples that fall together more often than others do:
+/// pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", arXiv 1504.06804), whose products do not wait for each
+/// other. It is linear, so that ports in a row would lie in rows; one more step ends that.
+#[inline(always)]
+pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
+    let product = |first: usize, a: u32, b: u32| {
+        (keys.0[first].wrapping_add(a as u64)).wrapping_mul(keys.0[first + 1].wrapping_add(b as u64))
+    };
+    let [a, b] = key.src.pairs();
+    let [c, d] = key.dst.pairs();
+    let ports = (key.sport.0 as u32) << 16 | key.dport.0 as u32;
+    let mut sum = product(0, b as u32, d as u32).wrapping_add(product(2, ports, 0));
+    if size_of::<A>() != 4 {
+        let further =
+            product(4, a as u32, c as u32).wrapping_add(product(6, (a >> 32) as u32, (c >> 32) as u32));
+        sum = sum.wrapping_add(further).wrapping_add(product(8, (b >> 32) as u32, (d >> 32) as u32));
+    }
+    mix(sum ^ (sum >> 32), 0)
 }
 
 /// Which of so many sets: the high half scaled, without a division.
@@ -83,7 +123,7 @@ const fn finish(mut hash: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Port, V4};
+    use crate::abi::{Addr, Port, V4};
 
     fn key(client: u32, port: u16) -> FlowKey<V4> {
         FlowKey {
@@ -119,8 +159,63 @@ mod tests {
         others[1].dst = V4(2);
         others[2].sport = Port::new(1025);
         others[3].dport = Port::new(81);
+        let keys = HashKeys::from_seed(1);
         for other in others {
             assert_ne!(flow_hash(&base), flow_hash(&other));
+            assert_ne!(keyed_hash(&base, &keys), keyed_hash(&other, &keys));
+        }
+        assert_ne!(keyed_hash(&base, &keys), keyed_hash(&base, &HashKeys::from_seed(2)));
+    }
+
+    #[test]
+    fn every_word_of_ipv6_counts() {
+        let base = FlowKey { src: Addr([1, 2, 3, 4]), dst: Addr([5, 6, 7, 8]), ..FlowKey::default() };
+        let keys = HashKeys::from_seed(1);
+        for word in 0..4 {
+            let (mut source, mut destination) = (base, base);
+            source.src.0[word] ^= 1 << 20;
+            destination.dst.0[word] ^= 1 << 20;
+            for other in [source, destination] {
+                assert_ne!(flow_hash(&base), flow_hash(&other));
+                assert_ne!(keyed_hash(&base, &keys), keyed_hash(&other, &keys));
+            }
+        }
+    }
+
+    /// Sets are as unequal as if clients were thrown into them, and no more, whatever the keys: also those of one address whose
+    /// ports are in a row, and those of neighbours with the same port.
+    #[test]
+    fn flows_fall_into_sets_as_if_thrown() {
+        const SETS: u32 = 4_096;
+        let crowds: [fn(u32) -> FlowKey<V4>; 3] = [
+            |number| key(0x0a00_0001, 1024 + number as u16),
+            |number| key(0x0a00_0000 + number, 40_000),
+            |number| key(0x0a00_0001 + ((number / 64) << 8), 40_000 + (number % 64) as u16),
+        ];
+        for seed in 0..16 {
+            let keys = HashKeys::from_seed(seed);
+            for crowd in crowds {
+                for which in [set, other_set] {
+                    let mut loads = [0u32; SETS as usize];
+                    // Eight a set; the tags are not all the same either.
+                    let mut tags = std::collections::BTreeSet::new();
+                    for number in 0..8 * SETS {
+                        let hash = keyed_hash(&crowd(number), &keys);
+                        loads[which(hash, SETS) as usize] += 1;
+                        tags.insert(tag(hash));
+                    }
+                    let most = loads.iter().max().copied().unwrap_or(0);
+                    let squares: u32 = loads.iter().map(|load| load.abs_diff(8).pow(2)).sum();
+                    // Poisson: a variance of 8, and more than 27 in one of a million sets.
+                    assert!(
+                        (7 * SETS..9 * SETS).contains(&squares),
+                        "seed {seed}: variance {}",
+                        squares / SETS
+                    );
+                    assert!(most < 32, "seed {seed}: {most} in one set");
+                    assert!(tags.len() > 8 * SETS as usize - 8, "seed {seed}: {} tags", tags.len());
+                }
+            }
         }
     }
 }

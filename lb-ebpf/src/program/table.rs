@@ -31,7 +31,7 @@ use lb_common::{
         Addr, Address, CLIENT_WAYS, ClientSet, Config, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
         flow_state,
     },
-    hash::{keyed_hash, other_set, set, tag},
+    hash::{HashKeys, keyed_hash, other_set, set, tag},
 };
 use lb_ebpf::{
     family::{Family, Ipv4, Ipv6},
@@ -49,9 +49,9 @@ use super::{
 #[unsafe(no_mangle)]
 static CLIENT_SETS: u32 = 1;
 
-/// `Config::seed`. Set by the daemon when it loads the program.
+/// Of `Config::seed`. Set by the daemon when it loads the program.
 #[unsafe(no_mangle)]
-static HASH_SEED: u64 = 0;
+static HASH_KEYS: HashKeys = HashKeys([0; HashKeys::COUNT]);
 
 /// Ticks of `Flow::seen` after which a silent connection may give way to a new one. Set by the daemon, which
 /// forgets it after the same time.
@@ -137,7 +137,10 @@ fn sets() -> u32 {
 #[inline(always)]
 fn hash<A: Address>(key: &FlowKey<A>) -> u64 {
     // SAFETY: as above.
-    keyed_hash(key, unsafe { (&raw const HASH_SEED).read_volatile() })
+    keyed_hash(
+        key,
+        &HashKeys(core::array::from_fn(|i| unsafe { (&raw const HASH_KEYS.0[i]).read_volatile() })),
+    )
 }
 
 /// The flow of a segment from a client.

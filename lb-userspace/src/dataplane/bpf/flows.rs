@@ -16,7 +16,7 @@ use lb_common::{
         Addr, Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, V4,
         flow_state,
     },
-    hash::{keyed_hash, other_set, set, tag},
+    hash::{HashKeys, keyed_hash, other_set, set, tag},
 };
 use lb_core::io::{BackendId, Generation};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -114,7 +114,7 @@ pub(super) struct Family<A: Address> {
     pub(super) clients: Shared<ClientSet>,
     pub(super) replies: Shared<ReplySet>,
     pub(super) flows: Shared<Flow<A>>,
-    pub(super) seed: u64,
+    pub(super) keys: HashKeys,
 }
 
 impl<A: Address> Family<A> {
@@ -133,7 +133,7 @@ impl<A: Address> Family<A> {
 
     /// Found as the program finds it.
     fn by_client(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
-        let hash = keyed_hash(key, self.seed);
+        let hash = keyed_hash(key, &self.keys);
         let sets = self.clients.len as u32;
         [set(hash, sets), other_set(hash, sets)].into_iter().find_map(|number| {
             let number = number as usize;
@@ -161,7 +161,7 @@ impl<A: Address> Family<A> {
             return false;
         }
         // From here on it is ours: as it is now.
-        let hash = keyed_hash(&self.flows.read(slot).reply, self.seed);
+        let hash = keyed_hash(&self.flows.read(slot).reply, &self.keys);
         let entry = u64::from(flow.slot) << 32 | u64::from(tag(hash));
         let ways = self.reply_sets(hash).into_iter().flat_map(|number| {
             let replies = self.replies.at(number);
@@ -205,14 +205,14 @@ impl<A: Address> Family<A> {
                 continue;
             }
             live += 1;
-            if flow.slot as usize != slot || tagged != tag(keyed_hash(&flow.client, self.seed)) {
+            if flow.slot as usize != slot || tagged != tag(keyed_hash(&flow.client, &self.keys)) {
                 found.push(format!("the flow at {slot} is not where its client's hash leads"));
             }
-            let first = set(keyed_hash(&flow.client, self.seed), self.clients.len as u32) as usize;
+            let first = set(keyed_hash(&flow.client, &self.keys), self.clients.len as u32) as usize;
             if first != slot / CLIENT_WAYS && self.clients.read(first).spilled == 0 {
                 found.push(format!("the flow at {slot} lies where nobody looks for it"));
             }
-            let hash = keyed_hash(&flow.reply, self.seed);
+            let hash = keyed_hash(&flow.reply, &self.keys);
             let entry = (slot as u64) << 32 | u64::from(tag(hash));
             if !self.reply_sets(hash).into_iter().any(|set| self.replies.read(set).ways.contains(&entry)) {
                 found.push(format!("nothing leads from its replies to the flow at {slot}"));

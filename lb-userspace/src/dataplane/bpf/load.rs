@@ -22,6 +22,7 @@ use lb_common::{
         self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
         backend_flags, port_flags, service_flags,
     },
+    hash::HashKeys,
 };
 use lb_core::io::{Adopted, BackendId, Generation, ServiceId};
 use tracing::warn;
@@ -452,13 +453,13 @@ fn load(
     idle: IdleTicks,
     tx_by_redirect: bool,
 ) -> Result<Ebpf, OpenError> {
-    let tx_by_redirect = u8::from(tx_by_redirect);
+    let (tx_by_redirect, keys) = (u8::from(tx_by_redirect), HashKeys::from_seed(tables.seed));
     let btf = Btf::from_sys_fs().ok();
     let mut loader = EbpfLoader::new();
     loader
         .btf(btf.as_ref())
         .override_global("CLIENT_SETS", &tables.client_sets, true)
-        .override_global("HASH_SEED", &tables.seed, true)
+        .override_global("HASH_KEYS", &keys, true)
         .override_global("SILENCE", &idle.established, true);
     let object = match hook {
         Hook::Xdp => {
@@ -514,19 +515,20 @@ fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenErro
     }
     fn family<A: Address>(
         ebpf: &Ebpf,
-        seed: u64,
+        keys: HashKeys,
         [clients, replies, flows]: [&'static str; 3],
     ) -> Result<Family<A>, OpenError> {
         Ok(Family {
             clients: shared(ebpf, clients)?,
             replies: shared(ebpf, replies)?,
             flows: shared(ebpf, flows)?,
-            seed,
+            keys,
         })
     }
+    let keys = HashKeys::from_seed(seed);
     Ok(FlowTables {
-        v4: family(ebpf, seed, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
-        v6: family(ebpf, seed, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+        v4: family(ebpf, keys, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
+        v6: family(ebpf, keys, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
         idle,
         forgotten: Tally::default(),
     })
