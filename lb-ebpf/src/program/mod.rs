@@ -1,6 +1,7 @@
 //! Entry, and the one place where a decision becomes an action, a counter and a log line.
 
 mod atomic;
+mod clock;
 mod connect;
 mod evidence;
 mod icmp;
@@ -13,10 +14,7 @@ mod to_backend;
 mod to_client;
 pub(crate) mod vlan;
 
-use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
-    helpers::bpf_ktime_get_coarse_ns,
-};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_log_ebpf::warn;
 use lb_common::{
     abi::{
@@ -34,6 +32,7 @@ use lb_ebpf::{
 };
 
 use self::{
+    clock::coarse_ns,
     maps::{BACKEND_COUNTERS, DROPS, PORTS, SERVICES},
     table::Tables,
 };
@@ -465,13 +464,6 @@ fn opaque(index: u32) -> u64 {
     // SAFETY: a move of a register to itself.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) index, options(nomem, nostack, preserves_flags)) };
     index
-}
-
-/// The time as the last timer interrupt left it: cheap, and some milliseconds old.
-#[inline(always)]
-fn coarse_ns() -> u64 {
-    // SAFETY: a plain helper call (Linux 5.11).
-    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// In ticks of 2^30 ns, about seconds.
