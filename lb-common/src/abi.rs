@@ -330,6 +330,11 @@ pub struct Origin {
     pub zero: u16,
 }
 
+/// `KNOWN_HASHES`, one entry: not 0 where an address of `KNOWN` has this [`address_hash`](crate::hash::address_hash).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KnownHashes(pub [u8; 65_536]);
+
 /// Value of `RETURNS`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
 /// replies can be of, when they belong to no flow. Only of `dnat` services, and only where one service alone
 /// has the backend.
@@ -717,6 +722,7 @@ layout! {
     V4 = 4,
     Config = 184,
     Ports = 65_536,
+    KnownHashes = 65_536,
     Vlans = 4096,
     ServiceKey = 20,
     SourceKey = 20,

@@ -72,6 +72,13 @@ pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
     mix(sum ^ (sum >> 32), 0)
 }
 
+/// What tells most addresses from those of a small set.
+#[inline(always)]
+pub fn address_hash<A: Address>(address: &A) -> u16 {
+    let [a, b] = address.pairs();
+    ((a.rotate_left(32) ^ b).wrapping_mul(MULTIPLIER) >> 48) as u16
+}
+
 /// Which of so many sets: the high half scaled, without a division.
 #[inline(always)]
 pub const fn set(hash: u64, sets: u32) -> u32 {

@@ -102,22 +102,6 @@ pub(super) fn connect<F: Tables>(
     flow.slot = place;
     flow.seen = ticks(now);
     flow.request_us = (now / 1000) as u32;
-    let kept = service.flags & service_flags::DNAT != 0;
-    let held = if kept {
-        match keep::<F>(place, id) {
-            KEPT => Ok(()),
-            ITSELF => Err(Reason::Hairpin),
-            _ => Err(Reason::NatPorts),
-        }
-    } else {
-        reserve::<F>(flow, backend)
-    };
-    if let Err(reason) = held {
-        table::free_place::<F>(place);
-        return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
-    }
-    let watched = service.flags & service_flags::EVIDENCE != 0;
-    (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
     flow.backend = id;
     flow.service = service.id;
     flow.generation = backend.generation;
@@ -129,18 +113,38 @@ pub(super) fn connect<F: Tables>(
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
     flow.request_seq = packet.segment.end();
-    flow.client_ack = 0;
     flow.backend_ack = 0;
+    let kept = service.flags & service_flags::DNAT != 0;
+    if !kept {
+        aim_first::<F>(flow, backend);
+        table::expect::<F>(&flow.reply);
+    }
+    let watched = service.flags & service_flags::EVIDENCE != 0;
+    if watched {
+        // Meanwhile what was asked for comes from memory.
+        look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+    }
+    flow.client_ack = 0;
+    let held = if kept {
+        match keep::<F>(place, id) {
+            KEPT => Ok(()),
+            ITSELF => Err(Reason::Hairpin),
+            _ => Err(Reason::NatPorts),
+        }
+    } else {
+        reserve::<F>(flow)
+    };
+    if let Err(reason) = held {
+        table::free_place::<F>(place);
+        return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
+    }
+    (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
     let state = flow_state::LIVE
         | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
         | if trial { flow_state::TRIAL } else { 0 }
         | if watched { flow_state::EVIDENCE } else { 0 }
         | (packet.vlan as u32) << flow_state::VLAN
         | flow_state::incarnation(now);
-    if watched {
-        look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
-        flow.client_ack = 0;
-    }
     // SAFETY: a word of a map.
     unsafe { atomic::publish(&raw mut flow.state, state) };
     if let Some(counters) = counters(id) {
@@ -351,29 +355,20 @@ fn keep<F: Tables>(slot: u32, backend: u16) -> u32 {
 #[repr(C)]
 struct Search<A: Address> {
     flow: *mut Flow<A>,
-    /// Which of the addresses, as a part of 2^32.
-    which: u64,
-    /// Which of the ports.
-    offset: u64,
     held: u64,
 }
 
-/// Finds a NAT address and port, and holds them for this flow.
+/// Holds a NAT address and port for this flow: those that it was given first, or others.
 ///
 /// The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them, not at all that can
 /// happen in twelve.
 #[inline(always)]
-fn reserve<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) -> Result<(), Reason> {
+fn reserve<F: Tables>(flow: &mut Flow<F::Addr>) -> Result<(), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
-    flow.reply.src = F::Addr::narrow(&backend.addr);
-    flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
-    flow.reply.sport = backend.port;
     if F::nat_len(config) == 0 && flow.reply.src == flow.reply.dst {
         return Err(Reason::Hairpin);
     }
-    let (which, wanted) = preferred(&flow.client);
-    let offset = (wanted as u64).checked_rem(ports(config)).unwrap_or(0);
-    let mut search = Search::<F::Addr> { flow, which: which as u64, offset, held: 0 };
+    let mut search = Search::<F::Addr> { flow, held: 0 };
     // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
     unsafe { bpf_loop(PORT_TRIES, turn::<F> as *mut c_void, (&raw mut search).cast(), 0) };
     // SAFETY: written by the callback, of which the compiler does not know.
@@ -389,32 +384,46 @@ const fn ports(config: &Config) -> u64 {
     (config.nat_last as u64).wrapping_sub(config.nat_first as u64).wrapping_add(1)
 }
 
+/// What its replies will be sent to, if that is free.
+#[inline(always)]
+fn aim_first<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) {
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
+    flow.reply.sport = backend.port;
+    if let Some(config) = CONFIG.get(0) {
+        let (which, wanted) = preferred(&flow.client);
+        aim::<F>(flow, config, which, (wanted as u64).checked_rem(ports(config)).unwrap_or(0));
+    }
+}
+
+/// `which` of the addresses, as a part of 2^32, and which of the ports.
+#[inline(always)]
+fn aim<F: Tables>(flow: &mut Flow<F::Addr>, config: &Config, which: u32, offset: u64) {
+    let addresses = F::nat_len(config) as u64;
+    if let Some(address) = F::nat_address(config, ((which as u64 * addresses) >> 32) as u32)
+        && addresses > 0
+    {
+        flow.reply.dst = address;
+    }
+    flow.reply.dport = Port::new((config.nat_first as u64 + offset) as u16);
+}
+
 /// One turn of the search. 1 ends it.
 unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) -> i64 {
     // SAFETY: the kernel hands over what `reserve` gave it.
     let search = unsafe { &mut *search };
     // SAFETY: a place of the map that is the search's alone.
     let flow = unsafe { &mut *search.flow };
-    let Some(config) = CONFIG.get(0) else { return 1 };
-    let addresses = F::nat_len(config) as u64;
-    if addresses > 0 {
-        let Some(address) = F::nat_address(config, ((search.which * addresses) >> 32) as u32) else {
-            return 1;
-        };
-        flow.reply.dst = address;
-    }
-    let port = Port::new((config.nat_first as u64 + search.offset) as u16);
-    flow.reply.dport = port;
     let own = flow.reply.src == flow.reply.dst;
-    if !own && !is_vip(port) && table::hold::<F>(flow, embryo_age(number), number >= TIRED_FROM) {
+    if !own && !is_vip(flow.reply.dport) && table::hold::<F>(flow, embryo_age(number), number >= TIRED_FROM) {
         search.held = 1;
         return 1;
     }
+    let Some(config) = CONFIG.get(0) else { return 1 };
     // SAFETY: plain helper calls.
-    unsafe {
-        search.which = bpf_get_prandom_u32() as u64;
-        search.offset = (bpf_get_prandom_u32() as u64 * ports(config)) >> 32;
-    }
+    let (which, offset) =
+        unsafe { (bpf_get_prandom_u32(), (bpf_get_prandom_u32() as u64 * ports(config)) >> 32) };
+    aim::<F>(flow, config, which, offset);
     0
 }
 

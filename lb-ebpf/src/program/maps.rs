@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, Goods, HeadRecord, Origin, Ports, ReplySet,
-        Return, Service, ServiceKey, SourceKey, V4, Vlans,
+        Addr, Backend, BackendCounters, ClientSet, Config, Flow, Goods, HeadRecord, KnownHashes, Origin,
+        Ports, ReplySet, Return, Service, ServiceKey, SourceKey, V4, Vlans,
     },
     reason::Reason,
 };
@@ -51,6 +51,10 @@ pub(super) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVIC
 
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+
+/// Which hashes of addresses they have. Of most clients it says at once that they are none of them.
+#[btf_map]
+pub(super) static KNOWN_HASHES: Array<KnownHashes, 1, SHARED> = Array::new();
 
 /// A backend's address and port → the VIP that its replies are of when no flow says so.
 #[btf_map]

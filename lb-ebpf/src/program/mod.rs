@@ -330,8 +330,7 @@ fn fresh<F: Tables>(ctx: &Context, vlan: u16, anew: bool, service_id: &mut u16) 
 }
 
 /// The service that a segment is for.
-// A function of its own, because the stack of its caller is full.
-#[inline(never)]
+#[inline(always)]
 fn service_of<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static Service> {
     let key = ServiceKey { addr: key.dst.wide(), port: key.dport, proto: 6, zero: 0 };
     // SAFETY: a service is replaced whole; a reader may see parts of the old and of the

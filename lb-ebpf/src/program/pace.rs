@@ -17,8 +17,7 @@ use super::{
 const BURST_NS: u64 = 1 << 25;
 
 /// Whether a new connection may begin now, and if so, counts it.
-// A function of its own, because the stack of its caller is full.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn admits() -> bool {
     let now = coarse_ns();
     let Some(config) = CONFIG.get(0) else { return true };

@@ -1,19 +1,36 @@
 //! Who may begin a connection. Looked at for what belongs to none.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use lb_common::abi::{Address as _, FlowKey, Service, SourceKey, service_flags, source_rule};
+use lb_common::{
+    abi::{Address as _, FlowKey, Service, SourceKey, service_flags, source_rule},
+    hash::address_hash,
+};
 
 use super::{
-    maps::{KNOWN, SOURCES},
+    maps::{KNOWN, KNOWN_HASHES, SOURCES},
+    opaque,
     table::Tables,
 };
 
 /// Whether a segment claims to come from a VIP, or from a backend by another way than that backend's.
 ///
 /// A backend may be another service's client, so its address alone says nothing.
+#[inline(always)]
+pub(super) fn is_forged<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
+    may_be_known::<F>(&key.src) && comes_by_another_way::<F>(key, ifindex, vlan)
+}
+
+#[inline(always)]
+fn may_be_known<F: Tables>(address: &F::Addr) -> bool {
+    let Some(hashes) = KNOWN_HASHES.get_ptr(0) else { return true };
+    let at = opaque(address_hash(address).into()) as usize & 0xffff;
+    // SAFETY: an index of 16 bits is inside; bytes may be read while the daemon writes them.
+    unsafe { (&raw const (*hashes).0).cast::<u8>().add(at).read_volatile() != 0 }
+}
+
 // Functions of their own, because the stack of their caller is full.
 #[inline(never)]
-pub(super) fn is_forged<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
+fn comes_by_another_way<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
     // SAFETY: integers; each is valid by itself while the daemon writes another.
     match unsafe { KNOWN.get(key.src.wide()) } {
         Some(origin) => origin.ifindex != ifindex || origin.vlan != vlan,

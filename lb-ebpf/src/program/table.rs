@@ -324,7 +324,7 @@ const fn entry(slot: u32, tag: u32) -> u64 {
 pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// A free place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it.
-// A function of its own, because it needs much of the stack.
+// A function of its own, for the verifier follows it only once that way.
 #[inline(never)]
 pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let hash = hash(key);
@@ -507,6 +507,15 @@ fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
     // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
     let silence = unsafe { (&raw const SILENCE).read_volatile() };
     now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
+}
+
+/// Asks for the memory that [`hold`] will look at, and does not wait for it.
+#[inline(always)]
+pub(super) fn expect<F: Tables>(reply: &FlowKey<F::Addr>) {
+    if let Some(set) = F::replies(set(hash(reply), sets() * REPLY_SETS)) {
+        // SAFETY: words of maps may be read while others write them.
+        unsafe { (&raw const (*set).ways[0]).read_volatile() };
+    }
 }
 
 /// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.

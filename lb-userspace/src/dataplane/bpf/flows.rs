@@ -261,7 +261,7 @@ impl<T: Copy> Shared<T> {
         Ok(Self { at: at?.cast(), len })
     }
 
-    fn at(&self, index: usize) -> *mut T {
+    pub(super) fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "inside the map");
         // SAFETY: inside the mapping, by the line above.
         unsafe { self.at.as_ptr().add(index) }

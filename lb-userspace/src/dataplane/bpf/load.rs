@@ -506,13 +506,15 @@ fn goods(ebpf: &Ebpf) -> Result<Goods, OpenError> {
     Goods::new(map.fd().as_fd(), cpus()?).map_err(OpenError::Descriptor)
 }
 
+/// A map that the daemon reads and writes as its own memory.
+fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenError> {
+    let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
+    let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
+    Shared::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
+}
+
 /// The flow tables of a loaded program.
 fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
-    fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenError> {
-        let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
-        let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
-        Shared::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
-    }
     fn family<A: Address>(
         ebpf: &Ebpf,
         keys: HashKeys,
@@ -567,7 +569,8 @@ impl Maps {
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
                 sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
-                origins: Origins::adopt(take(ebpf, "KNOWN")?).map_err(OpenError::Map)?,
+                origins: Origins::adopt(take(ebpf, "KNOWN")?, shared(ebpf, "KNOWN_HASHES")?)
+                    .map_err(OpenError::Map)?,
                 returns: Returns::new(take(ebpf, "RETURNS")?),
                 flows,
                 cuts,
