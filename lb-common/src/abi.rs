@@ -478,8 +478,8 @@ pub struct Flow<A: Address> {
     pub sent_end: u32,
     /// Up to where the client has: the backend has been sent so much.
     pub client_end: u32,
-    /// Where the request that `head_seq` answers begins, and when the last of it was seen, in
-    /// microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement
+    /// Where the request that `head_seq` answers begins, and when the last of it was seen (of what came between two timer
+    /// interrupts, the first), in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement
     /// number that answers the SYN, and when that was seen.
     pub request_seq: u32,
     pub request_us: u32,
@@ -695,12 +695,16 @@ pub struct BackendCounters {
     /// Connections on which a client pipelined.
     pub pipelined: u64,
     /// Responses by their time to first byte, see [`ttfb_bucket`]. A connection that is not HTTP/1
-    /// counts once.
+    /// counts once. Of those that are counted and not mirrored one each timer interrupt is timed, for all since the one before.
     pub ttfb: [u64; TTFB_BUCKETS],
     /// Connections whose client was told by a reset that they are over.
     pub cut: u64,
     /// Handshakes that went on with another backend.
     pub redispatched: u64,
+    /// Responses that are not yet in `ttfb`: the next one that is timed stands for them.
+    pub untimed: u32,
+    /// The timer interrupt at which that happened last, as far as 32 bits go.
+    pub timed_at: u32,
 }
 
 macro_rules! layout {
@@ -737,7 +741,7 @@ layout! {
     Flow<V4> = 128,
     Flow<Addr> = 144,
     HeadRecord = 312,
-    BackendCounters = 232,
+    BackendCounters = 240,
 }
 
 /// One Maglev table: the only value of an inner map of `TABLES`.

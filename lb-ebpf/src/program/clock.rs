@@ -29,3 +29,10 @@ pub(super) fn coarse_ns() -> u64 {
         ns
     }
 }
+
+/// Another number after each timer interrupt.
+#[inline(always)]
+pub(super) fn interrupt() -> u32 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_jiffies64() as u32 }
+}

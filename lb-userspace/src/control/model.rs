@@ -330,6 +330,9 @@ impl From<BackendCounters> for Counters {
             ttfb,
             cut,
             redispatched,
+            // Of the kernel's own concern.
+            untimed: _,
+            timed_at: _,
         } = counters;
         Self {
             packets_to,

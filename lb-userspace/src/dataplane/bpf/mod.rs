@@ -390,6 +390,8 @@ fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
         pipelined: sum.pipelined + cpu.pipelined,
         cut: sum.cut + cpu.cut,
         redispatched: sum.redispatched + cpu.redispatched,
+        untimed: sum.untimed + cpu.untimed,
+        timed_at: cpu.timed_at,
         ttfb: std::array::from_fn(|bucket| sum.ttfb[bucket] + cpu.ttfb[bucket]),
     }
 }
