@@ -1,11 +1,23 @@
-//! What a running daemon holds: memory, files and threads of its process, and places in its maps.
+//! What a running daemon holds: memory, files and threads of its process, places in its maps, and its program.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, Map, MapData};
+use aya::{
+    maps::{Array, Map, MapData},
+    programs::{
+        links::{FdLink, PinnedLink},
+        loaded_programs,
+    },
+};
 use lb_common::abi::{ClientSet, Flow, ReplySet, V4, flow_state};
 use lb_userspace::lab::Shunt;
+
+use crate::test_run::Runner;
 
 /// Of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +81,23 @@ pub fn tokens(shunt: &Shunt) -> Result<Vec<i64>> {
     values(shunt, "TRIAL")
 }
 
+/// The program that the daemon has attached, the same to all interfaces.
+pub fn attached(shunt: &Shunt) -> Result<Runner> {
+    let pins = fs::read_dir(pins(shunt))?.collect::<Result<Vec<_>, _>>()?;
+    let link = pins.iter().find(|pin| pin.file_name().to_string_lossy().starts_with("link-"));
+    let link: FdLink = PinnedLink::from_pin(link.context("nothing is attached")?.path())?.into();
+    let id = link.info()?.program_id();
+    let program = loaded_programs().flatten().find(|program| program.id() == id);
+    let program = program.context("what is attached is not loaded")?.fd()?;
+    Ok(Runner::new(program.as_fd().try_clone_to_owned()?))
+}
+
+fn pins(shunt: &Shunt) -> PathBuf {
+    shunt.pins().join(format!("v{}", lb_common::ABI_VERSION))
+}
+
 fn values<T: aya::Pod>(shunt: &Shunt, map: &str) -> Result<Vec<T>> {
-    let version = format!("v{}", lb_common::ABI_VERSION);
-    let path = shunt.pins().join(version).join(map);
+    let path = pins(shunt).join(map);
     let data = MapData::from_pin(&path).with_context(|| path.display().to_string())?;
     let array = Array::<_, T>::try_from(Map::Array(data))?;
     Ok(array.iter().collect::<Result<_, _>>()?)

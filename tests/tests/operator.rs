@@ -1,6 +1,10 @@
 //! Operators and state over time, on the real daemon.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use lb_core::{
@@ -8,13 +12,16 @@ use lb_core::{
     snapshot::{BreakerState, Effective, OperatorState},
 };
 use lb_tests::{
+    frame::{SYN, Tcp},
+    holdings::attached,
+    kernel::Action,
     lab::skipped,
     load::Connections,
     site::{NAMES, PATIENCE, Site, VIP},
 };
 use lb_userspace::{
     control::model::{Explanation, Reloaded},
-    lab::{clock, until, until_ok},
+    lab::{Topology, clock, until, until_ok},
 };
 
 /// Three backends without a probe, and the breaker as it is asked for.
@@ -221,4 +228,42 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
         .refuses(3, &["is invalid", "consecutive_5xx = \"no\"", "help: nothing has changed"]);
     assert_eq!(site.shunt.process().ended(), None);
     Ok(())
+}
+
+#[test]
+fn who_claims_to_be_a_backend_or_a_vip_is_refused_after_a_restart_too() -> Result<()> {
+    if skipped("who_claims_to_be_a_backend_or_a_vip_is_refused_after_a_restart_too", &[]) {
+        return Ok(());
+    }
+    let other =
+        "[service.other]\nvip = \"10.99.0.11:80\"\n[service.other.backends]\nweb-0 = \"10.20.0.2:8080\"";
+    let mut site = Site::start("origins", 3, other)?;
+    let reachable = |site: &Site| {
+        until("all next hops answer", PATIENCE, || {
+            let status = site.shunt.status();
+            status.is_ok_and(|status| {
+                status.traffic.len() == 4 && status.traffic.iter().all(|one| one.reachable)
+            })
+        })
+    };
+    let vip = VIP.parse()?;
+    // A test run's frames come from the loopback device, which leads to no backend.
+    let asks = |site: &Site, source: IpAddr| -> Result<Action> {
+        let syn = Tcp::new(SocketAddr::new(source, 4000), vip, SYN).numbers(1, 0).bytes();
+        Ok(Action::of(attached(&site.shunt)?.run(&syn, &mut [])?.0))
+    };
+    let expected = |site: &Site| -> Result<()> {
+        for number in 0..3 {
+            assert_eq!(asks(site, Topology::address(number).into())?, Action::Drop, "it is backend {number}");
+        }
+        assert_eq!(asks(site, [10, 99, 0, 11].into())?, Action::Drop, "it is the other VIP");
+        assert_eq!(asks(site, [192, 0, 2, 7].into())?, Action::Redirect, "anybody else");
+        Ok(())
+    };
+    reachable(&site)?;
+    expected(&site)?;
+    site.kill()?;
+    site.shunt.start_again()?;
+    reachable(&site)?;
+    expected(&site)
 }
