@@ -62,8 +62,8 @@ pub(super) fn run(repetitions: u32, small: bool, shunt: &Path) -> Result<Vec<Row
             max_flows: size.max_flows,
             ready_ms: of(|seen| seen.ready_ms)?,
             status_ms: of(|seen| seen.status_ms)?,
-            own_mib: of(|seen| seen.own_kib as f64 / 1024.0)?,
-            resident_mib: of(|seen| seen.resident_kib as f64 / 1024.0)?,
+            own_mib: of(|seen| seen.memory.own_kib as f64 / 1024.0)?,
+            resident_mib: of(|seen| seen.memory.resident_kib as f64 / 1024.0)?,
             flow_tables_mib: tables / f64::from(1 << 20),
             bytes_a_flow: tables / 2.0 / f64::from(size.max_flows),
         });
@@ -74,8 +74,7 @@ pub(super) fn run(repetitions: u32, small: bool, shunt: &Path) -> Result<Vec<Row
 struct Seen {
     ready_ms: f64,
     status_ms: f64,
-    own_kib: u64,
-    resident_kib: u64,
+    memory: Memory,
     flow_tables: u64,
 }
 
@@ -96,21 +95,32 @@ fn once(size: &Size, binary: &Path) -> Result<Seen> {
     let begun = clock::now();
     shunt.status()?;
     let status_ms = milliseconds(clock::now() - begun);
-    let pid = shunt.process().id();
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("reading the daemon's memory")?;
-    let of = |key: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.with_context(|| format!("the kernel does not tell {key}"))
-    };
-    let mapped_kib = mapped_tables_kib(pid)?;
     Ok(Seen {
         ready_ms,
         status_ms,
-        own_kib: of("RssAnon")?,
-        resident_kib: of("VmRSS")?.saturating_sub(mapped_kib),
+        memory: Memory::read(shunt.process().id())?,
         flow_tables: lb_userspace::dataplane::bpf::flow_table_bytes(size.max_flows),
     })
+}
+
+/// Of a daemon.
+pub(super) struct Memory {
+    pub(super) own_kib: u64,
+    resident_kib: u64,
+}
+
+impl Memory {
+    pub(super) fn read(pid: u32) -> Result<Self> {
+        let text =
+            fs::read_to_string(format!("/proc/{pid}/status")).context("reading the daemon's memory")?;
+        let of = |key: &str| -> Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+            number.with_context(|| format!("the kernel does not tell {key}"))
+        };
+        let mapped_kib = mapped_tables_kib(pid)?;
+        Ok(Self { own_kib: of("RssAnon")?, resident_kib: of("VmRSS")?.saturating_sub(mapped_kib) })
+    }
 }
 
 /// What of the resident memory are maps of the kernel.
@@ -148,7 +158,7 @@ fn config(size: &Size) -> String {
     toml
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 

@@ -4,24 +4,16 @@
 //! interface. No client or backend has a socket for them.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
-    os::fd::AsFd as _,
     path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::{
-    links::{FdLink, PinnedLink},
-    loaded_programs,
-};
-use lb_common::ABI_VERSION;
 use lb_tests::{
     frame::{ACK, SYN, Tcp},
-    holdings::Places,
+    holdings::{Places, attached},
     kernel::Action,
-    test_run::Runner,
 };
 use lb_userspace::lab::{Lab, Shunt, clock, signals, until};
 use nix::sys::signal::Signal;
@@ -118,7 +110,7 @@ fn config(flows: u32) -> String {
 
 /// A whole handshake of each.
 fn fill(shunt: &Shunt, flows: u32) -> Result<()> {
-    let program = program(shunt)?;
+    let program = attached(shunt)?;
     let vip: SocketAddr = VIP.parse().context("a literal")?;
     let mut out = [0; 256];
     let mut send = |frame: &Tcp| -> Result<Tcp> {
@@ -137,18 +129,6 @@ fn fill(shunt: &Shunt, flows: u32) -> Result<()> {
         send(&Tcp::new(client, vip, ACK).numbers(7_001, 9_001))?;
     }
     Ok(())
-}
-
-/// What the daemon has attached.
-fn program(shunt: &Shunt) -> Result<Runner> {
-    let pins = shunt.pins().join(format!("v{ABI_VERSION}"));
-    let links = fs::read_dir(&pins).context("reading the pins")?.collect::<Result<Vec<_>, _>>()?;
-    let link = links.iter().find(|entry| entry.file_name().to_string_lossy().starts_with("link-"));
-    let link: FdLink = PinnedLink::from_pin(link.context("nothing is attached")?.path())?.into();
-    let id = link.info()?.program_id();
-    let mut programs = loaded_programs().flatten();
-    let info = programs.find(|info| info.id() == id).context("the attached program is not there")?;
-    Ok(Runner::new(info.fd()?.as_fd().try_clone_to_owned()?))
 }
 
 pub(super) fn lines(rows: &[Row]) -> Vec<String> {

@@ -7,6 +7,7 @@
 
 mod daemon;
 mod heads;
+mod held;
 mod prober;
 pub(crate) mod server;
 mod tables;
@@ -53,6 +54,7 @@ pub(crate) struct Report {
     pub(crate) tables: Vec<tables::Row>,
     pub(crate) heads: heads::Report,
     pub(crate) daemon: Vec<daemon::Row>,
+    pub(crate) held: Vec<held::Row>,
     pub(crate) seconds: u32,
     pub(crate) backends: u32,
     pub(crate) interval_ms: u64,
@@ -84,6 +86,7 @@ pub(crate) fn run(plan: Plan, shunt: &Path) -> Result<Report> {
     let span = Duration::from_secs(plan.seconds.into()) / 3;
     let heads = heads::run(plan.repetitions, plan.small, span).context("scale, heads")?;
     let daemon = daemon::run(plan.repetitions, plan.small, shunt).context("scale, daemon")?;
+    let held = held::run(plan.repetitions, plan.small, shunt).context("scale, connections held")?;
     let mut lab = Lab::new("scale")?;
     let host = lab.host("probes")?;
     let (_server, ports) = server::start(&host)?;
@@ -105,6 +108,7 @@ pub(crate) fn run(plan: Plan, shunt: &Path) -> Result<Report> {
         tables,
         heads,
         daemon,
+        held,
         seconds: plan.seconds,
         backends: BACKENDS,
         interval_ms: INTERVAL.0,
@@ -165,7 +169,12 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
         let mut line = |line: String| writeln!(text, "{line}").expect("a string takes everything");
-        let parts = [tables::lines(&self.tables), self.heads.lines(), daemon::lines(&self.daemon)];
+        let parts = [
+            tables::lines(&self.tables),
+            self.heads.lines(),
+            daemon::lines(&self.daemon),
+            held::lines(&self.held),
+        ];
         for part in parts {
             part.into_iter().chain([String::new()]).for_each(&mut line);
         }
