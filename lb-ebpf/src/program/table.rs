@@ -8,8 +8,8 @@
 //!   reply's tuple ───hash──► REPLIES: set of 8 ────────┘ number in the entry
 //! ```
 //!
-//! A set is one cache line. A flow lies in the first of two sets that has room, and tags are unique
-//! within a set. Which sets ever had none is noted with them: only then the other is looked at. The reply's entry holds the NAT port, so there is no other list of ports in use. A reply to a NAT
+//! A set is one cache line. A flow lies in the first of two sets while that has room to spare, else in the one with more, and tags
+//! are unique within a set. Which sets ever sent one away is noted with them: only then the other is looked at. The reply's entry holds the NAT port, so there is no other list of ports in use. A reply to a NAT
 //! port is looked for in one set, as another port will do when that is full; one to a client's own port in two.
 //!
 //! Who owns what, with any number of CPUs:
@@ -161,7 +161,7 @@ pub(super) fn by_client<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mu
     }
 }
 
-/// What belongs to this set goes to the other. To be said before it can be looked for.
+/// Something that belongs to this set goes to the other. To be said before it can be looked for.
 #[inline(always)]
 fn spill<F: Tables>(number: u32) {
     if let Some(set) = F::clients(number) {
@@ -324,26 +324,33 @@ const fn entry(slot: u32, tag: u32) -> u64 {
 pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// A free place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it.
+///
+/// The first set, where it is found at once, until few ways of it are left; then the one of the two that has more. If one were
+/// filled before the other was looked at, some would find none long before there are `max_flows`.
 // A function of its own, for the verifier follows it only once that way.
 #[inline(never)]
 pub(super) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let hash = hash(key);
     let tag = tag(hash);
-    let mut place = None;
-    for first in 0..opaque(2) {
-        let number = if first == 0 {
-            set(hash, sets())
-        } else {
-            spill::<F>(set(hash, sets()));
-            other_set(hash, sets())
-        };
-        place = free_in::<F>(number, tag);
-        if place.is_some() {
-            break;
+    let (first, other) = (set(hash, sets()), other_set(hash, sets()));
+    // Once more when another CPU was quicker.
+    for _ in 0..opaque(2) {
+        let (mut number, mut free) = (first, room::<F>(first, tag));
+        if ones(free) <= SPARE {
+            let there = room::<F>(other, tag);
+            if ones(there) > ones(free) {
+                (number, free) = (other, there);
+            }
+        }
+        if let Some(place) = take::<F>(number, free, tag) {
+            if number != first {
+                spill::<F>(first);
+            }
+            // Wherever it was found, it goes on alike.
+            return forget(place, tag) as u64;
         }
     }
-    // Wherever it was found, it goes on alike.
-    place.map_or(NOWHERE, |place| forget(place, tag) as u64)
+    NOWHERE
 }
 
 /// The same after that when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
@@ -354,9 +361,10 @@ pub(super) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
     taken_over::<F>(numbers, tag(hash), now).map_or(NOWHERE, u64::from)
 }
 
+/// The free ways of a set; none if it has the tag.
 #[inline(always)]
-fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
-    let set = F::clients(number)?;
+fn room<F: Tables>(number: u32, tag: u32) -> u32 {
+    let Some(set) = F::clients(number) else { return 0 };
     let (mut same, mut free) = (0, 0);
     for way in 0..CLIENT_WAYS {
         // SAFETY: words of maps may be read while others write them.
@@ -365,11 +373,17 @@ fn free_in<F: Tables>(number: u32, tag: u32) -> Option<u32> {
         same = opaque(same | is_zero(seen ^ tag)) as u32;
         free = opaque(free | is_zero(seen) << way) as u32;
     }
-    // The place where the tag is looked for first, if that is free.
+    free & same.wrapping_sub(1)
+}
+
+/// Takes one of these ways: the one where the tag is looked for first, if that is free.
+#[inline(always)]
+fn take<F: Tables>(number: u32, free: u32, tag: u32) -> Option<u32> {
+    let set = F::clients(number)?;
     let home = 1 << home(tag);
     let chosen = if free & home != 0 { home } else { free };
     let way = lowest(chosen) as usize;
-    if same != 0 || chosen == 0 || way >= CLIENT_WAYS {
+    if chosen == 0 || way >= CLIENT_WAYS {
         return None;
     }
     // SAFETY: inside, by the line above.
@@ -598,12 +612,13 @@ fn take_turn<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> b
 /// Ways that are kept in the first of two sets for those that have no other.
 const SPARE: u32 = 4;
 
-/// How many bits of at most eight are set.
+/// How many bits of at most 16 are set.
 #[inline(always)]
 const fn ones(mask: u32) -> u32 {
-    let pairs = mask - (mask >> 1 & 0x55);
-    let fours = (pairs & 0x33) + (pairs >> 2 & 0x33);
-    (fours + (fours >> 4)) & 0x0f
+    let pairs = mask - (mask >> 1 & 0x5555);
+    let fours = (pairs & 0x3333) + (pairs >> 2 & 0x3333);
+    let eights = (fours + (fours >> 4)) & 0x0f0f;
+    (eights + (eights >> 8)) & 0x1f
 }
 
 /// Which ways of a set have this tag, and which are free.

@@ -7,7 +7,7 @@ use lb_core::io::{Admit, BackendId, Step};
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, RST, SYN, Tcp, checksums},
-    kernel::{Action, Kernel, backend_address, backend_mac, vip},
+    kernel::{Action, Kernel, NAT_PORTS, backend_address, backend_mac, vip},
 };
 
 use crate::steering::{backend_of, client};
@@ -114,6 +114,23 @@ impl Connection {
 
 fn established(kernel: &mut Kernel) -> u64 {
     kernel.counters().backends.iter().map(|(_, counters)| counters.established).sum()
+}
+
+both_families!(as_many_as_there_may_be_find_a_place);
+/// Nobody is there who would give way.
+fn as_many_as_there_may_be_find_a_place() {
+    const FLOWS: u16 = 32_768;
+    let mut kernel = Kernel::with(8, NAT_PORTS, FLOWS.into());
+    let refused = (0..FLOWS).filter(|n| match Connection::try_begin(&mut kernel, *n) {
+        Ok(connection) => {
+            connection.complete(&mut kernel);
+            false
+        }
+        Err(_) => true,
+    });
+    assert_eq!(refused.count(), 0, "are refused, of {FLOWS}");
+    assert_eq!(kernel.flows().census().established, u64::from(FLOWS));
+    assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 
 both_families!(opens_carries_and_closes);
