@@ -29,12 +29,9 @@ use crate::{
         bpf::{Goods, HeadRing, Limits, Overdue},
     },
     journal::Recorder,
-    mirror::{Heads, Late},
+    mirror::{self, Heads, Late},
     probe::Prober,
 };
-
-/// Good news of the ring waits this long at most; failures wake us at once.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Heads that are read before anything else gets its turn.
 const BATCH: usize = 4096;
@@ -94,7 +91,7 @@ impl Loop {
         events: EventLog,
         own: Own,
     ) -> Self {
-        let mut look = interval(LOOK);
+        let mut look = interval(mirror::next_look(0));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             engine,
@@ -162,7 +159,7 @@ impl Loop {
                 self.begun = Some(clock.elapsed());
                 match ready {
                     Ok(mut ready) => {
-                        if self.read_heads(ready.get_inner_mut()) {
+                        if self.read_heads(ready.get_inner_mut()) < BATCH {
                             ready.clear_ready();
                         }
                     }
@@ -172,9 +169,10 @@ impl Loop {
             _ = self.look.tick() => {
                 self.begin();
                 self.count_goods();
-                if !self.read_heads(sources.heads.get_mut()) {
+                match self.read_heads(sources.heads.get_mut()) {
                     // Good news wakes nobody, so the rest would otherwise wait for the next look, and the ring fill.
-                    self.look.reset_immediately();
+                    BATCH => self.look.reset_immediately(),
+                    read => self.look.reset_after(mirror::next_look(read)),
                 }
             }
         }
@@ -319,10 +317,10 @@ impl Loop {
         self.handle(Input::Applied { plan: report.plan, result: report.result });
     }
 
-    /// Reads what the ring holds. False: there is more.
-    fn read_heads(&mut self, ring: &mut HeadRing) -> bool {
-        for _ in 0..BATCH {
-            let Some(record) = ring.pop() else { return true };
+    /// Reads what the ring holds, a batch at most: how many that were.
+    fn read_heads(&mut self, ring: &mut HeadRing) -> usize {
+        for read in 0..BATCH {
+            let Some(record) = ring.pop() else { return read };
             // First what is missing, so that nothing is decided as if it were not.
             if let Some(lost) = self.losses.before(&record) {
                 let backend = BackendId(record.backend);
@@ -347,7 +345,7 @@ impl Loop {
                 self.counted.late(reading.backend, reading.generation);
             }
         }
-        false
+        BATCH
     }
 
     /// The good responses that nobody had to be told of.

@@ -28,6 +28,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    time::Duration,
 };
 
 use lb_common::abi::{HEAD_BYTES, HeadRecord, head_flags, socket_addr};
@@ -51,6 +52,13 @@ const MOST_BYTES: usize = 1024;
 /// An unfinished head is given up after this. An upload may take its time
 /// between `100 Continue` and the final response.
 const OLDEST_NS: u64 = 300_000_000_000;
+
+/// How long good news may wait in the ring after a look that has read so many records; failures wake the daemon at once. The
+/// ring has room for 13 000, and a busy host may hold the daemon up: in a rush it looks while the ring is still almost empty.
+pub const fn next_look(read: usize) -> Duration {
+    const RUSH: usize = 1024;
+    Duration::from_millis(if read < RUSH { 20 } else { 5 })
+}
 
 /// What one exchange showed, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

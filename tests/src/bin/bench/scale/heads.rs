@@ -1,7 +1,7 @@
 //! How many mirrored heads a second a core reads and accounts, and from how many on some are lost.
 //!
 //! One CPU plays exchanges through the program, with more or fewer other segments between them; another one reads the
-//! ring as the daemon's loop does: a look every 20 ms, to the end, each record through the mirror into the engine. All
+//! ring as the daemon's loop does: a look every 20 ms, or 5 in a rush, to the end, each record through the mirror into the engine. All
 //! responses are good, so that nothing wakes the reader earlier.
 
 use std::{
@@ -25,7 +25,7 @@ use lb_core::{
 use lb_tests::kernel::{Family, Kernel, NAT_PORTS};
 use lb_userspace::{
     lab::{clock, signals},
-    mirror::Heads,
+    mirror::{self, Heads},
 };
 use serde::Serialize;
 
@@ -40,8 +40,6 @@ use crate::{
 
 const FLOWS: u32 = 1_024;
 const MAX_FLOWS: u32 = 16_384;
-/// As `daemon::looping` has it.
-const LOOK: Duration = Duration::from_millis(20);
 /// Heads that are in the ring when the reader alone is measured.
 const FILL: u32 = 8_192;
 /// Segments beside each exchange, with its two a power of two; and of how many of eight connections there are exchanges.
@@ -135,13 +133,14 @@ fn together((others, of_eight): (u32, u32), span: Duration) -> Result<Row> {
         loop {
             let last = done.load(Ordering::Acquire);
             let looked = clock::now();
-            read += reader.look(&mut kernel);
+            let now = reader.look(&mut kernel);
+            read += now;
             let took = clock::now() - looked;
             busy += took;
             if last {
                 break;
             }
-            thread::sleep(LOOK.saturating_sub(took));
+            thread::sleep(mirror::next_look(now as usize).saturating_sub(took));
         }
         let elapsed = clock::now() - begun;
         let (played, took) = producer.join().expect("the producer does not panic")?;
