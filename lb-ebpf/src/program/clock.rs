@@ -6,28 +6,46 @@
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 
 /// What the clock said last, and at which interrupt.
-static mut SAID: Said = Said { jiffies: 0, ns: 0 };
+static mut SAID: Said = Said { jiffies: 0, ns: 0, us: 0 };
 
 struct Said {
     jiffies: u64,
     ns: u64,
+    /// The same in microseconds, for a division is worth saving too.
+    us: u64,
 }
 
 #[inline(always)]
 pub(super) fn coarse_ns() -> u64 {
+    let said = said();
+    // SAFETY: an aligned word that all CPUs read and write.
+    unsafe { (&raw const (*said).ns).read_volatile() }
+}
+
+/// In microseconds, as far as 32 bits go.
+#[inline(always)]
+pub(super) fn coarse_us() -> u32 {
+    let said = said();
+    // SAFETY: as above.
+    unsafe { (&raw const (*said).us).read_volatile() as u32 }
+}
+
+/// Asks the clock, unless it was asked since the last interrupt.
+#[inline(always)]
+fn said() -> *const Said {
     let said = &raw mut SAID;
     // SAFETY: plain helper calls (Linux 5.5, 5.11), and aligned words that all CPUs read and write. The interrupt is written
     // last: who finds it beside another one's time is an interrupt late, as is who asks while the clock is being set.
     unsafe {
         let jiffies = bpf_jiffies64();
-        if (&raw const (*said).jiffies).read_volatile() == jiffies {
-            return (&raw const (*said).ns).read_volatile();
+        if (&raw const (*said).jiffies).read_volatile() != jiffies {
+            let ns = bpf_ktime_get_coarse_ns();
+            (&raw mut (*said).ns).write_volatile(ns);
+            (&raw mut (*said).us).write_volatile(ns / 1000);
+            (&raw mut (*said).jiffies).write_volatile(jiffies);
         }
-        let ns = bpf_ktime_get_coarse_ns();
-        (&raw mut (*said).ns).write_volatile(ns);
-        (&raw mut (*said).jiffies).write_volatile(jiffies);
-        ns
     }
+    said
 }
 
 /// Another number after each timer interrupt.

@@ -15,7 +15,9 @@ use lb_common::{
 use lb_ebpf::{frame::Frame, syn, translate::deltas};
 
 use super::{
-    LINK, Leave, NEVER, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, frame, hook,
+    LINK, Leave, NEVER, Packet, Way, answer_ticks, atomic,
+    clock::{coarse_ns, coarse_us},
+    counters, evidence, frame, hook,
     hook::{Context, Raw},
     kinds,
     maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
@@ -101,7 +103,7 @@ pub(super) fn connect<F: Tables>(
     flow.client = *key;
     flow.slot = place;
     flow.seen = ticks(now);
-    flow.request_us = (now / 1000) as u32;
+    flow.request_us = coarse_us();
     flow.backend = id;
     flow.service = service.id;
     flow.generation = backend.generation;

@@ -24,7 +24,7 @@ use lb_ebpf::{
 
 use super::{
     LINK, Packet, atomic,
-    clock::{coarse_ns, interrupt},
+    clock::{coarse_us, interrupt},
     counters, hook,
     hook::Context,
     maps::{EVENTS, GOODS, TELL},
@@ -53,8 +53,7 @@ pub(super) fn note_request<F: Tables>(
     if flow.head & head_state::AWAITED != 0 {
         // An answer is due once the last of the request has come: an upload takes its time. The exact clock is not read more
         // than once a timer interrupt for it.
-        let us = (coarse_ns() / 1000) as u32;
-        if us.wrapping_sub(flow.request_us) as i32 > 0 {
+        if coarse_us().wrapping_sub(flow.request_us) as i32 > 0 {
             flow.request_us = now_us();
         }
     }
@@ -302,7 +301,7 @@ fn is_counted<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F::A
 fn is_quick<A: Address>(flow: &Flow<A>) -> bool {
     /// More than between two timer interrupts.
     const LATE_MS: i32 = 16;
-    let us = ((coarse_ns() / 1000) as u32).wrapping_sub(flow.request_us) as i32;
+    let us = coarse_us().wrapping_sub(flow.request_us) as i32;
     us < (QUICK_MS as i32 - LATE_MS) * 1000
 }
 

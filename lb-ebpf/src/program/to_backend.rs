@@ -10,7 +10,9 @@ use lb_ebpf::{
 };
 
 use super::{
-    Leave, Packet, Way, atomic, coarse_ns, counters, evidence, hook,
+    Leave, Packet, Way, atomic,
+    clock::coarse_us,
+    counters, evidence, hook,
     hook::Context,
     maps::BACKENDS,
     ports,
@@ -145,8 +147,7 @@ fn is_forsaken<A: Address>(flow: &Flow<A>) -> bool {
     if state & flow_state::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
         return false;
     }
-    state & flow_state::REFUSED != 0
-        || ((coarse_ns() / 1000) as u32).wrapping_sub(flow.request_us) > PATIENCE_US
+    state & flow_state::REFUSED != 0 || coarse_us().wrapping_sub(flow.request_us) > PATIENCE_US
 }
 
 /// Whether a handshake under way may still begin there.
