@@ -8,6 +8,7 @@
 
 pub(crate) mod beside;
 mod server;
+mod swaps;
 
 use std::{fmt::Write as _, path::Path, thread, time::Duration};
 
@@ -24,6 +25,7 @@ use lb_userspace::lab::{
 };
 use serde::Serialize;
 
+use self::swaps::Swaps;
 use crate::{peers::Peer, statistics::Spread};
 
 const BACKENDS: [&str; 4] = ["app0", "app1", "app2", "app3"];
@@ -57,11 +59,13 @@ pub(crate) struct Report {
     /// From the third bad response, as the program saw it, to the first map write in force, in microseconds: from
     /// then on no new connection begins there.
     pub(crate) seen_to_first_write_us: Spread,
-    /// To the return of the table swap: from then on its share belongs to the others.
+    /// To the return of the table swap: from then on no packet is steered by the former table any more.
     pub(crate) seen_to_swap_us: Spread,
     /// From the same response leaving the backend. At most, because the moment at which the program saw it is taken
     /// to be the one at which the client had read it.
     pub(crate) left_to_first_write_us: Spread,
+    /// To the moment at which the kernel's map was seen to have another table: from then on its share belongs to the others.
+    pub(crate) left_to_table_us: Spread,
     pub(crate) left_to_swap_us: Spread,
     /// To the moment at which a reader of `shunt events` had the announcement.
     pub(crate) left_to_announced_us: Spread,
@@ -80,6 +84,7 @@ pub(crate) struct Ejection {
     pub(crate) seen_to_swap_us: u64,
     /// From the backend's stamp to the client's.
     pub(crate) left_to_client_us: u64,
+    pub(crate) left_to_table_us: u64,
     pub(crate) left_to_announced_us: u64,
     pub(crate) client_errors: u64,
     /// Connections that clients began after the announcement, while it was watched.
@@ -103,6 +108,7 @@ struct Bench {
     // Dropped in this order; the lab is the last to go.
     clients: Load,
     events: Events,
+    swaps: Swaps,
     remotes: Vec<Remote>,
     shunt: Shunt,
     _topology: Topology,
@@ -138,6 +144,7 @@ fn report(runs: Vec<Ejection>, beside: Vec<beside::Row>) -> Option<Report> {
         seen_to_first_write_us: of(|run| run.seen_to_first_write_us)?,
         seen_to_swap_us: of(|run| run.seen_to_swap_us)?,
         left_to_first_write_us: of(|run| run.left_to_client_us + run.seen_to_first_write_us)?,
+        left_to_table_us: of(|run| run.left_to_table_us)?,
         left_to_swap_us: of(|run| {
             // Nothing is announced before the swap.
             (run.left_to_client_us + run.seen_to_swap_us).min(run.left_to_announced_us)
@@ -171,8 +178,9 @@ impl Bench {
         let events = shunt.events()?;
         let target = VIP.parse().context("the VIP")?;
         until_ok("the VIP answers", PATIENCE, || connects(&topology.client, target))?;
+        let swaps = Swaps::watch(&shunt)?;
         let clients = Load::start(&topology.client, target, RATE, WORKERS, Connections::Each);
-        Ok(Self { clients, events, remotes, shunt, _topology: topology })
+        Ok(Self { clients, events, swaps, remotes, shunt, _topology: topology })
     }
 
     /// Breaks a backend, watches it go and, unless it is the last time, heals it and waits until it is back.
@@ -210,7 +218,7 @@ impl Bench {
         let mut run = Ejection {
             seen_to_first_write_us: reactions.last_first_write_us,
             seen_to_swap_us: reactions.last_swap_us,
-            ..outside(name, &announced, &book, &samples)?
+            ..outside(name, &announced, &book, &samples, &self.swaps)?
         };
         run.offered_after = samples.iter().filter(|sample| sample.begun >= announced.at).count() as u64;
         Ok(run)
@@ -223,10 +231,12 @@ fn outside(
     announced: &Heard,
     book: &backend::Report,
     samples: &[Sample],
+    swaps: &Swaps,
 ) -> Result<Ejection> {
     let mut bad: Vec<_> = book.failures.iter().map(|failure| Duration::from_nanos(failure.at_ns)).collect();
     bad.sort();
     let left = *bad.get(THRESHOLD - 1).context("the backend sent fewer bad responses than it takes")?;
+    let table = swaps.since(left).context("the map has the same table as before")?;
     let deciding = announced.event.evidence.last.last().and_then(|seen| seen.client);
     let deciding = deciding.context("the event does not say whose response decided")?;
     let got = samples
@@ -244,6 +254,7 @@ fn outside(
         seen_to_first_write_us: 0,
         seen_to_swap_us: 0,
         left_to_client_us: microseconds(got.saturating_sub(left)),
+        left_to_table_us: microseconds(table - left),
         left_to_announced_us: microseconds(announced.at.saturating_sub(left)),
         client_errors: samples.iter().filter(|sample| sample.answer == Ok(500)).count() as u64,
         offered_after: 0,
@@ -285,12 +296,13 @@ impl Report {
         line(format!("  {:<66} {:>9} {:>9}", "", "median", "worst"));
         let rows = [
             ("3rd bad response seen by the program → first map write, µs", &self.seen_to_first_write_us),
-            ("3rd bad response seen by the program → table swapped, µs", &self.seen_to_swap_us),
+            ("3rd bad response seen by the program → swap returned, µs", &self.seen_to_swap_us),
             (
                 "3rd bad response left the backend → first map write, at most, µs",
                 &self.left_to_first_write_us,
             ),
-            ("3rd bad response left the backend → table swapped, at most, µs", &self.left_to_swap_us),
+            ("3rd bad response left the backend → another table in force, µs", &self.left_to_table_us),
+            ("3rd bad response left the backend → swap returned, at most, µs", &self.left_to_swap_us),
             ("3rd bad response left the backend → a reader has the event, µs", &self.left_to_announced_us),
             ("bad responses that clients got", &self.client_errors),
         ];

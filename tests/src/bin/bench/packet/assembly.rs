@@ -39,10 +39,12 @@ pub(crate) enum Width {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Helper {
     MapLookup = 1,
+    KtimeGetNs = 5,
     TailCall = 12,
     Redirect = 23,
     XdpAdjustHead = 44,
     XdpAdjustTail = 65,
+    KtimeGetCoarseNs = 160,
 }
 
 /// A program in the making. Jumps go forward, to a [`Label`] that is placed later.

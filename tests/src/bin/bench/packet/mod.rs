@@ -27,6 +27,7 @@ use nix::{
 use serde::Serialize;
 
 use self::{
+    assembly::Helper,
     cases::{BACKENDS, CASES, Case, Counts, Script},
     peer::{Manifest, Peer},
     wrapper::Wrapper,
@@ -61,6 +62,9 @@ pub(crate) struct Report {
     pub(crate) shape: shape::Shape,
     /// An empty program, without the wrapper.
     pub(crate) empty_ns: Spread,
+    /// A call of the exact and of the coarse clock: what helpers cost on this kernel, and what evidence cannot do without.
+    pub(crate) clock_ns: Spread,
+    pub(crate) coarse_clock_ns: Spread,
     pub(crate) rows: Vec<Row>,
     pub(crate) peer: Vec<Versus>,
 }
@@ -102,7 +106,11 @@ pub(crate) fn run(plan: Plan, peer: Option<&Path>) -> Result<Report> {
         in_family(family, || -> Result<()> {
             let mut bench = Bench::new(family)?;
             if first.is_none() {
-                first = Some((shape::read(bench.kernel.program())?, bench.empty(plan)?));
+                let clocks =
+                    [Helper::KtimeGetNs, Helper::KtimeGetCoarseNs].map(|clock| bench.call(plan, clock));
+                let [clock, coarse_clock] = clocks;
+                first =
+                    Some((shape::read(bench.kernel.program())?, bench.empty(plan)?, clock?, coarse_clock?));
             }
             let name = name(family);
             for case in CASES {
@@ -119,8 +127,8 @@ pub(crate) fn run(plan: Plan, peer: Option<&Path>) -> Result<Report> {
             Ok(())
         })?;
     }
-    let (shape, empty_ns) = first.context("no family was measured")?;
-    Ok(Report { shape, empty_ns, rows, peer: versus })
+    let (shape, empty_ns, clock_ns, coarse_clock_ns) = first.context("no family was measured")?;
+    Ok(Report { shape, empty_ns, clock_ns, coarse_clock_ns, rows, peer: versus })
 }
 
 fn name(family: Family) -> &'static str {
@@ -151,6 +159,22 @@ impl Bench {
         for _ in 0..plan.repetitions {
             let chunks = (0..plan.chunks).map(|_| wrapper::bare(&self.empty, EMPTY_PASSES));
             values.extend(middle_mean(chunks.collect::<Result<Vec<_>>>()?));
+        }
+        Spread::of(values).context("no repetitions")
+    }
+
+    /// A call of a helper.
+    fn call(&self, plan: Plan, helper: Helper) -> Result<Spread> {
+        const TIMES: u32 = 16;
+        let calling = wrapper::calling(helper, TIMES)?;
+        let mut values = Vec::new();
+        for _ in 0..plan.repetitions {
+            let each = |_| {
+                let (calls, empty) =
+                    (wrapper::bare(&calling, EMPTY_PASSES)?, wrapper::bare(&self.empty, EMPTY_PASSES)?);
+                Ok((calls - empty) / f64::from(TIMES))
+            };
+            values.extend(middle_mean((0..plan.chunks).map(each).collect::<Result<Vec<_>>>()?));
         }
         Spread::of(values).context("no repetitions")
     }
@@ -327,6 +351,8 @@ impl Report {
             )
         };
         line(row("empty program (without the wrapper, not subtracted)", "-", "-", &self.empty_ns));
+        line(row("a call of the exact clock, alone", "-", "-", &self.clock_ns));
+        line(row("a call of the coarse clock, alone", "-", "-", &self.coarse_clock_ns));
         for measured in &self.rows {
             line(row(measured.what, measured.family, &measured.flows.to_string(), &measured.ns));
         }
@@ -363,8 +389,10 @@ impl Report {
         let mut found: Vec<_> = rows
             .map(|row| format!("packet {} × {}, {}: {} ns", row.case, row.flows, row.family, row.ns.median))
             .collect();
-        if !plausible(self.empty_ns.median) {
-            found.push(format!("packet, empty program: {} ns", self.empty_ns.median));
+        for (what, ns) in [("empty program", self.empty_ns), ("the clock", self.clock_ns)] {
+            if !plausible(ns.median) {
+                found.push(format!("packet, {what}: {} ns", ns.median));
+            }
         }
         found.extend(
             CASES

@@ -174,6 +174,17 @@ pub(crate) fn transmitting() -> Result<OwnedFd> {
     always("bench_tx", XDP_TX)
 }
 
+/// A program that does nothing but call this helper, which takes no arguments, so often.
+pub(crate) fn calling(helper: Helper, times: u32) -> Result<OwnedFd> {
+    let mut program = Program::default();
+    for _ in 0..times {
+        program.call(helper);
+    }
+    program.set(R0, XDP_PASS);
+    program.exit();
+    syscall::load("bench_call", &program.finish())
+}
+
 fn always(name: &str, action: i32) -> Result<OwnedFd> {
     let mut program = Program::default();
     program.set(R0, action);
