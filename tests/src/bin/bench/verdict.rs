@@ -36,6 +36,9 @@ const WORKERS: usize = 4;
 /// So many bad responses in a row eject.
 const THRESHOLD: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
+/// From the third bad response leaving its backend until another table is in force: what the specification promises.
+const MEDIAN_US: f64 = 1_000.0;
+const WORST_US: f64 = 10_000.0;
 /// How long the silence after an announcement is watched: less than an ejection lasts.
 const WATCHED: Duration = Duration::from_millis(600);
 
@@ -320,11 +323,20 @@ impl Report {
         text
     }
 
-    /// Why the promise does not hold: once an ejection is announced, no new connection reaches that backend.
+    /// Why the promises do not hold: once an ejection is announced, no new connection reaches that backend; and how soon.
     pub(crate) fn broken_promise(&self) -> Option<String> {
         let late: Vec<_> = self.runs.iter().filter(|run| run.reached_after() > 0).collect();
-        (!late.is_empty()).then(|| {
-            format!("verdict: new connections reached an ejected backend after the announcement: {late:?}")
+        if !late.is_empty() {
+            return Some(format!(
+                "verdict: new connections reached an ejected backend after the announcement: {late:?}"
+            ));
+        }
+        let table = &self.left_to_table_us;
+        (table.median > MEDIAN_US || table.most > WORST_US).then(|| {
+            format!(
+                "verdict: another table was in force {:.0} µs after the bad response in the median and {:.0} at worst; promised are {MEDIAN_US:.0} and {WORST_US:.0}",
+                table.median, table.most
+            )
         })
     }
 
@@ -361,6 +373,7 @@ mod tests {
             seen_to_first_write_us: 100,
             seen_to_swap_us: 200,
             left_to_client_us: 50,
+            left_to_table_us: 200,
             left_to_announced_us: 300,
             client_errors: 3,
             offered_after: 300,
@@ -385,5 +398,16 @@ mod tests {
         let report = report(vec![run], Vec::new()).expect("one run");
         assert_eq!(report.left_to_first_write_us.median, 250.0);
         assert_eq!(report.left_to_swap_us.median, 300.0);
+    }
+
+    #[test]
+    fn a_table_that_comes_late_breaks_the_promise() {
+        let promise = |times: &[u64]| {
+            let runs = times.iter().map(|time| Ejection { left_to_table_us: *time, ..late(0, 3) });
+            report(runs.collect(), Vec::new()).expect("runs").broken_promise()
+        };
+        assert_eq!(promise(&[900, 1_000, 9_000]), None);
+        assert!(promise(&[900, 1_001, 9_000]).is_some());
+        assert!(promise(&[900, 900, 10_001]).is_some());
     }
 }
