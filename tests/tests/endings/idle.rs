@@ -77,7 +77,7 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
         (traffic.ended.idle, traffic.ended.drained, traffic.counters.cut),
         (before.len() as u64, 0, 0)
     );
-    let ends = stage.ledgers[victim].ends();
+    let ends = stage.ended(victim, before.len())?;
     assert_eq!(ends.len(), before.len(), "{ends:?}");
     assert!(ends.iter().all(|end| end.error == Some(ErrorKind::ConnectionReset)), "{ends:?}");
     Ok(())

@@ -69,7 +69,7 @@ fn a_daemon_that_is_killed_leaves_the_endings_to_the_next() -> Result<()> {
             assert_eq!(of(&answer?)?, *backend, "others notice nothing");
         }
     }
-    let ends = stage.ledgers[victim].ends();
+    let ends = stage.ended(victim, count)?;
     assert!(
         ends.len() == count && ends.iter().all(|end| end.error == Some(ErrorKind::ConnectionReset)),
         "{ends:?}"

@@ -12,12 +12,12 @@ use lb_tests::{
     answer::Answer,
     http::{self, Response},
     lab::shunt,
-    ledger::Ledger,
+    ledger::{End, Ledger},
     site::NAMES,
 };
 use lb_userspace::{
     control::model::{BackendTraffic, Status},
-    lab::{Host, Shunt, Topology, until},
+    lab::{Host, Shunt, Topology, until, until_ok},
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -144,6 +144,16 @@ impl Stage {
     pub(crate) fn at_backend(&self, number: usize) -> Result<Vec<String>> {
         let family = if self.vip.is_ipv4() { Family::V4 } else { Family::V6 };
         sockets(&self.topology.backends[number], &family.backend(number).to_string())
+    }
+
+    /// How connections of a backend have ended, once so many have: its server hears of it a little later than its kernel.
+    pub(crate) fn ended(&self, number: usize, count: usize) -> Result<Vec<End>> {
+        let ends = || self.ledgers[number].ends();
+        until_ok("its server hears of all ends", PATIENCE, || match ends().len() {
+            heard if heard >= count => Ok(()),
+            heard => Err(format!("{heard} of {count}")),
+        })?;
+        Ok(ends())
     }
 }
 
