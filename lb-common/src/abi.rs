@@ -265,7 +265,7 @@ pub struct ServiceKey {
 }
 
 /// How many half-open backends of one service are offered new connections at a time.
-pub const TRIAL_SEATS: usize = 8;
+pub const TRIAL_SLOTS: usize = 8;
 
 /// Value of `SERVICES`.
 #[repr(C)]
@@ -278,7 +278,7 @@ pub struct Service {
     pub trial_len: u16,
     pub zero: u16,
     /// Half-open backends, offered before the table.
-    pub trials: [u16; TRIAL_SEATS],
+    pub trials: [u16; TRIAL_SLOTS],
 }
 
 /// Bits of [`Service::flags`].
@@ -320,27 +320,27 @@ pub mod source_rule {
     pub const DENY: u32 = 2;
 }
 
-/// Value of `KNOWN`: an address that is no client's, or only that of one who comes by this way.
+/// Value of `OWN_ADDRS`: an address that is no client's, or only that of one who comes by this way.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct OwnAddr {
     /// Of a backend: the interface and VLAN by which it is reached. 0: a VIP, which nobody comes from.
     pub ifindex: u32,
     pub vlan: u16,
     pub zero: u16,
 }
 
-/// `KNOWN_HASHES`, one entry: not 0 where an address of `KNOWN` has this [`address_hash`](crate::hash::address_hash).
+/// `OWN_ADDR_FILTER`, one entry: not 0 where an address of `OWN_ADDRS` has this [`address_hash`](crate::hash::address_hash).
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct KnownHashes(pub [u8; 65_536]);
+pub struct OwnAddrFilter(pub [u8; 65_536]);
 
-/// Value of `RETURNS`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
+/// Value of `REVERSE_NAT`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
 /// replies can be of, when they belong to no flow. Only of `dnat` services, and only where one service alone
 /// has the backend.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Return {
+pub struct ReverseNat {
     pub vip: Addr,
     pub port: Port,
     pub service: u16,
@@ -375,9 +375,9 @@ pub mod backend_flags {
     /// Half-open: may be given new connections out of its `TRIAL` budget.
     pub const TRIAL: u16 = 1 << 1;
     /// Its connections are ended where the client begins its next request.
-    pub const CUT_AT_REQUEST: u16 = 1 << 2;
+    pub const RESET_AT_REQUEST: u16 = 1 << 2;
     /// Its connections are ended, whatever they are doing.
-    pub const CUT: u16 = 1 << 3;
+    pub const RESET_NOW: u16 = 1 << 3;
 }
 
 /// The tuple of a packet as it arrives.
@@ -526,7 +526,7 @@ pub mod flow_state {
     /// The first payload from the client has been seen.
     pub const SPOKEN: u32 = 1 << 11;
     /// Its client was told by a reset that it is over. The backend was not, yet.
-    pub const CUT: u32 = 1 << 12;
+    pub const CLIENT_RESET: u32 = 1 << 12;
     /// Its service redispatched when it began.
     pub const REDISPATCH: u32 = 1 << 13;
     /// In a handshake: its backend has refused, and the client does not know.
@@ -579,11 +579,11 @@ pub mod head_state {
 /// Bytes of a response head that are mirrored.
 pub const HEAD_BYTES: usize = 256;
 
-/// A record of `EVENTS`: the first bytes of a backend segment that holds the
+/// A record of `EVIDENCE`: the first bytes of a backend segment that holds the
 /// start of a response; or, without any bytes, what else became of an exchange.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct HeadRecord {
+pub struct ExchangeRecord {
     /// When the segment was seen, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
     /// Since the request, or the SYN, was seen. 0: not known.
@@ -595,7 +595,7 @@ pub struct HeadRecord {
     /// Valid bytes of `data`.
     pub len: u16,
     pub generation: u32,
-    /// `head_flags`
+    /// `record_flags`
     pub flags: u32,
     /// The CPU that wrote this, and how many heads of this backend it has lost so far.
     pub cpu: u32,
@@ -603,8 +603,8 @@ pub struct HeadRecord {
     pub data: [u8; HEAD_BYTES],
 }
 
-/// Bits of [`HeadRecord::flags`].
-pub mod head_flags {
+/// Bits of [`ExchangeRecord::flags`].
+pub mod record_flags {
     /// Continues the previous record of the same client.
     pub const CONTINUES: u32 = 1 << 0;
     /// More will follow: the status is not decided by this record.
@@ -625,17 +625,17 @@ pub mod head_flags {
     pub const SILENT: u32 = 1 << 8;
 }
 
-/// `GOODS`, one entry a CPU: by backend id, good responses that were counted and not mirrored. It only grows.
+/// `SUCCESS_COUNTS`, one entry a CPU: by backend id, good responses that were counted and not mirrored. It only grows.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct Goods(pub [u64; MAX_BACKENDS as usize]);
+pub struct SuccessCounts(pub [u64; MAX_BACKENDS as usize]);
 
-/// Values of `TELL`: which good responses of a backend are mirrored. A good one has a status of 2xx, came within
+/// Values of `MIRROR_MODES`: which good responses of a backend are mirrored. A good one has a status of 2xx, came within
 /// [`QUICK_MS`] of its request, and is no trial's.
-pub mod tell {
+pub mod mirror_mode {
     /// All of them.
     pub const ALL: u32 = 0;
-    /// None: they are counted in [`Goods`](super::Goods).
+    /// None: they are counted in [`SuccessCounts`](super::SuccessCounts).
     pub const NONE: u32 = 1;
     /// The next one, because a run of failures may end with it; then none.
     pub const NEXT: u32 = 2;
@@ -726,21 +726,21 @@ layout! {
     V4 = 4,
     Config = 184,
     Ports = 65_536,
-    KnownHashes = 65_536,
+    OwnAddrFilter = 65_536,
     Vlans = 4096,
     ServiceKey = 20,
     SourceKey = 20,
-    Origin = 8,
+    OwnAddr = 8,
     Service = 24,
     Backend = 60,
-    Return = 24,
+    ReverseNat = 24,
     FlowKey<V4> = 12,
     FlowKey<Addr> = 36,
     ClientSet = 64,
     ReplySet = 64,
     Flow<V4> = 128,
     Flow<Addr> = 144,
-    HeadRecord = 312,
+    ExchangeRecord = 312,
     BackendCounters = 240,
 }
 

@@ -90,7 +90,7 @@ fn status(states: &[Effective]) -> Status {
         left: Vec::new(),
         drops: Vec::new(),
         mirror_lost: 0,
-        forgotten: lb_userspace::control::model::Forgotten::default(),
+        forgotten: lb_userspace::control::model::ExpiredFlows::default(),
     }
 }
 

@@ -11,10 +11,10 @@ use aya::{
     TestRun as _, TestRunOptions, TestRunResult,
     programs::{Program, ProgramError},
 };
-use lb_common::abi::{Addr, FlowKey, HeadRecord, Link, flow_state};
+use lb_common::abi::{Addr, ExchangeRecord, FlowKey, Link, flow_state};
 use lb_core::{
     config::{Mode, NoBackend, Sources},
-    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
 };
 use lb_userspace::{
     dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering},
@@ -231,7 +231,7 @@ impl Kernel {
 
     /// The same in a VLAN.
     pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
-        let hop = NextHop { ifindex, vlan, link, source: nat_source(), routed: false, concern: None };
+        let hop = NextHop { ifindex, vlan, link, source: nat_source(), routed: false, path_warning: None };
         self.next_hop_to(backend_address(id).ip(), hop);
     }
 
@@ -240,19 +240,19 @@ impl Kernel {
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
-        self.backend(id, generation, admit, Cut::None);
+        self.backend(id, generation, admit, FlowReset::Never);
     }
 
-    pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut) {
+    pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: FlowReset) {
         self.write_backend(id, generation, admit, cut, false);
     }
 
     /// Its good responses are counted, not mirrored.
     pub fn quiet(&mut self, id: u16) {
-        self.write_backend(id, 1, Admit::All, Cut::None, true);
+        self.write_backend(id, 1, Admit::All, FlowReset::Never, true);
     }
 
-    fn write_backend(&mut self, id: u16, generation: u32, admit: Admit, cut: Cut, quiet: bool) {
+    fn write_backend(&mut self, id: u16, generation: u32, admit: Admit, cut: FlowReset, quiet: bool) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
@@ -357,7 +357,7 @@ impl Kernel {
     }
 
     /// What ends the connections of backends that are out.
-    pub fn endings(&self) -> bpf::Endings {
+    pub fn endings(&self) -> bpf::ResetSender {
         self.loaded.endings().expect("the maps are there")
     }
 
@@ -420,17 +420,17 @@ impl Kernel {
     }
 
     /// The heads mirrored since the last call.
-    pub fn heads(&mut self) -> Vec<HeadRecord> {
+    pub fn heads(&mut self) -> Vec<ExchangeRecord> {
         std::iter::from_fn(|| self.loaded.heads.pop()).collect()
     }
 
     /// The oldest head that was not read yet.
-    pub fn head(&mut self) -> Option<HeadRecord> {
+    pub fn head(&mut self) -> Option<ExchangeRecord> {
         self.loaded.heads.pop()
     }
 
     /// Reads the good responses that are not mirrored.
-    pub fn goods(&self) -> bpf::Goods {
+    pub fn goods(&self) -> bpf::SuccessCounts {
         self.loaded.goods().expect("its map can be mapped")
     }
 

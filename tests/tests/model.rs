@@ -135,7 +135,7 @@ fn admission(service: &Service, number: usize) -> Step {
         address: backend.address,
         generation: Generation(1),
         admit: if backend.admitted { Admit::All } else { Admit::None },
-        cut: lb_core::io::Cut::None,
+        cut: lb_core::io::FlowReset::Never,
         quiet: false,
     }
 }

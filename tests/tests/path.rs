@@ -143,16 +143,16 @@ impl Line {
     }
 
     /// What the daemon says of both backends.
-    fn concerns(&self) -> Vec<String> {
+    fn path_warnings(&self) -> Vec<String> {
         let status = self.shunt.status().ok();
         let traffic = status.into_iter().flat_map(|status| status.traffic);
-        traffic.filter_map(|traffic| traffic.concern).collect()
+        traffic.filter_map(|traffic| traffic.path_warning).collect()
     }
 
     fn worries(&self, about: &str) -> Result<()> {
         until(about, PATIENCE, || {
-            let told = self.concerns();
-            told.len() == 2 && told.iter().all(|concern| concern.contains(about))
+            let told = self.path_warnings();
+            told.len() == 2 && told.iter().all(|path_warning| path_warning.contains(about))
         })?;
         ensure!(self.shunt.log().contains(about), "the log says it too");
         Ok(())
@@ -277,11 +277,11 @@ fn what_cannot_work_is_told_with_its_remedy() -> Result<()> {
     for family in [0, 1] {
         until("the VIP accepts", PATIENCE, || line.answers(family))?;
     }
-    assert_eq!(line.concerns(), Vec::<String>::new());
+    assert_eq!(line.path_warnings(), Vec::<String>::new());
     line.far.run(&["ethtool", "-K", "node", "gro", "off"])?;
     line.worries("switch GRO on")?;
     line.far.run(&["ethtool", "-K", "node", "gro", "on"])?;
-    until("there is nothing to worry about", PATIENCE, || line.concerns().is_empty())?;
+    until("there is nothing to worry about", PATIENCE, || line.path_warnings().is_empty())?;
     drop(line);
     Line::new("behind", "dnat")?.worries("behind a router")?;
     Line::attached("astray", "nat", &["near"])?.worries("add that to `interfaces`")

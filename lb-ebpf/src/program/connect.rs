@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
 use lb_common::{
     NO_BACKEND, SLOT_TRIES, TABLE_SLOTS,
     abi::{
-        Address, Backend, Config, Flow, FlowKey, Link, Port, Service, TRIAL_SEATS, backend_flags, flow_state,
+        Address, Backend, Config, Flow, FlowKey, Link, Port, Service, TRIAL_SLOTS, backend_flags, flow_state,
         head_state, port_flags, service_flags,
     },
     hash::{flow_hash, rehash, slot},
@@ -20,7 +20,7 @@ use super::{
     counters, evidence, frame, hook,
     hook::{Context, Raw},
     kinds,
-    maps::{ANSWERS, BACKENDS, CONFIG, TABLES, TRIAL},
+    maps::{BACKENDS, CONFIG, LAST_SYNACK, TABLES, TRIAL},
     opaque, pace,
     table::{self, Tables},
     ticks,
@@ -270,7 +270,7 @@ unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
     others.hash = rehash(others.hash);
     // SAFETY: the map's one value, which stays as long as the program runs.
     let Some(&id) = (unsafe { &*others.table }).get(opaque(slot(others.hash)) as usize) else { return 1 };
-    let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), ANSWERS.get(id as u32)) else { return 0 };
+    let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), LAST_SYNACK.get(id as u32)) else { return 0 };
     let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
     let silence = if at == NEVER { u32::MAX } else { others.now.wrapping_sub(at) };
     // The first of them wins where none is known to have answered.
@@ -289,7 +289,7 @@ fn choose(service: &Service, hash: u64, moved: u16, again: bool) -> Result<Choic
     {
         return Ok(Choice { id: moved, backend, trial: false });
     }
-    for seat in 0..opaque(TRIAL_SEATS as u32) as usize {
+    for seat in 0..opaque(TRIAL_SLOTS as u32) as usize {
         if again || seat >= service.trial_len as usize {
             break;
         }

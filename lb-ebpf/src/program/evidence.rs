@@ -10,8 +10,8 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lb_common::{
     MAX_BACKENDS,
     abi::{
-        Address, BackendCounters, Flow, HEAD_BYTES, HeadRecord, QUICK_MS, flow_state, head_flags, head_state,
-        tell, ttfb_bucket,
+        Address, BackendCounters, ExchangeRecord, Flow, HEAD_BYTES, QUICK_MS, flow_state, head_state,
+        mirror_mode, record_flags, ttfb_bucket,
     },
 };
 use lb_ebpf::{
@@ -27,7 +27,7 @@ use super::{
     clock::{coarse_us, interrupt},
     counters, hook,
     hook::Context,
-    maps::{EVENTS, GOODS, TELL},
+    maps::{EVIDENCE, MIRROR_MODES, SUCCESS_COUNTS},
     opaque,
     table::Tables,
 };
@@ -247,7 +247,7 @@ pub(super) fn note_answer<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow
                 mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
-                tell(flow, head_flags::ANSWERED, NO_WAKEUP);
+                tell(flow, record_flags::ANSWERED, NO_WAKEUP);
             }
         }
     }
@@ -264,9 +264,9 @@ fn is_counted<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F::A
     if flow.head & KINDS != PLAIN || flow.state & flow_state::TRIAL != 0 {
         return false;
     }
-    let Some(tell) = TELL.get_ptr(flow.backend as u32) else { return false };
+    let Some(tell) = MIRROR_MODES.get_ptr(flow.backend as u32) else { return false };
     // SAFETY: an aligned word of an array map.
-    if unsafe { tell.read_volatile() } != tell::NONE {
+    if unsafe { tell.read_volatile() } != mirror_mode::NONE {
         return false;
     }
     // Behind at most two extension headers; the mask tells the verifier. What is seldom in another buffer is mirrored then.
@@ -278,7 +278,7 @@ fn is_counted<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F::A
     if packet.segment.payload_len < STATUS_BYTES || !is_success(first) {
         return false;
     }
-    let Some(goods) = GOODS.get_ptr_mut(cpu()) else { return false };
+    let Some(goods) = SUCCESS_COUNTS.get_ptr_mut(cpu()) else { return false };
     let Some(counters) = counters(flow.backend) else { return false };
     if !is_quick(flow) {
         return false;
@@ -325,7 +325,7 @@ fn time<A: Address>(counters: &mut BackendCounters, flow: &Flow<A>) {
 /// What is told of a backend changes what is told of it next.
 #[inline(always)]
 fn tell_next(backend: u16, from: u32, to: u32) {
-    let Some(tell) = TELL.get_ptr_mut(backend as u32) else { return };
+    let Some(tell) = MIRROR_MODES.get_ptr_mut(backend as u32) else { return };
     // SAFETY: an aligned word of an array map. Of two CPUs at once either may be later: so are their responses.
     unsafe {
         if tell.read_volatile() == from {
@@ -359,7 +359,7 @@ fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
         let crossed = crossed || (segment.has(flag::ACK) && !got_request);
         if owes && !client_closed && !crossed {
             flow.head &= !head_state::AWAITED;
-            tell(flow, head_flags::RESET, FORCE_WAKEUP);
+            tell(flow, record_flags::RESET, FORCE_WAKEUP);
         }
         return;
     }
@@ -368,7 +368,7 @@ fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
     if owes && !client_closed && nothing_sent && got_request {
         flow.head &= !head_state::AWAITED;
-        tell(flow, head_flags::NO_RESPONSE, FORCE_WAKEUP);
+        tell(flow, record_flags::NO_RESPONSE, FORCE_WAKEUP);
     }
 }
 
@@ -378,7 +378,7 @@ pub(super) fn note_refusal<A: Address>(segment: &Segment, embryo: &mut Flow<A>) 
     let answers = segment.has(flag::ACK) && segment.ack == embryo.request_seq;
     if answers && embryo.head & head_state::CONNECTING != 0 {
         embryo.head &= !head_state::CONNECTING;
-        tell(embryo, head_flags::REFUSED, FORCE_WAKEUP);
+        tell(embryo, record_flags::REFUSED, FORCE_WAKEUP);
     }
 }
 
@@ -387,24 +387,24 @@ pub(super) fn note_refusal<A: Address>(segment: &Segment, embryo: &mut Flow<A>) 
 pub(super) fn note_silence<A: Address>(embryo: &mut Flow<A>) {
     if embryo.head & head_state::CONNECTING != 0 {
         embryo.head &= !head_state::CONNECTING;
-        tell(embryo, head_flags::SILENT, FORCE_WAKEUP);
+        tell(embryo, record_flags::SILENT, FORCE_WAKEUP);
     }
 }
 
 /// What became of an exchange without a head that could be read.
 #[inline(always)]
 fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
-    if what != head_flags::ANSWERED {
-        tell_next(flow.backend, tell::NONE, tell::NEXT);
+    if what != record_flags::ANSWERED {
+        tell_next(flow.backend, mirror_mode::NONE, mirror_mode::NEXT);
     }
     let Some(counters) = counters(flow.backend) else { return };
-    let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
+    let Some(mut entry) = EVIDENCE.reserve_untyped::<ExchangeRecord>(0) else {
         counters.heads_lost += 1;
         return;
     };
     // SAFETY: the record is ours until it is submitted.
     let since_us = unsafe { describe(entry.as_mut_ptr(), flow, counters, 0, what) };
-    if what == head_flags::ANSWERED {
+    if what == record_flags::ANSWERED {
         count_ttfb(counters, since_us);
     }
     entry.submit(wakeup);
@@ -416,13 +416,13 @@ fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
 /// `record` is reserved and not yet submitted.
 #[inline(always)]
 unsafe fn describe<A: Address>(
-    record: *mut HeadRecord,
+    record: *mut ExchangeRecord,
     flow: &Flow<A>,
     counters: &BackendCounters,
     len: u16,
     what: u32,
 ) -> u32 {
-    let trial = if flow.state & flow_state::TRIAL != 0 { head_flags::TRIAL } else { 0 };
+    let trial = if flow.state & flow_state::TRIAL != 0 { record_flags::TRIAL } else { 0 };
     // SAFETY: plain helper calls, and writes into what the caller has reserved.
     unsafe {
         let now = bpf_ktime_get_ns();
@@ -453,7 +453,7 @@ fn count_ttfb(counters: &mut BackendCounters, us: u32) {
 #[inline(always)]
 fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut Flow<A>, skip: u32) {
     let Some(counters) = counters(flow.backend) else { return };
-    let Some(mut entry) = EVENTS.reserve_untyped::<HeadRecord>(0) else {
+    let Some(mut entry) = EVIDENCE.reserve_untyped::<ExchangeRecord>(0) else {
         counters.heads_lost += 1;
         flow.head &= !(head_state::WANTED | head_state::CONTINUES);
         return;
@@ -479,13 +479,13 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
     let unfinished = len < STATUS_BYTES || is_interim(status[0], [status[1], status[2]]);
     let mut flags = 0;
     if flow.head & head_state::CONTINUES != 0 {
-        flags |= head_flags::CONTINUES;
+        flags |= record_flags::CONTINUES;
     }
     if flow.head & head_state::PIPELINED != 0 {
-        flags |= head_flags::PIPELINED;
+        flags |= record_flags::PIPELINED;
     }
     if unfinished {
-        flags |= head_flags::UNFINISHED;
+        flags |= record_flags::UNFINISHED;
         flow.head_seq = segment.seq.wrapping_add(segment.payload_len);
         flow.head |= head_state::CONTINUES;
     } else {
@@ -505,9 +505,9 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
     // does not read as 1xx to 3xx may be one.
     let urgent = unfinished || status[0] >= b'4' || status[0] < b'1';
     if urgent {
-        tell_next(flow.backend, tell::NONE, tell::NEXT);
+        tell_next(flow.backend, mirror_mode::NONE, mirror_mode::NEXT);
     } else if status[0] == b'2' {
-        tell_next(flow.backend, tell::NEXT, tell::NONE);
+        tell_next(flow.backend, mirror_mode::NEXT, mirror_mode::NONE);
     }
     entry.submit(if urgent { FORCE_WAKEUP } else { NO_WAKEUP });
 }

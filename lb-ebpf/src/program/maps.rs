@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, Flow, Goods, HeadRecord, KnownHashes, Origin,
-        Ports, ReplySet, Return, Service, ServiceKey, SourceKey, V4, Vlans,
+        Addr, Backend, BackendCounters, ClientSet, Config, ExchangeRecord, Flow, OwnAddr, OwnAddrFilter,
+        Ports, ReplySet, ReverseNat, Service, ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
     },
     reason::Reason,
 };
@@ -40,7 +40,8 @@ pub(super) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }>
 
 /// Addresses of VIPs and backends.
 #[btf_map]
-pub(super) static KNOWN: HashMap<Addr, Origin, { (MAX_BACKENDS + MAX_SERVICES) as usize }> = HashMap::new();
+pub(super) static OWN_ADDRS: HashMap<Addr, OwnAddr, { (MAX_BACKENDS + MAX_SERVICES) as usize }> =
+    HashMap::new();
 
 /// Service id → an array with one value, so that one call fills a table and one swaps it. The value is a
 /// [`Table`](lb_common::abi::Table), but no structure in name: Linux 6.1 takes no map that was made without type
@@ -54,11 +55,11 @@ pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::n
 
 /// Which hashes of addresses they have. Of most clients it says at once that they are none of them.
 #[btf_map]
-pub(super) static KNOWN_HASHES: Array<KnownHashes, 1, SHARED> = Array::new();
+pub(super) static OWN_ADDR_FILTER: Array<OwnAddrFilter, 1, SHARED> = Array::new();
 
 /// A backend's address and port → the VIP that its replies are of when no flow says so.
 #[btf_map]
-pub(super) static RETURNS: HashMap<ServiceKey, Return, { MAX_BACKENDS as usize }> = HashMap::new();
+pub(super) static REVERSE_NAT: HashMap<ServiceKey, ReverseNat, { MAX_BACKENDS as usize }> = HashMap::new();
 
 // The flow tables of each family: see `table.rs`.
 #[btf_map]
@@ -84,15 +85,15 @@ pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
 /// Backend id → when it last answered a SYN, in `answer_ticks`.
 #[btf_map]
-pub(super) static ANSWERS: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+pub(super) static LAST_SYNACK: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
 
-/// Backend id → which of its good responses are mirrored: `tell`.
+/// Backend id → which of its good responses are mirrored: `mirror_mode`.
 #[btf_map]
-pub(super) static TELL: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+pub(super) static MIRROR_MODES: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
 
 /// CPU → the good responses that were not. The daemon reads them as its own memory.
 #[btf_map]
-pub(super) static GOODS: Sized<Goods> = Array::new();
+pub(super) static SUCCESS_COUNTS: Sized<SuccessCounts> = Array::new();
 
 #[btf_map]
 pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =
@@ -108,4 +109,4 @@ pub(super) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::ne
 
 /// Mirrored response heads: room for 13 000.
 #[btf_map]
-pub(super) static EVENTS: RingBuf<HeadRecord, { 4 << 20 }> = RingBuf::new();
+pub(super) static EVIDENCE: RingBuf<ExchangeRecord, { 4 << 20 }> = RingBuf::new();

@@ -434,7 +434,7 @@ fn count(ctx: &Context, service: u16, reason: Reason) {
     }
 }
 
-/// Of `ANSWERS`: it has not answered yet.
+/// Of `LAST_SYNACK`: it has not answered yet.
 const NEVER: u32 = 0;
 
 /// The time in ticks of 2^20 ns, about milliseconds, which go round in 52 days.

@@ -7,7 +7,7 @@ use lb_common::{
 };
 
 use super::{
-    maps::{KNOWN, KNOWN_HASHES, SOURCES},
+    maps::{OWN_ADDR_FILTER, OWN_ADDRS, SOURCES},
     opaque,
     table::Tables,
 };
@@ -22,7 +22,7 @@ pub(super) fn is_forged<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u
 
 #[inline(always)]
 fn may_be_known<F: Tables>(address: &F::Addr) -> bool {
-    let Some(hashes) = KNOWN_HASHES.get_ptr(0) else { return true };
+    let Some(hashes) = OWN_ADDR_FILTER.get_ptr(0) else { return true };
     let at = opaque(address_hash(address).into()) as usize & 0xffff;
     // SAFETY: an index of 16 bits is inside; bytes may be read while the daemon writes them.
     unsafe { (&raw const (*hashes).0).cast::<u8>().add(at).read_volatile() != 0 }
@@ -32,7 +32,7 @@ fn may_be_known<F: Tables>(address: &F::Addr) -> bool {
 #[inline(never)]
 fn comes_by_another_way<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
     // SAFETY: integers; each is valid by itself while the daemon writes another.
-    match unsafe { KNOWN.get(key.src.wide()) } {
+    match unsafe { OWN_ADDRS.get(key.src.wide()) } {
         Some(origin) => origin.ifindex != ifindex || origin.vlan != vlan,
         None => false,
     }

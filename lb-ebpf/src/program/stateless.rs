@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::bpf_fib_lookup;
 use lb_common::{
     NO_BACKEND,
-    abi::{Address as _, Backend, FlowKey, Link, Return, Service, ServiceKey},
+    abi::{Address as _, Backend, FlowKey, Link, ReverseNat, Service, ServiceKey},
     hash::{flow_hash, slot},
     reason::Reason,
 };
@@ -19,7 +19,7 @@ use lb_ebpf::{
 use super::{
     LINK, Leave, Packet, Way, counters, frame, hook,
     hook::Context,
-    maps::{BACKENDS, RETURNS, SERVICES, TABLES},
+    maps::{BACKENDS, REVERSE_NAT, SERVICES, TABLES},
     opaque, ports,
     table::Tables,
     whole,
@@ -42,7 +42,7 @@ pub(super) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -
     }
     let backend = ServiceKey { addr: key.src.wide(), port: key.sport, proto: 6, zero: 0 };
     // SAFETY: see `fresh`.
-    let known = unsafe { RETURNS.get(&backend) }.ok_or(Leave::Pass)?;
+    let known = unsafe { REVERSE_NAT.get(&backend) }.ok_or(Leave::Pass)?;
     // Before anything is counted or dropped: what is for this host is none of ours.
     let (hop, ifindex) = match hop_to::<F>(ctx, known, &ip)? {
         Hop::Found(link, ifindex) => (link, ifindex),
@@ -69,7 +69,7 @@ fn to_backend<F: Tables>(packet: &Packet<'_, F>, service: &Service, vip: &Servic
     let (id, backend) = of_slot::<F>(service, key).ok_or(Leave::Reset(Reason::NoFlow))?;
     let address = ServiceKey { addr: backend.addr, port: backend.port, proto: 6, zero: 0 };
     // SAFETY: see `fresh`.
-    let back = unsafe { RETURNS.get(&address) };
+    let back = unsafe { REVERSE_NAT.get(&address) };
     // Where two services share a backend its replies could be of either.
     if !back.is_some_and(|back| back.vip == vip.addr && back.port == vip.port) {
         return Err(Leave::Reset(Reason::NoFlow));
@@ -137,7 +137,7 @@ const _: () = assert!(size_of::<Lookup>() == 64);
 /// Asks the kernel's routes, as if it were to forward the reply. What it would not forward is the stack's:
 /// the host's own connections to its backends, above all.
 #[inline(always)]
-fn hop_to<F: Tables>(ctx: &Context, back: &Return, ip: &Frame) -> Result<Hop, Leave> {
+fn hop_to<F: Tables>(ctx: &Context, back: &ReverseNat, ip: &Frame) -> Result<Hop, Leave> {
     const FOUND: i64 = 0;
     const NO_NEIGHBOUR: i64 = 7;
     let v4 = size_of::<F::Addr>() == 4;

@@ -42,7 +42,7 @@ pub(super) fn steer<F: Tables>(
     if segment.opens() {
         // A SYN on a living connection is for its backend to answer (RFC 5961 section 4), as long
         // as that may have new ones: it may have forgotten the connection and accept.
-        const CLOSES: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN | flow_state::CUT;
+        const CLOSES: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN | flow_state::CLIENT_RESET;
         if state & CLOSES != 0 || backend.flags & backend_flags::ADMIT == 0 {
             table::release::<F>(flow);
             return None;
@@ -73,15 +73,15 @@ fn is_cut<F: Tables>(
     backend: &Backend,
 ) -> bool {
     let segment = &packet.segment;
-    let cuts = backend.flags & (backend_flags::CUT | backend_flags::CUT_AT_REQUEST);
-    let was_cut = flow.state & flow_state::CUT != 0;
-    let ends = (was_cut || cuts & backend_flags::CUT != 0) && !segment.has(flag::RST)
+    let cuts = backend.flags & (backend_flags::RESET_NOW | backend_flags::RESET_AT_REQUEST);
+    let was_cut = flow.state & flow_state::CLIENT_RESET != 0;
+    let ends = (was_cut || cuts & backend_flags::RESET_NOW != 0) && !segment.has(flag::RST)
         || segment.payload_len > 0
             && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
             && evidence::note_request(ctx, packet, flow, cuts != 0);
     if ends && !was_cut {
-        let before = atomic::fetch_set(&mut flow.state, flow_state::CUT);
-        if before & flow_state::CUT == 0
+        let before = atomic::fetch_set(&mut flow.state, flow_state::CLIENT_RESET);
+        if before & flow_state::CLIENT_RESET == 0
             && let Some(counters) = counters(flow.backend)
         {
             counters.cut += 1;

@@ -12,7 +12,7 @@ use lb_ebpf::{
 use super::{
     Leave, Packet, Way, answer_ticks, atomic, coarse_ns, counters, evidence, hook,
     hook::Context,
-    maps::ANSWERS,
+    maps::LAST_SYNACK,
     ports,
     table::{self, Tables},
     ticks,
@@ -53,7 +53,7 @@ pub(super) fn steer<F: Tables>(
 /// The backend takes connections now: a handshake that has to go elsewhere finds it.
 #[inline(always)]
 fn note_alive(backend: u16) {
-    let Some(answered) = ANSWERS.get_ptr_mut(backend as u32) else { return };
+    let Some(answered) = LAST_SYNACK.get_ptr_mut(backend as u32) else { return };
     // SAFETY: a word of a map; whoever writes last is right enough.
     unsafe { answered.write_volatile(answer_ticks()) };
 }

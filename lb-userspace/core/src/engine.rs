@@ -49,7 +49,7 @@ pub struct Settings {
     /// What an earlier run remembered.
     pub restored: Option<State>,
     /// Every response is wanted by itself, as by a recording.
-    pub tell_all: bool,
+    pub mirror_all: bool,
 }
 
 /// For how long a service waits. 0: as long as it takes.
@@ -67,7 +67,7 @@ pub struct Engine {
     adopted: Vec<Adopted>,
     /// Until the first configuration.
     restored: Option<State>,
-    tell_all: bool,
+    mirror_all: bool,
     now: Instant,
     config_generation: u64,
     services: BTreeMap<ServiceId, Service>,
@@ -88,13 +88,13 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(settings: Settings, now: Instant) -> Self {
-        let Settings { seed, adopted, generation_floor, restored, tell_all } = settings;
+        let Settings { seed, adopted, generation_floor, restored, mirror_all } = settings;
         Self {
             seed,
             ids: Ids::new(&adopted, generation_floor),
             adopted,
             restored,
-            tell_all,
+            mirror_all,
             now,
             config_generation: 0,
             services: BTreeMap::new(),
@@ -180,7 +180,7 @@ impl Engine {
                 self.due_probe(backend, now);
             }
             Input::Applied { plan, result } => self.applied(plan, result, now),
-            Input::Goods { backend, count } => {
+            Input::Successes { backend, count } => {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 let changed = self.service(id).goods(index, count, now);
                 self.dirty.extend(changed.then_some(id));
@@ -263,7 +263,7 @@ impl Engine {
         let service = self.services.get_mut(&id).expect("a service leaves only when nothing is left to do");
         service.follow_fallback(now);
         service.follow_endings(now);
-        let changed = service.writer.want(service.forwarding(self.tell_all));
+        let changed = service.writer.want(service.forwarding(self.mirror_all));
         for event in std::mem::take(&mut service.decided) {
             let known = service.writer.hold(event, changed);
             publish(&mut self.outputs, &mut self.events, known);

@@ -72,7 +72,7 @@ pub enum Input {
     Applied { plan: u64, result: Result<(), StepFailure> },
     /// Good responses that were counted and not told one by one. None of them came between a failure and the next
     /// good response that was told: they end no run.
-    Goods { backend: BackendId, count: u64 },
+    Successes { backend: BackendId, count: u64 },
     /// Response heads of a backend that the mirror could not deliver.
     EvidenceLost { backend: BackendId, lost: u64 },
     /// Time passes.
@@ -245,7 +245,7 @@ pub enum Step {
         evidence: bool,
         redispatch: bool,
         sources: Sources,
-        /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SEATS`.
+        /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SLOTS`.
         trials: Vec<BackendId>,
     },
     RemoveService {
@@ -258,7 +258,7 @@ pub enum Step {
         address: SocketAddr,
         generation: Generation,
         admit: Admit,
-        cut: Cut,
+        cut: FlowReset,
         /// Its good responses may be counted instead of told.
         quiet: bool,
     },
@@ -289,10 +289,10 @@ pub enum Admit {
 /// What becomes of the connections that a backend has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cut {
+pub enum FlowReset {
     /// They go on.
     #[default]
-    None,
+    Never,
     /// They end where their client begins its next request, or when they are idle.
     AtRequest,
     /// They end.

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
     config::{Mode, NoBackend, Sources},
-    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
 };
 
 /// What the maps say about one service, or should say.
@@ -43,7 +43,7 @@ pub struct Target {
     pub address: SocketAddr,
     pub generation: Generation,
     pub admit: Admit,
-    pub cut: Cut,
+    pub cut: FlowReset,
     pub quiet: bool,
     /// As wanted: `None` leaves what is left of it alone. As applied: the last one written.
     pub budget: Option<Grant>,

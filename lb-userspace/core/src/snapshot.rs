@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{Event, Seen},
-    io::{BackendId, Cut, Generation, ServiceId},
+    io::{BackendId, FlowReset, Generation, ServiceId},
     time::Instant,
 };
 
@@ -39,7 +39,7 @@ pub struct Ending {
     /// What is left of them then is reset.
     pub until_ms: Instant,
     /// What becomes of them now.
-    pub cut: Cut,
+    pub cut: FlowReset,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

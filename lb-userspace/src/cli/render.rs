@@ -3,7 +3,7 @@
 
 use lb_common::ABI_VERSION;
 use lb_core::{
-    io::{BackendId, Cut},
+    io::{BackendId, FlowReset},
     snapshot::{
         BackendSnapshot, Effective, Ending, LeavingSnapshot, Override, PendingWrite, ServiceSnapshot,
     },
@@ -11,7 +11,7 @@ use lb_core::{
 };
 
 use super::palette::{Paint, Palette};
-use crate::control::model::{BackendTraffic, Evidence, Forgotten, Status, XdpMode};
+use crate::control::model::{BackendTraffic, Evidence, ExpiredFlows, Status, XdpMode};
 
 mod columns;
 mod events;
@@ -46,7 +46,7 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
         lines.extend([String::new(), "no service is configured".to_owned()]);
     }
     if wide.0 {
-        let Forgotten { handshakes, established, closing, rested } = status.forgotten;
+        let ExpiredFlows { handshakes, established, closing, rested } = status.forgotten;
         lines.push(format!(
             "forgotten for silence  handshakes {handshakes}  established {established}  closing {closing}  rested {rested}"
         ));
@@ -94,14 +94,14 @@ fn connections_end(ending: &Ending, left: Option<u64>, now: Instant) -> Option<S
     };
     let in_time = span((ending.until_ms - now).0);
     match (ending.cut, left) {
-        (Cut::None, _) => {
+        (FlowReset::Never, _) => {
             Some(format!("its connections go on{count}, and what is left of them in {in_time} is reset"))
         }
-        (Cut::AtRequest, _) => Some(format!(
+        (FlowReset::AtRequest, _) => Some(format!(
             "its connections end at their next request or when idle{count}, in {in_time} at the latest"
         )),
-        (Cut::Now, None | Some(0)) if (now - ending.until_ms).0 > NEWS_MS => None,
-        (Cut::Now, _) => Some(format!("what was left of its connections is reset{count}")),
+        (FlowReset::Now, None | Some(0)) if (now - ending.until_ms).0 > NEWS_MS => None,
+        (FlowReset::Now, _) => Some(format!("what was left of its connections is reset{count}")),
     }
 }
 
@@ -228,7 +228,7 @@ fn why(
     if traffic.is_some_and(|traffic| !traffic.reachable) {
         parts.push("its next hop does not answer: new connections go to the others".to_owned());
     }
-    parts.extend(traffic.and_then(|traffic| traffic.concern.clone()));
+    parts.extend(traffic.and_then(|traffic| traffic.path_warning.clone()));
     if backend.responses.lost > 0 {
         parts.push(format!(
             "{} of its response heads were lost and count for nothing",

@@ -14,8 +14,8 @@ use lb_core::{
 };
 
 use super::model::{
-    BackendTraffic, BackendView, Daemon, Ended, Evidence, Forgotten, Forwarding, Interface, Mode, Program,
-    ServiceDrops, Status, XdpMode,
+    BackendTraffic, BackendView, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program,
+    ResetCounts, ServiceDrops, Status, XdpMode,
 };
 
 /// 2025-03-01 11:59:00 UTC.
@@ -85,7 +85,7 @@ pub(crate) fn status() -> Status {
         reactions: None,
         daemon: Daemon::default(),
         mirror_lost: 2,
-        forgotten: Forgotten { handshakes: 3, established: 1, closing: 0, rested: 40 },
+        forgotten: ExpiredFlows { handshakes: 3, established: 1, closing: 0, rested: 40 },
     })
 }
 
@@ -175,9 +175,9 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         service: service.to_owned(),
         backend: backend.to_owned(),
         reachable: true,
-        concern: None,
+        path_warning: None,
         counters: counters.into(),
-        ended: Ended::default(),
+        ended: ResetCounts::default(),
     }
 }
 

@@ -51,12 +51,12 @@ pub struct Status {
     /// Response heads of all backends that found the ring full.
     pub mirror_lost: u64,
     #[serde(default)]
-    pub forgotten: Forgotten,
+    pub forgotten: ExpiredFlows,
 }
 
 /// Connections that were forgotten for their silence, since the daemon started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgotten {
+pub struct ExpiredFlows {
     /// That were not completed.
     pub handshakes: u64,
     pub established: u64,
@@ -186,17 +186,17 @@ pub struct BackendTraffic {
     pub reachable: bool,
     /// Why its connections may not work all the same, and what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concern: Option<String>,
+    pub path_warning: Option<String>,
     #[serde(flatten)]
     pub counters: Counters,
     #[serde(default)]
-    pub ended: Ended,
+    pub ended: ResetCounts,
 }
 
 /// Connections that were reset at both ends because their backend is out, since the daemon started. Those whose client
 /// had to be told are in [`Counters::cut`], and not here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
+pub struct ResetCounts {
     /// Nothing was under way on them (`on_eject = "reset"`).
     pub idle: u64,
     /// `drain_timeout` was over.
@@ -330,7 +330,7 @@ impl From<BackendCounters> for Counters {
             ttfb,
             cut,
             redispatched,
-            // Of the kernel's own concern.
+            // Of the kernel's own path_warning.
             untimed: _,
             timed_at: _,
         } = counters;
@@ -409,9 +409,9 @@ mod tests {
             service: "web".to_owned(),
             backend: "web-1".to_owned(),
             reachable: true,
-            concern: None,
+            path_warning: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
-            ended: Ended { idle: 0, drained: 2 },
+            ended: ResetCounts { idle: 0, drained: 2 },
         };
         let json = serde_json::to_value(&traffic).expect("plain data");
         assert_eq!(json["backend"], "web-1");

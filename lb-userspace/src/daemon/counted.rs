@@ -34,7 +34,7 @@ impl Counted {
             Input::Outcome { backend, generation, outcome, ttfb: None, client: None }
         });
         let rest = count - u64::from(ends_run.is_some());
-        [ends_run, (rest > 0).then_some(Input::Goods { backend, count: rest })]
+        [ends_run, (rest > 0).then_some(Input::Successes { backend, count: rest })]
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn the_first_after_what_was_late_ends_the_run() {
-        let goods = |count| Input::Goods { backend: BACKEND, count };
+        let goods = |count| Input::Successes { backend: BACKEND, count };
         let good = Input::Outcome {
             backend: BACKEND,
             generation: Generation(9),

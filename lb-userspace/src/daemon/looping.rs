@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use lb_common::abi::HeadRecord;
+use lb_common::abi::ExchangeRecord;
 use lb_core::{
     engine::Engine,
     event::{Event, EventKind},
@@ -26,7 +26,7 @@ use crate::{
     },
     dataplane::{
         actor,
-        bpf::{Goods, HeadRing, Limits, Overdue},
+        bpf::{EvidenceRing, Limits, SuccessCounts, TimedOut},
     },
     journal::Recorder,
     mirror::{self, Heads, Late},
@@ -38,11 +38,11 @@ const BATCH: usize = 4096;
 
 /// Where inputs come from.
 pub(super) struct Sources {
-    pub(super) heads: AsyncFd<HeadRing>,
+    pub(super) heads: AsyncFd<EvidenceRing>,
     pub(super) reports: mpsc::Receiver<actor::Report>,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) asked: mpsc::Receiver<Request>,
-    pub(super) overdue: mpsc::Receiver<Overdue>,
+    pub(super) overdue: mpsc::Receiver<TimedOut>,
 }
 
 /// What the loop keeps for itself, besides the engine's state.
@@ -51,7 +51,7 @@ pub(super) struct Own {
     pub(super) configured: Configured,
     pub(super) saving: Saving,
     /// Good responses that are not in the ring.
-    pub(super) goods: Goods,
+    pub(super) goods: SuccessCounts,
     /// For how long exchanges may take, to whoever looks for those that take longer.
     pub(super) limits: watch::Sender<Limits>,
     /// Where to do what takes long: not on the loop's thread.
@@ -318,7 +318,7 @@ impl Loop {
     }
 
     /// Reads what the ring holds, a batch at most: how many that were.
-    fn read_heads(&mut self, ring: &mut HeadRing) -> usize {
+    fn read_heads(&mut self, ring: &mut EvidenceRing) -> usize {
         for read in 0..BATCH {
             let Some(record) = ring.pop() else { return read };
             // First what is missing, so that nothing is decided as if it were not.
@@ -364,8 +364,8 @@ impl Loop {
     }
 
     /// An exchange that waits too long.
-    fn overdue(&mut self, overdue: Overdue) {
-        let Overdue { backend, generation, client, failure, began_us } = overdue;
+    fn overdue(&mut self, overdue: TimedOut) {
+        let TimedOut { backend, generation, client, failure, began_us } = overdue;
         if !self.timed_out.overdue(client, backend, began_us) {
             return;
         }
@@ -409,7 +409,7 @@ struct Losses(BTreeMap<(u16, u32), u32>);
 impl Losses {
     /// Heads that were lost between the record before of that backend and CPU and this one. What was lost
     /// before the first is not counted: it may have been an earlier run's.
-    fn before(&mut self, record: &HeadRecord) -> Option<u64> {
+    fn before(&mut self, record: &ExchangeRecord) -> Option<u64> {
         let known = self.0.insert((record.backend, record.cpu), record.lost).unwrap_or(record.lost);
         match record.lost.wrapping_sub(known) {
             0 => None,
@@ -435,8 +435,8 @@ mod tests {
 
     #[test]
     fn losses_are_counted_once_for_each_backend_and_cpu() {
-        // SAFETY: a `HeadRecord` is made of integers.
-        let mut record: HeadRecord = unsafe { std::mem::zeroed() };
+        // SAFETY: a `ExchangeRecord` is made of integers.
+        let mut record: ExchangeRecord = unsafe { std::mem::zeroed() };
         let mut losses = Losses::default();
         let mut see = |backend, cpu, lost| {
             (record.backend, record.cpu, record.lost) = (backend, cpu, lost);

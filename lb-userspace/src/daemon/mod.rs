@@ -110,7 +110,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
             generation_floor: clock.started_unix_secs(),
             restored,
             // Another configuration may want to know of each how long it took.
-            tell_all: recording.is_some(),
+            mirror_all: recording.is_some(),
         },
         Instant(0),
     );

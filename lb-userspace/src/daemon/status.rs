@@ -13,8 +13,8 @@ use super::clock::Clock;
 use crate::{
     config::File,
     control::model::{
-        BackendTraffic, Daemon, Ended, Evidence, Forgotten, Forwarding, Interface, Mode, Program, ProgramMap,
-        Reactions, ServiceDrops, Status, XdpMode,
+        BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
+        Reactions, ResetCounts, ServiceDrops, Status, XdpMode,
     },
     dataplane::{Counters, bpf},
 };
@@ -153,11 +153,11 @@ impl Facts {
             service: service.to_owned(),
             backend: backend.name.clone(),
             reachable: !counters.unreachable.contains(&backend.id),
-            concern: counters
-                .concerns
+            path_warning: counters
+                .path_warnings
                 .iter()
                 .find(|(id, _)| *id == backend.id)
-                .map(|(_, concern)| concern.told().to_owned()),
+                .map(|(_, path_warning)| path_warning.told().to_owned()),
             counters: of(backend.id, counters).into(),
             ended: ended(backend.id, counters),
         }
@@ -178,9 +178,9 @@ impl Facts {
     }
 }
 
-fn forgotten(counted: bpf::Forgotten) -> Forgotten {
-    let bpf::Forgotten { handshakes, established, closing, rested } = counted;
-    Forgotten { handshakes, established, closing, rested }
+fn forgotten(counted: bpf::ExpiredFlows) -> ExpiredFlows {
+    let bpf::ExpiredFlows { handshakes, established, closing, rested } = counted;
+    ExpiredFlows { handshakes, established, closing, rested }
 }
 
 fn of(id: BackendId, counters: &Counters) -> BackendCounters {
@@ -189,10 +189,10 @@ fn of(id: BackendId, counters: &Counters) -> BackendCounters {
     found.map(|place| counters.backends[place].1).unwrap_or_default()
 }
 
-fn ended(id: BackendId, counters: &Counters) -> Ended {
+fn ended(id: BackendId, counters: &Counters) -> ResetCounts {
     let found = counters.ended.binary_search_by_key(&id, |(id, _)| *id);
-    let bpf::Ended { idle, drained } = found.map(|place| counters.ended[place].1).unwrap_or_default();
-    Ended { idle, drained }
+    let bpf::ResetCounts { idle, drained } = found.map(|place| counters.ended[place].1).unwrap_or_default();
+    ResetCounts { idle, drained }
 }
 
 fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops> {

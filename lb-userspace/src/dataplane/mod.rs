@@ -7,11 +7,11 @@
 
 pub mod actor;
 pub mod bpf;
-mod concern;
 pub mod device;
 pub mod host;
 pub mod memory;
 pub mod next_hop;
+mod path_warning;
 mod redirect;
 pub mod steering;
 
@@ -23,7 +23,7 @@ use lb_common::{
 };
 use lb_core::io::{BackendId, Generation, Member, ServiceId, Step};
 
-pub use concern::Concern;
+pub use path_warning::PathWarning;
 use steering::Steering;
 
 /// Where plans are carried out.
@@ -60,7 +60,7 @@ pub struct NextHop {
     pub source: IpAddr,
     /// By way of a router.
     pub routed: bool,
-    pub concern: Option<Concern>,
+    pub path_warning: Option<PathWarning>,
 }
 
 /// What was counted since the maps were made.
@@ -69,14 +69,14 @@ pub struct Counters {
     /// In the order of their ids.
     pub backends: Vec<(BackendId, BackendCounters)>,
     /// Connections that the daemon ended because their backend is out, since it started. In the order of the ids.
-    pub ended: Vec<(BackendId, bpf::Ended)>,
+    pub ended: Vec<(BackendId, bpf::ResetCounts)>,
     /// Backends whose next hop does not answer: they get no new connections.
     pub unreachable: Vec<BackendId>,
     /// Backends whose connections may not work, though their next hop answers.
-    pub concerns: Vec<(BackendId, Concern)>,
+    pub path_warnings: Vec<(BackendId, PathWarning)>,
     /// Only those that are not zero.
     pub drops: Vec<(ServiceId, Reason, u64)>,
-    pub forgotten: bpf::Forgotten,
+    pub forgotten: bpf::ExpiredFlows,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -23,7 +23,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, info, warn};
 
-use super::{Concern, NextHop, actor, chain, redirect::Redirects};
+use super::{NextHop, PathWarning, actor, chain, redirect::Redirects};
 
 /// After this long the tables are read again although nothing was heard.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -50,12 +50,12 @@ pub async fn follow(
 ) -> io::Result<()> {
     // Before Linux 6.3 nobody can tell.
     let redirects = ports.native.then(Redirects::open).and_then(Result::ok);
-    let concern = |ifindex: u32| {
+    let path_warning = |ifindex: u32| {
         if !ports.attached.contains(&ifindex) {
-            return Some(Concern::NotAttached);
+            return Some(PathWarning::NotAttached);
         }
         let taken = redirects.as_ref().and_then(|redirects| redirects.taken_by(ifindex).ok());
-        (taken == Some(false)).then_some(Concern::NoRedirect)
+        (taken == Some(false)).then_some(PathWarning::NoRedirect)
     };
     let groups =
         [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
@@ -64,7 +64,8 @@ pub async fn follow(
     let mut known = BTreeMap::new();
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        if let Err(error) = look(&handle, &wanted, &ports.vlans, &mut known, &dataplane, &concern).await {
+        if let Err(error) = look(&handle, &wanted, &ports.vlans, &mut known, &dataplane, &path_warning).await
+        {
             warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
         }
         tokio::select! {
@@ -86,12 +87,12 @@ async fn look(
     vlans: &[u16],
     known: &mut BTreeMap<IpAddr, NextHop>,
     dataplane: &actor::Handle,
-    concern: &(impl Fn(u32) -> Option<Concern> + Sync),
+    path_warning: &(impl Fn(u32) -> Option<PathWarning> + Sync),
 ) -> Result<(), rtnetlink::Error> {
     known.retain(|address, _| addresses.contains(address));
     let links = links(handle).await?;
     let neighbours = neighbours(handle).await?;
-    let mut concerns = BTreeMap::new();
+    let mut path_warnings = BTreeMap::new();
     for address in addresses {
         let Some(route) = route(handle, *address).await else {
             if !known.contains_key(address) {
@@ -113,7 +114,7 @@ async fn look(
             link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), device.mac),
             source: route.source,
             routed: route.gateway.is_some(),
-            concern: *concerns.entry(route.ifindex).or_insert_with(|| concern(route.ifindex)),
+            path_warning: *path_warnings.entry(route.ifindex).or_insert_with(|| path_warning(route.ifindex)),
         };
         if let Some(before) = known.get(address)
             && !hop.link.is_resolved()

@@ -55,7 +55,7 @@ pub(super) enum Entry {
         result: ProbeResult,
     },
     Operation(Operation),
-    Goods {
+    SuccessCounts {
         backend: BackendId,
         count: u64,
     },
@@ -132,7 +132,7 @@ impl Recorder {
             Input::Probe { backend, generation, result } => {
                 Entry::Probe { backend: *backend, generation: *generation, result: result.clone() }
             }
-            Input::Goods { backend, count } => Entry::Goods { backend: *backend, count: *count },
+            Input::Successes { backend, count } => Entry::SuccessCounts { backend: *backend, count: *count },
             Input::EvidenceLost { backend, lost } => Entry::EvidenceLost { backend: *backend, lost: *lost },
             Input::Applied { .. } | Input::Tick => return None,
         };
@@ -231,7 +231,7 @@ impl Active {
             Entry::Outcome { .. }
             | Entry::Probe { .. }
             | Entry::Operation(_)
-            | Entry::Goods { .. }
+            | Entry::SuccessCounts { .. }
             | Entry::EvidenceLost { .. } => self.missing += 1,
         }
     }

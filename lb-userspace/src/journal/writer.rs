@@ -125,8 +125,8 @@ impl Writer {
             Entry::Probe { backend, generation, result } => {
                 self.about(at, backend, Some(generation), |backend| What::Probe { backend, result });
             }
-            Entry::Goods { backend, count } => {
-                self.about(at, backend, None, |backend| What::Goods { backend, good: count });
+            Entry::SuccessCounts { backend, count } => {
+                self.about(at, backend, None, |backend| What::SuccessCounts { backend, good: count });
             }
             Entry::EvidenceLost { backend, lost } => {
                 self.about(at, backend, None, |backend| What::EvidenceLost { backend, lost });

@@ -13,7 +13,7 @@ use nix::{
 
 use super::{Error, Result, until_ok, wait::settled};
 
-/// Ended when it is dropped.
+/// ResetCounts when it is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,

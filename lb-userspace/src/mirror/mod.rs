@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use lb_common::abi::{HEAD_BYTES, HeadRecord, head_flags, socket_addr};
+use lb_common::abi::{ExchangeRecord, HEAD_BYTES, record_flags, socket_addr};
 use lb_core::io::{BackendId, Generation, L4Failure, Outcome};
 
 mod head;
@@ -105,11 +105,11 @@ struct Unfinished {
 /// What a record says that has no head.
 fn without_head(flags: u32) -> Option<Outcome> {
     [
-        (head_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
-        (head_flags::SILENT, Outcome::Failure(L4Failure::ConnectTimeout)),
-        (head_flags::RESET, Outcome::Failure(L4Failure::Reset)),
-        (head_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
-        (head_flags::ANSWERED, Outcome::Answered),
+        (record_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
+        (record_flags::SILENT, Outcome::Failure(L4Failure::ConnectTimeout)),
+        (record_flags::RESET, Outcome::Failure(L4Failure::Reset)),
+        (record_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
+        (record_flags::ANSWERED, Outcome::Answered),
     ]
     .into_iter()
     .find(|(flag, _)| flags & flag != 0)
@@ -122,7 +122,7 @@ impl Heads {
     }
 
     /// What the record decides. `None`: nothing yet, or nothing at all.
-    pub fn read(&mut self, record: &HeadRecord) -> Option<Reading> {
+    pub fn read(&mut self, record: &ExchangeRecord) -> Option<Reading> {
         let client = socket_addr(record.client, record.client_port);
         let (backend, generation) = (BackendId(record.backend), Generation(record.generation));
         let connection = (client, backend, generation);
@@ -134,8 +134,8 @@ impl Heads {
             outcome,
             at_ns: record.at_ns,
             since_request_ns: record.since_request_ns,
-            trial: has(head_flags::TRIAL),
-            pipelined: has(head_flags::PIPELINED),
+            trial: has(record_flags::TRIAL),
+            pipelined: has(record_flags::PIPELINED),
         };
 
         let before =
@@ -143,7 +143,7 @@ impl Heads {
         if let Some(outcome) = without_head(record.flags) {
             return Some(reading(outcome));
         }
-        let mut bytes = match (has(head_flags::CONTINUES), before) {
+        let mut bytes = match (has(record_flags::CONTINUES), before) {
             (true, Some(before)) => before.bytes,
             (true, None) => return None,
             (false, Some(_) | None) => Vec::new(),
@@ -151,7 +151,7 @@ impl Heads {
         let seen = &record.data[..usize::from(record.len).min(HEAD_BYTES)];
         bytes.extend_from_slice(seen);
 
-        let more_follows = has(head_flags::UNFINISHED);
+        let more_follows = has(record_flags::UNFINISHED);
         let outcome = match head::read(&bytes) {
             Verdict::Decided(outcome) => outcome,
             Verdict::Wanting { rest } => {

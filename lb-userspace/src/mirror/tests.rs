@@ -4,15 +4,15 @@ use proptest::prelude::*;
 use super::*;
 
 const FIRST: u32 = 0;
-const UNFINISHED: u32 = head_flags::UNFINISHED;
-const CONTINUES: u32 = head_flags::CONTINUES;
+const UNFINISHED: u32 = record_flags::UNFINISHED;
+const CONTINUES: u32 = record_flags::CONTINUES;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-fn record_of(port: u16, flags: u32, bytes: &[u8]) -> HeadRecord {
+fn record_of(port: u16, flags: u32, bytes: &[u8]) -> ExchangeRecord {
     let mut data = [0; HEAD_BYTES];
     let len = bytes.len().min(HEAD_BYTES);
     data[..len].copy_from_slice(&bytes[..len]);
-    HeadRecord {
+    ExchangeRecord {
         cpu: 0,
         lost: 0,
         at_ns: 7_000,
@@ -28,7 +28,7 @@ fn record_of(port: u16, flags: u32, bytes: &[u8]) -> HeadRecord {
     }
 }
 
-fn record(flags: u32, bytes: &[u8]) -> HeadRecord {
+fn record(flags: u32, bytes: &[u8]) -> ExchangeRecord {
     record_of(40_000, flags, bytes)
 }
 
@@ -55,7 +55,7 @@ const OPAQUE: Option<Outcome> = Some(Outcome::Opaque);
 
 #[test]
 fn a_reading_says_whose_it_is() {
-    let flags = head_flags::TRIAL | head_flags::PIPELINED;
+    let flags = record_flags::TRIAL | record_flags::PIPELINED;
     let reading = Heads::new().read(&record(flags, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"));
     let expected = Reading {
         backend: BackendId(3),
@@ -225,9 +225,9 @@ fn a_continuation_belongs_to_its_own_connection() {
     let mut heads = Heads::new();
     assert_eq!(heads.read(&record_of(1, UNFINISHED, b"HTTP/1.1 5")), None);
     assert_eq!(heads.read(&record_of(2, CONTINUES, b"00 X\r\n")), None);
-    let other_generation = HeadRecord { generation: 10, ..record_of(1, CONTINUES, b"00 X\r\n") };
+    let other_generation = ExchangeRecord { generation: 10, ..record_of(1, CONTINUES, b"00 X\r\n") };
     assert_eq!(heads.read(&other_generation), None);
-    let other_backend = HeadRecord { backend: 4, ..record_of(1, CONTINUES, b"00 X\r\n") };
+    let other_backend = ExchangeRecord { backend: 4, ..record_of(1, CONTINUES, b"00 X\r\n") };
     assert_eq!(heads.read(&other_backend), None);
     let reading = heads.read(&record_of(1, CONTINUES, b"00 X\r\n"));
     assert_eq!(reading.map(|reading| reading.outcome), status(500));
@@ -245,7 +245,7 @@ fn a_new_head_replaces_one_that_was_never_finished() {
 fn empty_records_say_nothing() {
     assert_eq!(outcomes(&[(FIRST, b"")]), [None]);
     assert_eq!(outcomes(&[(UNFINISHED, b""), (CONTINUES, b"HTTP/1.1 500 X")]), [None, status(500)]);
-    let lying = HeadRecord { len: u16::MAX, ..record(FIRST, b"HTTP/1.1 500 X\r\n\r\n") };
+    let lying = ExchangeRecord { len: u16::MAX, ..record(FIRST, b"HTTP/1.1 500 X\r\n\r\n") };
     assert_eq!(Heads::new().read(&lying).map(|reading| reading.outcome), status(500));
 }
 
@@ -278,7 +278,7 @@ fn an_unfinished_head_is_given_up_after_its_time() {
     for (later, expected) in [(OLDEST_NS, status(500)), (OLDEST_NS + 1, None)] {
         let mut heads = Heads::new();
         assert_eq!(heads.read(&record(UNFINISHED, b"HTTP/1.1 5")), None);
-        let last = HeadRecord { at_ns: 7_000 + later, ..record(CONTINUES, b"00 X\r\n") };
+        let last = ExchangeRecord { at_ns: 7_000 + later, ..record(CONTINUES, b"00 X\r\n") };
         assert_eq!(heads.read(&last).map(|reading| reading.outcome), expected);
         assert_eq!(heads.unfinished(), 0);
     }
@@ -344,14 +344,14 @@ fn http_like() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn what_has_no_head_is_told_by_its_flags_and_ends_what_was_unfinished() {
     for (flag, outcome) in [
-        (head_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
-        (head_flags::RESET, Outcome::Failure(L4Failure::Reset)),
-        (head_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
-        (head_flags::ANSWERED, Outcome::Answered),
+        (record_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
+        (record_flags::RESET, Outcome::Failure(L4Failure::Reset)),
+        (record_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
+        (record_flags::ANSWERED, Outcome::Answered),
     ] {
         let mut heads = Heads::new();
         assert_eq!(heads.read(&record(UNFINISHED, b"HTTP/1.")), None);
-        let reading = heads.read(&record(flag | head_flags::TRIAL, b"")).expect("told");
+        let reading = heads.read(&record(flag | record_flags::TRIAL, b"")).expect("told");
         assert_eq!((reading.outcome, reading.trial, reading.since_request_ns), (outcome, true, 500));
         assert_eq!(heads.unfinished(), 0);
     }

@@ -139,7 +139,7 @@ impl Replay {
                 | What::Add { .. }
                 | What::Remove { .. }
                 | What::Members(_)
-                | What::Goods { .. }
+                | What::SuccessCounts { .. }
                 | What::EvidenceLost { .. },
             ) => self.account.skipped(),
             (None, What::Clock { .. } | What::Pass) => {}
@@ -252,7 +252,7 @@ impl Replay {
             | What::Add { .. }
             | What::Remove { .. }
             | What::Members(_)
-            | What::Goods { .. }
+            | What::SuccessCounts { .. }
             | What::EvidenceLost { .. } => true,
         };
         match &line.service {
@@ -278,7 +278,7 @@ impl Replay {
             | What::Probe { backend, .. }
             | What::Operator { backend, .. }
             | What::Remove { backend }
-            | What::Goods { backend, .. }
+            | What::SuccessCounts { backend, .. }
             | What::EvidenceLost { backend, .. } => backend,
             What::Add { backend, address, .. } => {
                 return membership::check(&self.config, service, backend, *address);
@@ -304,7 +304,7 @@ impl Replay {
     fn goods(&mut self, service: usize, backend: &str, good: u64) {
         for told in 0..good {
             if let Some(backend) = self.account.goods(service, backend, good - told) {
-                self.give(Input::Goods { backend, count: good - told });
+                self.give(Input::Successes { backend, count: good - told });
                 return;
             }
             let outcome = Outcome::Status(200);
@@ -324,7 +324,7 @@ impl Replay {
                 let (backend, generation) = self.account.probe(service, backend);
                 self.give(Input::Probe { backend, generation, result: result.clone() });
             }
-            What::Goods { backend, good } => self.goods(service, backend, *good),
+            What::SuccessCounts { backend, good } => self.goods(service, backend, *good),
             What::EvidenceLost { backend, lost } => {
                 let (backend, _) = self.account.ids(service, backend);
                 self.give(Input::EvidenceLost { backend, lost: *lost });

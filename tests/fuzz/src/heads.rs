@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::abi::{HEAD_BYTES, HeadRecord, Port, head_flags};
+use lb_common::abi::{ExchangeRecord, HEAD_BYTES, Port, record_flags};
 use lb_core::io::Outcome;
 use lb_userspace::mirror::{Heads, Reading};
 
@@ -21,10 +21,10 @@ fn one_head_in_two_segments(bytes: &[u8], cut: usize) {
     // One byte less than a record takes: a full one counts as cut off.
     let bytes = &bytes[..bytes.len().min(HEAD_BYTES - 1)];
     let (first, second) = bytes.split_at(cut.min(bytes.len()));
-    let whole = Heads::new().read(&record(bytes, head_flags::UNFINISHED, 1));
+    let whole = Heads::new().read(&record(bytes, record_flags::UNFINISHED, 1));
     let mut heads = Heads::new();
-    let early = heads.read(&record(first, head_flags::UNFINISHED, 1));
-    let late = heads.read(&record(second, head_flags::UNFINISHED | head_flags::CONTINUES, 1));
+    let early = heads.read(&record(first, record_flags::UNFINISHED, 1));
+    let late = heads.read(&record(second, record_flags::UNFINISHED | record_flags::CONTINUES, 1));
     let outcome = |reading: Option<Reading>| reading.map(|reading| reading.outcome);
     // What was decided early is not decided again.
     assert!(early.is_none() || late.is_none(), "{early:?} {late:?}");
@@ -52,10 +52,10 @@ fn many_records(mut data: &[u8]) {
     }
 }
 
-fn record(bytes: &[u8], flags: u32, client: u16) -> HeadRecord {
+fn record(bytes: &[u8], flags: u32, client: u16) -> ExchangeRecord {
     let mut data = [0; HEAD_BYTES];
     data[..bytes.len()].copy_from_slice(bytes);
-    HeadRecord {
+    ExchangeRecord {
         at_ns: 7000,
         since_request_ns: 500,
         client: IpAddr::from([192, 0, 2, 1]).into(),

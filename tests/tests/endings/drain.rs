@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_core::{event::EventKind, io::Cut};
+use lb_core::{event::EventKind, io::FlowReset};
 use lb_tests::{
     http,
     lab::{Need, skipped},
@@ -56,7 +56,10 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     stage.order("eject", victim, &["--wait"])?;
     let ordered = clock::now();
     let ending = stage.backend(victim)?.ending.context("its connections come to their end")?;
-    assert_eq!((ending.cut, (ending.until_ms - ending.since_ms).0), (Cut::None, DRAIN.as_millis() as u64));
+    assert_eq!(
+        (ending.cut, (ending.until_ms - ending.since_ms).0),
+        (FlowReset::Never, DRAIN.as_millis() as u64)
+    );
     // One second before its end.
     until("the end is near", PATIENCE, || {
         stage.shunt.status().is_ok_and(|status| status.snapshot.t_ms.0 + 1000 >= ending.until_ms.0)

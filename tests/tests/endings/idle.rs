@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_core::io::Cut;
+use lb_core::io::FlowReset;
 use lb_tests::{
     http,
     lab::{Need, skipped},
@@ -43,7 +43,7 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
     let begun = clock::now();
     stage.order("eject", victim, &["--wait"])?;
     let ending = stage.backend(victim)?.ending.context("its connections come to their end")?;
-    assert_eq!(ending.cut, Cut::AtRequest);
+    assert_eq!(ending.cut, FlowReset::AtRequest);
     until_ok("the backend keeps nothing", BOUND, || match stage.at_backend(victim) {
         Ok(left) if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),

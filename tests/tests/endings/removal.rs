@@ -3,7 +3,7 @@
 use std::{fs, io::ErrorKind, net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result};
-use lb_core::{event::EventKind, io::Cut, snapshot::Effective};
+use lb_core::{event::EventKind, io::FlowReset, snapshot::Effective};
 use lb_tests::{
     http,
     lab::{Need, skipped},
@@ -55,7 +55,7 @@ fn a_removed_backend_costs_a_pool_no_request() -> Result<()> {
 
     let status = stage.shunt.status()?;
     let leaving = status.snapshot.leaving.first().context("it has connections left")?;
-    assert_eq!((leaving.name.as_deref(), leaving.ending.cut), (Some(NAMES[victim]), Cut::AtRequest));
+    assert_eq!((leaving.name.as_deref(), leaving.ending.cut), (Some(NAMES[victim]), FlowReset::AtRequest));
     let told = stage.ask(&["status"])?.stdout;
     assert!(told.contains(&format!("web/{} at ", NAMES[victim])) && told.contains("removed; "), "{told}");
     // Idle ones too: they are reset when the time is over, which is before they have been idle for long.

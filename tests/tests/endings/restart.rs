@@ -1,4 +1,4 @@
-//! Endings go on without a daemon, and the next one finishes what this one has begun.
+//! ResetSender go on without a daemon, and the next one finishes what this one has begun.
 
 use std::{io::ErrorKind, time::Duration};
 

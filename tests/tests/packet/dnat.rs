@@ -8,7 +8,7 @@ use lb_common::{
 };
 use lb_core::{
     config::Mode,
-    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
 };
 use lb_tests::{
     both_families,
@@ -93,7 +93,7 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
         address: backend_address(0),
         generation: Generation(1),
         admit: Admit::All,
-        cut: Cut::None,
+        cut: FlowReset::Never,
         quiet: false,
     });
     let members = vec![Member { id, weight: 100, address: backend_address(0) }];
@@ -165,7 +165,7 @@ fn in_nat_our_own_address_is_no_backend() {
         link: Link::new(backend_mac(0), OWN_MAC),
         source: here.ip(),
         routed: false,
-        concern: None,
+        path_warning: None,
     };
     kernel.next_hop_to(here.ip(), hop);
     let (id, service) = (BackendId(0), lb_tests::kernel::SERVICE);
@@ -175,7 +175,7 @@ fn in_nat_our_own_address_is_no_backend() {
         address: here,
         generation: Generation(1),
         admit: Admit::All,
-        cut: Cut::None,
+        cut: FlowReset::Never,
         quiet: false,
     });
     kernel.apply(&Step::Table { service, members: vec![Member { id, weight: 1, address: here }] });

@@ -4,16 +4,16 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use lb_common::{
-    abi::{BackendCounters, head_flags},
+    abi::{BackendCounters, record_flags},
     reason::Reason,
 };
-use lb_core::io::{Admit, Cut};
+use lb_core::io::{Admit, FlowReset};
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{Action, ELSEWHERE, INGRESS, Kernel, backend_address, backend_mac, vip},
 };
-use lb_userspace::dataplane::bpf::{Census, Ended};
+use lb_userspace::dataplane::bpf::{FlowCounts, ResetCounts};
 
 use crate::connections::{CLIENT_ISN, Connection};
 
@@ -36,7 +36,7 @@ impl Case {
     }
 
     /// The backend is out.
-    fn cut(&mut self, cut: Cut) {
+    fn cut(&mut self, cut: FlowReset) {
         self.kernel.backend(0, 1, Admit::None, cut);
     }
 
@@ -71,7 +71,7 @@ impl Case {
         self.kernel.counters().backends[0].1
     }
 
-    fn ended(&mut self) -> Ended {
+    fn ended(&mut self) -> ResetCounts {
         self.kernel.counters().ended[0].1
     }
 
@@ -89,7 +89,7 @@ fn the_next_request_is_answered_by_a_reset() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
     case.replies(ACK | PSH, OK);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.sends(ACK, b"");
     case.is_reset(ACK | PSH, GET);
     case.is_reset(ACK | PSH, GET);
@@ -105,7 +105,7 @@ both_families!(the_first_request_too_whatever_its_language);
 fn the_first_request_too_whatever_its_language() {
     for first in [GET, HELLO, b"E"] {
         let mut case = Case::open();
-        case.cut(Cut::AtRequest);
+        case.cut(FlowReset::AtRequest);
         case.is_reset(ACK | PSH, first);
         assert_eq!(case.counters().cut, 1);
         assert_eq!(case.kernel.heads().len(), 0, "nobody is told");
@@ -116,7 +116,7 @@ both_families!(a_response_in_flight_completes);
 fn a_response_in_flight_completes() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.sends(ACK, b"");
     case.replies(ACK | PSH, OK);
     case.sends(ACK, b"");
@@ -130,7 +130,7 @@ both_families!(a_request_in_parts_goes_whole);
 fn a_request_in_parts_goes_whole() {
     let mut case = Case::open();
     case.sends(ACK | PSH, POST);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.sends(ACK | PSH, b"a=1&");
     case.sends(ACK | PSH, b"b=2\n");
     case.replies(ACK | PSH, OK);
@@ -141,7 +141,7 @@ both_families!(a_request_that_comes_again_is_no_new_one);
 fn a_request_that_comes_again_is_no_new_one() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.connection.client_next = case.connection.client_next.wrapping_sub(GET.len() as u32);
     case.sends(ACK | PSH, GET);
     assert_eq!(case.counters().cut, 0);
@@ -153,7 +153,7 @@ fn who_pipelines_is_left_alone() {
     case.sends(ACK | PSH, GET);
     case.sends(ACK | PSH, GET);
     case.replies(ACK | PSH, OK);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.sends(ACK | PSH, GET);
     assert_eq!(case.counters().cut, 0);
 }
@@ -163,10 +163,10 @@ fn what_is_not_read_has_no_boundaries() {
     let mut case = Case::open();
     case.sends(ACK | PSH, HELLO);
     case.replies(ACK | PSH, HELLO);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.sends(ACK | PSH, HELLO);
     assert_eq!(case.counters().cut, 0);
-    case.cut(Cut::Now);
+    case.cut(FlowReset::Now);
     case.is_reset(ACK, b"");
     assert_eq!(case.counters().cut, 1);
 }
@@ -176,7 +176,7 @@ fn whoever_closes_may_do_so() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
     case.replies(ACK | PSH, OK);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.sends(ACK | FIN, b"");
     case.replies(ACK | FIN, b"");
     case.sends(ACK, b"");
@@ -187,7 +187,7 @@ both_families!(a_client_that_begins_anew_is_steered_anew);
 fn a_client_that_begins_anew_is_steered_anew() {
     let mut kernel = Kernel::new(2);
     let connection = Connection::open(&mut kernel, 1);
-    kernel.backend(connection.backend, 1, Admit::None, Cut::AtRequest);
+    kernel.backend(connection.backend, 1, Admit::None, FlowReset::AtRequest);
     kernel.table(&[1 - connection.backend]);
     assert_eq!(connection.send(&mut kernel, ACK | PSH, GET), Action::Tx, "a reset");
     let again = Connection::open(&mut kernel, 1);
@@ -200,7 +200,7 @@ fn readmitted_before_the_next_request_nothing_happens() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
     case.replies(ACK | PSH, OK);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.kernel.admit(0, 1, Admit::All);
     case.sends(ACK | PSH, GET);
     assert_eq!(case.counters().cut, 0);
@@ -249,15 +249,15 @@ fn whose_client_was_told_is_reset_at_the_backend() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
     case.replies(ACK | PSH, OK);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     assert_eq!(case.ends(SOON), []);
     case.is_reset(ACK | PSH, GET);
     // At the number behind the request that the backend has, not the one that it never got.
     assert_eq!(case.ends(SOON), [case.to_backend()]);
-    assert_eq!(case.kernel.flows().census(), Census::default());
+    assert_eq!(case.kernel.flows().census(), FlowCounts::default());
     assert_eq!(case.kernel.flows().inconsistencies(), [""; 0]);
     // Counted where its client was told, and not again.
-    assert_eq!((case.counters().cut, case.ended()), (1, Ended::default()));
+    assert_eq!((case.counters().cut, case.ended()), (1, ResetCounts::default()));
     assert_eq!(case.ends(LATE), [], "once");
     case.is_reset(ACK | PSH, GET);
 }
@@ -268,10 +268,10 @@ fn a_backend_that_is_back_is_told_what_its_client_was() {
     case.sends(ACK | PSH, GET);
     case.replies(ACK | PSH, OK);
     let other = Connection::open(&mut case.kernel, 2);
-    case.cut(Cut::AtRequest);
+    case.cut(FlowReset::AtRequest);
     case.is_reset(ACK | PSH, GET);
     // Before anybody has looked.
-    case.kernel.backend(0, 1, Admit::All, Cut::None);
+    case.kernel.backend(0, 1, Admit::All, FlowReset::Never);
     assert_eq!(case.ends(SOON), [case.to_backend()]);
     assert_eq!(case.ends(LATE), [], "the other one goes on, however idle");
     assert_eq!(other.send(&mut case.kernel, ACK | PSH, GET), Action::Redirect);
@@ -284,11 +284,11 @@ fn who_comes_back_during_a_look_keeps_the_rest() {
     for n in 1..=3 {
         Connection::open(&mut kernel, n);
     }
-    kernel.backend(0, 1, Admit::None, Cut::Now);
+    kernel.backend(0, 1, Admit::None, FlowReset::Now);
     let mut sent = 0;
     kernel.endings().look(SOON, |_, _| {
         sent += 1;
-        kernel.backend(0, 1, Admit::All, Cut::None);
+        kernel.backend(0, 1, Admit::All, FlowReset::Never);
     });
     assert_eq!(sent, 2, "both ends of the first");
     assert_eq!(kernel.flows().census().established, 2);
@@ -302,11 +302,11 @@ fn what_is_idle_is_reset_at_both_ends() {
         case.replies(ACK | PSH, answer);
         case.sends(ACK, b"");
         assert_eq!(case.ends(LATE), [], "its backend serves");
-        case.cut(Cut::AtRequest);
+        case.cut(FlowReset::AtRequest);
         assert_eq!(case.ends(SOON), []);
         assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
-        assert_eq!(case.kernel.flows().census(), Census::default());
-        assert_eq!(case.ended(), Ended { idle: 1, drained: 0 });
+        assert_eq!(case.kernel.flows().census(), FlowCounts::default());
+        assert_eq!(case.ended(), ResetCounts { idle: 1, drained: 0 });
     }
 }
 
@@ -321,7 +321,7 @@ fn what_waits_for_an_answer_is_not_idle() {
     later.replies(ACK | PSH, HELLO);
     later.sends(ACK | PSH, HELLO);
     for mut case in [first, unread, later] {
-        case.cut(Cut::AtRequest);
+        case.cut(FlowReset::AtRequest);
         assert_eq!(case.ends(LATE), []);
         case.replies(ACK | PSH, OK);
         assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
@@ -333,7 +333,7 @@ fn all_is_ended_at_last() {
     let mut case = Case::open();
     case.sends(ACK | PSH, GET);
     let embryo = Connection::begin(&mut case.kernel, 2);
-    case.cut(Cut::Now);
+    case.cut(FlowReset::Now);
     let mut ends = case.ends(SOON);
     ends.sort_by_key(|end| (end.2, end.3));
     let mut wanted = vec![case.to_client(), case.to_backend()];
@@ -342,8 +342,8 @@ fn all_is_ended_at_last() {
     wanted.extend([begun.to_client(), begun.to_backend()]);
     wanted.sort_by_key(|end| (end.2, end.3));
     assert_eq!(ends, wanted);
-    assert_eq!(case.kernel.flows().census(), Census::default());
-    assert_eq!(case.ended(), Ended { idle: 0, drained: 2 });
+    assert_eq!(case.kernel.flows().census(), FlowCounts::default());
+    assert_eq!(case.ended(), ResetCounts { idle: 0, drained: 2 });
 }
 
 both_families!(nobody_elses_is_ended);
@@ -356,7 +356,7 @@ fn nobody_elses_is_ended() {
         n += 1;
     }
     // The id has changed hands since.
-    kernel.backend(both[0].backend, 2, Admit::None, Cut::Now);
+    kernel.backend(both[0].backend, 2, Admit::None, FlowReset::Now);
     assert_eq!(ended(&kernel, LATE).len(), 0);
     assert_eq!(both[1].send(&mut kernel, ACK, b"x"), Action::Redirect);
 }
@@ -383,7 +383,7 @@ fn a_refusal_is_kept_from_the_client() {
     let (mut kernel, connection) = begun();
     assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Drop);
     let told: Vec<u32> = kernel.heads().iter().map(|record| record.flags).collect();
-    assert_eq!(told, [head_flags::REFUSED]);
+    assert_eq!(told, [record_flags::REFUSED]);
     let next = again(&mut kernel, &connection);
     assert_ne!(next, connection.backend);
     let counters = kernel.counters();
@@ -410,7 +410,7 @@ fn silence_is_answered_by_another_backend() {
     let next = again(&mut kernel, &connection);
     assert_ne!(next, connection.backend);
     let told: Vec<_> = kernel.heads().iter().map(|record| (record.flags, record.backend)).collect();
-    assert_eq!(told, [(head_flags::SILENT, connection.backend)]);
+    assert_eq!(told, [(record_flags::SILENT, connection.backend)]);
 }
 
 both_families!(an_answered_handshake_stays);

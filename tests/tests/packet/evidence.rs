@@ -1,6 +1,6 @@
 //! Exactly one record a response, whatever the segments look like.
 
-use lb_common::abi::{HeadRecord, QUICK_MS, head_flags};
+use lb_common::abi::{ExchangeRecord, QUICK_MS, record_flags};
 use lb_core::{
     config::NoBackend,
     io::{Admit, BackendId, Step},
@@ -11,7 +11,7 @@ use lb_tests::{
     kernel::{Action, Kernel},
 };
 
-use lb_userspace::dataplane::bpf::Goods;
+use lb_userspace::dataplane::bpf::SuccessCounts;
 
 use crate::connections::Connection;
 
@@ -59,7 +59,7 @@ impl Talk {
     }
 }
 
-fn text(head: &HeadRecord, most: usize) -> String {
+fn text(head: &ExchangeRecord, most: usize) -> String {
     String::from_utf8_lossy(&head.data[..usize::from(head.len).min(most)]).into_owned()
 }
 
@@ -160,7 +160,7 @@ fn a_status_line_in_two_segments() {
         let heads = talk.kernel.heads();
         let flags: Vec<u32> = heads.iter().map(|head| head.flags).collect();
         if cut < 13 {
-            assert_eq!(flags, [head_flags::UNFINISHED, head_flags::CONTINUES, 0], "cut at {cut}");
+            assert_eq!(flags, [record_flags::UNFINISHED, record_flags::CONTINUES, 0], "cut at {cut}");
             assert_eq!(text(&heads[0], 256) + &text(&heads[1], 256), String::from_utf8_lossy(BAD));
         } else {
             assert_eq!(flags, [0, 0], "cut at {cut}");
@@ -171,7 +171,7 @@ fn a_status_line_in_two_segments() {
 both_families!(interim_responses);
 fn interim_responses() {
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-    let (unfinished, continues) = (head_flags::UNFINISHED, head_flags::CONTINUES);
+    let (unfinished, continues) = (record_flags::UNFINISHED, record_flags::CONTINUES);
     let head = |status: &str, flags| (format!("HTTP/1.1 {status}"), flags);
 
     let mut talk = Talk::new();
@@ -260,7 +260,7 @@ fn opaque_connections_tell_that_they_were_answered() {
         talk.tell(BAD);
         talk.ask(GET);
         talk.tell(BAD);
-        assert_eq!(talk.heads(), [(String::new(), head_flags::ANSWERED)]);
+        assert_eq!(talk.heads(), [(String::new(), record_flags::ANSWERED)]);
         assert_eq!(talk.kernel.counters().backends[0].1.opaque, 1);
     }
 }
@@ -271,7 +271,7 @@ fn a_pipelining_client_is_recognised() {
     talk.ask(GET);
     talk.ask(GET);
     talk.tell(OK);
-    assert_eq!(talk.heads(), [("HTTP/1.1 200".to_owned(), head_flags::PIPELINED)]);
+    assert_eq!(talk.heads(), [("HTTP/1.1 200".to_owned(), record_flags::PIPELINED)]);
     assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
 }
 
@@ -315,7 +315,7 @@ fn a_full_ring_loses_heads_not_packets() {
 }
 
 /// A talk with a backend whose good responses are counted.
-fn quiet() -> (Talk, Goods) {
+fn quiet() -> (Talk, SuccessCounts) {
     let mut talk = Talk::new();
     talk.kernel.quiet(0);
     let goods = talk.kernel.goods();

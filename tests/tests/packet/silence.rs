@@ -13,7 +13,7 @@ use lb_tests::{
     frame::{ACK, FIN, RST, SYN, Tcp},
     kernel::{Action, Kernel, SERVICE, backend_address},
 };
-use lb_userspace::dataplane::bpf::{Census, Forgotten, Limits, Now, Watch};
+use lb_userspace::dataplane::bpf::{ExpiredFlows, FlowCounts, Limits, Now, Watch};
 
 use crate::connections::{BACKEND_ISN, Connection};
 
@@ -41,14 +41,14 @@ impl Sweep {
         look.new.iter().map(|overdue| overdue.failure).collect()
     }
 
-    fn forgotten(&self) -> Forgotten {
+    fn forgotten(&self) -> ExpiredFlows {
         self.watch.forgotten()
     }
 }
 
 #[track_caller]
 fn holds(kernel: &Kernel, established: u64, embryos: u64, resting: u64) {
-    assert_eq!(kernel.flows().census(), Census { established, embryos, resting });
+    assert_eq!(kernel.flows().census(), FlowCounts { established, embryos, resting });
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 
@@ -104,7 +104,7 @@ fn each_is_forgotten_in_its_time_and_not_before() {
     assert_eq!(open.send(&mut kernel, ACK, b"x"), Action::Redirect);
     sweep.after(903);
     holds(&kernel, 0, 0, 0);
-    assert_eq!(sweep.forgotten(), Forgotten { handshakes: 1, established: 3, closing: 1, rested: 1 });
+    assert_eq!(sweep.forgotten(), ExpiredFlows { handshakes: 1, established: 3, closing: 1, rested: 1 });
     assert_eq!(open.send(&mut kernel, ACK, b"x"), Action::Tx, "answered by a reset");
     assert_eq!(kernel.drops(Reason::NoFlow), 1);
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use lb_common::{
-    abi::{BackendCounters, head_flags},
+    abi::{BackendCounters, record_flags},
     reason::Reason,
 };
 use lb_core::{
@@ -80,15 +80,15 @@ fn a_trial_that_failed_goes_on_elsewhere_and_costs_nothing_more() {
         assert_eq!(trial.backend, TRIAL);
         let expected = if refuses {
             assert_eq!(trial.reply(&mut kernel, RST | ACK, b""), Action::Drop);
-            head_flags::REFUSED
+            record_flags::REFUSED
         } else {
             assert_eq!(syn(&mut kernel, 1), TRIAL, "a moment is no silence");
             thread::sleep(A_RETRANSMISSION);
-            head_flags::SILENT
+            record_flags::SILENT
         };
         assert_ne!(syn(&mut kernel, 1), TRIAL);
         let told: Vec<_> = kernel.heads().iter().map(|record| (record.flags, record.backend)).collect();
-        assert_eq!(told, [(expected | head_flags::TRIAL, TRIAL)], "the trial has failed, once");
+        assert_eq!(told, [(expected | record_flags::TRIAL, TRIAL)], "the trial has failed, once");
         let counters = of_trial(&mut kernel);
         assert_eq!((counters.trials, counters.redispatched), (1, 1));
         assert_eq!(syn(&mut kernel, 2), TRIAL, "the second token is there");

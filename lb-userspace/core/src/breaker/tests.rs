@@ -1,6 +1,6 @@
 use super::{
     detector::{Detection, Detector, Sample, Shown, Tally},
-    limits::{Census, Refusal, allow},
+    limits::{FlowCounts, Refusal, allow},
     *,
 };
 use crate::event::Run;
@@ -129,7 +129,7 @@ fn one_percent_of_loss_is_not_more_than_one_percent() {
 #[test]
 fn limits_are_asked_in_order() {
     let policy = Policy { max_ejection_percent: 50, min_serving: 1, ..policy() };
-    let census = |out, left| Census { backends: 4, out, serving: left + 1, left };
+    let census = |out, left| FlowCounts { backends: 4, out, serving: left + 1, left };
     let whole = Window { heads: 10, ..Window::default() };
     let torn = Window { heads: 10, lost: 10, ..Window::default() };
     assert_eq!(allow(&policy, &whole, &census(1, 1)), Ok(()));

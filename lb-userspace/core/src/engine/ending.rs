@@ -3,8 +3,8 @@
 //! ```text
 //!                      since                              until
 //!   gets new ones ───────────▶ they go on, or end at ───────────▶ what is left is reset
-//!   Cut::None                  their next request                 Cut::Now
-//!       ▲                      Cut::None, Cut::AtRequest               │
+//!   FlowReset::Never                  their next request                 FlowReset::Now
+//!       ▲                      FlowReset::Never, FlowReset::AtRequest               │
 //!       └─────────────── it serves again, or is on trial ◀─────────────┘
 //! ```
 //!
@@ -16,7 +16,7 @@ use super::{backend::Backend, forwarding, service::Service};
 use crate::{
     config::{Connections, OnEject},
     event::{Event, EventKind},
-    io::{Admit, BackendId, Cut, Generation},
+    io::{Admit, BackendId, FlowReset, Generation},
     plan::Target,
     snapshot,
     time::{Instant, Millis},
@@ -67,11 +67,11 @@ impl Ending {
         self.over &= self.until <= now;
     }
 
-    pub(super) fn cut(&self, policy: &Connections) -> Cut {
+    pub(super) fn cut(&self, policy: &Connections) -> FlowReset {
         match policy.on_eject {
-            OnEject::Drain | OnEject::Reset if self.over => Cut::Now,
-            OnEject::Drain => Cut::None,
-            OnEject::Reset => Cut::AtRequest,
+            OnEject::Drain | OnEject::Reset if self.over => FlowReset::Now,
+            OnEject::Drain => FlowReset::Never,
+            OnEject::Reset => FlowReset::AtRequest,
         }
     }
 
@@ -160,7 +160,7 @@ impl Service {
             if leaving.ending.follow(now) {
                 drained.extend(leaving.name.clone());
             }
-            if held.is_some_and(|held| held.cut == Cut::Now) {
+            if held.is_some_and(|held| held.cut == FlowReset::Now) {
                 leaving.reset.get_or_insert(now);
             }
             let had_its_time = leaving.reset.is_some_and(|at| at + GRACE <= now);

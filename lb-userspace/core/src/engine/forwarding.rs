@@ -8,14 +8,14 @@ use lb_common::abi::QUICK_MS;
 
 use crate::{
     config::{Breaker, NoBackend},
-    io::{Admit, Cut, Member},
+    io::{Admit, FlowReset, Member},
     plan::{Entry, Forwarding, Grant, Target},
     snapshot::{Effective, OperatorState, ProbeState},
 };
 
 impl Service {
     /// What the maps should hold.
-    pub(super) fn forwarding(&self, tell_all: bool) -> Forwarding {
+    pub(super) fn forwarding(&self, mirror_all: bool) -> Forwarding {
         let policy = &self.config.connections;
         let leaving = self.leaving.iter().filter_map(|(id, leaving)| Some((*id, leaving.target(policy)?)));
         if self.retired {
@@ -44,12 +44,12 @@ impl Service {
         let mut trials: Vec<_> = self.backends.iter().filter(seated).map(|backend| backend.id).collect();
         trials.sort_unstable();
 
-        let quiet = !tell_all && self.config.evidence && tells_all_by_counts(&self.config.breaker);
+        let quiet = !mirror_all && self.config.evidence && tells_all_by_counts(&self.config.breaker);
         let target = |backend: &Backend| Target {
             address: backend.config.address,
             generation: backend.generation,
             admit: admitted(backend, panic),
-            cut: backend.ending.map_or(Cut::None, |ending| ending.cut(policy)),
+            cut: backend.ending.map_or(FlowReset::Never, |ending| ending.cut(policy)),
             quiet: quiet && !backend.out(),
             budget: backend.grant.filter(|_| trials.contains(&backend.id)).map(|grant| Grant {
                 tokens: grant.tokens.min(self.config.breaker.half_open_trials),

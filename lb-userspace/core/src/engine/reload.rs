@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{self, Config},
     event::EventKind,
-    io::{Admit, Adopted, Cut, ServiceId},
+    io::{Admit, Adopted, FlowReset, ServiceId},
     plan::{Entry, Forwarding, Target},
     time::{Instant, Millis},
 };
@@ -183,7 +183,7 @@ impl Service {
     /// The maps hold a backend that is no longer wanted.
     fn leaves(&mut self, adopted: &Adopted, now: Instant) {
         let Adopted { id, address, generation, .. } = *adopted;
-        let (admit, cut, quiet) = (Admit::All, Cut::None, false);
+        let (admit, cut, quiet) = (Admit::All, FlowReset::Never, false);
         let held = Target { address, generation, admit, cut, quiet, budget: None };
         self.writer.applied.backends.insert(id, held);
         self.leaving.insert(id, Leaving::adopted(address, generation, &self.config.connections, now));

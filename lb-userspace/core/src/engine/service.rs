@@ -12,7 +12,7 @@ use crate::{
     breaker::{
         Change, Signal, Window,
         detector::{Detection, Sample},
-        limits::{self, Census, Refusal},
+        limits::{self, FlowCounts, Refusal},
         sweep,
     },
     config::{self, ProbeKind},
@@ -352,7 +352,7 @@ impl Service {
     /// An event with the facts of this moment. What is still to be said of it is empty.
     pub(super) fn event(&self, kind: EventKind, index: Option<usize>, now: Instant) -> Event {
         let backend = index.map(|index| &self.backends[index]);
-        let Census { backends, out, serving, .. } =
+        let FlowCounts { backends, out, serving, .. } =
             self.census_of(backend.is_some_and(|backend| backend.fallback), index);
         let evidence = Evidence {
             window: backend.map(|backend| backend.breaker.window.totals()),
@@ -384,14 +384,14 @@ impl Service {
     }
 
     /// Of the backends like this one: those of the fallback and the others do not count for each other.
-    pub(super) fn census(&self, index: usize) -> Census {
+    pub(super) fn census(&self, index: usize) -> FlowCounts {
         self.census_of(self.backends[index].fallback, Some(index))
     }
 
-    fn census_of(&self, fallback: bool, without: Option<usize>) -> Census {
+    fn census_of(&self, fallback: bool, without: Option<usize>) -> FlowCounts {
         let serving = self.able(fallback);
         let like = || self.backends.iter().filter(|backend| backend.fallback == fallback);
-        Census {
+        FlowCounts {
             backends: like().count() as u32,
             out: like().filter(|backend| backend.out()).count() as u32,
             serving: serving.len() as u32,
@@ -422,7 +422,7 @@ impl Service {
         };
         let mut waiting: Vec<&mut Backend> = self.backends.iter_mut().filter(may).collect();
         waiting.sort_by_key(|backend| (backend.seated, backend.id));
-        waiting.truncate(lb_common::abi::TRIAL_SEATS);
+        waiting.truncate(lb_common::abi::TRIAL_SLOTS);
         for backend in &mut waiting {
             self.seatings += 1;
             backend.seated = self.seatings;

@@ -9,7 +9,7 @@ use crate::{
         ring::Ring,
         sweep,
     },
-    io::{Cut, Member},
+    io::{FlowReset, Member},
     snapshot::{BreakerState, DetectorSnapshot, OperatorState, ProbeState, Why},
     time::{Instant, Millis},
 };
@@ -210,11 +210,11 @@ impl Service {
         let ending = backend.ending?;
         let left = span(ending.until - now);
         Some(match ending.cut(&self.config.connections) {
-            Cut::None => format!("its connections go on, what is left of them in {left} is reset"),
-            Cut::AtRequest => {
+            FlowReset::Never => format!("its connections go on, what is left of them in {left} is reset"),
+            FlowReset::AtRequest => {
                 format!("its connections end at their next request or when idle, in {left} at the latest")
             }
-            Cut::Now => "what was left of its connections is reset".to_owned(),
+            FlowReset::Now => "what was left of its connections is reset".to_owned(),
         })
     }
 

@@ -16,7 +16,7 @@ fn target(id: u16, admit: Admit) -> (BackendId, Target) {
             address: address(id),
             generation: Generation(1),
             admit,
-            cut: Cut::None,
+            cut: FlowReset::Never,
             quiet: false,
             budget,
         },

@@ -12,7 +12,8 @@ use lb_core::{
     config::{self, Breaker, Config, Connections, Mode, NoBackend, OnEject, Probe, Sources},
     event::{Event, EventKind},
     io::{
-        BackendId, Cut, Generation, Input, Operation, Outcome, Output, ProbeResult, Step, StepFailure, Verb,
+        BackendId, FlowReset, Generation, Input, Operation, Outcome, Output, ProbeResult, Step, StepFailure,
+        Verb,
     },
     snapshot::BackendSnapshot,
     time::{Instant, Millis},
@@ -70,8 +71,8 @@ impl Real {
     fn write(&mut self, step: &Step) {
         let Step::Backend { id, cut, .. } = step else { return };
         match cut {
-            Cut::None => self.cut.remove(id),
-            Cut::AtRequest | Cut::Now => self.cut.insert(*id),
+            FlowReset::Never => self.cut.remove(id),
+            FlowReset::AtRequest | FlowReset::Now => self.cut.insert(*id),
         };
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::palette::{Paint, Palette},
-    control::model::{BackendTraffic, Counters, Ended, Status},
+    control::model::{BackendTraffic, Counters, ResetCounts, Status},
 };
 
 pub(super) fn table(
@@ -141,7 +141,7 @@ fn ttfb(row: &Row<'_>, share: f64) -> Cell {
     })
 }
 
-fn ended(row: &Row<'_>, number: fn(&Ended) -> u64) -> Cell {
+fn ended(row: &Row<'_>, number: fn(&ResetCounts) -> u64) -> Cell {
     row.traffic.map_or_else(|| Cell::plain("-"), |traffic| exact(number(&traffic.ended)))
 }
 

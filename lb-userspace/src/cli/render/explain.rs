@@ -1,6 +1,6 @@
 //! Where a client is steered, in sentences.
 
-use lb_core::{io::Cut, time::Instant};
+use lb_core::{io::FlowReset, time::Instant};
 
 use super::{
     WIDTH,
@@ -65,13 +65,13 @@ fn ends(pin: &Pin, now: Instant) -> Option<String> {
     let ending = pin.ending.filter(|_| pin.alive)?;
     let left = span((ending.until_ms - now).0);
     Some(match ending.cut {
-        Cut::None => format!("its backend gets no new ones: if it still lasts in {left}, it is reset"),
-        Cut::AtRequest => {
+        FlowReset::Never => format!("its backend gets no new ones: if it still lasts in {left}, it is reset"),
+        FlowReset::AtRequest => {
             format!(
                 "its backend gets no new ones: it ends at its next request or when idle, in {left} at the latest"
             )
         }
-        Cut::Now => "its backend gets no new ones, and it is being reset".to_owned(),
+        FlowReset::Now => "its backend gets no new ones, and it is being reset".to_owned(),
     })
 }
 
@@ -209,9 +209,9 @@ mod tests {
             explanation(&of, &Palette::PLAIN)
         };
         for (cut, words) in [
-            (Cut::None, "  its backend gets no new ones: if it still lasts in 57.0 s, it is reset\n"),
-            (Cut::AtRequest, "it ends at its next request or when idle, in 57.0 s at the latest\n"),
-            (Cut::Now, "  its backend gets no new ones, and it is being reset\n"),
+            (FlowReset::Never, "  its backend gets no new ones: if it still lasts in 57.0 s, it is reset\n"),
+            (FlowReset::AtRequest, "it ends at its next request or when idle, in 57.0 s at the latest\n"),
+            (FlowReset::Now, "  its backend gets no new ones, and it is being reset\n"),
         ] {
             assert!(told(cut).contains(words), "{}", told(cut));
             assert!(

@@ -42,7 +42,7 @@ api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
 }
 
 /// The state of `web`, 3.4 s after the beginning of its second.
-fn ending(cut: Cut, until: u64) -> Option<Ending> {
+fn ending(cut: FlowReset, until: u64) -> Option<Ending> {
     Some(Ending { since_ms: Instant(3_711_400), until_ms: Instant(until), cut })
 }
 
@@ -50,9 +50,9 @@ fn ending(cut: Cut, until: u64) -> Option<Ending> {
 fn what_becomes_of_connections_is_told() {
     let mut state = fixture::status();
     let backends = &mut state.snapshot.services[0].backends;
-    backends[1].ending = ending(Cut::None, 3_771_400);
-    backends[2].ending = ending(Cut::Now, 3_723_000);
-    backends[3].ending = ending(Cut::Now, 3_700_000);
+    backends[1].ending = ending(FlowReset::Never, 3_771_400);
+    backends[2].ending = ending(FlowReset::Now, 3_723_000);
+    backends[3].ending = ending(FlowReset::Now, 3_700_000);
     let id = backends[1].id;
     state.left = vec![Left { backend: id, connections: 12 }];
     let expected = "\
@@ -63,7 +63,7 @@ fn what_becomes_of_connections_is_told() {
   why web-4: 3 probes in a row failed, the last: connection refused
 ";
     assert!(service(&state, "web").ends_with(expected), "{}", service(&state, "web"));
-    state.snapshot.services[0].backends[1].ending = ending(Cut::AtRequest, 3_771_400);
+    state.snapshot.services[0].backends[1].ending = ending(FlowReset::AtRequest, 3_771_400);
     let text = service(&state, "web");
     let words =
         "its connections end at\n      their next request or when idle (12 left), in 48.0 s at the latest\n";
@@ -79,7 +79,7 @@ fn who_was_removed_is_told_until_it_is_gone() {
         id: BackendId(id),
         generation: Generation(1),
         address: "10.0.0.15:8080".parse().expect("literal"),
-        ending: ending(Cut::None, 3_771_400).expect("one"),
+        ending: ending(FlowReset::Never, 3_771_400).expect("one"),
     };
     state.snapshot.leaving = vec![leaving(Some("web-5"), 8), leaving(None, 9)];
     state.left = vec![Left { backend: BackendId(8), connections: 1 }];

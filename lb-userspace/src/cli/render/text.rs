@@ -42,7 +42,7 @@ pub(super) fn wrap(text: &str, lead: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// In five characters, up to a quadrillion: `9999`, `12.3k`, `456k`, `7.8M`. Cut, not rounded.
+/// In five characters, up to a quadrillion: `9999`, `12.3k`, `456k`, `7.8M`. FlowReset, not rounded.
 pub(super) fn short(number: u64) -> String {
     const UNITS: [(u64, &str); 4] =
         [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];

@@ -81,7 +81,7 @@ impl Teller<'_> {
         if !traffic.reachable {
             about.push("its next hop does not answer: new connections go to the others".to_owned());
         }
-        about.extend(traffic.concern.clone());
+        about.extend(traffic.path_warning.clone());
         match &why.pending {
             Some(pending) => about.push(format!(
                 "the service's map writes fail ({} so far, next try in {}): {}",

@@ -21,7 +21,7 @@ use lb_common::{
 use lb_core::io::{BackendId, Generation};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::idle::{Forgotten, IdleTicks, Tally};
+use super::idle::{ExpiredFlows, IdleTicks, Tally};
 use crate::dataplane::{actor::monotonic_ns, steering::Known};
 
 /// Both families' tables.
@@ -35,7 +35,7 @@ pub struct FlowTables {
 
 /// How many of what there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct FlowCounts {
     pub established: u64,
     pub embryos: u64,
     /// Over: their NAT ports rest.
@@ -43,8 +43,8 @@ pub struct Census {
 }
 
 impl FlowTables {
-    pub fn census(&self) -> Census {
-        let mut census = Census::default();
+    pub fn census(&self) -> FlowCounts {
+        let mut census = FlowCounts::default();
         self.v4.each(|flow| census.add(flow.state));
         self.v6.each(|flow| census.add(flow.state));
         census
@@ -73,7 +73,7 @@ impl FlowTables {
     }
 
     /// How many were forgotten for their silence.
-    pub fn forgotten(&self) -> Forgotten {
+    pub fn forgotten(&self) -> ExpiredFlows {
         self.forgotten.read()
     }
 
@@ -96,7 +96,7 @@ pub(super) fn now_ticks() -> u32 {
     (monotonic_ns() >> 30) as u32
 }
 
-impl Census {
+impl FlowCounts {
     fn add(&mut self, state: u32) {
         if state & flow_state::OVER != 0 {
             self.resting += 1;

@@ -92,7 +92,7 @@ impl IdleTicks {
 
 /// Flows that were forgotten for their silence, since the daemon started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct ExpiredFlows {
     pub handshakes: u64,
     pub established: u64,
     pub closing: u64,
@@ -120,9 +120,9 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self) -> Forgotten {
+    pub(super) fn read(&self) -> ExpiredFlows {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Forgotten {
+        ExpiredFlows {
             handshakes: of(&self.handshakes),
             established: of(&self.established),
             closing: of(&self.closing),
@@ -182,6 +182,6 @@ mod tests {
         tally.count(flow_state::LIVE | flow_state::OVER);
         tally.count(flow_state::LIVE | flow_state::OVER | flow_state::ESTABLISHED);
         tally.count(flow_state::LIVE | flow_state::ESTABLISHED);
-        assert_eq!(tally.read(), Forgotten { handshakes: 1, established: 1, closing: 0, rested: 2 });
+        assert_eq!(tally.read(), ExpiredFlows { handshakes: 1, established: 1, closing: 0, rested: 2 });
     }
 }

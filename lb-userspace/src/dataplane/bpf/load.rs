@@ -29,16 +29,16 @@ use tracing::warn;
 
 use super::{
     super::host::{self, ONE_BUFFER_MTU},
-    Bpf, Goods, HeadRing, attach, backend_address,
-    endings::{Cuts, Endings},
+    Bpf, EvidenceRing, SuccessCounts, attach, backend_address,
     flows::{Family, FlowTables, Shared},
     idle::{Idle, IdleTicks, Tally},
-    origins::Origins,
-    overdue::Watch,
     pins::{self, Undo},
+    reset_sender::{Cuts, ResetSender},
     returns::Returns,
     room,
     sources::SourceRules,
+    spoof_guard::SpoofGuard,
+    timeouts::Watch,
 };
 
 /// The program, as `build.rs` embedded it, for each hook.
@@ -55,10 +55,10 @@ const PINNED: [&str; 21] = [
     "VLANS",
     "SERVICES",
     "SOURCES",
-    "KNOWN",
+    "OWN_ADDRS",
     "TABLES",
     "BACKENDS",
-    "RETURNS",
+    "REVERSE_NAT",
     "CLIENTS4",
     "CLIENTS6",
     "REPLIES4",
@@ -70,7 +70,7 @@ const PINNED: [&str; 21] = [
     "BACKEND_COUNTERS",
     "DROPS",
     "ICMP_CLOCKS",
-    "EVENTS",
+    "EVIDENCE",
 ];
 
 /// The flow tables: their maps, and how many entries a set of clients stands for.
@@ -193,11 +193,11 @@ pub type Logger = EbpfLogger<&'static dyn log::Log>;
 pub struct Opened {
     pub dataplane: Bpf,
     pub attached: Vec<Attached>,
-    pub heads: HeadRing,
-    pub goods: Goods,
+    pub heads: EvidenceRing,
+    pub goods: SuccessCounts,
     /// Of exchanges that wait too long.
     pub watch: Watch,
-    pub endings: Endings,
+    pub endings: ResetSender,
     /// `None` when the program logs nothing.
     pub logger: Option<Logger>,
     /// Backends of an earlier run, whose flows go on.
@@ -356,7 +356,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
     let goods = goods(&ebpf)?;
     let watch = Watch { flows: Arc::clone(&flows) };
-    let endings = Endings { flows: Arc::clone(&flows), cuts: Arc::default() };
+    let endings = ResetSender { flows: Arc::clone(&flows), cuts: Arc::default() };
     let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&endings.cuts), options.nat_ports.clone())?;
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
@@ -393,7 +393,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
 pub struct Loaded {
     pub ebpf: Ebpf,
     pub dataplane: Bpf,
-    pub heads: HeadRing,
+    pub heads: EvidenceRing,
     cuts: Arc<Cuts>,
     seed: u64,
 }
@@ -403,7 +403,7 @@ impl Loaded {
         flows(&self.ebpf, self.seed, Idle::default().into())
     }
 
-    pub fn goods(&self) -> Result<Goods, OpenError> {
+    pub fn goods(&self) -> Result<SuccessCounts, OpenError> {
         goods(&self.ebpf)
     }
 
@@ -411,8 +411,8 @@ impl Loaded {
         Ok(Watch { flows: Arc::new(self.flows()?) })
     }
 
-    pub fn endings(&self) -> Result<Endings, OpenError> {
-        Ok(Endings { flows: Arc::new(self.flows()?), cuts: Arc::clone(&self.cuts) })
+    pub fn endings(&self) -> Result<ResetSender, OpenError> {
+        Ok(ResetSender { flows: Arc::new(self.flows()?), cuts: Arc::clone(&self.cuts) })
     }
 }
 
@@ -471,7 +471,7 @@ fn load(
     for (name, each) in FLOW_MAPS {
         loader.map_max_entries(name, tables.client_sets.saturating_mul(each));
     }
-    loader.map_max_entries("GOODS", cpus()? as u32);
+    loader.map_max_entries("SUCCESS_COUNTS", cpus()? as u32);
     if let Some(dir) = dir {
         for name in PINNED {
             loader.map_pin_path(name, dir.join(name));
@@ -501,9 +501,11 @@ fn cpus() -> Result<usize, OpenError> {
 }
 
 /// The good responses that a loaded program counts.
-fn goods(ebpf: &Ebpf) -> Result<Goods, OpenError> {
-    let Some(Map::Array(map)) = ebpf.map("GOODS") else { return Err(OpenError::Object("GOODS")) };
-    Goods::new(map.fd().as_fd(), cpus()?).map_err(OpenError::Descriptor)
+fn goods(ebpf: &Ebpf) -> Result<SuccessCounts, OpenError> {
+    let Some(Map::Array(map)) = ebpf.map("SUCCESS_COUNTS") else {
+        return Err(OpenError::Object("SUCCESS_COUNTS"));
+    };
+    SuccessCounts::new(map.fd().as_fd(), cpus()?).map_err(OpenError::Descriptor)
 }
 
 /// A map that the daemon reads and writes as its own memory.
@@ -541,7 +543,7 @@ struct Maps {
     config: Array<MapData, Config>,
     vlans: Array<MapData, Vlans>,
     dataplane: Bpf,
-    heads: HeadRing,
+    heads: EvidenceRing,
 }
 
 impl Maps {
@@ -558,20 +560,20 @@ impl Maps {
         Ok(Self {
             config: take(ebpf, "CONFIG")?,
             vlans: take(ebpf, "VLANS")?,
-            heads: HeadRing::new(take(ebpf, "EVENTS")?),
+            heads: EvidenceRing::new(take(ebpf, "EVIDENCE")?),
             dataplane: Bpf {
                 ports: take(ebpf, "PORTS")?,
                 services: take(ebpf, "SERVICES")?,
                 tables: take(ebpf, "TABLES")?,
                 backends: take(ebpf, "BACKENDS")?,
                 trial: take(ebpf, "TRIAL")?,
-                tell: take(ebpf, "TELL")?,
+                mirror_modes: take(ebpf, "MIRROR_MODES")?,
                 backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
                 drops: take(ebpf, "DROPS")?,
                 sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
-                origins: Origins::adopt(take(ebpf, "KNOWN")?, shared(ebpf, "KNOWN_HASHES")?)
+                origins: SpoofGuard::adopt(take(ebpf, "OWN_ADDRS")?, shared(ebpf, "OWN_ADDR_FILTER")?)
                     .map_err(OpenError::Map)?,
-                returns: Returns::new(take(ebpf, "RETURNS")?),
+                returns: Returns::new(take(ebpf, "REVERSE_NAT")?),
                 flows,
                 cuts,
                 next_hops: BTreeMap::new(),

@@ -1,20 +1,20 @@
 //! The dataplane in the kernel: writing the maps of the XDP program.
 
 mod attach;
-mod endings;
 mod flows;
-mod goods;
 mod idle;
 mod link;
 mod load;
-mod origins;
-mod overdue;
 mod pins;
 mod reading;
+mod reset_sender;
 mod returns;
 mod ring;
 mod room;
 mod sources;
+mod spoof_guard;
+mod success_counts;
+mod timeouts;
 mod wire;
 
 use std::{
@@ -27,36 +27,36 @@ use std::{
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use lb_common::{
     abi::{
-        self, Addr, Backend, BackendCounters, FlowKey, Origin, Port, Ports, Service, ServiceKey, Table,
-        backend_flags, port_flags, service_flags, tell,
+        self, Addr, Backend, BackendCounters, FlowKey, OwnAddr, Port, Ports, Service, ServiceKey, Table,
+        backend_flags, mirror_mode, port_flags, service_flags,
     },
     reason::Reason,
 };
 use lb_core::{
     config::{Mode as Forwarding, NoBackend},
-    io::{Admit, BackendId, Cut, Generation, Member, ServiceId, Step},
+    io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
     maglev,
 };
 use tracing::warn;
 
-use self::endings::Cuts;
+use self::reset_sender::Cuts;
 pub use self::{
-    endings::{Ended, Endings},
-    flows::{Census, FlowTables},
-    goods::Goods,
-    idle::{Forgotten, Idle},
+    flows::{FlowCounts, FlowTables},
+    idle::{ExpiredFlows, Idle},
     load::{
         Attached, Hook, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced,
         programs,
     },
-    overdue::{Limits, Look, Now, Overdue, Watch},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
-    ring::HeadRing,
+    reset_sender::{ResetCounts, ResetSender},
+    ring::EvidenceRing,
     room::flow_table_bytes,
+    success_counts::SuccessCounts,
+    timeouts::{Limits, Look, Now, TimedOut, Watch},
 };
-use self::{origins::Origins, sources::SourceRules};
+use self::{sources::SourceRules, spoof_guard::SpoofGuard};
 use super::{
-    Concern, Count, Counters, Dataplane, Error, NextHop,
+    Count, Counters, Dataplane, Error, NextHop, PathWarning,
     steering::{self, Steering},
 };
 
@@ -67,11 +67,11 @@ pub struct Bpf {
     tables: ArrayOfMaps<MapData, Array<MapData, Table>>,
     backends: Array<MapData, Backend>,
     trial: Array<MapData, i64>,
-    tell: Array<MapData, u32>,
+    mirror_modes: Array<MapData, u32>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     drops: PerCpuArray<MapData, u64>,
     sources: SourceRules,
-    origins: Origins,
+    origins: SpoofGuard,
     returns: returns::Returns,
     flows: Arc<FlowTables>,
     cuts: Arc<Cuts>,
@@ -81,7 +81,7 @@ pub struct Bpf {
     /// `PORTS` is not known to say what it has to.
     ports_due: bool,
     /// What was warned of, as long as it lasts.
-    told: BTreeMap<BackendId, Concern>,
+    told: BTreeMap<BackendId, PathWarning>,
 }
 
 impl Dataplane for Bpf {
@@ -133,8 +133,8 @@ impl Dataplane for Bpf {
                 self.write_backend(*id, value, address.ip())?;
                 self.tell_concerns(|at, _| at == *address);
                 // Not none at once: a run of failures may have begun.
-                let tell = if *quiet { tell::NEXT } else { tell::ALL };
-                self.tell.set(id.0.into(), tell, 0).map_err(on("TELL"))?;
+                let mode = if *quiet { mirror_mode::NEXT } else { mirror_mode::ALL };
+                self.mirror_modes.set(id.0.into(), mode, 0).map_err(on("MIRROR_MODES"))?;
                 self.write_origin(before.addr.into())
             }
             Step::RemoveBackend { id } => {
@@ -185,7 +185,7 @@ impl Dataplane for Bpf {
                 counters.unreachable.push(id);
             }
         }
-        counters.concerns = self.told.iter().map(|(id, concern)| (*id, *concern)).collect();
+        counters.path_warnings = self.told.iter().map(|(id, path_warning)| (*id, *path_warning)).collect();
         for id in self.vips.values().collect::<BTreeSet<_>>() {
             for reason in Reason::ALL {
                 let index = u32::from(id.0) * Reason::COUNT as u32 + reason as u32;
@@ -217,10 +217,10 @@ impl Drop for Bpf {
 }
 
 impl Bpf {
-    fn concern(&self, address: IpAddr, service: ServiceId) -> Option<Concern> {
+    fn path_warning(&self, address: IpAddr, service: ServiceId) -> Option<PathWarning> {
         let hop = self.next_hops.get(&address)?;
         let behind = hop.routed && self.returns.keeps(service);
-        hop.concern.or(behind.then_some(Concern::BehindRouter))
+        hop.path_warning.or(behind.then_some(PathWarning::BehindRouter))
     }
 
     /// Warns of what is new about the backends that a change is about. Not of all of them: at the start each
@@ -228,12 +228,12 @@ impl Bpf {
     fn tell_concerns(&mut self, about: impl Fn(SocketAddr, ServiceId) -> bool) {
         let touched = self.returns.backends().filter(|(_, address, service)| about(*address, *service));
         for (id, address, service) in touched.collect::<Vec<_>>() {
-            let Some(concern) = self.concern(address.ip(), service) else {
+            let Some(path_warning) = self.path_warning(address.ip(), service) else {
                 self.told.remove(&id);
                 continue;
             };
-            if self.told.insert(id, concern) != Some(concern) {
-                warn!(backend = %address, "{concern}");
+            if self.told.insert(id, path_warning) != Some(path_warning) {
+                warn!(backend = %address, "{path_warning}");
             }
         }
     }
@@ -250,19 +250,19 @@ impl Bpf {
     /// Says by which way a client may come from an address that is a VIP's or a backend's.
     fn write_origin(&mut self, address: IpAddr) -> Result<(), Error> {
         let origin = if self.vips.keys().any(|vip| vip.ip() == address) {
-            Some(Origin::default())
+            Some(OwnAddr::default())
         } else if self.returns.backends().any(|(_, at, _)| at.ip() == address) {
             let hop = self.next_hops.get(&address);
-            hop.map(|hop| Origin { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 })
+            hop.map(|hop| OwnAddr { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 })
         } else {
             None
         };
-        self.origins.write(address, origin).map_err(on("KNOWN"))
+        self.origins.write(address, origin).map_err(on("OWN_ADDRS"))
     }
 
     /// Writes what follows from services and backends: whose replies are whose, and what ports may be.
     fn settle(&mut self) -> Result<(), Error> {
-        self.ports_due |= self.returns.settle().map_err(on("RETURNS"))?;
+        self.ports_due |= self.returns.settle().map_err(on("REVERSE_NAT"))?;
         if self.ports_due {
             self.write_ports().map_err(on("PORTS"))?;
             self.ports_due = false;
@@ -361,16 +361,16 @@ fn service_value(
     value
 }
 
-fn flags_of(admit: Admit, cut: Cut) -> u16 {
+fn flags_of(admit: Admit, cut: FlowReset) -> u16 {
     let admit = match admit {
         Admit::All => backend_flags::ADMIT,
         Admit::Trials => backend_flags::TRIAL,
         Admit::None => 0,
     };
     let cut = match cut {
-        Cut::None => 0,
-        Cut::AtRequest => backend_flags::CUT_AT_REQUEST,
-        Cut::Now => backend_flags::CUT,
+        FlowReset::Never => 0,
+        FlowReset::AtRequest => backend_flags::RESET_AT_REQUEST,
+        FlowReset::Now => backend_flags::RESET_NOW,
     };
     admit | cut
 }

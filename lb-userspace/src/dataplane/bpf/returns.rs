@@ -1,4 +1,4 @@
-//! `RETURNS`: whose replies are whose when no flow tells, and from which ports such replies come.
+//! `REVERSE_NAT`: whose replies are whose when no flow tells, and from which ports such replies come.
 //!
 //! An entry is there for each backend's address and port that one service alone has, if its mode is `dnat`.
 
@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, MapError};
-use lb_common::abi::{Port, Return, ServiceKey, socket_addr};
+use lb_common::abi::{Port, ReverseNat, ServiceKey, socket_addr};
 use lb_core::io::{Adopted, BackendId, ServiceId};
 
 use super::{absent_is_fine, service_key};
@@ -16,7 +16,7 @@ use super::{absent_is_fine, service_key};
 /// The map, and what its content follows from.
 #[derive(Debug)]
 pub(super) struct Returns {
-    map: HashMap<MapData, ServiceKey, Return>,
+    map: HashMap<MapData, ServiceKey, ReverseNat>,
     /// The VIPs of services whose mode is `dnat`.
     kept: BTreeMap<ServiceId, SocketAddr>,
     /// Where each backend is, and whose it is.
@@ -31,7 +31,7 @@ pub(super) struct Returns {
 }
 
 impl Returns {
-    pub(super) const fn new(map: HashMap<MapData, ServiceKey, Return>) -> Self {
+    pub(super) const fn new(map: HashMap<MapData, ServiceKey, ReverseNat>) -> Self {
         Self {
             map,
             kept: BTreeMap::new(),
@@ -123,7 +123,7 @@ impl Returns {
         let kept = |(id, service): (&BackendId, &ServiceId)| Some((*id, *service, *self.kept.get(service)?));
         let its: Vec<_> = users.into_iter().flatten().filter_map(kept).collect();
         if let [(id, service, vip)] = its.as_slice() {
-            let value = Return {
+            let value = ReverseNat {
                 vip: vip.ip().into(),
                 port: Port::new(vip.port()),
                 service: service.0,

@@ -3,31 +3,31 @@
 use std::os::fd::{AsRawFd, RawFd};
 
 use aya::maps::{MapData, RingBuf};
-use lb_common::abi::HeadRecord;
+use lb_common::abi::ExchangeRecord;
 use tracing::error;
 
 /// Readable when a failure was mirrored; other records wait to be looked for.
-pub struct HeadRing(RingBuf<MapData>);
+pub struct EvidenceRing(RingBuf<MapData>);
 
-impl HeadRing {
+impl EvidenceRing {
     pub(super) fn new(ring: RingBuf<MapData>) -> Self {
         Self(ring)
     }
 
     /// The oldest record, taken out.
-    pub fn pop(&mut self) -> Option<HeadRecord> {
+    pub fn pop(&mut self) -> Option<ExchangeRecord> {
         loop {
             let item = self.0.next()?;
-            if item.len() == size_of::<HeadRecord>() {
-                // SAFETY: the length is right, any bits make a `HeadRecord`, and the copy needs no alignment.
-                return Some(unsafe { item.as_ptr().cast::<HeadRecord>().read_unaligned() });
+            if item.len() == size_of::<ExchangeRecord>() {
+                // SAFETY: the length is right, any bits make a `ExchangeRecord`, and the copy needs no alignment.
+                return Some(unsafe { item.as_ptr().cast::<ExchangeRecord>().read_unaligned() });
             }
             error!(len = item.len(), "a record of unknown shape");
         }
     }
 }
 
-impl AsRawFd for HeadRing {
+impl AsRawFd for EvidenceRing {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

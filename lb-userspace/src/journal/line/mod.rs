@@ -68,7 +68,7 @@ pub enum What<'a> {
     },
     Members(Vec<Member>),
     /// Good responses that were counted, not told one by one.
-    Goods {
+    SuccessCounts {
         backend: Cow<'a, str>,
         good: u64,
     },

@@ -333,7 +333,7 @@ impl<'a> Given<'a> {
             return Ok(What::Probe { backend, result });
         }
         if let Some(good) = self.good {
-            return Ok(What::Goods { backend, good });
+            return Ok(What::SuccessCounts { backend, good });
         }
         if let Some(lost) = self.lost {
             return Ok(What::EvidenceLost { backend, lost });

@@ -80,7 +80,7 @@ fn everything_else() {
     );
     assert_eq!(
         read(r#"{"t_ms":1,"backend":"a","good":3}"#).what,
-        What::Goods { backend: "a".into(), good: 3 }
+        What::SuccessCounts { backend: "a".into(), good: 3 }
     );
     assert_eq!(read(r#"{"t_ms":1,"lost":3}"#).what, What::Gap { lost: 3 });
     assert_eq!(read(r#"{"t_ms":1,"ask":"snapshot"}"#).what, What::Ask);
@@ -226,7 +226,7 @@ fn what() -> impl Strategy<Value = What<'static>> {
         (name(), weight).prop_map(|(backend, weight)| What::Add { backend, address: None, weight }),
         name().prop_map(|backend| What::Remove { backend }),
         members.prop_map(What::Members),
-        (name(), any::<u32>()).prop_map(|(backend, good)| What::Goods { backend, good: good.into() }),
+        (name(), any::<u32>()).prop_map(|(backend, good)| What::SuccessCounts { backend, good: good.into() }),
         (name(), any::<u64>()).prop_map(|(backend, lost)| What::EvidenceLost { backend, lost }),
         any::<u64>().prop_map(|lost| What::Gap { lost }),
         Just(What::Ask),

@@ -117,7 +117,7 @@ impl Line<'_> {
                 keys.op = Some("remove");
             }
             What::Members(members) => keys.members = Some(members),
-            What::Goods { backend, good } => {
+            What::SuccessCounts { backend, good } => {
                 keys.backend = Some(backend);
                 keys.good = Some(*good);
             }

@@ -164,7 +164,7 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
                 };
                 daemon.give(Input::Probe { backend, generation, result });
             }
-            980..=982 => daemon.give(Input::Goods { backend, count: 7 }),
+            980..=982 => daemon.give(Input::Successes { backend, count: 7 }),
             983..=984 => daemon.give(Input::EvidenceLost { backend, lost: 3 }),
             985..=994 => {
                 let verbs =

@@ -10,7 +10,7 @@ use crate::{
     config::{self, BackoffDecay, Breaker, Connections, HalfOpenExit, NoBackend, OnEject},
     engine::Refused,
     event::EventKind,
-    io::{Admit, BackendId, Cut, Operation, Step, Verb},
+    io::{Admit, BackendId, FlowReset, Operation, Step, Verb},
     snapshot::{BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot},
     time::{Instant, Millis},
 };
@@ -215,13 +215,15 @@ impl Play {
         }
     }
 
-    fn check_cut(&self, backend: &BackendSnapshot, cut: Cut) {
+    fn check_cut(&self, backend: &BackendSnapshot, cut: FlowReset) {
         let Connections { on_eject, drain_timeout, .. } = self.service.connections;
         match (self.out.get(&backend.id), on_eject, cut) {
-            (None, OnEject::Drain | OnEject::Reset, cut) => assert_eq!(cut, Cut::None, "{backend:?}"),
-            (Some(since), _, Cut::Now) => assert!(self.lab.now.0 >= since + drain_timeout.0, "{backend:?}"),
-            (Some(_), OnEject::Drain, cut) => assert_eq!(cut, Cut::None, "{backend:?}"),
-            (Some(_), OnEject::Reset, cut) => assert_eq!(cut, Cut::AtRequest, "{backend:?}"),
+            (None, OnEject::Drain | OnEject::Reset, cut) => assert_eq!(cut, FlowReset::Never, "{backend:?}"),
+            (Some(since), _, FlowReset::Now) => {
+                assert!(self.lab.now.0 >= since + drain_timeout.0, "{backend:?}")
+            }
+            (Some(_), OnEject::Drain, cut) => assert_eq!(cut, FlowReset::Never, "{backend:?}"),
+            (Some(_), OnEject::Reset, cut) => assert_eq!(cut, FlowReset::AtRequest, "{backend:?}"),
         }
     }
 

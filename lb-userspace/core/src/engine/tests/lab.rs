@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lb_common::abi::TRIAL_SEATS;
+use lb_common::abi::TRIAL_SLOTS;
 
 use crate::{
     Engine, Settings,
@@ -16,8 +16,8 @@ use crate::{
     engine::Refused,
     event::{Event, EventKind},
     io::{
-        Admit, BackendId, Cut, Generation, Input, Member, Operation, Outcome, Output, Plan, ProbeRequest,
-        ProbeResult, ServiceId, Step, StepFailure,
+        Admit, BackendId, FlowReset, Generation, Input, Member, Operation, Outcome, Output, Plan,
+        ProbeRequest, ProbeResult, ServiceId, Step, StepFailure,
     },
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
@@ -152,7 +152,7 @@ impl Lab {
         self.maps.backends.get(&self.backend(name).id).map(|held| held.admit)
     }
 
-    pub(super) fn cut(&self, name: &str) -> Cut {
+    pub(super) fn cut(&self, name: &str) -> FlowReset {
         self.maps.backends[&self.backend(name).id].cut
     }
 
@@ -216,7 +216,7 @@ pub(super) struct Maps {
 pub(super) struct Held {
     pub(super) service: ServiceId,
     pub(super) admit: Admit,
-    pub(super) cut: Cut,
+    pub(super) cut: FlowReset,
 }
 
 impl Maps {
@@ -226,7 +226,7 @@ impl Maps {
             Step::Service { id, vip, trials, no_backend, .. } => {
                 self.may_panic |= *no_backend == NoBackend::Any;
                 assert!(self.tables.contains_key(id), "a VIP without a table");
-                assert!(trials.len() <= TRIAL_SEATS);
+                assert!(trials.len() <= TRIAL_SLOTS);
                 for trial in trials {
                     assert_eq!(
                         self.backends[trial].admit,
@@ -246,7 +246,7 @@ impl Maps {
                 self.tables.remove(id);
             }
             Step::Backend { id, service, generation, admit, cut, address: _, quiet: _ } => {
-                assert!(*cut == Cut::None || *admit == Admit::None, "one that takes new ones is cut");
+                assert!(*cut == FlowReset::Never || *admit == Admit::None, "one that takes new ones is cut");
                 let former = self.generations.insert(*id, *generation);
                 match self.backends.insert(*id, Held { service: *service, admit: *admit, cut: *cut }) {
                     Some(held) => {
@@ -289,7 +289,7 @@ impl Maps {
         generation: Generation,
     ) {
         self.services.extend(vip.map(|vip| (vip, (service, Vec::new()))));
-        self.backends.insert(id, Held { service, admit: Admit::All, cut: Cut::None });
+        self.backends.insert(id, Held { service, admit: Admit::All, cut: FlowReset::Never });
         self.generations.insert(id, generation);
     }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{self, Config},
     engine::{Exhausted, fits},
     event::EventKind,
-    io::{Admit, Adopted, BackendId, Cut, Generation, Input, ServiceId, Step},
+    io::{Admit, Adopted, BackendId, FlowReset, Generation, Input, ServiceId, Step},
     snapshot::{BreakerState, ProbeState},
     time::{Instant, Millis},
 };
@@ -270,11 +270,14 @@ fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
     assert!(a.generation > Generation(9));
     assert_eq!(lab.maps.services.keys().copied().collect::<Vec<_>>(), [web_vip]);
     for id in [0, 6, 8, 11].map(BackendId) {
-        assert_eq!((lab.maps.backends[&id].admit, lab.maps.backends[&id].cut), (Admit::None, Cut::None));
+        assert_eq!(
+            (lab.maps.backends[&id].admit, lab.maps.backends[&id].cut),
+            (Admit::None, FlowReset::Never)
+        );
     }
     lab.until(60_000);
     for id in [0, 6, 8, 11].map(BackendId) {
-        assert_eq!(lab.maps.backends[&id].cut, Cut::Now);
+        assert_eq!(lab.maps.backends[&id].cut, FlowReset::Now);
     }
     lab.until(62_000);
     assert_eq!(

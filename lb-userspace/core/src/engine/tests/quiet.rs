@@ -43,7 +43,7 @@ fn may_be_quiet(lab: &Lab, name: &str) -> bool {
 fn count(lab: &mut Lab, name: &str, program: &mut Program) {
     let (backend, count) = (lab.backend(name).id, std::mem::take(&mut program.counted));
     if count > 0 {
-        lab.send(Input::Goods { backend, count });
+        lab.send(Input::Successes { backend, count });
     }
 }
 
@@ -116,7 +116,7 @@ fn what_was_counted_ends_no_run() {
     let backend = lab.backend("a").id;
     lab.statuses("a", &[500; 2]);
     // They came before the failures, and are read after them.
-    lab.send(Input::Goods { backend, count: 100 });
+    lab.send(Input::Successes { backend, count: 100 });
     lab.status("a", 500);
     assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
 }
@@ -135,7 +135,7 @@ fn only_who_is_in_and_is_judged_by_counts_alone_is_counted() {
     assert!(!quiet(|breaker| breaker.slow_threshold = Millis(100)), "each is fast or slow");
     assert!(!quiet(|breaker| breaker.errors = vec![204..=204]));
 
-    let mut lab = Lab::empty(Settings { tell_all: true, ..Settings::default() });
+    let mut lab = Lab::empty(Settings { mirror_all: true, ..Settings::default() });
     lab.reload(vec![web(&["a"])]);
     assert!(!may_be_quiet(&lab, "a"), "a recording wants all");
 

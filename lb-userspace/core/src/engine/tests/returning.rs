@@ -1,6 +1,6 @@
 //! Coming back: sweeps, trials, budgets and seats.
 
-use lb_common::abi::TRIAL_SEATS;
+use lb_common::abi::TRIAL_SLOTS;
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
@@ -272,7 +272,7 @@ fn good_outcomes_wait_for_the_probe() {
 
 #[test]
 fn more_half_open_than_seats_take_turns() {
-    let names: Vec<String> = (0..TRIAL_SEATS + 4).map(|i| format!("b{i:02}")).collect();
+    let names: Vec<String> = (0..TRIAL_SLOTS + 4).map(|i| format!("b{i:02}")).collect();
     let mut service = web(&names.iter().map(String::as_str).collect::<Vec<_>>());
     service.breaker.min_serving = 0;
     service.breaker.half_open_exit = HalfOpenExit::Close;
@@ -284,7 +284,7 @@ fn more_half_open_than_seats_take_turns() {
     let mut turns = vec![0; names.len()];
     for sweep in 0..3 {
         lab.until(30_000 + sweep * 5000);
-        assert_eq!(seats(&lab).len(), TRIAL_SEATS);
+        assert_eq!(seats(&lab).len(), TRIAL_SLOTS);
         seats(&lab).iter().for_each(|id| turns[usize::from(id.0)] += 1);
     }
     // 24 seats for 12 backends.
@@ -293,7 +293,7 @@ fn more_half_open_than_seats_take_turns() {
     // Waiting for a seat is no empty sweep: all get three before they close.
     lab.until(30_000 + 4 * 5000);
     let closed = names.iter().filter(|name| lab.backend(name).breaker == BreakerState::Closed).count();
-    assert_eq!(closed, TRIAL_SEATS);
+    assert_eq!(closed, TRIAL_SLOTS);
     lab.until(30_000 + 5 * 5000);
     assert!(names.iter().all(|name| lab.backend(name).breaker == BreakerState::Closed));
 }

@@ -1,5 +1,5 @@
 use lb_core::{
-    io::Cut,
+    io::FlowReset,
     snapshot::{Ending, Override},
 };
 
@@ -57,7 +57,7 @@ fn an_order_says_when_connections_end() {
     (backend.operator, backend.effective) = (OperatorState::Draining, Effective::Draining);
     backend.reason = Some("draining: no new connections, by alice".to_owned());
     let since_ms = Instant(3_723_400);
-    backend.ending = Some(Ending { since_ms, until_ms: Instant(3_783_400), cut: Cut::None });
+    backend.ending = Some(Ending { since_ms, until_ms: Instant(3_783_400), cut: FlowReset::Never });
     assert_eq!(
         changed(&view, &Palette::PLAIN),
         "web/web-2: draining: no new connections, by alice; its connections go on, and what is left of them in \

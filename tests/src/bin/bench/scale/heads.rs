@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_common::abi::HeadRecord;
+use lb_common::abi::ExchangeRecord;
 use lb_core::{
     Engine, Settings,
     config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
@@ -204,7 +204,7 @@ impl Reader {
         count
     }
 
-    fn account(&mut self, record: &HeadRecord) {
+    fn account(&mut self, record: &ExchangeRecord) {
         let Some(reading) = self.mirror.read(record) else { return };
         self.handle(Input::Outcome {
             backend: reading.backend,

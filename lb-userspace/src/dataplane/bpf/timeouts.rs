@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     super::actor::monotonic_ns,
     flows::{Family, FlowTables, now_ticks},
-    idle::Forgotten,
+    idle::ExpiredFlows,
 };
 
 /// Between two looks, at least and at most. In between, a quarter of the shortest time that is watched.
@@ -38,7 +38,7 @@ const LEISURE: u32 = 20;
 
 /// An exchange that waits too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Overdue {
+pub struct TimedOut {
     pub backend: BackendId,
     pub generation: Generation,
     pub client: SocketAddr,
@@ -57,14 +57,14 @@ pub struct Watch {
 
 impl Watch {
     /// Starts the thread. It ends when nobody wants to hear of it any more.
-    pub fn spawn(self, limits: watch::Receiver<Limits>) -> io::Result<mpsc::Receiver<Overdue>> {
+    pub fn spawn(self, limits: watch::Receiver<Limits>) -> io::Result<mpsc::Receiver<TimedOut>> {
         // As many as one look may find while the daemon is busy; then the thread waits.
         let (found, inbox) = mpsc::channel(1024);
         thread::Builder::new().name("overdue".to_owned()).spawn(move || self.run(&limits, &found))?;
         Ok(inbox)
     }
 
-    fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<Overdue>) {
+    fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<TimedOut>) {
         // What waits already when this thread begins, it knows; and what of that is overdue is not news.
         let mut told = None;
         while !found.is_closed() {
@@ -82,12 +82,12 @@ impl Watch {
     }
 
     /// What it has ended so far.
-    pub fn forgotten(&self) -> Forgotten {
+    pub fn forgotten(&self) -> ExpiredFlows {
         self.flows.forgotten()
     }
 
     /// `told`: whom it was told of, as long as they wait; `None` at the first look.
-    pub fn look(&self, limits: &Limits, told: Option<&HashSet<Overdue>>, now: Now) -> Look {
+    pub fn look(&self, limits: &Limits, told: Option<&HashSet<TimedOut>>, now: Now) -> Look {
         let mut look = Look::default();
         self.look_at(&self.flows.v4, limits, told, now, &mut look);
         self.look_at(&self.flows.v6, limits, told, now, &mut look);
@@ -98,13 +98,13 @@ impl Watch {
         &self,
         family: &Family<A>,
         limits: &Limits,
-        told: Option<&HashSet<Overdue>>,
+        told: Option<&HashSet<TimedOut>>,
         now: Now,
         look: &mut Look,
     ) {
         let watched = Watched::of(limits);
         family.each(|flow| {
-            let waits = watched.waits(flow).map(|failure| Overdue::of(flow, failure));
+            let waits = watched.waits(flow).map(|failure| TimedOut::of(flow, failure));
             let to_be_told = waits.is_some_and(|overdue| {
                 let service = ServiceId(flow.service);
                 !look.note(overdue, service, limits, told, now) && overdue.limit(service, limits) > 0
@@ -134,20 +134,20 @@ impl Now {
 /// What a look through the tables has shown.
 #[derive(Debug, Default)]
 pub struct Look {
-    pub new: Vec<Overdue>,
+    pub new: Vec<TimedOut>,
     /// These, and those that were told of before and wait still: the clock of 32 bits goes round in 71
     /// minutes, so that age alone would tell them again.
-    pub known: HashSet<Overdue>,
+    pub known: HashSet<TimedOut>,
 }
 
 impl Look {
     /// Whether it is told, now or before.
     fn note(
         &mut self,
-        overdue: Overdue,
+        overdue: TimedOut,
         service: ServiceId,
         limits: &Limits,
-        told: Option<&HashSet<Overdue>>,
+        told: Option<&HashSet<TimedOut>>,
         now: Now,
     ) -> bool {
         let is_over = overdue.is_over(service, limits, now.us);
@@ -198,7 +198,7 @@ impl Watched {
     }
 }
 
-impl Overdue {
+impl TimedOut {
     fn of<A: Address>(flow: &Flow<A>, failure: L4Failure) -> Self {
         Self {
             backend: BackendId(flow.backend),

@@ -7,8 +7,8 @@ use lb_core::io::BackendId;
 
 use super::flows::Shared;
 
-/// Reads `GOODS` as this process's own memory: it costs no system call.
-pub struct Goods {
+/// Reads `SUCCESS_COUNTS` as this process's own memory: it costs no system call.
+pub struct SuccessCounts {
     /// CPU by CPU, and of each CPU by backend id.
     counts: Shared<u64>,
     cpus: usize,
@@ -16,7 +16,7 @@ pub struct Goods {
     seen: Vec<u64>,
 }
 
-impl Goods {
+impl SuccessCounts {
     pub(super) fn new(map: impl AsFd, cpus: usize) -> io::Result<Self> {
         Ok(Self {
             counts: Shared::new(map, cpus * MAX_BACKENDS as usize)?,

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Each is known before the first connection suffers from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Concern {
+pub enum PathWarning {
     /// The way there leaves by an interface that the program is not attached to, so nothing sees the replies.
     NotAttached,
     /// The interface says that it takes no frames that XDP redirects.
@@ -13,7 +13,7 @@ pub enum Concern {
     BehindRouter,
 }
 
-impl Concern {
+impl PathWarning {
     /// With the remedy.
     pub const fn told(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Concern {
     }
 }
 
-impl fmt::Display for Concern {
+impl fmt::Display for PathWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.told())
     }

@@ -8,24 +8,24 @@ use std::{
 
 use aya::maps::{HashMap, MapData, MapError};
 use lb_common::{
-    abi::{Addr, Address as _, KnownHashes, Origin, V4},
+    abi::{Addr, Address as _, OwnAddr, OwnAddrFilter, V4},
     hash::address_hash,
 };
 
 use super::{absent_is_fine, flows::Shared};
 
-pub(super) struct Origins {
-    map: HashMap<MapData, Addr, Origin>,
-    hashes: Shared<KnownHashes>,
+pub(super) struct SpoofGuard {
+    map: HashMap<MapData, Addr, OwnAddr>,
+    hashes: Shared<OwnAddrFilter>,
     /// What the map holds.
-    held: BTreeMap<IpAddr, Origin>,
+    held: BTreeMap<IpAddr, OwnAddr>,
 }
 
-impl Origins {
+impl SpoofGuard {
     /// With what an earlier run left there.
     pub(super) fn adopt(
-        map: HashMap<MapData, Addr, Origin>,
-        hashes: Shared<KnownHashes>,
+        map: HashMap<MapData, Addr, OwnAddr>,
+        hashes: Shared<OwnAddrFilter>,
     ) -> Result<Self, MapError> {
         let held = map.iter().map(|entry| entry.map(|(address, origin)| (address.into(), origin)));
         let held = held.collect::<Result<BTreeMap<_, _>, _>>()?;
@@ -35,7 +35,7 @@ impl Origins {
     }
 
     /// `None`: anybody may come from there.
-    pub(super) fn write(&mut self, address: IpAddr, origin: Option<Origin>) -> Result<(), MapError> {
+    pub(super) fn write(&mut self, address: IpAddr, origin: Option<OwnAddr>) -> Result<(), MapError> {
         if self.held.get(&address) == origin.as_ref() {
             return Ok(());
         }

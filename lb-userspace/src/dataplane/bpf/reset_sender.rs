@@ -53,13 +53,13 @@ pub(super) struct Cuts {
 #[derive(Debug, Default)]
 struct State {
     ways: BTreeMap<BackendId, Way>,
-    ended: BTreeMap<BackendId, Ended>,
+    ended: BTreeMap<BackendId, ResetCounts>,
     closed: bool,
 }
 
 /// Connections of a backend that were reset at both ends, by cause. Whose client was told by the program is counted there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct ResetCounts {
     /// Nothing was under way on them.
     pub idle: u64,
     /// Their time was over.
@@ -94,7 +94,7 @@ impl Cuts {
 
     /// What the map says of a backend from now on.
     pub(super) fn note(&self, id: BackendId, value: &Backend) {
-        let cuts = value.flags & (backend_flags::CUT | backend_flags::CUT_AT_REQUEST);
+        let cuts = value.flags & (backend_flags::RESET_NOW | backend_flags::RESET_AT_REQUEST);
         let mut state = self.state();
         let generation = Generation(value.generation);
         let was_cut = state.ways.get(&id).is_some_and(|way| way.generation == generation);
@@ -104,7 +104,7 @@ impl Cuts {
         }
         let which = match cuts {
             0 => Which::Told,
-            cuts if cuts & backend_flags::CUT != 0 => Which::All,
+            cuts if cuts & backend_flags::RESET_NOW != 0 => Which::All,
             _ => Which::Idle,
         };
         let way = Way {
@@ -125,7 +125,7 @@ impl Cuts {
     }
 
     /// How many connections of a backend were ended by us.
-    pub(super) fn ended(&self, id: BackendId) -> Ended {
+    pub(super) fn ended(&self, id: BackendId) -> ResetCounts {
         self.state().ended.get(&id).copied().unwrap_or_default()
     }
 
@@ -156,7 +156,7 @@ impl Cuts {
         let mut state = self.state();
         for (id, looked_at) in ways {
             let found = found.get(id).copied().unwrap_or_default();
-            if found.ended != Ended::default() {
+            if found.ended != ResetCounts::default() {
                 let total = state.ended.entry(*id).or_default();
                 total.idle += found.ended.idle;
                 total.drained += found.ended.drained;
@@ -174,12 +174,12 @@ impl Cuts {
 }
 
 /// Ends connections; made by [`open`](super::open).
-pub struct Endings {
+pub struct ResetSender {
     pub(super) flows: Arc<FlowTables>,
     pub(super) cuts: Arc<Cuts>,
 }
 
-impl Endings {
+impl ResetSender {
     /// Starts the thread. It ends with the dataplane.
     pub fn spawn(self) -> io::Result<()> {
         let wire = Wire::open()?;
@@ -223,7 +223,7 @@ impl Endings {
 struct Found {
     /// Before it.
     living: u64,
-    ended: Ended,
+    ended: ResetCounts,
 }
 
 fn end_of<A: Address>(
@@ -242,12 +242,12 @@ fn end_of<A: Address>(
         }
         let found = found.entry(id).or_default();
         // Of one that is back, only these are looked for.
-        found.living += u64::from(way.which != Which::Told || flow.state & flow_state::CUT != 0);
+        found.living += u64::from(way.which != Which::Told || flow.state & flow_state::CLIENT_RESET != 0);
         // Whoever changed it since has a better claim to what becomes of it, until the next look.
         if !is_due(flow, way.which, now) || !still(id, way) || !family.end(flow) {
             return;
         }
-        if flow.state & flow_state::CUT == 0 {
+        if flow.state & flow_state::CLIENT_RESET == 0 {
             let cause = match way.which {
                 Which::All => &mut found.ended.drained,
                 Which::Idle | Which::Told => &mut found.ended.idle,
@@ -266,7 +266,7 @@ fn end_of<A: Address>(
 
 /// Whether a living connection ends now, if those of its backend do.
 fn is_due<A: Address>(flow: &Flow<A>, which: Which, now: u32) -> bool {
-    if flow.state & flow_state::CUT != 0 {
+    if flow.state & flow_state::CLIENT_RESET != 0 {
         return true;
     }
     match which {
