@@ -62,7 +62,7 @@ const IMPURE_PATHS: &[&str] = &[
 
 /// Modules of lb-userspace that touch the world. Only `daemon` joins them.
 const EDGES: &[&str] =
-    &["config", "probe", "mirror", "control", "dataplane", "journal", "discovery", "state"];
+    &["config", "probe", "evidence", "control", "dataplane", "journal", "discovery", "state"];
 
 /// A foreign crate, and the modules of lb-userspace that may name it. `lab` holds the
 /// web server of demo and tests. `config` looks whether certificates are usable.

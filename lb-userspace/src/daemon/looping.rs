@@ -28,8 +28,8 @@ use crate::{
         actor,
         bpf::{EvidenceRing, Limits, SuccessCounts, TimedOut},
     },
+    evidence::{self, Heads, Late},
     journal::Recorder,
-    mirror::{self, Heads, Late},
     probe::Prober,
 };
 
@@ -91,7 +91,7 @@ impl Loop {
         events: EventLog,
         own: Own,
     ) -> Self {
-        let mut look = interval(mirror::next_look(0));
+        let mut look = interval(evidence::next_look(0));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             engine,
@@ -172,7 +172,7 @@ impl Loop {
                 match self.read_heads(sources.heads.get_mut()) {
                     // Good news wakes nobody, so the rest would otherwise wait for the next look, and the ring fill.
                     BATCH => self.look.reset_immediately(),
-                    read => self.look.reset_after(mirror::next_look(read)),
+                    read => self.look.reset_after(evidence::next_look(read)),
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use lb_common::abi::{ExchangeRecord, HEAD_BYTES, Port, record_flags};
 use lb_core::io::Outcome;
-use lb_userspace::mirror::{Heads, Reading};
+use lb_userspace::evidence::{Heads, Reading};
 
 /// More than the reader keeps; the bound itself is its own.
 const MOST: usize = 4096;

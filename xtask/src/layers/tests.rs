@@ -40,7 +40,7 @@ fn edges_do_not_name_each_other() {
         "use crate::control::Api;",
         "use crate::{daemon, control};",
         "use crate::{\n    config::{Error, Source},\n};",
-        "fn f() { crate::mirror::start(); }",
+        "fn f() { crate::evidence::start(); }",
         "use super::control;",
         "fn f(x: &super::control::Api) {}",
         "mod tests { use super::super::journal::Journal; }",

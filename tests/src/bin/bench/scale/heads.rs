@@ -24,8 +24,8 @@ use lb_core::{
 };
 use lb_tests::kernel::{Family, Kernel, NAT_PORTS};
 use lb_userspace::{
+    evidence::{self, Heads},
     lab::{clock, signals},
-    mirror::{self, Heads},
 };
 use serde::Serialize;
 
@@ -140,7 +140,7 @@ fn together((others, of_eight): (u32, u32), span: Duration) -> Result<Row> {
             if last {
                 break;
             }
-            thread::sleep(mirror::next_look(now as usize).saturating_sub(took));
+            thread::sleep(evidence::next_look(now as usize).saturating_sub(took));
         }
         let elapsed = clock::now() - begun;
         let (played, took) = producer.join().expect("the producer does not panic")?;
