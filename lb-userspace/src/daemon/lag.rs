@@ -1,4 +1,4 @@
-//! How late the loop is: what was due, and had to wait for it.
+//! Loop lag: how late the loop dealt with something that was due.
 
 use std::time::Duration;
 
@@ -7,9 +7,12 @@ use crate::control::model::LoopLag;
 /// `recent` covers one to two of these.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The longest waits. Two windows take turns, so that nothing has to be remembered one by one.
+/// The longest waits. Two windows take turns, so that no single wait has to be remembered. Times count from the
+/// start of the clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lag {
+    /// When the turn under way began its work.
+    begun: Option<Duration>,
     worst: Duration,
     present: Duration,
     former: Duration,
@@ -17,14 +20,26 @@ pub(super) struct Lag {
 }
 
 impl Lag {
-    /// Something had to wait for so long, as is known `at` that time after the start.
+    /// A turn begins its work. From here on, everything else that is due waits.
+    pub(super) fn begin(&mut self, at: Duration) {
+        self.begun = Some(at);
+    }
+
+    /// The turn has done its work.
+    pub(super) fn end(&mut self, at: Duration) {
+        if let Some(begun) = self.begun.take() {
+            self.note(at.saturating_sub(begun), at);
+        }
+    }
+
+    /// Something that was due had to wait for so long, until `at`.
     pub(super) fn note(&mut self, waited: Duration, at: Duration) {
         self.turn(at);
         self.worst = self.worst.max(waited);
         self.present = self.present.max(waited);
     }
 
-    pub(super) fn told(mut self, at: Duration) -> LoopLag {
+    pub(super) fn report(mut self, at: Duration) -> LoopLag {
         self.turn(at);
         let ms = |lag: Duration| lag.as_millis() as u64;
         LoopLag { recent: ms(self.present.max(self.former)), worst: ms(self.worst) }
@@ -47,17 +62,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_recent_is_forgotten_and_the_worst_is_not() {
+    fn a_recent_wait_expires_and_the_worst_does_not() {
         let (ms, secs) = (Duration::from_millis, Duration::from_secs);
         let mut lag = Lag::default();
         lag.note(ms(40), secs(1));
         lag.note(ms(7), secs(2));
-        let told = |recent, worst| LoopLag { recent, worst };
-        assert_eq!(lag.told(secs(2)), told(40, 40));
-        assert_eq!(lag.told(secs(19)), told(40, 40), "the window before still counts");
-        assert_eq!(lag.told(secs(20)), told(0, 40));
+        let expected = |recent, worst| LoopLag { recent, worst };
+        assert_eq!(lag.report(secs(2)), expected(40, 40));
+        assert_eq!(lag.report(secs(19)), expected(40, 40), "the window before still counts");
+        assert_eq!(lag.report(secs(20)), expected(0, 40));
         lag.note(ms(3), secs(19));
-        assert_eq!(lag.told(secs(25)), told(3, 40));
-        assert_eq!(lag.told(secs(3600)), told(0, 40));
+        assert_eq!(lag.report(secs(25)), expected(3, 40));
+        assert_eq!(lag.report(secs(3600)), expected(0, 40));
     }
 }

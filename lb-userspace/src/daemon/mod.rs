@@ -1,62 +1,66 @@
 //! The daemon: joins the engine to its edges.
 //!
-//! Tasks, all owned by [`run`] and ended with it:
+//! Tasks and threads, all owned by [`run`] and ended with it:
 //!
 //! | task | what it holds | why it may be aborted |
 //! |---|---|---|
-//! | `loop` thread | engine, head reader, prober | `run` waits for its end |
-//! | `recorder` thread | the recording | ends after what it was given; the end of the daemon waits for it, not for ever |
-//! | `dataplane` thread | the maps | ends after the plan under way; forwarding is the kernel's |
-//! | `overdue` thread | the flow maps; ends flows that are silent | ends with the loop |
-//! | `endings` thread | a packet socket | ends with the dataplane; what it leaves is found by whoever speaks next |
-//! | next hops | a netlink socket | only reads, and asks for neighbours |
+//! | `loop` thread | engine, evidence ring, prober | `run` waits for its end |
+//! | `recorder` thread | the recording | it ends after what it was given; the daemon's end waits for it, with a limit |
+//! | `dataplane` thread | the maps | it ends after the plan under way; the kernel forwards without it |
+//! | timeout scanner thread | the flow maps; it removes flows that are silent | it ends with the loop |
+//! | reset sender thread | a packet socket | it ends with the dataplane; the next segment of a flow that it has not reset is answered with a reset |
+//! | next hops | a netlink socket | it only reads, and asks for neighbours |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
-//! | state keeper | what to write next | it is replaced as a whole; a stop waits for it |
+//! | state keeper | the state to write next | each state replaces the one before; a stop waits for it |
 //! | probes | one connection each | the backend sees it closed |
 //!
 //! When the daemon dies, all state that forwards stays pinned in the kernel.
+//!
+//! `event_loop` waits and moves. It has the engine's `driver` and the request `handlers`.
 
-mod answers;
 mod clock;
-mod counted;
+mod driver;
+mod error;
+mod event_lines;
+mod event_loop;
+mod explanation;
+mod handlers;
+mod kernel_log;
 mod lag;
-mod looping;
 mod own_thread;
+mod reaction;
 mod reload;
 mod saving;
+mod signals;
+mod start;
 mod status;
 
-use std::{
-    io,
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
-use lb_core::{
-    engine::{Engine, Settings},
-    io::Adopted,
-    time::Instant,
-};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
 };
-use tracing::{error, info, warn};
+use tracing::info;
 
-use self::{clock::Clock, looping::Loop, reload::Configured, saving::Saving};
+pub use self::error::Error;
+use self::{
+    clock::Clock,
+    driver::{Driver, Edges},
+    error::failed,
+    event_loop::{EventLoop, Sources},
+    handlers::Handlers,
+    reload::Configured,
+    signals::{Signal, Signals},
+    status::Facts,
+};
 use crate::{
-    config::{self, File},
-    control::{
-        self, EventLog,
-        socket::{self, BindError},
-    },
+    config::File,
+    control::{self, EventLog, socket},
     dataplane::{actor, bpf, next_hop},
-    journal::{self, Recorder, Recording},
     probe::Prober,
-    state,
 };
 
 pub struct Options {
@@ -66,254 +70,130 @@ pub struct Options {
     pub socket: Option<PathBuf>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Socket(#[from] BindError),
-    #[error(transparent)]
-    Open(#[from] bpf::OpenError),
-    #[error(transparent)]
-    Record(#[from] journal::OpenError),
-    #[error("{doing}")]
-    Io {
-        doing: &'static str,
-        #[source]
-        source: io::Error,
-    },
-}
+/// How the loop's thread ended. An error: it has panicked.
+type Ended = Result<Result<(), Error>, oneshot::error::RecvError>;
 
-/// Runs until SIGTERM or SIGINT. Forwarding goes on afterwards.
+/// Runs until SIGTERM or SIGINT. Forwarding continues afterwards.
 pub async fn run(options: Options) -> Result<(), Error> {
-    fn failed(doing: &'static str) -> impl Fn(io::Error) -> Error {
-        move |source| Error::Io { doing, source }
-    }
     let Options { file, config_path, socket } = options;
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
     // First of all: a second daemon must not touch the maps of the first.
     let bound = socket::bind(&path)?;
     // Before anything is attached.
-    let recording = file.record.as_ref().map(recording).transpose()?;
+    let recording = file.record.as_ref().map(start::recording).transpose()?;
     let veth = next_hop::any_is_veth(&file.interfaces).await.map_err(failed("read the interfaces"))?;
-    let opened = open(&file, veth)?;
+    let opened = start::dataplane(&file, veth)?;
     // Ours until the end of this function.
     let _lock = opened.lock;
-    announce(&file, &opened.attached, &opened.shape, &opened.adopted, &path);
+    start::announce(&file, &opened.attached, &opened.shape, &opened.adopted, &path);
 
     let clock = Clock::start();
-    let restored = state::load(&file.state_file, clock.unix_ms());
-    let saving = Saving::new(state::Keeper::start(file.state_file.clone()), restored.is_some());
-    let seed = u64::from_ne_bytes(rand_bytes());
-    let engine = Engine::new(
-        Settings {
-            seed,
-            adopted: opened.adopted,
-            generation_floor: clock.started_unix_secs(),
-            restored,
-            // Another configuration may want to know of each how long it took.
-            mirror_all: recording.is_some(),
-        },
-        Instant(0),
-    );
-    let recorder = match recording {
-        Some(recording) => {
-            recording.start(clock.started_unix_ms(), seed).map_err(failed("start the recorder thread"))?
-        }
-        None => Recorder::off(),
-    };
+    let seed = start::seed();
+    let (engine, saving) = start::engine(&file, opened.adopted, clock, seed, recording.is_some());
+    let recorder = start::recorder(recording, clock, seed)?;
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
-    let facts = status::Facts::new(&file, &config_path, &opened.attached, opened.shape);
-    let vlans = file.vlans.clone();
-    let (configured, watched) = Configured::new(file, config_path);
-    let ports = next_hop::Ports {
-        vlans,
-        attached: opened.attached.iter().map(|attached| attached.index).collect(),
-        native: opened.attached.iter().any(|attached| attached.mode == bpf::Mode::Native),
-    };
-    let next_hops = tokio::spawn({
-        let dataplane = dataplane.clone();
-        async move {
-            if let Err(error) = next_hop::follow(dataplane, watched, ports).await {
-                error!(%error, "cannot follow the next hops of the backends");
-            }
-        }
-    });
-    let kernel_log = opened.logger.map(|logger| tokio::spawn(read_kernel_log(logger)));
 
-    // Depths: results of all probes that may be under way; a few people asking for status.
-    let (results, inputs) = mpsc::channel(Prober::LIMIT);
+    let facts = Facts::new(&file, &config_path, &opened.attached, opened.shape);
+    let ports = start::ports(&file, &opened.attached);
+    let (configured, addresses) = Configured::new(file, config_path);
+    let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports));
+    let kernel_log = opened.logger.map(|logger| tokio::spawn(kernel_log::read(logger)));
+
+    // A few people ask for status at a time.
     let (requests, asked) = mpsc::channel(16);
     let events = EventLog::new();
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(control::serve(
-        bound.listener,
-        control::Handle { requests, events: events.clone() },
-        wait(stopped),
-    ));
+    let handle = control::Handle { requests, events: events.clone() };
+    let server = tokio::spawn(control::serve(bound.listener, handle, until_stopped(stopped)));
+    let background = Background { stop, server, next_hops, kernel_log };
 
     opened.endings.spawn().map_err(failed("start the thread that ends connections"))?;
     let (limits, watched) = watch::channel(bpf::Limits::new());
-    let overdue =
+    let timeouts =
         opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;
-    let mut signals = Signals::listen().map_err(failed("listen for signals"))?;
+    let signals = Signals::listen().map_err(failed("listen for signals"))?;
+
+    // As deep as there are probes at a time: none of them waits to deliver its result.
+    let (results, inputs) = mpsc::channel(Prober::LIMIT);
+    let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
+    let driver = Driver::new(engine, clock, edges);
+    let handlers = Handlers::new(facts, configured, Handle::current());
+    let (ring, success_counts) = (opened.heads, opened.goods);
     let (reload, mut reloads) = mpsc::channel(1);
-    let own =
-        looping::Own { facts, configured, saving, goods: opened.goods, limits, tasks: Handle::current() };
-    let prober = Prober::new(results);
-    let ring = opened.heads;
     let mut looping = own_thread::spawn("loop", async move || {
-        let heads = watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
-        let mut daemon = Loop::new(engine, clock, dataplane, prober, recorder, events, own);
-        daemon.configure();
-        let mut sources = looping::Sources { heads, reports, inputs, asked, overdue };
+        let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
+        let mut sources = Sources { ring, reports, inputs, requests: asked, timeouts };
+        let mut event_loop = EventLoop::new(driver, handlers, success_counts);
         loop {
             tokio::select! {
-                () = daemon.turn(&mut sources) => {}
+                () = event_loop.turn(&mut sources) => {}
                 order = reloads.recv() => match order {
-                    Some(()) => daemon.hang_up(),
+                    Some(()) => event_loop.hang_up(),
                     None => break,
                 }
             }
         }
-        daemon.stop().await;
+        event_loop.stop().await;
         Ok(())
     })
     .map_err(failed("start the loop's thread"))?;
-    let ended = loop {
-        tokio::select! {
-            signal = signals.next() => match signal {
-                Signal::Stop => break None,
-                // One that waits already stands for this one too.
-                Signal::Reload => drop(reload.try_send(())),
-            },
-            ended = &mut looping => break Some(ended),
-        }
-    };
+
+    let ended = until_stop(signals, &reload, &mut looping).await;
     info!("stopping; forwarding goes on (`shunt detach` ends it)");
-    stop.send_replace(true);
+    background.stop.send_replace(true);
+    // The loop ends when nobody can order a reload any more.
     drop(reload);
     let ended = match ended {
         Some(ended) => ended,
         None => looping.await,
     };
-    // An error here would be a panic of the server, which has been printed.
-    let _ = server.await;
-    next_hops.abort();
-    if let Some(task) = kernel_log {
-        task.abort();
-    }
+    background.end().await;
     drop(bound.guard);
-    // Without a word it has panicked, and said so.
+    // Without a result it has panicked, and the panic was printed.
     ended.unwrap_or_else(|_| Err(failed("run the loop")(io::ErrorKind::Other.into())))
 }
 
-fn open(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
-    bpf::open(&bpf::Options {
-        interfaces: &file.interfaces,
-        xdp_mode: match file.xdp_mode {
-            config::XdpMode::Auto => bpf::XdpMode::Auto,
-            config::XdpMode::Native => bpf::XdpMode::Native,
-            config::XdpMode::Generic => bpf::XdpMode::Generic,
-            config::XdpMode::Tc => bpf::XdpMode::Tc,
-        },
-        bpffs: &file.bpffs,
-        instance: &file.instance,
-        nat_ports: file.nat_ports.clone(),
-        nat_addresses: &file.nat_addresses,
-        max_flows: file.max_flows,
-        vlans: &file.vlans,
-        idle: bpf::Idle {
-            established: file.timeouts.established,
-            closing: file.timeouts.closing,
-            handshake: file.timeouts.handshake,
-        },
-        max_new_flows_per_second: file.max_new_flows_per_second,
-        tx_by_redirect: veth,
-    })
-}
-
-fn recording(record: &config::Record) -> Result<Recording, journal::OpenError> {
-    let config::Record { path, max_size, files } = record.clone();
-    let recording = Recording::open(&journal::Options { path: path.clone(), max_size, files })?;
-    info!(path = %path.display(), "recording");
-    Ok(recording)
-}
-
-fn announce(file: &File, attached: &[bpf::Attached], shape: &bpf::Shape, adopted: &[Adopted], socket: &Path) {
-    for attached in attached {
-        info!(interface = attached.interface, mode = attached.mode.name(), "attached");
-    }
-    let bytes: u64 = shape.maps.iter().map(|(_, _, bytes)| bytes).sum();
-    info!(
-        instance = file.instance,
-        services = file.core.services.len(),
-        max_flows = file.max_flows,
-        flow_tables_mib = shape.flow_table_bytes() >> 20,
-        map_memory_mib = bytes >> 20,
-        verified_instructions = shape.verified_instructions,
-        socket = %socket.display(),
-        "shunt is running"
-    );
-    if !adopted.is_empty() {
-        info!(backends = adopted.len(), "took over from an earlier run; its connections go on");
-    }
-}
-
-/// Hands the program's log lines to ours.
-async fn read_kernel_log(logger: bpf::Logger) {
-    let mut logger = match watch_fd(logger) {
-        Ok(logger) => logger,
-        Err(error) => return warn!(%error, "the XDP program's log is not readable"),
-    };
-    while let Ok(mut ready) = logger.readable_mut().await {
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
-    }
-}
-
-fn watch_fd<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: used with aya's ring and log readers only, which own their descriptor, always
-    // name the same one, and close it when they are dropped.
-    let watched = unsafe { AsyncFd::register_with_interest(inner, Interest::READABLE) };
-    watched.map_err(Into::into)
-}
-
-async fn wait(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and the daemon with it.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-fn rand_bytes() -> [u8; 8] {
-    use std::hash::{BuildHasher as _, RandomState};
-    // Randomly keyed by the standard library; jitter needs no more than that.
-    RandomState::new().hash_one(std::process::id()).to_ne_bytes()
-}
-
-enum Signal {
-    Stop,
-    Reload,
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
+/// Passes each SIGHUP to the loop, until a signal orders the stop or the loop ends by itself. Returns how it
+/// ended, in that case.
+async fn until_stop(
+    mut signals: Signals,
+    reload: &mpsc::Sender<()>,
+    looping: &mut oneshot::Receiver<Result<(), Error>>,
+) -> Option<Ended> {
+    loop {
         tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hangup.recv() => Signal::Reload,
+            signal = signals.next() => match signal {
+                Signal::Stop => return None,
+                // An order that waits already stands for this one too.
+                Signal::Reload => drop(reload.try_send(())),
+            },
+            ended = &mut *looping => return Some(ended),
         }
     }
+}
+
+/// Tasks that run beside the loop.
+struct Background {
+    stop: watch::Sender<bool>,
+    server: JoinHandle<io::Result<()>>,
+    next_hops: JoinHandle<()>,
+    kernel_log: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    /// After `stop` was sent.
+    async fn end(self) {
+        // An error here would be a panic of the server, which has been printed.
+        let _ = self.server.await;
+        self.next_hops.abort();
+        if let Some(task) = self.kernel_log {
+            task.abort();
+        }
+    }
+}
+
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and the daemon with it.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

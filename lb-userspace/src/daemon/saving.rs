@@ -1,4 +1,4 @@
-//! When the state file is written: as soon as something changed, and not more than once a second.
+//! When to write the state file: as soon as something has changed, and at most once a second.
 
 use lb_core::{
     engine::Engine,
@@ -9,51 +9,51 @@ use lb_core::{
 use super::clock::Clock;
 use crate::state::{Keeper, Record};
 
-/// Between two writes, and between two looks at what an event may have changed.
+/// Between two writes, and between two comparisons after an event.
 const PACE: Millis = Millis::secs(1);
 
-/// Ejection numbers decay without an event. A look at all that is remembered finds it.
-const LOOK: Millis = Millis::secs(10);
+/// Ejection numbers decay without an event, so the state is compared at least this often.
+const INTERVAL: Millis = Millis::secs(10);
 
 #[derive(Debug)]
 pub(super) struct Saving {
     keeper: Keeper,
-    /// What is in the file, or on its way there, and when it was so. `None`: that is not known.
+    /// The state in the file, or on its way there, and the time of that state. `None`: not known.
     saved: Option<(State, Instant)>,
-    looked: Instant,
-    /// From when on a change is written at once.
+    compared: Instant,
+    /// From this time on a change is written at once.
     free: Instant,
-    /// An event has told of a change since.
-    stirred: bool,
+    /// There was an event since the last comparison.
+    dirty: bool,
 }
 
 impl Saving {
-    /// `restored`: the file holds what was so before this run.
+    /// `restored`: the file holds the state of an earlier run.
     pub(super) fn new(keeper: Keeper, restored: bool) -> Self {
         let nothing = State { version: State::VERSION, services: Vec::new() };
         let saved = (!restored).then_some((nothing, Instant(0)));
-        Self { keeper, saved, looked: Instant(0), free: Instant(0), stirred: false }
+        Self { keeper, saved, compared: Instant(0), free: Instant(0), dirty: false }
     }
 
     pub(super) fn keeper(&self) -> &Keeper {
         &self.keeper
     }
 
-    /// Something changed that may have to be remembered.
-    pub(super) fn stir(&mut self) {
-        self.stirred = true;
+    /// Something has changed that the state file may have to hold.
+    pub(super) fn mark_dirty(&mut self) {
+        self.dirty = true;
     }
 
     /// When [`save`](Self::save) is to be called next.
     pub(super) fn due(&self) -> Instant {
-        if self.stirred { self.free } else { self.looked + LOOK }
+        if self.dirty { self.free } else { self.compared + INTERVAL }
     }
 
-    /// Hands what is to be remembered to the keeper, if it is not what the file says by now.
+    /// Gives the state to the keeper, if it differs from the state in the file as that has aged since.
     pub(super) fn save(&mut self, engine: &Engine, clock: &Clock) {
         let now = clock.now();
-        self.looked = now;
-        if std::mem::take(&mut self.stirred) {
+        self.compared = now;
+        if std::mem::take(&mut self.dirty) {
             self.free = now + PACE;
         }
         let state = engine.export(now);
@@ -66,7 +66,7 @@ impl Saving {
         self.saved = Some((state, now));
     }
 
-    /// The last word, and its way to the disk.
+    /// Saves for the last time and waits until it is written.
     pub(super) async fn stop(mut self, engine: &Engine, clock: &Clock) {
         self.save(engine, clock);
         self.keeper.stop().await;

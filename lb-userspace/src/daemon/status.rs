@@ -1,4 +1,4 @@
-//! Putting together what `status` tells.
+//! Puts together the answer to `status`.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -14,12 +14,12 @@ use crate::{
     config::File,
     control::model::{
         BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
-        Reactions, ResetCounts, ServiceDrops, Status, XdpMode,
+        ResetCounts, ServiceDrops, Status, XdpMode,
     },
     dataplane::{Counters, bpf},
 };
 
-/// What the loop knows besides the engine's state.
+/// What `status` shows besides the state of the engine and the counters.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     instance: String,
@@ -28,7 +28,6 @@ pub(super) struct Facts {
     program: Program,
     /// How each service forwards, and whether it mirrors response heads.
     services: BTreeMap<String, (Mode, bool)>,
-    reactions: Option<Reactions>,
 }
 
 impl Facts {
@@ -60,28 +59,14 @@ impl Facts {
             interfaces,
             program: Program { verified_instructions: shape.verified_instructions, maps },
             services: BTreeMap::new(),
-            reactions: None,
         };
         facts.configured(&file.core);
         facts
     }
 
     pub(super) fn configured(&mut self, config: &Config) {
-        let told = |service: &Service| (service.name.clone(), (service.mode.into(), service.evidence));
-        self.services = config.services.iter().map(told).collect();
-    }
-
-    /// An ejection took this long, from the response that decided it.
-    pub(super) fn reacted(&mut self, to_first_write_ns: u64, to_swap_ns: u64) {
-        let (first, swap) = (to_first_write_ns / 1000, to_swap_ns / 1000);
-        let before = self.reactions.unwrap_or_default();
-        self.reactions = Some(Reactions {
-            count: before.count + 1,
-            last_first_write_us: first,
-            last_swap_us: swap,
-            worst_first_write_us: before.worst_first_write_us.max(first),
-            worst_swap_us: before.worst_swap_us.max(swap),
-        });
+        let of = |service: &Service| (service.name.clone(), (service.mode.into(), service.evidence));
+        self.services = config.services.iter().map(of).collect();
     }
 
     pub(super) fn status(
@@ -92,7 +77,7 @@ impl Facts {
         events_seq: u64,
         mut daemon: Daemon,
     ) -> Status {
-        let told = counters.is_ok();
+        let has_counters = counters.is_ok();
         let counters = &counters.unwrap_or_else(|error| {
             daemon.counters_error = Some(error);
             Counters::default()
@@ -103,7 +88,7 @@ impl Facts {
             .flat_map(|service| {
                 service.backends.iter().map(|backend| self.traffic(&service.name, backend, counters))
             })
-            .filter(|_| told)
+            .filter(|_| has_counters)
             .collect();
         let forwarding = snapshot
             .services
@@ -130,7 +115,7 @@ impl Facts {
             config_generation: snapshot.config_generation,
             interfaces: self.interfaces.clone(),
             program: self.program.clone(),
-            reactions: self.reactions,
+            reactions: None,
             daemon,
             forwarding,
             events_seq,
@@ -163,7 +148,7 @@ impl Facts {
         }
     }
 
-    /// What can be seen of a service's responses.
+    /// How much Shunt sees of the responses of a service.
     pub(super) fn evidence(&self, service: &ServiceSnapshot, counters: &Counters) -> Evidence {
         if !self.services.get(&service.name).is_some_and(|(_, evidence)| *evidence) {
             return Evidence::None;
@@ -211,7 +196,7 @@ mod tests {
     use crate::{config, control::fixture};
 
     #[test]
-    fn without_the_counters_the_rest_is_told() {
+    fn without_the_counters_the_rest_is_shown() {
         let text = "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n\
                     [service.web.backends]\nweb-1 = \"10.0.0.11:80\"\n";
         let file = config::parse("shunt.toml", text).expect("right");

@@ -45,7 +45,7 @@ fn drain(engine: &mut Engine, now: Instant) {
 }
 
 #[tokio::test]
-async fn what_only_ages_is_not_written_again() {
+async fn a_state_that_only_ages_is_not_written_again() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("state.json");
     let (mut engine, clock) = (engine(), Clock::start());
@@ -54,9 +54,9 @@ async fn what_only_ages_is_not_written_again() {
     assert_eq!(saving.saved.as_ref().expect("known").1, Instant(0), "there is nothing to remember");
 
     drain(&mut engine, clock.now());
-    saving.stir();
+    saving.mark_dirty();
     saving.save(&engine, &clock);
-    assert_eq!(saving.due(), saving.looked + LOOK);
+    assert_eq!(saving.due(), saving.compared + INTERVAL);
     let (written, at) = saving.saved.clone().expect("written");
     assert_eq!(written.services.len(), 1);
     // Later, nothing has changed but the time that is left.
@@ -80,22 +80,22 @@ async fn the_first_change_after_a_quiet_second_is_written_at_once() {
     let path = dir.path().join("state.json");
     let (mut engine, clock) = (engine(), Clock::start());
     let mut saving = Saving::new(Keeper::start(path), false);
-    // A look that nothing came of keeps nobody waiting.
+    // A comparison without a difference delays nothing.
     saving.save(&engine, &clock);
     drain(&mut engine, clock.now());
-    saving.stir();
+    saving.mark_dirty();
     assert!(saving.due() <= clock.now());
     saving.save(&engine, &clock);
     let written = saving.saved.as_ref().expect("known").1;
-    assert_eq!(written, saving.looked);
+    assert_eq!(written, saving.compared);
     // More within that second is written together, at its end.
-    saving.stir();
+    saving.mark_dirty();
     assert_eq!(saving.due(), written + PACE);
-    // An event that changed nothing is looked at once a second at most, too.
+    // An event that a second at most, too.
     clock.sleep_until(written + PACE).await;
     saving.save(&engine, &clock);
     assert_eq!(saving.saved.as_ref().expect("known").1, written);
-    saving.stir();
-    assert_eq!(saving.due(), saving.looked + PACE);
+    saving.mark_dirty();
+    assert_eq!(saving.due(), saving.compared + PACE);
     saving.stop(&engine, &clock).await;
 }

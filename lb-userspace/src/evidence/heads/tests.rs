@@ -54,7 +54,7 @@ fn status(status: u16) -> Option<Outcome> {
 const OPAQUE: Option<Outcome> = Some(Outcome::Opaque);
 
 #[test]
-fn a_reading_says_whose_it_is() {
+fn a_reading_names_its_backend_and_client() {
     let flags = record_flags::TRIAL | record_flags::PIPELINED;
     let reading = Heads::new().read(&record(flags, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"));
     let expected = Reading {
@@ -342,7 +342,7 @@ fn http_like() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn what_has_no_head_is_told_by_its_flags_and_ends_what_was_unfinished() {
+fn a_record_without_a_head_is_read_by_its_flags_and_ends_an_unfinished_head() {
     for (flag, outcome) in [
         (record_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
         (record_flags::RESET, Outcome::Failure(L4Failure::Reset)),
@@ -351,7 +351,7 @@ fn what_has_no_head_is_told_by_its_flags_and_ends_what_was_unfinished() {
     ] {
         let mut heads = Heads::new();
         assert_eq!(heads.read(&record(UNFINISHED, b"HTTP/1.")), None);
-        let reading = heads.read(&record(flag | record_flags::TRIAL, b"")).expect("told");
+        let reading = heads.read(&record(flag | record_flags::TRIAL, b"")).expect("decided");
         assert_eq!((reading.outcome, reading.trial, reading.since_request_ns), (outcome, true, 500));
         assert_eq!(heads.unfinished(), 0);
     }

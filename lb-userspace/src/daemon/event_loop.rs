@@ -1,0 +1,182 @@
+//! The loop: takes the earliest of an input and a deadline, and gives it to the engine or to a handler.
+
+use std::time::Duration;
+
+use lb_common::abi::ExchangeRecord;
+use lb_core::{
+    io::{BackendId, Input},
+    time::Instant,
+};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tracing::{error, warn};
+
+use super::{driver::Driver, handlers::Handlers, lag::Lag};
+use crate::{
+    control::Request,
+    dataplane::{
+        actor,
+        bpf::{EvidenceRing, SuccessCounts, TimedOut},
+    },
+    evidence::{self, Inputs, Intake, Timeout},
+};
+
+/// Records that are read before anything else gets its turn.
+const BATCH: usize = 4096;
+
+/// Where inputs come from.
+pub(super) struct Sources {
+    pub(super) ring: AsyncFd<EvidenceRing>,
+    pub(super) reports: mpsc::Receiver<actor::Report>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) timeouts: mpsc::Receiver<TimedOut>,
+}
+
+pub(super) struct EventLoop {
+    driver: Driver,
+    handlers: Handlers,
+    intake: Intake,
+    success_counts: SuccessCounts,
+    lag: Lag,
+    /// Good responses wake nobody, so the ring is also read at these moments.
+    next_read: Interval,
+}
+
+impl EventLoop {
+    /// Begins with giving the engine its configuration.
+    pub(super) fn new(mut driver: Driver, handlers: Handlers, success_counts: SuccessCounts) -> Self {
+        handlers.configure(&mut driver);
+        let mut next_read = interval(evidence::next_look(0));
+        next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { driver, handlers, intake: Intake::new(), success_counts, lag: Lag::default(), next_read }
+    }
+
+    /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
+    pub(super) async fn turn(&mut self, sources: &mut Sources) {
+        let deadline = self.driver.engine().next_deadline();
+        let save = self.driver.save_due();
+        let clock = self.driver.clock();
+        let sleep = async move {
+            match deadline {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // The ring comes last: under a flood of records there are always more, and everything
+            // else must still get its turn.
+            biased;
+            Some(report) = sources.reports.recv() => {
+                self.begin();
+                self.driver.applied(report);
+            }
+            () = sleep => {
+                self.begin();
+                self.note_delay(deadline);
+                self.driver.handle(Input::Tick);
+            }
+            Some(input) = sources.inputs.recv() => {
+                self.begin();
+                self.driver.handle(input);
+            }
+            Some(request) = sources.requests.recv() => {
+                self.begin();
+                self.read_success_counts();
+                self.handlers.handle(request, &mut self.driver, self.lag);
+            }
+            Some(found) = sources.timeouts.recv() => {
+                self.begin();
+                self.timed_out(found);
+            }
+            () = clock.sleep_until(save) => {
+                self.begin();
+                self.driver.save();
+            }
+            ready = sources.ring.readable_mut() => {
+                self.lag.begin(clock.elapsed());
+                match ready {
+                    Ok(mut ready) => {
+                        if self.read_ring(ready.get_inner_mut()) < BATCH {
+                            ready.clear_ready();
+                        }
+                    }
+                    Err(error) => error!(%error, "the ring of response heads cannot be watched"),
+                }
+            }
+            _ = self.next_read.tick() => {
+                self.begin();
+                self.read_success_counts();
+                match self.read_ring(sources.ring.get_mut()) {
+                    // More is in the ring. It would otherwise wait for the next read, and the ring fill.
+                    BATCH => self.next_read.reset_immediately(),
+                    read => self.next_read.reset_after(evidence::next_look(read)),
+                }
+            }
+        }
+        self.lag.end(self.driver.clock().elapsed());
+    }
+
+    fn begin(&mut self) {
+        self.lag.begin(self.driver.clock().elapsed());
+    }
+
+    /// The loop deals with the deadline only now.
+    fn note_delay(&mut self, deadline: Option<Instant>) {
+        let at = self.driver.clock().elapsed();
+        if let Some(deadline) = deadline {
+            self.lag.note(at.saturating_sub(Duration::from_millis(deadline.0)), at);
+        }
+    }
+
+    /// SIGHUP.
+    pub(super) fn hang_up(&mut self) {
+        self.handlers.hang_up(&mut self.driver);
+    }
+
+    pub(super) async fn stop(self) {
+        self.driver.stop().await;
+    }
+
+    /// Reads the records in the ring, at most [`BATCH`]. Returns their number.
+    fn read_ring(&mut self, ring: &mut EvidenceRing) -> usize {
+        for read in 0..BATCH {
+            let Some(record) = ring.pop() else { return read };
+            self.record(&record);
+        }
+        BATCH
+    }
+
+    fn record(&mut self, record: &ExchangeRecord) {
+        let inputs = self.intake.record(record, |backend| self.success_counts.take(backend));
+        self.give(inputs);
+    }
+
+    fn timed_out(&mut self, found: TimedOut) {
+        let TimedOut { backend, generation, client, failure, began_us } = found;
+        let timeout = Timeout { backend, generation, client, failure, began_us };
+        let inputs = self.intake.timed_out(timeout, |backend| self.success_counts.take(backend));
+        self.give(inputs);
+    }
+
+    /// Of all backends.
+    fn read_success_counts(&mut self) {
+        let Some(last) = self.driver.last_id() else { return };
+        for id in (0..=last.0).map(BackendId) {
+            let inputs = self.intake.successes(id, self.success_counts.take(id));
+            self.give(inputs);
+        }
+    }
+
+    fn give(&mut self, inputs: Inputs) {
+        for evidence in inputs {
+            if let Input::EvidenceLost { backend, lost } = &evidence.input {
+                warn!(backend = backend.0, lost, "response heads were lost: the ring was full");
+            }
+            self.driver.handle_seen(evidence.input, evidence.seen_ns);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Where the maps steer a client, with names in place of ids.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use lb_core::{
+    io::BackendId,
+    snapshot::{LeavingSnapshot, ServiceSnapshot},
+    time::Instant,
+};
+
+use crate::{
+    control::model::{By, Choice, Explanation, Pin, Stage, TrialSeat},
+    dataplane::steering,
+};
+
+pub(super) fn explanation(
+    client: SocketAddr,
+    now: Instant,
+    service: &ServiceSnapshot,
+    leaving: &[LeavingSnapshot],
+    steering: &steering::Steering,
+) -> Explanation {
+    let names: BTreeMap<BackendId, &str> =
+        service.backends.iter().map(|backend| (backend.id, backend.name.as_str())).collect();
+    let name = |id: BackendId| {
+        let former = || {
+            let of = leaving.iter().find(|of| of.id == id).and_then(|of| of.name.as_deref());
+            of.map_or_else(|| format!("(id {id}, no longer configured)"), |name| format!("{name} (removed)"))
+        };
+        names.get(&id).map_or_else(former, |name| (*name).to_owned())
+    };
+    let ending = |id: BackendId| {
+        let present = service.backends.iter().find(|of| of.id == id).and_then(|of| of.ending);
+        present.or_else(|| leaving.iter().find(|of| of.id == id).map(|of| of.ending))
+    };
+    let choice = |choice: steering::Choice| {
+        let (by, tries, reason) = match choice {
+            steering::Choice::Pinned(_) => (By::Connection, None, None),
+            steering::Choice::Trial(_) => (By::Trial, None, None),
+            steering::Choice::Table { tries, .. } => (By::Table, Some(tries), None),
+            steering::Choice::Nobody(reason) => (By::Nobody, None, Some(reason.name().to_owned())),
+        };
+        Choice { by, backend: choice.backend().map(name), tries, reason }
+    };
+    let steering::Steering { hash, slot, in_slot, pinned, seats, choice: chosen, without } = steering;
+    let pin = |pinned: &steering::Pinned| Pin {
+        stage: match pinned.stage {
+            steering::Stage::Flow => Stage::Flow,
+            steering::Stage::Handshake => Stage::Handshake,
+        },
+        backend: name(pinned.backend),
+        alive: pinned.alive,
+        trial: pinned.trial,
+        closing: pinned.closing,
+        nat: pinned.nat,
+        address: pinned.address,
+        keeps_syn: pinned.keeps_syn,
+        ending: ending(pinned.backend),
+    };
+    let seat =
+        |seat: &steering::Seat| TrialSeat { backend: name(seat.backend), left: seat.left, takes: seat.takes };
+    Explanation {
+        service: service.name.clone(),
+        vip: service.vip,
+        client,
+        t_ms: now,
+        fallback: service.fallback,
+        hash: format!("{hash:#018x}"),
+        slot: *slot,
+        in_slot: in_slot.map(name),
+        pinned: pinned.as_ref().map(pin),
+        seats: seats.iter().map(seat).collect(),
+        choice: choice(*chosen),
+        without: without.map(choice),
+    }
+}

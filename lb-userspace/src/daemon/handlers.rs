@@ -1,0 +1,223 @@
+//! Handlers of the requests that come through the control socket.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lb_common::abi::{FlowKey, Port};
+use lb_core::{
+    io::Input,
+    snapshot::{LeavingSnapshot, ServiceSnapshot, Snapshot, Why},
+    time::Millis,
+};
+use tokio::{runtime::Handle, sync::oneshot};
+use tracing::{error, info, warn};
+
+use super::{driver::Driver, explanation::explanation, lag::Lag, reload::Configured, status::Facts};
+use crate::{
+    control::{
+        Request,
+        model::{BackendView, Daemon, Explanation, Left, Problem, ProblemKind, Reloaded, Status},
+    },
+    dataplane::{self, actor, chain},
+};
+
+/// How a request is answered. `None`: there is no such service or backend. A caller may have gone: then the
+/// answer is dropped.
+type Answer<T> = oneshot::Sender<Option<Result<Box<T>, Problem>>>;
+
+pub(super) struct Handlers {
+    facts: Facts,
+    configured: Configured,
+    /// Where to read maps, which may take long. The loop does not wait for it.
+    tasks: Handle,
+}
+
+impl Handlers {
+    pub(super) fn new(facts: Facts, configured: Configured, tasks: Handle) -> Self {
+        Self { facts, configured, tasks }
+    }
+
+    pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
+        match request {
+            Request::Status(answer) => self.status(driver, lag, answer),
+            Request::Backend { service, backend, connections, answer } => {
+                match driver.engine().why(&service, &backend, driver.now()) {
+                    Some(why) => self.backend(driver, why, connections, answer),
+                    None => drop(answer.send(None)),
+                }
+            }
+            Request::Operate(operation, answer) => drop(answer.send(driver.operate(&operation))),
+            Request::Explain { client, service, answer } => {
+                let mut snapshot = driver.snapshot();
+                let found = snapshot.services.iter().position(|known| known.name == service);
+                let found = found.map(|place| snapshot.services.swap_remove(place));
+                match found {
+                    Some(service) => self.explain(driver, client, service, snapshot.leaving, answer),
+                    None => drop(answer.send(None)),
+                }
+            }
+            Request::Reload { dry_run, answer } => drop(answer.send(self.reload(driver, dry_run))),
+        }
+    }
+
+    /// Gives the engine the configuration in force.
+    pub(super) fn configure(&self, driver: &mut Driver) {
+        driver.handle(Input::Config(Arc::new(self.configured.core().clone())));
+    }
+
+    /// SIGHUP. Nobody waits for an answer, so an error goes to the log.
+    pub(super) fn hang_up(&mut self, driver: &mut Driver) {
+        if let Err(Problem { error, .. }) = self.reload(driver, false) {
+            error!("not reloaded, nothing changes: {error}");
+        }
+    }
+
+    /// Reads the file again. Services and everything below them can change without a restart.
+    fn reload(&mut self, driver: &mut Driver, dry_run: bool) -> Result<Reloaded, Problem> {
+        let file = self.configured.read()?;
+        driver.engine().fits(&file.core).map_err(|exhausted| Problem {
+            kind: ProblemKind::InvalidConfig,
+            error: exhausted.to_string(),
+            remedy: "the maps are too small for it beside the present configuration; nothing has changed"
+                .to_owned(),
+        })?;
+        let changes = self.configured.differences(&file);
+        let needs_restart = self.configured.needs_restart(&file);
+        if !dry_run {
+            self.facts.configured(&file.core);
+            self.configured.take(file);
+            driver.edges().prober.forget_trusted();
+            self.configure(driver);
+            if !needs_restart.is_empty() {
+                warn!(keys = needs_restart.join(", "), "changed, and in force with a restart only");
+            }
+            info!(changes = changes.len(), path = %self.configured.path().display(), "reloaded");
+        }
+        let config_generation = driver.snapshot().config_generation;
+        Ok(Reloaded { config_generation, changes, needs_restart, dry_run })
+    }
+
+    fn status(&self, driver: &Driver, lag: Lag, answer: oneshot::Sender<Status>) {
+        let edges = driver.edges();
+        let (facts, dataplane) = (self.facts.clone(), edges.dataplane.clone());
+        let (snapshot, clock, seq) = (driver.snapshot(), driver.clock(), edges.events.last_seq());
+        let reactions = driver.reactions();
+        let keeper = edges.saving.keeper();
+        let daemon = Daemon {
+            loop_lag_ms: lag.report(clock.elapsed()),
+            state_file: keeper.path().display().to_string(),
+            state_error: keeper.failing(),
+            counters_error: None,
+        };
+        self.tasks.spawn(async move {
+            let Some(counters) = dataplane.counters().await else { return };
+            if let Err(error) = &counters {
+                warn!(error = chain(error), "cannot read the counters");
+            }
+            let counters = counters.map_err(|error| chain(&error));
+            let left = left(&snapshot, &dataplane).await;
+            let status = facts.status(snapshot, counters, &clock, seq, daemon);
+            let _ = answer.send(Status { left, reactions, ..status });
+        });
+    }
+
+    /// `connections`: counts them, too.
+    fn backend(&self, driver: &Driver, why: Why, connections: bool, answer: Answer<BackendView>) {
+        let (facts, dataplane) = (self.facts.clone(), driver.edges().dataplane.clone());
+        let (clock, t_ms) = (driver.clock(), driver.now().0);
+        let service = driver.snapshot().services.into_iter().find(|service| service.name == why.service);
+        self.tasks.spawn(async move {
+            let read = async {
+                let (id, generation) = (why.backend.id, why.backend.generation);
+                let connections = match connections {
+                    true => Some(dataplane.connections(id, generation).await?),
+                    false => None,
+                };
+                Some((dataplane.counters().await?, connections.transpose()))
+            };
+            let (counters, connections) = match read.await {
+                Some((Ok(counters), Ok(connections))) => (counters, connections),
+                Some((Err(error), _) | (_, Err(error))) => {
+                    drop(answer.send(Some(Err(unreadable(&error)))));
+                    return;
+                }
+                None => return,
+            };
+            let Some(service) = service else { return };
+            let traffic = facts.traffic(&service.name, &why.backend, &counters);
+            let evidence = facts.evidence(&service, &counters);
+            let started_unix_ms = clock.started_unix_ms();
+            let view = BackendView { started_unix_ms, t_ms, evidence, traffic, connections, why };
+            let _ = answer.send(Some(Ok(Box::new(view))));
+        });
+    }
+
+    fn explain(
+        &self,
+        driver: &Driver,
+        client: SocketAddr,
+        service: ServiceSnapshot,
+        leaving: Vec<LeavingSnapshot>,
+        answer: Answer<Explanation>,
+    ) {
+        if client.ip().to_canonical().is_ipv4() != service.vip.is_ipv4() {
+            let _ = answer.send(Some(Err(Problem {
+                kind: ProblemKind::BadRequest,
+                error: format!("{client} cannot be a client of {}", service.vip),
+                remedy: "give an address of the VIP's family".to_owned(),
+            })));
+            return;
+        }
+        let members = driver.engine().members(&service.name).unwrap_or_default().to_vec();
+        let key = FlowKey {
+            src: client.ip().into(),
+            dst: service.vip.ip().into(),
+            sport: Port::new(client.port()),
+            dport: Port::new(service.vip.port()),
+        };
+        let (dataplane, now) = (driver.edges().dataplane.clone(), driver.now());
+        self.tasks.spawn(async move {
+            let explained = match dataplane.steering(key, members).await {
+                Some(Ok(Some(steering))) => {
+                    Ok(Box::new(explanation(client, now, &service, &leaving, &steering)))
+                }
+                Some(Ok(None)) => Err(Problem {
+                    kind: ProblemKind::Unavailable,
+                    error: format!("the maps do not hold {} yet", service.vip),
+                    remedy: "`shunt status` says what keeps it from being written".to_owned(),
+                }),
+                Some(Err(error)) => Err(unreadable(&error)),
+                None => return,
+            };
+            let _ = answer.send(Some(explained));
+        });
+    }
+}
+
+/// The connections of backends that drain or have lately drained. Later there is nothing left to count.
+async fn left(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<Left> {
+    /// For each of these backends the dataplane reads all flows.
+    const MOST: usize = 8;
+    const LINGER: Millis = Millis::secs(10);
+    let present = snapshot.services.iter().flat_map(|service| &service.backends);
+    let present = present.filter_map(|of| Some((of.id, of.generation, of.ending?)));
+    let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.ending));
+    let ending = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
+    let mut all = Vec::new();
+    for (backend, generation, _) in ending.take(MOST) {
+        match dataplane.connections(backend, generation).await {
+            Some(Ok(connections)) => all.push(Left { backend, connections }),
+            Some(Err(error)) => warn!(error = chain(&error), "cannot count connections"),
+            None => return all,
+        }
+    }
+    all
+}
+
+fn unreadable(error: &dataplane::Error) -> Problem {
+    warn!(error = chain(error), "cannot read the maps");
+    Problem {
+        kind: ProblemKind::Unavailable,
+        error: format!("cannot read the maps: {}", chain(error)),
+        remedy: "this needs CAP_SYS_ADMIN, which root has".to_owned(),
+    }
+}

@@ -1,0 +1,135 @@
+//! The steps of a start, in their order.
+
+use std::{net::IpAddr, path::Path};
+
+use lb_core::{
+    engine::{Engine, Settings},
+    io::Adopted,
+    time::Instant,
+};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::{
+    clock::Clock,
+    error::{Error, failed},
+    saving::Saving,
+};
+use crate::{
+    config::{self, File},
+    dataplane::{actor, bpf, next_hop},
+    journal::{self, Recorder, Recording},
+    state,
+};
+
+/// Opens the recording that the configuration asks for.
+pub(super) fn recording(record: &config::Record) -> Result<Recording, journal::OpenError> {
+    let config::Record { path, max_size, files } = record.clone();
+    let recording = Recording::open(&journal::Options { path: path.clone(), max_size, files })?;
+    info!(path = %path.display(), "recording");
+    Ok(recording)
+}
+
+/// Loads and attaches the program, and takes over what an earlier run has left.
+pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
+    bpf::open(&bpf::Options {
+        interfaces: &file.interfaces,
+        xdp_mode: match file.xdp_mode {
+            config::XdpMode::Auto => bpf::XdpMode::Auto,
+            config::XdpMode::Native => bpf::XdpMode::Native,
+            config::XdpMode::Generic => bpf::XdpMode::Generic,
+            config::XdpMode::Tc => bpf::XdpMode::Tc,
+        },
+        bpffs: &file.bpffs,
+        instance: &file.instance,
+        nat_ports: file.nat_ports.clone(),
+        nat_addresses: &file.nat_addresses,
+        max_flows: file.max_flows,
+        vlans: &file.vlans,
+        idle: bpf::Idle {
+            established: file.timeouts.established,
+            closing: file.timeouts.closing,
+            handshake: file.timeouts.handshake,
+        },
+        max_new_flows_per_second: file.max_new_flows_per_second,
+        tx_by_redirect: veth,
+    })
+}
+
+/// Logs what runs, where and how large it is.
+pub(super) fn announce(
+    file: &File,
+    attached: &[bpf::Attached],
+    shape: &bpf::Shape,
+    adopted: &[Adopted],
+    socket: &Path,
+) {
+    for attached in attached {
+        info!(interface = attached.interface, mode = attached.mode.name(), "attached");
+    }
+    let bytes: u64 = shape.maps.iter().map(|(_, _, bytes)| bytes).sum();
+    info!(
+        instance = file.instance,
+        services = file.core.services.len(),
+        max_flows = file.max_flows,
+        flow_tables_mib = shape.flow_table_bytes() >> 20,
+        map_memory_mib = bytes >> 20,
+        verified_instructions = shape.verified_instructions,
+        socket = %socket.display(),
+        "shunt is running"
+    );
+    if !adopted.is_empty() {
+        info!(backends = adopted.len(), "took over from an earlier run; its connections go on");
+    }
+}
+
+/// The engine with the state of an earlier run, and what saves that state from now on.
+pub(super) fn engine(
+    file: &File,
+    adopted: Vec<Adopted>,
+    clock: Clock,
+    seed: u64,
+    is_recorded: bool,
+) -> (Engine, Saving) {
+    let restored = state::load(&file.state_file, clock.unix_ms());
+    let saving = Saving::new(state::Keeper::start(file.state_file.clone()), restored.is_some());
+    let settings = Settings {
+        seed,
+        adopted,
+        generation_floor: clock.started_unix_secs(),
+        restored,
+        // A replay with another configuration may need the time of each response.
+        mirror_all: is_recorded,
+    };
+    (Engine::new(settings, Instant(0)), saving)
+}
+
+pub(super) fn recorder(recording: Option<Recording>, clock: Clock, seed: u64) -> Result<Recorder, Error> {
+    let Some(recording) = recording else { return Ok(Recorder::off()) };
+    recording.start(clock.started_unix_ms(), seed).map_err(failed("start the recorder thread"))
+}
+
+/// The interfaces that frames leave by.
+pub(super) fn ports(file: &File, attached: &[bpf::Attached]) -> next_hop::Ports {
+    next_hop::Ports {
+        vlans: file.vlans.clone(),
+        attached: attached.iter().map(|attached| attached.index).collect(),
+        native: attached.iter().any(|attached| attached.mode == bpf::Mode::Native),
+    }
+}
+
+pub(super) async fn follow_next_hops(
+    dataplane: actor::Handle,
+    addresses: watch::Receiver<Vec<IpAddr>>,
+    ports: next_hop::Ports,
+) {
+    if let Err(error) = next_hop::follow(dataplane, addresses, ports).await {
+        error!(%error, "cannot follow the next hops of the backends");
+    }
+}
+
+/// The engine's seed. Its jitter needs no better randomness than the standard library's.
+pub(super) fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
