@@ -1,0 +1,240 @@
+//! Addresses, ports and link headers, as they lie in a frame.
+
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// An IPv6 address, or an IPv4 address in its IPv4-mapped form
+/// (RFC 4291 section 2.5.5.2). Words are in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Addr(pub [u32; 4]);
+
+impl Addr {
+    const MAPPED: u32 = u32::from_be(0x0000_ffff);
+
+    /// From the four bytes of an IPv4 header field, as loaded from memory.
+    #[inline(always)]
+    pub const fn v4(word: u32) -> Self {
+        Self([0, 0, Self::MAPPED, word])
+    }
+
+    /// The IPv4 header field this address stands for.
+    #[inline(always)]
+    pub const fn v4_word(&self) -> u32 {
+        self.0[3]
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(ip: IpAddr) -> Self {
+        let octets = match ip {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let word = |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
+        Self([word(0), word(4), word(8), word(12)])
+    }
+}
+
+impl From<Addr> for IpAddr {
+    fn from(addr: Addr) -> Self {
+        let mut octets = [0; 16];
+        for (chunk, word) in octets.chunks_exact_mut(4).zip(addr.0) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        Ipv6Addr::from(octets).to_canonical()
+    }
+}
+
+/// An IPv4 address as it lies in a header: a word in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct V4(pub u32);
+
+impl From<V4> for Addr {
+    fn from(address: V4) -> Self {
+        Self::v4(address.0)
+    }
+}
+
+/// An address of one family, as words in network byte order.
+pub trait Address: Copy + Default + PartialEq + Eq + 'static {
+    /// What fills a [`Flow`] up, so that the part that most packets need lies in one cache line.
+    type Room: Copy + Default + PartialEq + Eq + core::fmt::Debug;
+
+    /// As maps and records that serve both families have it.
+    fn wide(&self) -> Addr;
+
+    /// What is in a map that serves both families, if it is of this one.
+    fn narrow(addr: &Addr) -> Self;
+
+    /// The words that differ between two addresses of this family, two at a time.
+    fn pairs(&self) -> [u64; 2];
+
+    /// The sum of its words, for checksums.
+    fn sum(&self) -> u64;
+
+    /// The same of its complement.
+    fn negated_sum(&self) -> u64;
+}
+
+impl Address for V4 {
+    type Room = [u32; 8];
+
+    #[inline(always)]
+    fn wide(&self) -> Addr {
+        Addr::v4(self.0)
+    }
+
+    #[inline(always)]
+    fn narrow(addr: &Addr) -> Self {
+        Self(addr.v4_word())
+    }
+
+    #[inline(always)]
+    fn pairs(&self) -> [u64; 2] {
+        [0, self.0 as u64]
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn negated_sum(&self) -> u64 {
+        !self.0 as u64
+    }
+}
+
+impl Address for Addr {
+    type Room = [u32; 0];
+
+    #[inline(always)]
+    fn wide(&self) -> Addr {
+        *self
+    }
+
+    #[inline(always)]
+    fn narrow(addr: &Addr) -> Self {
+        *addr
+    }
+
+    #[inline(always)]
+    fn pairs(&self) -> [u64; 2] {
+        let [a, b, c, d] = self.0;
+        [(a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64]
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        let [a, b, c, d] = self.0;
+        a as u64 + b as u64 + c as u64 + d as u64
+    }
+
+    #[inline(always)]
+    fn negated_sum(&self) -> u64 {
+        let [a, b, c, d] = self.0;
+        !a as u64 + !b as u64 + !c as u64 + !d as u64
+    }
+}
+
+/// A TCP port in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Port(pub u16);
+
+impl Port {
+    #[inline(always)]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    #[inline(always)]
+    pub const fn host(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}
+
+pub fn socket_addr(addr: Addr, port: Port) -> SocketAddr {
+    SocketAddr::new(addr.into(), port.host())
+}
+
+/// The addresses of an Ethernet header as they lie in a frame: destination, then source.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link(pub [u32; 3]);
+
+impl Link {
+    pub const fn new(to: [u8; 6], from: [u8; 6]) -> Self {
+        Self([
+            u32::from_ne_bytes([to[0], to[1], to[2], to[3]]),
+            u32::from_ne_bytes([to[4], to[5], from[0], from[1]]),
+            u32::from_ne_bytes([from[2], from[3], from[4], from[5]]),
+        ])
+    }
+
+    /// The next hop's address.
+    pub const fn to(&self) -> [u8; 6] {
+        let [a, b] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes()];
+        [a[0], a[1], a[2], a[3], b[0], b[1]]
+    }
+
+    /// Our own address.
+    pub const fn from(&self) -> [u8; 6] {
+        let [b, c] = [self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];
+        [b[2], b[3], c[0], c[1], c[2], c[3]]
+    }
+
+    /// The way back: both addresses exchanged.
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self::new(self.from(), self.to())
+    }
+
+    /// False while the next hop is not resolved.
+    #[inline(always)]
+    pub const fn is_resolved(&self) -> bool {
+        self.0[0] != 0 || self.0[1] & Self::TO_PART != 0
+    }
+
+    /// The bytes of the second word that belong to the next hop's address.
+    const TO_PART: u32 = u32::from_ne_bytes([0xff, 0xff, 0, 0]);
+}
+
+layout! {
+    Addr = 16,
+    Link = 12,
+    V4 = 4,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_round_trip() {
+        for text in ["10.1.2.3", "2001:db8::1", "::1", "255.255.255.255"] {
+            let ip: IpAddr = text.parse().expect("literal");
+            assert_eq!(IpAddr::from(Addr::from(ip)), ip);
+        }
+        let ip: IpAddr = "192.0.2.7".parse().expect("literal");
+        assert_eq!(Addr::from(ip), Addr::v4(u32::from_ne_bytes([192, 0, 2, 7])));
+    }
+
+    #[test]
+    fn links_keep_both_addresses() {
+        let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 9, 8, 7]);
+        let link = Link::new(a, b);
+        assert_eq!((link.to(), link.from()), (a, b));
+        assert_eq!(link.reversed(), Link::new(b, a));
+        assert!(link.is_resolved());
+        assert!(Link::new([0, 0, 0, 0, 0, 1], b).is_resolved());
+        assert!(!Link::new([0; 6], b).is_resolved());
+    }
+
+    #[test]
+    fn ports_are_in_network_order() {
+        assert_eq!(Port::new(80).0.to_ne_bytes(), [0, 80]);
+        assert_eq!(Port::new(8080).host(), 8080);
+    }
+}

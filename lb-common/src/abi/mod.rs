@@ -1,0 +1,28 @@
+//! Keys and values of the BPF maps.
+//!
+//! Addresses and ports are kept in network byte order in memory, so that the
+//! program copies them between packets and maps without a swap. All types are
+//! free of padding: the kernel compares keys byte by byte.
+
+macro_rules! layout {
+    ($($type:ty = $size:literal),+ $(,)?) => {
+        $(const _: () = assert!(size_of::<$type>() == $size);)+
+        #[cfg(feature = "user")]
+        mod pod {
+            use super::*;
+            // SAFETY: repr(C), Copy, made of integers, and free of padding: each
+            // size above is the sum of the field sizes.
+            $(unsafe impl aya::Pod for $type {})+
+        }
+    };
+}
+
+mod addr;
+mod backend;
+mod config;
+mod counters;
+mod evidence;
+mod flow;
+mod service;
+
+pub use self::{addr::*, backend::*, config::*, counters::*, evidence::*, flow::*, service::*};

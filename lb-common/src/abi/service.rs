@@ -1,0 +1,85 @@
+//! Services: their VIPs, the sources that they take connections of, and their Maglev tables.
+
+use super::{Addr, Port};
+
+/// Key of `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServiceKey {
+    pub addr: Addr,
+    pub port: Port,
+    pub proto: u8,
+    pub zero: u8,
+}
+
+/// How many half-open backends of one service are offered new connections at a time.
+pub const TRIAL_SLOTS: usize = 8;
+
+/// Value of `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    pub id: u16,
+    /// `service_flags`
+    pub flags: u16,
+    /// How many entries of `trials` are set.
+    pub trial_len: u16,
+    pub zero: u16,
+    /// Half-open backends, offered before the table.
+    pub trials: [u16; TRIAL_SLOTS],
+}
+
+/// Bits of [`Service::flags`].
+pub mod service_flags {
+    /// Mirror response heads.
+    pub const EVIDENCE: u16 = 1 << 0;
+    /// Without a backend: drop the SYN. Otherwise it is answered by a reset.
+    pub const NO_BACKEND_DROP: u16 = 1 << 1;
+    /// `SOURCES` has rules for it.
+    pub const SOURCES: u16 = 1 << 2;
+    /// They are in the second set.
+    pub const SECOND_SET: u16 = 1 << 3;
+    /// Whom no rule names is refused.
+    pub const LISTED_ONLY: u16 = 1 << 4;
+    /// The client's address and port are kept.
+    pub const DNAT: u16 = 1 << 5;
+    /// A handshake that its backend refuses, or leaves unanswered, goes on with another one.
+    pub const REDISPATCH: u16 = 1 << 6;
+}
+
+/// What the prefix of a key of `SOURCES` is counted over. Its first four bytes always belong to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceKey {
+    pub service: u16,
+    /// Which of the service's two sets: one is used while the other is written.
+    pub set: u16,
+    pub addr: Addr,
+}
+
+impl SourceKey {
+    /// Bits of a whole key.
+    pub const BITS: u32 = 160;
+}
+
+/// Value of `SOURCES`.
+pub mod source_rule {
+    pub const ALLOW: u32 = 1;
+    pub const DENY: u32 = 2;
+}
+
+layout! {
+    ServiceKey = 20,
+    SourceKey = 20,
+    Service = 24,
+}
+
+/// One Maglev table: the only value of an inner map of `TABLES`.
+#[repr(C)]
+#[derive(Clone)]
+pub struct Table(pub [u16; crate::TABLE_SLOTS]);
+const _: () = assert!(size_of::<Table>() == 131_074);
+impl Copy for Table {}
+#[cfg(feature = "user")]
+// SAFETY: an array of integers.
+unsafe impl aya::Pod for Table {}
