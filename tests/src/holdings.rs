@@ -60,7 +60,7 @@ impl Places {
     pub fn read(shunt: &Shunt) -> Result<Self> {
         let mut places = Self::default();
         for flow in values::<Flow<V4>>(shunt, "FLOWS4")?.into_iter().filter(Flow::is_live) {
-            if flow.state & flow_state::OVER != 0 {
+            if flow.state & flow_state::TIME_WAIT != 0 {
                 places.resting += 1;
             } else if flow.state & flow_state::ESTABLISHED != 0 {
                 places.established += 1;
@@ -78,7 +78,7 @@ impl Places {
 
 /// New connections that each half-open backend may still be given, by its id.
 pub fn tokens(shunt: &Shunt) -> Result<Vec<i64>> {
-    values(shunt, "TRIAL")
+    values(shunt, "TRIAL_BUDGETS")
 }
 
 /// The program that the daemon has attached, the same to all interfaces.

@@ -59,7 +59,7 @@ impl From<V4> for Addr {
 /// An address of one family, as words in network byte order.
 pub trait Address: Copy + Default + PartialEq + Eq + 'static {
     /// What fills a [`Flow`] up, so that the part that most packets need lies in one cache line.
-    type Room: Copy + Default + PartialEq + Eq + core::fmt::Debug;
+    type Padding: Copy + Default + PartialEq + Eq + core::fmt::Debug;
 
     /// As maps and records that serve both families have it.
     fn wide(&self) -> Addr;
@@ -78,7 +78,7 @@ pub trait Address: Copy + Default + PartialEq + Eq + 'static {
 }
 
 impl Address for V4 {
-    type Room = [u32; 8];
+    type Padding = [u32; 8];
 
     #[inline(always)]
     fn wide(&self) -> Addr {
@@ -107,7 +107,7 @@ impl Address for V4 {
 }
 
 impl Address for Addr {
-    type Room = [u32; 0];
+    type Padding = [u32; 0];
 
     #[inline(always)]
     fn wide(&self) -> Addr {

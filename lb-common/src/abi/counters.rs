@@ -54,7 +54,7 @@ pub struct BackendCounters {
     /// counts once. Of those that are counted and not mirrored one each timer interrupt is timed, for all since the one before.
     pub ttfb: [u64; TTFB_BUCKETS],
     /// Connections whose client was told by a reset that they are over.
-    pub cut: u64,
+    pub resets: u64,
     /// Handshakes that went on with another backend.
     pub redispatched: u64,
     /// Responses that are not yet in `ttfb`: the next one that is timed stands for them.

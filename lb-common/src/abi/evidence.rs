@@ -22,34 +22,74 @@ pub struct ExchangeRecord {
     /// Valid bytes of `data`.
     pub len: u16,
     pub generation: u32,
+    /// The number of an [`ExchangeKind`].
+    pub kind: u16,
     /// `record_flags`
-    pub flags: u32,
+    pub flags: u16,
     /// The CPU that wrote this, and how many heads of this backend it has lost so far.
     pub cpu: u32,
     pub lost: u32,
     pub data: [u8; HEAD_BYTES],
 }
 
+impl ExchangeRecord {
+    /// `None`: the program does not write this number.
+    pub const fn kind(&self) -> Option<ExchangeKind> {
+        ExchangeKind::of(self.kind)
+    }
+}
+
+/// What the program saw of an exchange. A record has bytes if it is a head, and no other record has any.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// The start of a response, or a further part of one.
+    Head = 0,
+    /// The backend refused the connection by a reset.
+    ConnectRefused = 1,
+    /// The client sent its SYN again, and the backend had not answered.
+    ConnectTimeout = 2,
+    /// The backend reset the connection when a response was due.
+    Reset = 3,
+    /// The backend closed the connection when a response was due.
+    NoResponse = 4,
+    /// The first bytes from the backend on a connection that is not HTTP/1.
+    Answered = 5,
+}
+
+impl ExchangeKind {
+    pub const ALL: [Self; 6] = [
+        Self::Head,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::Reset,
+        Self::NoResponse,
+        Self::Answered,
+    ];
+
+    /// The kind with this number.
+    pub const fn of(number: u16) -> Option<Self> {
+        let mut at = 0;
+        while at < Self::ALL.len() {
+            if Self::ALL[at] as u16 == number {
+                return Some(Self::ALL[at]);
+            }
+            at += 1;
+        }
+        None
+    }
+}
+
 /// Bits of [`ExchangeRecord::flags`].
 pub mod record_flags {
     /// Continues the previous record of the same client.
-    pub const CONTINUES: u32 = 1 << 0;
+    pub const CONTINUES: u16 = 1 << 0;
     /// More will follow: the status is not decided by this record.
-    pub const UNFINISHED: u32 = 1 << 1;
+    pub const UNFINISHED: u16 = 1 << 1;
     /// The client pipelines: responses are missing from the stream of records.
-    pub const PIPELINED: u32 = 1 << 2;
+    pub const PIPELINED: u16 = 1 << 2;
     /// The connection was admitted out of a half-open budget.
-    pub const TRIAL: u32 = 1 << 3;
-    /// No head: the backend refused the connection by a reset.
-    pub const REFUSED: u32 = 1 << 4;
-    /// No head: the backend reset the connection when an answer was due.
-    pub const RESET: u32 = 1 << 5;
-    /// No head: the backend closed the connection when an answer was due.
-    pub const NO_RESPONSE: u32 = 1 << 6;
-    /// No head: the first answer on a connection that is not HTTP/1.
-    pub const ANSWERED: u32 = 1 << 7;
-    /// No head: the client sends its SYN again, and the backend has not answered.
-    pub const SILENT: u32 = 1 << 8;
+    pub const TRIAL: u16 = 1 << 3;
 }
 
 /// `SUCCESS_COUNTS`, one entry a CPU: by backend id, good responses that were counted and not mirrored. It only grows.

@@ -47,7 +47,7 @@ pub struct ClientSet {
     /// Part of the hash, never 0. 0: free.
     pub tags: [u32; CLIENT_WAYS],
     /// Who gives way next when all are taken.
-    pub hand: u16,
+    pub cursor: u16,
     /// 0, unless one that belongs here had to go to the other set. Until then nobody looks for it there.
     pub spilled: u16,
 }
@@ -94,24 +94,24 @@ pub struct Flow<A: Address> {
     pub slot: u32,
     /// `head_state`
     pub head: u32,
-    /// Sequence number at which the next response head starts, or at which the last one
-    /// started when none is wanted. Of a connection that is not read: up to where the client had spoken when
-    /// its backend spoke last.
+    /// Sequence number at which the response head starts that the program waits for. If it waits for none:
+    /// at which the last one started.
     pub head_seq: u32,
     /// Up to where the backend has sent.
     pub sent_end: u32,
     /// Up to where the client has: the backend has been sent so much.
     pub client_end: u32,
-    /// Where the request that `head_seq` answers begins, and when the last of it was seen (of what came between two timer
-    /// interrupts, the first), in microseconds of `CLOCK_MONOTONIC`, as far as 32 bits go. While `CONNECTING`: the acknowledgement
-    /// number that answers the SYN, and when that was seen.
-    pub request_seq: u32,
-    pub request_us: u32,
-    /// The acknowledgement number that ends what the client says: set by its FIN.
-    pub client_ack: u32,
-    /// The same for the backend. In a handshake: the one that answers its SYN-ACK.
-    pub backend_ack: u32,
-    pub room: A::Room,
+    /// Sequence number at which the client's last request begins, or at which its next one will begin: after
+    /// the SYN of a new connection, and after each answer on a connection that the program does not read.
+    pub asked_seq: u32,
+    /// When the client asked last, in microseconds of `CLOCK_MONOTONIC`, modulo 2^32: when it sent its SYN,
+    /// later when it sent the last part of its request (of the parts between two timer interrupts, the first).
+    pub asked_us: u32,
+    /// The acknowledgement number of the client's FIN. 0 before it.
+    pub client_fin_ack: u32,
+    /// The acknowledgement number of the backend's SYN-ACK, and after its FIN the one of its FIN.
+    pub backend_syn_fin_ack: u32,
+    pub padding: A::Padding,
 }
 
 impl<A: Address> Flow<A> {
@@ -131,16 +131,16 @@ pub mod flow_state {
     pub const ANSWERED: u32 = 1 << 1;
     /// The client has acknowledged it. Until then it is an embryo.
     pub const ESTABLISHED: u32 = 1 << 2;
-    /// The client has sent its FIN; `client_ack` holds.
+    /// The client has sent its FIN; `client_fin_ack` holds.
     pub const CLIENT_FIN: u32 = 1 << 3;
     /// The backend has acknowledged it.
     pub const CLIENT_FIN_ACKED: u32 = 1 << 4;
-    /// The backend has sent its FIN; `backend_ack` holds.
+    /// The backend has sent its FIN; `backend_syn_fin_ack` holds.
     pub const BACKEND_FIN: u32 = 1 << 5;
     /// The client has acknowledged it.
     pub const BACKEND_FIN_ACKED: u32 = 1 << 6;
     /// Over. Kept for a while, so that its NAT port rests: the backend may be in TIME_WAIT.
-    pub const OVER: u32 = 1 << 7;
+    pub const TIME_WAIT: u32 = 1 << 7;
     /// Admitted out of a half-open budget.
     pub const TRIAL: u32 = 1 << 8;
     /// Its service mirrored response heads when it began.
@@ -187,8 +187,6 @@ pub mod head_state {
     pub const PIPELINED: u32 = 1 << 3;
     /// The backend has answered an earlier request on this connection.
     pub const SERVED: u32 = 1 << 4;
-    /// The backend has sent its FIN.
-    pub const CLOSED: u32 = 1 << 5;
     /// The client has spoken, in a language we do not read, and the backend has not yet.
     pub const UNREAD: u32 = 1 << 6;
     /// The backend has not answered the SYN.

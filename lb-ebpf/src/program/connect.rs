@@ -20,7 +20,7 @@ use super::{
     counters, evidence, frame, hook,
     hook::{Context, Raw},
     kinds,
-    maps::{BACKENDS, CONFIG, LAST_SYNACK, TABLES, TRIAL},
+    maps::{BACKENDS, CONFIG, LAST_SYNACK, TABLES, TRIAL_BUDGETS},
     opaque, pace,
     table::{self, Tables},
     ticks,
@@ -103,7 +103,7 @@ pub(super) fn connect<F: Tables>(
     flow.client = *key;
     flow.slot = place;
     flow.seen = ticks(now);
-    flow.request_us = coarse_us();
+    flow.asked_us = coarse_us();
     flow.backend = id;
     flow.service = service.id;
     flow.generation = backend.generation;
@@ -114,8 +114,8 @@ pub(super) fn connect<F: Tables>(
     flow.head_seq = 0;
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
-    flow.request_seq = packet.segment.end();
-    flow.backend_ack = 0;
+    flow.asked_seq = packet.segment.end();
+    flow.backend_syn_fin_ack = 0;
     let kept = service.flags & service_flags::DNAT != 0;
     if !kept {
         aim_first::<F>(flow, backend);
@@ -126,7 +126,7 @@ pub(super) fn connect<F: Tables>(
         // Meanwhile what was asked for comes from memory.
         look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
     }
-    flow.client_ack = 0;
+    flow.client_fin_ack = 0;
     let held = if kept {
         match keep::<F>(place, id) {
             KEPT => Ok(()),
@@ -181,7 +181,7 @@ fn look_at_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip_len: u32) 
         flow.head = head_state::CONNECTING;
         return 0;
     }
-    flow.client_ack = syn::FIRST_OPTION;
+    flow.client_fin_ack = syn::FIRST_OPTION;
     let mut look = Look::<F::Addr> { ctx, flow, length: headers.wrapping_sub(F::HEADER as u32) };
     // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
     unsafe { bpf_loop(syn::MOST_OPTIONS, option::<F> as *mut c_void, (&raw mut look).cast(), 0) };
@@ -201,8 +201,8 @@ unsafe extern "C" fn option<F: Tables>(_: u32, look: *mut Look<F::Addr>) -> i64 
     // SAFETY: the kernel hands over what `look_at_syn` gave it.
     let (ctx, flow, length) = unsafe { ((*look).ctx, &mut *(*look).flow, (*look).length) };
     let ip = frame(&Context::new(ctx)).from(LINK);
-    let next = syn::next_option(&ip.from(F::HEADER), flow.client_ack, length);
-    flow.client_ack = next;
+    let next = syn::next_option(&ip.from(F::HEADER), flow.client_fin_ack, length);
+    flow.client_fin_ack = next;
     if next == syn::ALL_KNOWN {
         flow.head = head_state::CONNECTING;
     }
@@ -225,7 +225,7 @@ const REFUSED: u32 = 1 << 16;
 #[inline(never)]
 fn forsaken<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(embryo) = table::by_client::<F>(key) else { return NO_BACKEND as u32 };
-    if embryo.state & (flow_state::ANSWERED | flow_state::OVER) != 0 {
+    if embryo.state & (flow_state::ANSWERED | flow_state::TIME_WAIT) != 0 {
         return NO_BACKEND as u32;
     }
     evidence::note_silence(embryo);
@@ -323,7 +323,7 @@ fn choose(service: &Service, hash: u64, moved: u16, again: bool) -> Result<Choic
 /// whoever finds the count positive has taken one.
 #[inline(always)]
 fn take_token(id: u16) -> bool {
-    let Some(tokens) = TRIAL.get_ptr_mut(id as u32) else { return false };
+    let Some(tokens) = TRIAL_BUDGETS.get_ptr_mut(id as u32) else { return false };
     // The look before keeps an exhausted count from running away.
     // SAFETY: an aligned i64 of an array map, which stays where it is.
     unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }

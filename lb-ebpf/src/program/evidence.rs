@@ -10,8 +10,8 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lb_common::{
     MAX_BACKENDS,
     abi::{
-        Address, BackendCounters, ExchangeRecord, Flow, HEAD_BYTES, QUICK_MS, flow_state, head_state,
-        mirror_mode, record_flags, ttfb_bucket,
+        Address, BackendCounters, ExchangeKind, ExchangeRecord, Flow, HEAD_BYTES, QUICK_MS, flow_state,
+        head_state, mirror_mode, record_flags, ttfb_bucket,
     },
 };
 use lb_ebpf::{
@@ -53,8 +53,8 @@ pub(super) fn note_request<F: Tables>(
     if flow.head & head_state::AWAITED != 0 {
         // An answer is due once the last of the request has come: an upload takes its time. The exact clock is not read more
         // than once a timer interrupt for it.
-        if coarse_us().wrapping_sub(flow.request_us) as i32 > 0 {
-            flow.request_us = now_us();
+        if coarse_us().wrapping_sub(flow.asked_us) as i32 > 0 {
+            flow.asked_us = now_us();
         }
     }
     let spoken = flow.state & flow_state::SPOKEN != 0;
@@ -99,9 +99,6 @@ pub(super) fn note_request<F: Tables>(
     }
     if !spoken {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
-    }
-    if flow.state & flow_state::BACKEND_FIN != 0 {
-        flow.head |= head_state::CLOSED;
     }
     // What has a body may not end like a head.
     let whole = method == b'P' || ends_head(ctx, packet);
@@ -170,8 +167,8 @@ fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
         return;
     }
     flow.head_seq = segment.ack;
-    flow.request_seq = segment.seq;
-    flow.request_us = now_us();
+    flow.asked_seq = segment.seq;
+    flow.asked_us = now_us();
     flow.head |= head_state::UNREAD | if whole { head_state::OWED } else { 0 };
 }
 
@@ -200,8 +197,8 @@ fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, cut: boo
         return true;
     }
     flow.head_seq = segment.ack;
-    flow.request_seq = segment.seq;
-    flow.request_us = now_us();
+    flow.asked_seq = segment.seq;
+    flow.asked_us = now_us();
     // What was mirrored of an exchange before ended inside its own segment: this is a new one.
     let served = if flow.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
     let owed = if whole { head_state::OWED } else { 0 };
@@ -213,7 +210,7 @@ fn want<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, cut: boo
 /// Whether it is not the request that is answered now, sent again.
 #[inline(always)]
 const fn is_later<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
-    flow.head & head_state::KNOWN != 0 && segment.seq.wrapping_sub(flow.request_seq) as i32 > 0
+    flow.head & head_state::KNOWN != 0 && segment.seq.wrapping_sub(flow.asked_seq) as i32 > 0
 }
 
 #[inline(always)]
@@ -247,7 +244,7 @@ pub(super) fn note_answer<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow
                 mirror_head(ctx, LINK as u32 + segment.payload + skip, segment, flow, skip);
             } else {
                 flow.head = (flow.head & !head_state::UNREAD) | head_state::SERVED;
-                tell(flow, record_flags::ANSWERED, NO_WAKEUP);
+                tell(flow, ExchangeKind::Answered, NO_WAKEUP);
             }
         }
     }
@@ -301,7 +298,7 @@ fn is_counted<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F::A
 fn is_quick<A: Address>(flow: &Flow<A>) -> bool {
     /// More than between two timer interrupts.
     const LATE_MS: i32 = 16;
-    let us = coarse_us().wrapping_sub(flow.request_us) as i32;
+    let us = coarse_us().wrapping_sub(flow.asked_us) as i32;
     us < (QUICK_MS as i32 - LATE_MS) * 1000
 }
 
@@ -315,7 +312,7 @@ fn time<A: Address>(counters: &mut BackendCounters, flow: &Flow<A>) {
         return;
     }
     counters.timed_at = now;
-    let us = now_us().wrapping_sub(flow.request_us);
+    let us = now_us().wrapping_sub(flow.asked_us);
     if let Some(count) = counters.ttfb.get_mut(opaque(ttfb_bucket(us) as u32) as usize) {
         *count += counters.untimed as u64;
     }
@@ -352,33 +349,32 @@ fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     let client_closed = flow.state & flow_state::CLIENT_FIN != 0;
     let owes = flow.head & head_state::AWAITED != 0
         && flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
-    let got_request = segment.ack.wrapping_sub(flow.request_seq) as i32 > 0;
+    let got_request = segment.ack.wrapping_sub(flow.asked_seq) as i32 > 0;
     if segment.has(flag::RST) {
-        let crossed = flow.head & (head_state::CLOSED | head_state::SERVED)
-            == (head_state::CLOSED | head_state::SERVED);
+        let backend_closed = flow.state & flow_state::BACKEND_FIN != 0;
+        let crossed = backend_closed && flow.head & head_state::SERVED != 0;
         let crossed = crossed || (segment.has(flag::ACK) && !got_request);
         if owes && !client_closed && !crossed {
             flow.head &= !head_state::AWAITED;
-            tell(flow, record_flags::RESET, FORCE_WAKEUP);
+            tell(flow, ExchangeKind::Reset, FORCE_WAKEUP);
         }
         return;
     }
-    flow.head |= head_state::CLOSED;
     // Where a byte of the answer is missing, it was sent and is still on its way.
     let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
     if owes && !client_closed && nothing_sent && got_request {
         flow.head &= !head_state::AWAITED;
-        tell(flow, record_flags::NO_RESPONSE, FORCE_WAKEUP);
+        tell(flow, ExchangeKind::NoResponse, FORCE_WAKEUP);
     }
 }
 
 /// A reset in answer to a SYN.
 #[inline(always)]
 pub(super) fn note_refusal<A: Address>(segment: &Segment, embryo: &mut Flow<A>) {
-    let answers = segment.has(flag::ACK) && segment.ack == embryo.request_seq;
+    let answers = segment.has(flag::ACK) && segment.ack == embryo.asked_seq;
     if answers && embryo.head & head_state::CONNECTING != 0 {
         embryo.head &= !head_state::CONNECTING;
-        tell(embryo, record_flags::REFUSED, FORCE_WAKEUP);
+        tell(embryo, ExchangeKind::ConnectRefused, FORCE_WAKEUP);
     }
 }
 
@@ -387,14 +383,14 @@ pub(super) fn note_refusal<A: Address>(segment: &Segment, embryo: &mut Flow<A>) 
 pub(super) fn note_silence<A: Address>(embryo: &mut Flow<A>) {
     if embryo.head & head_state::CONNECTING != 0 {
         embryo.head &= !head_state::CONNECTING;
-        tell(embryo, record_flags::SILENT, FORCE_WAKEUP);
+        tell(embryo, ExchangeKind::ConnectTimeout, FORCE_WAKEUP);
     }
 }
 
 /// What became of an exchange without a head that could be read.
 #[inline(always)]
-fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
-    if what != record_flags::ANSWERED {
+fn tell<A: Address>(flow: &Flow<A>, kind: ExchangeKind, wakeup: u64) {
+    if kind != ExchangeKind::Answered {
         tell_next(flow.backend, mirror_mode::NONE, mirror_mode::NEXT);
     }
     let Some(counters) = counters(flow.backend) else { return };
@@ -403,8 +399,8 @@ fn tell<A: Address>(flow: &Flow<A>, what: u32, wakeup: u64) {
         return;
     };
     // SAFETY: the record is ours until it is submitted.
-    let since_us = unsafe { describe(entry.as_mut_ptr(), flow, counters, 0, what) };
-    if what == record_flags::ANSWERED {
+    let since_us = unsafe { describe(entry.as_mut_ptr(), flow, counters, 0, kind, 0) };
+    if kind == ExchangeKind::Answered {
         count_ttfb(counters, since_us);
     }
     entry.submit(wakeup);
@@ -420,14 +416,15 @@ unsafe fn describe<A: Address>(
     flow: &Flow<A>,
     counters: &BackendCounters,
     len: u16,
-    what: u32,
+    kind: ExchangeKind,
+    flags: u16,
 ) -> u32 {
     let trial = if flow.state & flow_state::TRIAL != 0 { record_flags::TRIAL } else { 0 };
     // SAFETY: plain helper calls, and writes into what the caller has reserved.
     unsafe {
         let now = bpf_ktime_get_ns();
         (*record).at_ns = now;
-        let since_us = ((now / 1000) as u32).wrapping_sub(flow.request_us);
+        let since_us = ((now / 1000) as u32).wrapping_sub(flow.asked_us);
         (*record).since_request_ns = since_us as u64 * 1000;
         (*record).cpu = cpu();
         (*record).lost = counters.heads_lost as u32;
@@ -437,7 +434,8 @@ unsafe fn describe<A: Address>(
         (*record).backend = flow.backend;
         (*record).len = len;
         (*record).generation = flow.generation;
-        (*record).flags = what | trial;
+        (*record).kind = kind as u16;
+        (*record).flags = flags | trial;
         since_us
     }
 }
@@ -496,7 +494,7 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
         }
     }
     // SAFETY: the record is still ours.
-    let since_us = unsafe { describe(record, flow, counters, len as u16, flags) };
+    let since_us = unsafe { describe(record, flow, counters, len as u16, ExchangeKind::Head, flags) };
     if !unfinished {
         count_ttfb(counters, since_us);
     }

@@ -41,7 +41,7 @@ pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut 
     let source = kinds(tuple.key.sport).ok_or(Leave::Pass)?;
     if source & port_flags::VIP != 0
         && let Some(flow) = table::by_client::<F>(&answer)
-        && flow.state & flow_state::OVER == 0
+        && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
         admit::<F>(flow.service, &ip)?;
@@ -60,7 +60,7 @@ pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut 
     let kept = may_be_kept(tuple.key.dport);
     if (source & port_flags::NAT != 0 || kept)
         && let Some(flow) = table::by_reply::<F>(&answer, || kept)
-        && flow.state & flow_state::OVER == 0
+        && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
         admit::<F>(flow.service, &ip)?;

@@ -81,7 +81,7 @@ pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Backend id → new connections that a half-open backend may still be given.
 #[btf_map]
-pub(super) static TRIAL: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
+pub(super) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
 /// Backend id → when it last answered a SYN, in `answer_ticks`.
 #[btf_map]

@@ -283,7 +283,7 @@ fn known<F: Tables + Errors>(ctx: &Context, vlan: u16, service_id: &mut u16) -> 
     if (kinds & port_flags::NAT != 0 || may_be_kept(tuple.key.sport))
         && let Some(flow) = table::by_reply::<F>(&tuple.key, || may_be_kept(tuple.key.sport))
         // One that is over only keeps its port from being used.
-        && flow.state & flow_state::OVER == 0
+        && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
         packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;

@@ -449,14 +449,14 @@ fn taken_over<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Opt
 #[inline(always)]
 fn hand<F: Tables>(number: u32) -> Option<u32> {
     // SAFETY: a word of a map.
-    Some(unsafe { (&raw const (*F::clients(number)?).hand).read_volatile() } as u32)
+    Some(unsafe { (&raw const (*F::clients(number)?).cursor).read_volatile() } as u32)
 }
 
 #[inline(always)]
 fn turn_to<F: Tables>(number: u32, way: u32) {
     if let Some(set) = F::clients(number) {
         // SAFETY: a word of a map. Two CPUs that write it at once lose a turn.
-        unsafe { (&raw mut (*set).hand).write_volatile(way as u16) };
+        unsafe { (&raw mut (*set).cursor).write_volatile(way as u16) };
     }
 }
 
@@ -500,7 +500,7 @@ fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> u32 {
         // Somebody else is just taking or freeing it.
         return STAYS;
     }
-    if state & flow_state::OVER != 0 {
+    if state & flow_state::TIME_WAIT != 0 {
         return AT_ONCE;
     }
     if state & flow_state::ESTABLISHED == 0 {
@@ -512,7 +512,7 @@ fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> u32 {
 /// In microseconds, since the SYN was seen. One that came meanwhile is younger than nothing.
 #[inline(always)]
 fn embryo_age<A: Address>(flow: &Flow<A>, now_us: u32) -> i32 {
-    now_us.wrapping_sub(flow.request_us) as i32
+    now_us.wrapping_sub(flow.asked_us) as i32
 }
 
 /// Its backend is gone, or it was silent for too long.
@@ -596,7 +596,7 @@ fn take_turn<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> b
         // SAFETY: a word of a map.
         let still = || unsafe { at.read_volatile() } == held;
         if state & flow_state::LIVE != 0
-            && readiness(other, state, flow.request_us) != STAYS
+            && readiness(other, state, flow.asked_us) != STAYS
             && still()
             && owns(other, state)
         {
@@ -716,10 +716,10 @@ fn ends<F: Tables>(holder: u32, successor: &Flow<F::Addr>, least_age: i32, tired
     if flow.reply != successor.reply {
         return false;
     }
-    let may = if state & flow_state::OVER != 0 {
+    let may = if state & flow_state::TIME_WAIT != 0 {
         tired || flow.client == successor.client
     } else if state & flow_state::ESTABLISHED == 0 {
-        embryo_age(flow, successor.request_us) >= least_age
+        embryo_age(flow, successor.asked_us) >= least_age
     } else {
         is_dead(flow, successor.seen)
     };

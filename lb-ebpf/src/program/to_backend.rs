@@ -28,10 +28,10 @@ pub(super) fn steer<F: Tables>(
 ) -> Option<Result<Way, Leave>> {
     let segment = &packet.segment;
     let state = flow.state;
-    let backend = if state & flow_state::OVER == 0 { backend_of(flow) } else { None };
+    let backend = if state & flow_state::TIME_WAIT == 0 { backend_of(flow) } else { None };
     let Some(backend) = backend else {
         // What is over rests, unless the client begins anew.
-        if segment.opens() || state & flow_state::OVER == 0 {
+        if segment.opens() || state & flow_state::TIME_WAIT == 0 {
             table::release::<F>(flow);
         }
         return None;
@@ -84,7 +84,7 @@ fn is_cut<F: Tables>(
         if before & flow_state::CLIENT_RESET == 0
             && let Some(counters) = counters(flow.backend)
         {
-            counters.cut += 1;
+            counters.resets += 1;
         }
     }
     ends
@@ -96,7 +96,7 @@ fn completes<A: Address>(segment: &Segment, flow: &mut Flow<A>) -> bool {
     let completes = flow.state & flow_state::ANSWERED != 0
         && segment.has(flag::ACK)
         && !segment.has(flag::RST)
-        && segment.ack == flow.backend_ack;
+        && segment.ack == flow.backend_syn_fin_ack;
     if !completes {
         return false;
     }
@@ -147,7 +147,7 @@ fn is_forsaken<A: Address>(flow: &Flow<A>) -> bool {
     if state & flow_state::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
         return false;
     }
-    state & flow_state::REFUSED != 0 || coarse_us().wrapping_sub(flow.request_us) > PATIENCE_US
+    state & flow_state::REFUSED != 0 || coarse_us().wrapping_sub(flow.asked_us) > PATIENCE_US
 }
 
 /// Whether a handshake under way may still begin there.
@@ -173,12 +173,14 @@ fn closing<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
         return;
     }
     let mut set = 0;
-    if segment.has(flag::ACK) && flow.state & flow_state::BACKEND_FIN != 0 && segment.ack == flow.backend_ack
+    if segment.has(flag::ACK)
+        && flow.state & flow_state::BACKEND_FIN != 0
+        && segment.ack == flow.backend_syn_fin_ack
     {
         set |= flow_state::BACKEND_FIN_ACKED;
     }
     if segment.has(flag::FIN) {
-        flow.client_ack = segment.end();
+        flow.client_fin_ack = segment.end();
         set |= flow_state::CLIENT_FIN;
     }
     finish(flow, set, segment.has(flag::RST));
@@ -189,7 +191,7 @@ fn closing<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
 pub(super) fn finish<A: Address>(flow: &mut Flow<A>, set: u32, reset: bool) {
     const BOTH: u32 = flow_state::CLIENT_FIN_ACKED | flow_state::BACKEND_FIN_ACKED;
     let over = reset || (flow.state | set) & BOTH == BOTH;
-    let set = if over { set | flow_state::OVER } else { set };
+    let set = if over { set | flow_state::TIME_WAIT } else { set };
     if set & !flow.state != 0 {
         atomic::set(&mut flow.state, set);
     }

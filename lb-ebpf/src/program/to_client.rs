@@ -40,10 +40,10 @@ pub(super) fn steer<F: Tables>(
     if flow.head & head_state::AWAITED != 0 {
         evidence::note_answer(ctx, packet, flow);
     }
-    // Of what is not read the head's number says how far the client had spoken when its backend did.
+    // On a connection that the program does not read, each answer is one to everything before it.
     let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
     if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
-        flow.head_seq = flow.client_end;
+        flow.asked_seq = flow.client_end;
     }
     let way = forward(packet, flow)?;
     closing(segment, flow);
@@ -62,13 +62,13 @@ fn note_alive(backend: u16) {
 fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<Way, Leave> {
     let segment = &packet.segment;
     if segment.has(flag::SYN) && segment.has(flag::ACK) {
-        flow.backend_ack = segment.seq.wrapping_add(1);
+        flow.backend_syn_fin_ack = segment.seq.wrapping_add(1);
         flow.sent_end = segment.end();
         flow.head &= !head_state::CONNECTING;
         atomic::set(&mut flow.state, flow_state::ANSWERED);
         note_alive(flow.backend);
     } else if segment.has(flag::RST) {
-        let refuses = segment.has(flag::ACK) && segment.ack == flow.request_seq;
+        let refuses = segment.has(flag::ACK) && segment.ack == flow.asked_seq;
         evidence::note_refusal(segment, flow);
         if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
             // The client is not told: its next SYN goes elsewhere.
@@ -91,11 +91,14 @@ fn closing<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
         return;
     }
     let mut set = 0;
-    if segment.has(flag::ACK) && flow.state & flow_state::CLIENT_FIN != 0 && segment.ack == flow.client_ack {
+    if segment.has(flag::ACK)
+        && flow.state & flow_state::CLIENT_FIN != 0
+        && segment.ack == flow.client_fin_ack
+    {
         set |= flow_state::CLIENT_FIN_ACKED;
     }
     if segment.has(flag::FIN) {
-        flow.backend_ack = segment.end();
+        flow.backend_syn_fin_ack = segment.end();
         set |= flow_state::BACKEND_FIN;
     }
     finish(flow, set, segment.has(flag::RST));

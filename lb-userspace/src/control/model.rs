@@ -328,7 +328,7 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
-            cut,
+            resets: cut,
             redispatched,
             // Of the kernel's own path_warning.
             untimed: _,

@@ -163,7 +163,7 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
 
 /// The client's connection, unless it is over: then it only keeps its NAT port from being used.
 fn pinned(maps: &impl Maps, key: &FlowKey<Addr>) -> Result<Option<Pinned>, Error> {
-    let Some(known) = maps.flow(key).filter(|known| known.state & flow_state::OVER == 0) else {
+    let Some(known) = maps.flow(key).filter(|known| known.state & flow_state::TIME_WAIT == 0) else {
         return Ok(None);
     };
     let stage = if known.state & flow_state::ESTABLISHED != 0 { Stage::Flow } else { Stage::Handshake };

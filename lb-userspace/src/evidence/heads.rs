@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use lb_common::abi::{ExchangeRecord, HEAD_BYTES, record_flags, socket_addr};
+use lb_common::abi::{ExchangeKind, ExchangeRecord, HEAD_BYTES, record_flags, socket_addr};
 use lb_core::io::{BackendId, Generation, L4Failure, Outcome};
 
 use super::{
@@ -43,18 +43,16 @@ struct Unfinished {
     since_ns: u64,
 }
 
-/// The outcome of an exchange without a head.
-fn without_head(flags: u32) -> Option<Outcome> {
-    [
-        (record_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
-        (record_flags::SILENT, Outcome::Failure(L4Failure::ConnectTimeout)),
-        (record_flags::RESET, Outcome::Failure(L4Failure::Reset)),
-        (record_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
-        (record_flags::ANSWERED, Outcome::Answered),
-    ]
-    .into_iter()
-    .find(|(flag, _)| flags & flag != 0)
-    .map(|(_, outcome)| outcome)
+/// The outcome of an exchange without a head. `None`: a record of this kind holds a head.
+const fn without_head(kind: ExchangeKind) -> Option<Outcome> {
+    match kind {
+        ExchangeKind::Head => None,
+        ExchangeKind::ConnectRefused => Some(Outcome::Failure(L4Failure::ConnectRefused)),
+        ExchangeKind::ConnectTimeout => Some(Outcome::Failure(L4Failure::ConnectTimeout)),
+        ExchangeKind::Reset => Some(Outcome::Failure(L4Failure::Reset)),
+        ExchangeKind::NoResponse => Some(Outcome::Failure(L4Failure::NoResponse)),
+        ExchangeKind::Answered => Some(Outcome::Answered),
+    }
 }
 
 impl Heads {
@@ -67,11 +65,11 @@ impl Heads {
         let client = socket_addr(record.client, record.client_port);
         let (backend, generation) = (BackendId(record.backend), Generation(record.generation));
         let connection = (client, backend, generation);
-        let has = |flag: u32| record.flags & flag != 0;
+        let has = |flag: u16| record.flags & flag != 0;
 
         let before =
             self.take(&connection).filter(|before| record.at_ns.saturating_sub(before.since_ns) <= OLDEST_NS);
-        if let Some(outcome) = without_head(record.flags) {
+        if let Some(outcome) = record.kind().and_then(without_head) {
             return Some(Reading::of(record, outcome));
         }
         let mut bytes = match (has(record_flags::CONTINUES), before) {

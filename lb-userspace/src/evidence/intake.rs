@@ -33,7 +33,7 @@ pub struct Timeout {
     pub generation: Generation,
     pub client: SocketAddr,
     pub failure: L4Failure,
-    /// When it began, as [`Flow::request_us`](lb_common::abi::Flow::request_us).
+    /// When it began, as [`Flow::asked_us`](lb_common::abi::Flow::asked_us).
     pub began_us: u32,
 }
 

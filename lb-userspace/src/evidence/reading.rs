@@ -24,7 +24,7 @@ pub struct Reading {
 
 impl Reading {
     pub(super) fn of(record: &ExchangeRecord, outcome: Outcome) -> Self {
-        let has = |flag: u32| record.flags & flag != 0;
+        let has = |flag: u16| record.flags & flag != 0;
         Self {
             backend: BackendId(record.backend),
             generation: Generation(record.generation),
@@ -37,7 +37,7 @@ impl Reading {
         }
     }
 
-    /// When the program saw the request, as [`Flow::request_us`](lb_common::abi::Flow::request_us).
+    /// When the program saw the request, as [`Flow::asked_us`](lb_common::abi::Flow::asked_us).
     pub const fn began_us(&self) -> u32 {
         ((self.at_ns / 1000) as u32).wrapping_sub((self.since_request_ns / 1000) as u32)
     }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::abi::{ExchangeRecord, HEAD_BYTES, Port, record_flags};
+use lb_common::abi::{ExchangeKind, ExchangeRecord, HEAD_BYTES, Port, record_flags};
 use lb_core::io::Outcome;
 use lb_userspace::evidence::{Heads, Reading};
 
@@ -36,7 +36,7 @@ fn one_head_in_two_segments(bytes: &[u8], cut: usize) {
     );
 }
 
-/// Each record: a byte of flags, a byte of whose it is and of its length, the bytes.
+/// Each record: a byte of flags and kind, a byte of whose it is and of its length, the bytes.
 fn many_records(mut data: &[u8]) {
     let mut heads = Heads::new();
     while let [flags, whose, rest @ ..] = data {
@@ -44,7 +44,11 @@ fn many_records(mut data: &[u8]) {
         let length = usize::from(whose >> 2) * 4 + 4;
         let (bytes, next) = rest.split_at(length.min(rest.len()));
         data = next;
-        let reading = heads.read(&record(bytes, u32::from(*flags), u16::from(whose & 3)));
+        let reading = heads.read(&ExchangeRecord {
+            // The upper half of the byte: a kind, or a number that the program does not write.
+            kind: u16::from(*flags >> 4),
+            ..record(bytes, u16::from(*flags & 0xf), u16::from(whose & 3))
+        });
         assert!(heads.unfinished() <= MOST);
         if let Some(Outcome::Status(status)) = reading.map(|reading| reading.outcome) {
             assert!(status == 101 || (200..1000).contains(&status), "{status} is no final status");
@@ -52,7 +56,7 @@ fn many_records(mut data: &[u8]) {
     }
 }
 
-fn record(bytes: &[u8], flags: u32, client: u16) -> ExchangeRecord {
+fn record(bytes: &[u8], flags: u16, client: u16) -> ExchangeRecord {
     let mut data = [0; HEAD_BYTES];
     data[..bytes.len()].copy_from_slice(bytes);
     ExchangeRecord {
@@ -64,6 +68,7 @@ fn record(bytes: &[u8], flags: u32, client: u16) -> ExchangeRecord {
         backend: 3,
         len: bytes.len() as u16,
         generation: 9,
+        kind: ExchangeKind::Head as u16,
         flags,
         cpu: 0,
         lost: 0,

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use lb_common::{
-    abi::{BackendCounters, record_flags},
+    abi::{BackendCounters, ExchangeKind},
     reason::Reason,
 };
 use lb_core::io::{Admit, FlowReset};
@@ -93,7 +93,7 @@ fn the_next_request_is_answered_by_a_reset() {
     case.sends(ACK, b"");
     case.is_reset(ACK | PSH, GET);
     case.is_reset(ACK | PSH, GET);
-    assert_eq!((case.counters().cut, case.resets()), (1, 2));
+    assert_eq!((case.counters().resets, case.resets()), (1, 2));
     case.is_reset(ACK, b"");
     case.is_reset(ACK | FIN, b"");
     // The client's stack says by a reset that there is nobody: that is for the backend.
@@ -107,7 +107,7 @@ fn the_first_request_too_whatever_its_language() {
         let mut case = Case::open();
         case.cut(FlowReset::AtRequest);
         case.is_reset(ACK | PSH, first);
-        assert_eq!(case.counters().cut, 1);
+        assert_eq!(case.counters().resets, 1);
         assert_eq!(case.kernel.heads().len(), 0, "nobody is told");
     }
 }
@@ -122,7 +122,7 @@ fn a_response_in_flight_completes() {
     case.sends(ACK, b"");
     case.replies(ACK, &[b'x'; 57]);
     case.sends(ACK, b"");
-    assert_eq!(case.counters().cut, 0);
+    assert_eq!(case.counters().resets, 0);
     case.is_reset(ACK | PSH, GET);
 }
 
@@ -144,7 +144,7 @@ fn a_request_that_comes_again_is_no_new_one() {
     case.cut(FlowReset::AtRequest);
     case.connection.client_next = case.connection.client_next.wrapping_sub(GET.len() as u32);
     case.sends(ACK | PSH, GET);
-    assert_eq!(case.counters().cut, 0);
+    assert_eq!(case.counters().resets, 0);
 }
 
 both_families!(who_pipelines_is_left_alone);
@@ -155,7 +155,7 @@ fn who_pipelines_is_left_alone() {
     case.replies(ACK | PSH, OK);
     case.cut(FlowReset::AtRequest);
     case.sends(ACK | PSH, GET);
-    assert_eq!(case.counters().cut, 0);
+    assert_eq!(case.counters().resets, 0);
 }
 
 both_families!(what_is_not_read_has_no_boundaries);
@@ -165,10 +165,10 @@ fn what_is_not_read_has_no_boundaries() {
     case.replies(ACK | PSH, HELLO);
     case.cut(FlowReset::AtRequest);
     case.sends(ACK | PSH, HELLO);
-    assert_eq!(case.counters().cut, 0);
+    assert_eq!(case.counters().resets, 0);
     case.cut(FlowReset::Now);
     case.is_reset(ACK, b"");
-    assert_eq!(case.counters().cut, 1);
+    assert_eq!(case.counters().resets, 1);
 }
 
 both_families!(whoever_closes_may_do_so);
@@ -180,7 +180,7 @@ fn whoever_closes_may_do_so() {
     case.sends(ACK | FIN, b"");
     case.replies(ACK | FIN, b"");
     case.sends(ACK, b"");
-    assert_eq!((case.counters().cut, case.kernel.flows().census().resting), (0, 1));
+    assert_eq!((case.counters().resets, case.kernel.flows().census().resting), (0, 1));
 }
 
 both_families!(a_client_that_begins_anew_is_steered_anew);
@@ -203,7 +203,7 @@ fn readmitted_before_the_next_request_nothing_happens() {
     case.cut(FlowReset::AtRequest);
     case.kernel.admit(0, 1, Admit::All);
     case.sends(ACK | PSH, GET);
-    assert_eq!(case.counters().cut, 0);
+    assert_eq!(case.counters().resets, 0);
 }
 
 /// What is sent to end connections, as if so many ticks had passed: by which interface, and the segment.
@@ -257,7 +257,7 @@ fn whose_client_was_told_is_reset_at_the_backend() {
     assert_eq!(case.kernel.flows().census(), FlowCounts::default());
     assert_eq!(case.kernel.flows().inconsistencies(), [""; 0]);
     // Counted where its client was told, and not again.
-    assert_eq!((case.counters().cut, case.ended()), (1, ResetCounts::default()));
+    assert_eq!((case.counters().resets, case.ended()), (1, ResetCounts::default()));
     assert_eq!(case.ends(LATE), [], "once");
     case.is_reset(ACK | PSH, GET);
 }
@@ -382,8 +382,8 @@ both_families!(a_refusal_is_kept_from_the_client);
 fn a_refusal_is_kept_from_the_client() {
     let (mut kernel, connection) = begun();
     assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Drop);
-    let told: Vec<u32> = kernel.heads().iter().map(|record| record.flags).collect();
-    assert_eq!(told, [record_flags::REFUSED]);
+    let told: Vec<_> = kernel.heads().iter().map(|record| (record.kind(), record.flags)).collect();
+    assert_eq!(told, [(Some(ExchangeKind::ConnectRefused), 0)]);
     let next = again(&mut kernel, &connection);
     assert_ne!(next, connection.backend);
     let counters = kernel.counters();
@@ -409,8 +409,9 @@ fn silence_is_answered_by_another_backend() {
     thread::sleep(Duration::from_millis(800));
     let next = again(&mut kernel, &connection);
     assert_ne!(next, connection.backend);
-    let told: Vec<_> = kernel.heads().iter().map(|record| (record.flags, record.backend)).collect();
-    assert_eq!(told, [(record_flags::SILENT, connection.backend)]);
+    let told: Vec<_> =
+        kernel.heads().iter().map(|record| (record.kind(), record.flags, record.backend)).collect();
+    assert_eq!(told, [(Some(ExchangeKind::ConnectTimeout), 0, connection.backend)]);
 }
 
 both_families!(an_answered_handshake_stays);

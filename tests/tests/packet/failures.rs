@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use lb_common::abi::{TTFB_BUCKETS, record_flags};
+use lb_common::abi::{ExchangeKind, TTFB_BUCKETS};
 use lb_core::{
     engine::Timeouts,
     io::{BackendId, Generation, L4Failure},
@@ -24,7 +24,7 @@ use crate::connections::{BACKEND_ISN, CLIENT_ISN, Connection};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const NOTHING: [u32; 0] = [];
+const NOTHING: [ExchangeKind; 0] = [];
 /// A TLS record of 16 bytes, whole.
 const HELLO: &[u8] = b"\x16\x03\x01\x00\x10\x01\x00\x00\x0c\x03\x03 and so on";
 
@@ -70,8 +70,13 @@ impl Case {
     }
 
     /// Flags of the records without a head.
-    fn told(mut self) -> Vec<u32> {
-        self.kernel.heads().iter().filter(|record| record.len == 0).map(|record| record.flags).collect()
+    fn told(mut self) -> Vec<ExchangeKind> {
+        let records = self.kernel.heads();
+        let kinds = records.iter().filter(|record| record.len == 0).map(|record| {
+            assert_eq!(record.flags, 0);
+            record.kind().expect("a kind of the program's")
+        });
+        kinds.collect()
     }
 }
 
@@ -82,7 +87,7 @@ fn a_reset_to_a_syn_is_a_refusal() {
     assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx, "the client is told");
     let told = kernel.heads();
     let [record] = &told[..] else { panic!("one record") };
-    assert_eq!((record.flags, record.len), (record_flags::REFUSED, 0));
+    assert_eq!((record.kind(), record.flags, record.len), (Some(ExchangeKind::ConnectRefused), 0, 0));
     assert_eq!((record.service, record.backend, record.generation), (SERVICE.0, 0, 1));
     let client = lb_common::abi::socket_addr(record.client, record.client_port);
     assert_eq!(client, connection.client);
@@ -127,7 +132,7 @@ both_families!(a_reset_when_an_answer_is_due);
 fn a_reset_when_an_answer_is_due() {
     for request in requests() {
         for flags in [RST, RST | ACK] {
-            assert_eq!(Case::open().ask(request).tell(flags, b"").told(), [record_flags::RESET]);
+            assert_eq!(Case::open().ask(request).tell(flags, b"").told(), [ExchangeKind::Reset]);
         }
     }
 }
@@ -136,10 +141,10 @@ both_families!(a_close_when_an_answer_is_due);
 fn a_close_when_an_answer_is_due() {
     for request in requests() {
         let case = Case::open().ask(request).tell(ACK | FIN, b"");
-        assert_eq!(case.told(), [record_flags::NO_RESPONSE]);
+        assert_eq!(case.told(), [ExchangeKind::NoResponse]);
         // And no second failure for what follows.
         let case = Case::open().ask(request).tell(ACK | FIN, b"").client(ACK).ask(b"more").tell(RST, b"");
-        assert_eq!(case.told(), [record_flags::NO_RESPONSE]);
+        assert_eq!(case.told(), [ExchangeKind::NoResponse]);
     }
 }
 
@@ -149,7 +154,7 @@ fn an_answer_is_no_failure_whatever_follows() {
         assert_eq!(Case::open().ask(GET).tell(ACK, OK).tell(end, b"").told(), NOTHING);
         assert_eq!(
             Case::open().ask(HELLO).tell(ACK, b"\x16\x03").tell(end, b"").told(),
-            [record_flags::ANSWERED]
+            [ExchangeKind::Answered]
         );
         // In one segment with the response.
         assert_eq!(Case::open().ask(GET).tell(end, OK).told(), NOTHING);
@@ -159,7 +164,7 @@ fn an_answer_is_no_failure_whatever_follows() {
 both_families!(only_the_first_answer_of_an_unreadable_connection_is_told);
 fn only_the_first_answer_of_an_unreadable_connection_is_told() {
     let case = Case::open().ask(HELLO).tell(ACK, b"hello").ask(HELLO).tell(ACK, b"again").tell(RST, b"");
-    assert_eq!(case.told(), [record_flags::ANSWERED]);
+    assert_eq!(case.told(), [ExchangeKind::Answered]);
 }
 
 both_families!(a_connection_on_which_nothing_was_asked_owes_nothing);
@@ -185,16 +190,16 @@ fn an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way() {
     let crossed = kept().ask(GET).tell_early(ACK | FIN, GET.len()).tell(RST, b"");
     assert_eq!(crossed.told(), NOTHING);
     // But one that has the request and closes has failed.
-    assert_eq!(kept().ask(GET).tell(ACK | FIN, b"").told(), [record_flags::NO_RESPONSE]);
-    assert_eq!(kept().ask(GET).tell(RST, b"").told(), [record_flags::RESET]);
+    assert_eq!(kept().ask(GET).tell(ACK | FIN, b"").told(), [ExchangeKind::NoResponse]);
+    assert_eq!(kept().ask(GET).tell(RST, b"").told(), [ExchangeKind::Reset]);
 }
 
 both_families!(a_backend_that_accepts_and_closes_has_failed_its_first_client);
 fn a_backend_that_accepts_and_closes_has_failed_its_first_client() {
     let closed = Case::open().tell(ACK | FIN, b"").ask(GET).tell(RST, b"");
-    assert_eq!(closed.told(), [record_flags::RESET]);
+    assert_eq!(closed.told(), [ExchangeKind::Reset]);
     let closed = Case::open().ask(GET).tell_early(ACK | FIN, GET.len()).tell(RST, b"");
-    assert_eq!(closed.told(), [record_flags::RESET]);
+    assert_eq!(closed.told(), [ExchangeKind::Reset]);
 }
 
 /// A probe of the peer: one byte that was sent before (RFC 9293 section 3.8.4).
@@ -215,7 +220,7 @@ fn a_keep_alive_asks_for_nothing() {
     assert_eq!(keep_alive(Case::open(), b"\0").tell(ACK | FIN, b"").told(), NOTHING);
     // And spoils nothing that follows.
     let case = keep_alive(Case::open(), b"\0").ask(HELLO).tell(ACK, b"hello");
-    assert_eq!(case.told(), [record_flags::ANSWERED]);
+    assert_eq!(case.told(), [ExchangeKind::Answered]);
 }
 
 both_families!(half_a_request_is_owed_no_answer);
@@ -227,11 +232,11 @@ fn half_a_request_is_owed_no_answer() {
     }
     // The rest of it makes it whole.
     let whole = || Case::open().ask(b"GET / HTTP/1.1\r\n").ask(b"Host: x\r\n\r\n");
-    assert_eq!(whole().tell(ACK | FIN, b"").told(), [record_flags::NO_RESPONSE]);
-    assert_eq!(whole().tell(RST, b"").told(), [record_flags::RESET]);
+    assert_eq!(whole().tell(ACK | FIN, b"").told(), [ExchangeKind::NoResponse]);
+    assert_eq!(whole().tell(RST, b"").told(), [ExchangeKind::Reset]);
     // What has a body need not end like a head.
     let posted = || Case::open().ask(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody");
-    assert_eq!(posted().tell(ACK | FIN, b"").told(), [record_flags::NO_RESPONSE]);
+    assert_eq!(posted().tell(ACK | FIN, b"").told(), [ExchangeKind::NoResponse]);
     // Asked again on the same connection, half of it is owed nothing again.
     let again = Case::open().ask(GET).tell(ACK, OK).ask(b"GET / HTTP/1.1\r\n").tell(ACK | FIN, b"");
     assert_eq!(again.told(), NOTHING);
@@ -244,14 +249,14 @@ fn a_one_way_protocol_is_owed_no_answer() {
     }
     // One that does answer has answered.
     let case = Case::open().ask(b"*1\r\n$4\r\nPING\r\n").tell(ACK, b"+PONG\r\n");
-    assert_eq!(case.told(), [record_flags::ANSWERED]);
+    assert_eq!(case.told(), [ExchangeKind::Answered]);
 }
 
 both_families!(a_reset_that_has_not_seen_the_request_is_no_answer_to_it);
 fn a_reset_that_has_not_seen_the_request_is_no_answer_to_it() {
     let kept = || Case::open().ask(GET).tell(ACK, OK);
     assert_eq!(kept().ask(GET).tell_early(RST | ACK, GET.len()).told(), NOTHING);
-    assert_eq!(kept().ask(GET).tell(RST | ACK, b"").told(), [record_flags::RESET]);
+    assert_eq!(kept().ask(GET).tell(RST | ACK, b"").told(), [ExchangeKind::Reset]);
 }
 
 both_families!(after_a_change_of_protocol_nothing_is_a_request);

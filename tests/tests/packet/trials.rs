@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use lb_common::{
-    abi::{BackendCounters, record_flags},
+    abi::{BackendCounters, ExchangeKind, record_flags},
     reason::Reason,
 };
 use lb_core::{
@@ -80,15 +80,16 @@ fn a_trial_that_failed_goes_on_elsewhere_and_costs_nothing_more() {
         assert_eq!(trial.backend, TRIAL);
         let expected = if refuses {
             assert_eq!(trial.reply(&mut kernel, RST | ACK, b""), Action::Drop);
-            record_flags::REFUSED
+            ExchangeKind::ConnectRefused
         } else {
             assert_eq!(syn(&mut kernel, 1), TRIAL, "a moment is no silence");
             thread::sleep(A_RETRANSMISSION);
-            record_flags::SILENT
+            ExchangeKind::ConnectTimeout
         };
         assert_ne!(syn(&mut kernel, 1), TRIAL);
-        let told: Vec<_> = kernel.heads().iter().map(|record| (record.flags, record.backend)).collect();
-        assert_eq!(told, [(expected | record_flags::TRIAL, TRIAL)], "the trial has failed, once");
+        let told: Vec<_> =
+            kernel.heads().iter().map(|record| (record.kind(), record.flags, record.backend)).collect();
+        assert_eq!(told, [(Some(expected), record_flags::TRIAL, TRIAL)], "the trial has failed, once");
         let counters = of_trial(&mut kernel);
         assert_eq!((counters.trials, counters.redispatched), (1, 1));
         assert_eq!(syn(&mut kernel, 2), TRIAL, "the second token is there");
@@ -154,6 +155,7 @@ fn what_a_backend_rightly_ignores_is_no_silence() {
     kernel.run(&frame);
     thread::sleep(A_RETRANSMISSION);
     kernel.run(&frame);
-    let told: Vec<_> = kernel.heads().iter().map(|record| (record.flags, record.backend)).collect();
+    let told: Vec<_> =
+        kernel.heads().iter().map(|record| (record.kind(), record.flags, record.backend)).collect();
     assert!(told.is_empty(), "two frames of anybody decide a trial: {told:?}");
 }

@@ -68,7 +68,7 @@ impl FlowTables {
 
     fn is_its<A: Address>(&self, flow: &Flow<A>, id: BackendId, generation: Generation, now: u32) -> bool {
         (flow.backend, flow.generation) == (id.0, generation.0)
-            && flow.state & flow_state::OVER == 0
+            && flow.state & flow_state::TIME_WAIT == 0
             && !self.idle.is_over(flow, now)
     }
 
@@ -98,7 +98,7 @@ pub(super) fn now_ticks() -> u32 {
 
 impl FlowCounts {
     fn add(&mut self, state: u32) {
-        if state & flow_state::OVER != 0 {
+        if state & flow_state::TIME_WAIT != 0 {
             self.resting += 1;
         } else if state & flow_state::ESTABLISHED != 0 {
             self.established += 1;

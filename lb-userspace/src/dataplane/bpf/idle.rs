@@ -47,7 +47,7 @@ enum Phase {
 impl Phase {
     const fn of(state: u32) -> Self {
         const BOTH: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN;
-        if state & flow_state::OVER != 0 {
+        if state & flow_state::TIME_WAIT != 0 {
             Self::Resting
         } else if state & flow_state::ESTABLISHED == 0 {
             Self::Handshake
@@ -155,8 +155,8 @@ mod tests {
             (ESTABLISHED, 900),
             (ONE, 900),
             (BOTH, 30),
-            (BOTH | flow_state::BACKEND_FIN_ACKED | flow_state::OVER, 60),
-            (flow_state::OVER, 60),
+            (BOTH | flow_state::BACKEND_FIN_ACKED | flow_state::TIME_WAIT, 60),
+            (flow_state::TIME_WAIT, 60),
         ] {
             let flow = flow(state, u32::MAX - 1);
             // Seen at the last moment of its tick: not before its time, and at most two ticks late.
@@ -179,8 +179,8 @@ mod tests {
     fn what_is_forgotten_is_counted_by_what_it_was() {
         let tally = Tally::default();
         tally.count(flow_state::LIVE);
-        tally.count(flow_state::LIVE | flow_state::OVER);
-        tally.count(flow_state::LIVE | flow_state::OVER | flow_state::ESTABLISHED);
+        tally.count(flow_state::LIVE | flow_state::TIME_WAIT);
+        tally.count(flow_state::LIVE | flow_state::TIME_WAIT | flow_state::ESTABLISHED);
         tally.count(flow_state::LIVE | flow_state::ESTABLISHED);
         assert_eq!(tally.read(), ExpiredFlows { handshakes: 1, established: 1, closing: 0, rested: 2 });
     }

@@ -147,7 +147,7 @@ impl Dataplane for Bpf {
                 self.write_origin(before.addr.into())
             }
             Step::Budget { id, tokens } => {
-                self.trial.set(id.0.into(), i64::from(*tokens), 0).map_err(on("TRIAL"))
+                self.trial.set(id.0.into(), i64::from(*tokens), 0).map_err(on("TRIAL_BUDGETS"))
             }
             Step::Table { service, members } => {
                 let mut inner = Array::<MapData, Table>::create(1, 0).map_err(on("TABLES"))?;
@@ -388,7 +388,7 @@ fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
         heads_lost: sum.heads_lost + cpu.heads_lost,
         opaque: sum.opaque + cpu.opaque,
         pipelined: sum.pipelined + cpu.pipelined,
-        cut: sum.cut + cpu.cut,
+        resets: sum.resets + cpu.resets,
         redispatched: sum.redispatched + cpu.redispatched,
         untimed: sum.untimed + cpu.untimed,
         timed_at: cpu.timed_at,

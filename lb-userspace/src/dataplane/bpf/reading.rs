@@ -33,7 +33,7 @@ impl Maps for Bpf {
     }
 
     fn tokens(&self, id: u16) -> Result<i64, Error> {
-        self.trial.get(&id.into(), 0).map_err(on("TRIAL"))
+        self.trial.get(&id.into(), 0).map_err(on("TRIAL_BUDGETS"))
     }
 
     fn table(&self, service: u16) -> Result<Option<Box<Table>>, Error> {

@@ -237,7 +237,7 @@ fn end_of<A: Address>(
     family.each(|flow| {
         let id = BackendId(flow.backend);
         let Some(way) = ways.get(&id).filter(|way| way.generation.0 == flow.generation) else { return };
-        if flow.state & flow_state::OVER != 0 {
+        if flow.state & flow_state::TIME_WAIT != 0 {
             return;
         }
         let found = found.entry(id).or_default();
@@ -282,8 +282,8 @@ fn is_idle<A: Address>(flow: &Flow<A>, now: u32) -> bool {
     let awaits = if read {
         flow.head & head_state::AWAITED != 0
     } else {
-        // The program notes how far the client had spoken when its backend spoke last.
-        flow.client_end != flow.head_seq && flow.client_end != flow.request_seq
+        // At each answer of the backend the program notes where the client's next request will begin.
+        flow.client_end != flow.asked_seq
     };
     flow.state & flow_state::ESTABLISHED != 0
         && !awaits

@@ -43,7 +43,7 @@ pub struct TimedOut {
     pub generation: Generation,
     pub client: SocketAddr,
     pub failure: L4Failure,
-    /// When it began: [`Flow::request_us`].
+    /// When it began: [`Flow::asked_us`].
     pub began_us: u32,
 }
 
@@ -119,7 +119,7 @@ impl Watch {
 /// The time, by both clocks of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Of [`Flow::request_us`].
+    /// Of [`Flow::asked_us`].
     pub us: u32,
     /// Of [`Flow::seen`].
     pub ticks: u32,
@@ -184,7 +184,7 @@ impl Watched {
 
     /// What a flow waits for, by how it fails.
     fn waits<A: Address>(self, flow: &Flow<A>) -> Option<L4Failure> {
-        if flow.state & flow_state::OVER != 0 {
+        if flow.state & flow_state::TIME_WAIT != 0 {
             return None;
         }
         if flow.state & flow_state::ESTABLISHED == 0 {
@@ -205,7 +205,7 @@ impl TimedOut {
             generation: Generation(flow.generation),
             client: socket_addr(flow.client.src.wide(), flow.client.sport),
             failure,
-            began_us: flow.request_us,
+            began_us: flow.asked_us,
         }
     }
 

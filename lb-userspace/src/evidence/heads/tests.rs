@@ -3,12 +3,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FIRST: u32 = 0;
-const UNFINISHED: u32 = record_flags::UNFINISHED;
-const CONTINUES: u32 = record_flags::CONTINUES;
+const FIRST: u16 = 0;
+const UNFINISHED: u16 = record_flags::UNFINISHED;
+const CONTINUES: u16 = record_flags::CONTINUES;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-fn record_of(port: u16, flags: u32, bytes: &[u8]) -> ExchangeRecord {
+fn record_of(port: u16, flags: u16, bytes: &[u8]) -> ExchangeRecord {
     let mut data = [0; HEAD_BYTES];
     let len = bytes.len().min(HEAD_BYTES);
     data[..len].copy_from_slice(&bytes[..len]);
@@ -23,17 +23,18 @@ fn record_of(port: u16, flags: u32, bytes: &[u8]) -> ExchangeRecord {
         backend: 3,
         len: len as u16,
         generation: 9,
+        kind: ExchangeKind::Head as u16,
         flags,
         data,
     }
 }
 
-fn record(flags: u32, bytes: &[u8]) -> ExchangeRecord {
+fn record(flags: u16, bytes: &[u8]) -> ExchangeRecord {
     record_of(40_000, flags, bytes)
 }
 
 /// The outcomes of these records on one connection.
-fn outcomes(records: &[(u32, &[u8])]) -> Vec<Option<Outcome>> {
+fn outcomes(records: &[(u16, &[u8])]) -> Vec<Option<Outcome>> {
     let mut heads = Heads::new();
     let outcomes = records
         .iter()
@@ -42,7 +43,7 @@ fn outcomes(records: &[(u32, &[u8])]) -> Vec<Option<Outcome>> {
 }
 
 /// What the program sets for the first record of a head.
-fn flags_of(first: &[u8]) -> u32 {
+fn flags_of(first: &[u8]) -> u16 {
     let interim = first.len() >= 13 && first[9] == b'1' && &first[9..12] != b"101";
     if first.len() < 13 || interim { UNFINISHED } else { FIRST }
 }
@@ -236,7 +237,7 @@ fn a_continuation_belongs_to_its_own_connection() {
 
 #[test]
 fn a_new_head_replaces_one_that_was_never_finished() {
-    let records: [(u32, &[u8]); 3] =
+    let records: [(u16, &[u8]); 3] =
         [(UNFINISHED, b"HTTP/1.1 5"), (UNFINISHED, b"HTTP/1.1 2"), (CONTINUES, b"00 OK\r\n\r\n")];
     assert_eq!(outcomes(&records), [None, None, status(200)]);
 }
@@ -287,7 +288,7 @@ fn an_unfinished_head_is_given_up_after_its_time() {
 proptest! {
     #[test]
     fn arbitrary_records_never_panic(
-        records in prop::collection::vec((0..16u32, 0..3u16, any::<u16>(), http_like()), 0..40)
+        records in prop::collection::vec((0..16u16, 0..3u16, any::<u16>(), http_like()), 0..40)
     ) {
         let mut heads = Heads::new();
         for (flags, port, len, bytes) in records {
@@ -342,16 +343,18 @@ fn http_like() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn a_record_without_a_head_is_read_by_its_flags_and_ends_an_unfinished_head() {
-    for (flag, outcome) in [
-        (record_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
-        (record_flags::RESET, Outcome::Failure(L4Failure::Reset)),
-        (record_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
-        (record_flags::ANSWERED, Outcome::Answered),
+fn a_record_without_a_head_is_read_by_its_kind_and_ends_an_unfinished_head() {
+    for (kind, outcome) in [
+        (ExchangeKind::ConnectRefused, Outcome::Failure(L4Failure::ConnectRefused)),
+        (ExchangeKind::Reset, Outcome::Failure(L4Failure::Reset)),
+        (ExchangeKind::NoResponse, Outcome::Failure(L4Failure::NoResponse)),
+        (ExchangeKind::Answered, Outcome::Answered),
     ] {
         let mut heads = Heads::new();
         assert_eq!(heads.read(&record(UNFINISHED, b"HTTP/1.")), None);
-        let reading = heads.read(&record(flag | record_flags::TRIAL, b"")).expect("decided");
+        let reading = heads
+            .read(&ExchangeRecord { kind: kind as u16, ..record(record_flags::TRIAL, b"") })
+            .expect("an outcome");
         assert_eq!((reading.outcome, reading.trial, reading.since_request_ns), (outcome, true, 500));
         assert_eq!(heads.unfinished(), 0);
     }

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use lb_common::abi::{HEAD_BYTES, Port, QUICK_MS, record_flags};
+use lb_common::abi::{ExchangeKind, HEAD_BYTES, Port, QUICK_MS, record_flags};
 
 use super::*;
 
@@ -27,6 +27,7 @@ fn head(Exchange(port, began_ms, took_ms): Exchange, bytes: &[u8]) -> ExchangeRe
         backend: BACKEND.0,
         len: bytes.len() as u16,
         generation: GENERATION.0,
+        kind: ExchangeKind::Head as u16,
         flags: 0,
         data,
     }
@@ -36,7 +37,7 @@ fn status(exchange: Exchange, status: u16) -> ExchangeRecord {
     head(exchange, format!("HTTP/1.1 {status} X\r\n\r\n").as_bytes())
 }
 
-fn flagged(flags: u32, record: ExchangeRecord) -> ExchangeRecord {
+fn flagged(flags: u16, record: ExchangeRecord) -> ExchangeRecord {
     ExchangeRecord { flags, ..record }
 }
 
@@ -105,15 +106,15 @@ fn a_record_gives_one_outcome_with_the_moment_of_its_segment() {
 #[test]
 fn a_record_without_a_head_gives_the_failure_that_it_names() {
     let mut intake = Intake::new();
-    for (port, (flag, expected)) in (1..).zip([
-        (record_flags::REFUSED, Outcome::Failure(L4Failure::ConnectRefused)),
-        (record_flags::SILENT, Outcome::Failure(L4Failure::ConnectTimeout)),
-        (record_flags::RESET, Outcome::Failure(L4Failure::Reset)),
-        (record_flags::NO_RESPONSE, Outcome::Failure(L4Failure::NoResponse)),
-        (record_flags::ANSWERED, Outcome::Answered),
+    for (port, (kind, expected)) in (1..).zip([
+        (ExchangeKind::ConnectRefused, Outcome::Failure(L4Failure::ConnectRefused)),
+        (ExchangeKind::ConnectTimeout, Outcome::Failure(L4Failure::ConnectTimeout)),
+        (ExchangeKind::Reset, Outcome::Failure(L4Failure::Reset)),
+        (ExchangeKind::NoResponse, Outcome::Failure(L4Failure::NoResponse)),
+        (ExchangeKind::Answered, Outcome::Answered),
     ]) {
         let exchange = Exchange(port, 100, 2);
-        let record = flagged(flag, head(exchange, b""));
+        let record = ExchangeRecord { kind: kind as u16, ..head(exchange, b"") };
         assert_eq!(given(&mut intake, &record), [outcome(exchange, expected)]);
     }
 }
