@@ -1,8 +1,9 @@
-//! Whether every test that `SPECIFICATION.md` names as a proof is there.
+//! Checks that every test exists that `SPECIFICATION.md` and `docs/breaker-rules.md` name as a proof.
 //!
-//! For a breaker rule a name is `` `module::path::test` `` of lb-core, or begins with the crate it is in. For a
-//! promise above these rules it is `` `path/of/file.rs`: `test` ``, with as much of the path as tells it apart, or
-//! a whole file. A test that was renamed or lost would else leave a promise that nothing keeps.
+//! A breaker rule names a test as `` `module::path::test` `` of lb-core, or begins with the crate that has it. A
+//! promise of the specification names `` `path/of/file.rs`: `test` ``, with as much of the path as is needed to
+//! find one file, or a whole file. Without this check a renamed or lost test would leave a promise that nothing
+//! keeps.
 
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-/// The section whose rules are looked at.
-const SECTION: &str = "## The breaker's rules";
+/// The page of the promises. Their tables end where the limits begin, which name commands instead of tests.
+const PROMISES: &str = "SPECIFICATION.md";
+const LIMITS: &str = "## Limits";
+/// The page of the breaker's rules. Each row of its tables is a rule.
+const RULES: &str = "docs/breaker-rules.md";
 /// Where the modules of a crate lie. Without a crate's name: lb-core.
 const ROOTS: &[(&str, &[&str])] = &[
     ("lb_userspace", &["lb-userspace/src", "lb-userspace/tests"]),
@@ -26,27 +30,29 @@ const CORE: &[&str] = &["lb-userspace/core/src", "lb-userspace/core/tests"];
 
 /// Everything that is missing, one line each.
 pub(crate) fn check(workspace: &Path) -> Result<Vec<String>> {
-    let path = workspace.join("SPECIFICATION.md");
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let rules = rules(&text);
-    ensure!(!rules.is_empty(), "SPECIFICATION.md has no rules under `{SECTION}`");
-    let promises = promises(&text);
-    ensure!(!promises.is_empty(), "SPECIFICATION.md has no promises above `{SECTION}`");
+    let read = |page: &str| {
+        let path = workspace.join(page);
+        fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let (specification, breaker_rules) = (read(PROMISES)?, read(RULES)?);
+    let promises = promises(&specification);
+    ensure!(!promises.is_empty(), "{PROMISES} has no promises above `{LIMITS}`");
+    let rules = rules(&breaker_rules);
+    ensure!(!rules.is_empty(), "{RULES} has no rules");
     let mut sources = Vec::new();
     collect(workspace, &mut sources)?;
     let mut broken = Vec::new();
     for promise in promises {
         let missing = missing(workspace, &sources, &promise.tests);
-        let what = missing.into_iter().map(|what| format!("SPECIFICATION.md:{}: {what}", promise.line));
-        broken.extend(what);
+        broken.extend(missing.into_iter().map(|what| format!("{PROMISES}:{}: {what}", promise.line)));
     }
     for rule in rules {
         if rule.tests.is_empty() {
-            broken.push(format!("SPECIFICATION.md:{}: a rule without a test", rule.line));
+            broken.push(format!("{RULES}:{}: a rule without a test", rule.line));
         }
         for test in rule.tests {
             if !exists(workspace, test) {
-                broken.push(format!("SPECIFICATION.md:{}: there is no test `{test}`", rule.line));
+                broken.push(format!("{RULES}:{}: there is no test `{test}`", rule.line));
             }
         }
     }
@@ -60,14 +66,14 @@ struct Rule<'t> {
     tests: Vec<&'t str>,
 }
 
-/// What stands above the section.
+/// The rows of the specification above its limits.
 fn promises(text: &str) -> Vec<Rule<'_>> {
-    rows(numbered(text).take_while(|(_, line)| *line != SECTION))
+    rows(numbered(text).take_while(|(_, line)| *line != LIMITS))
 }
 
+/// The rows of the page of rules.
 fn rules(text: &str) -> Vec<Rule<'_>> {
-    let section = numbered(text).skip_while(|(_, line)| *line != SECTION).skip(1);
-    rows(section.take_while(|(_, line)| !line.starts_with("## ")))
+    rows(numbered(text))
 }
 
 fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {

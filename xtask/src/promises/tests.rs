@@ -7,26 +7,37 @@ fn every_rule_of_the_specification_has_its_tests() {
 }
 
 #[test]
-fn rules_are_the_rows_of_one_section() {
+fn rules_are_the_rows_of_the_tables_of_their_page() {
     let text = "\
-# Specification
-| promise | `not::this` |
-## The breaker's rules
+# The breaker's rules
 Words.
 | rule | shown by |
 |---|---|
 | a run `restarts` | `engine::tests::rules::one`, `reference::two` |
 | nobody proves it | later |
 
+## Ejecting
 | another table | `x::three` |
-## Limits
-| what | `not::this_either` |
 ";
-    let rule = |line, tests: &[&'static str]| Rule { line, tests: tests.to_vec() };
-    let expected =
-        [rule(7, &["engine::tests::rules::one", "reference::two"]), rule(8, &[]), rule(10, &["x::three"])];
+    let expected = [
+        Rule { line: 5, tests: vec!["engine::tests::rules::one", "reference::two"] },
+        Rule { line: 6, tests: vec![] },
+        Rule { line: 9, tests: vec!["x::three"] },
+    ];
     assert_eq!(rules(text), expected);
-    assert_eq!(promises(text), [rule(2, &["not::this"])]);
+}
+
+#[test]
+fn promises_are_the_rows_above_the_limits() {
+    let text = "\
+# Specification
+| promise | shown by |
+|---|---|
+| it holds | `file.rs`: `a_test` |
+## Limits
+| services | `not::this_either` |
+";
+    assert_eq!(promises(text), [Rule { line: 4, tests: vec!["file.rs", "a_test"] }]);
 }
 
 #[test]
