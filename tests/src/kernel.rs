@@ -134,8 +134,9 @@ macro_rules! both_families {
 
 /// The program with a service in its maps.
 pub struct Kernel {
-    loaded: bpf::Loaded,
-    flows: bpf::FlowTables,
+    program: bpf::Unattached,
+    dataplane: bpf::Bpf,
+    heads: bpf::EvidenceRing,
     ingress: u32,
 }
 
@@ -208,10 +209,11 @@ impl Kernel {
         max_flows: u32,
         new_flows: u32,
     ) -> Self {
-        let loaded = bpf::paced(hook(), nat_ports, nat_addresses, max_flows, &VLANS, new_flows)
-            .expect("the program loads");
-        let flows = loaded.flows().expect("its tables can be mapped");
-        let mut kernel = Self { loaded, flows, ingress: INGRESS };
+        let program = bpf::Unattached::load(hook(), max_flows).expect("the program loads");
+        let settings =
+            bpf::Settings { nat_ports, nat_addresses, vlans: &VLANS, max_new_flows_per_second: new_flows };
+        let (dataplane, heads) = program.dataplane(settings).expect("its maps can be opened");
+        let mut kernel = Self { program, dataplane, heads, ingress: INGRESS };
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -222,7 +224,7 @@ impl Kernel {
     }
 
     pub fn apply(&mut self, step: &Step) {
-        self.loaded.dataplane.apply(step).expect("the map takes it");
+        self.dataplane.apply(step).expect("the map takes it");
     }
 
     pub fn next_hop(&mut self, id: u16, link: Link, ifindex: u32) {
@@ -236,7 +238,7 @@ impl Kernel {
     }
 
     pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {
-        self.loaded.dataplane.set_next_hop(address, hop).expect("the map takes it");
+        self.dataplane.set_next_hop(address, hop).expect("the map takes it");
     }
 
     pub fn admit(&mut self, id: u16, generation: u32, admit: Admit) {
@@ -353,16 +355,16 @@ impl Kernel {
 
     /// Of exchanges that wait too long.
     pub fn watch(&self) -> bpf::Watch {
-        self.loaded.watch().expect("the maps are there")
+        self.dataplane.watch()
     }
 
     /// What ends the connections of backends that are out.
     pub fn endings(&self) -> bpf::ResetSender {
-        self.loaded.endings().expect("the maps are there")
+        self.dataplane.endings()
     }
 
     pub fn program(&mut self) -> &mut Program {
-        self.loaded.ebpf.program_mut("shunt").expect("the program")
+        self.program.ebpf.program_mut("shunt").expect("the program")
     }
 
     /// Another way to run it: quick, and from any thread.
@@ -373,17 +375,17 @@ impl Kernel {
 
     /// The flow tables as they are.
     pub fn flows(&self) -> &bpf::FlowTables {
-        &self.flows
+        self.dataplane.flow_tables()
     }
 
     /// Ends every connection.
     pub fn forget_connections(&mut self) {
-        self.flows.end_all(|_| true);
+        self.flows().end_all(|_| true);
     }
 
     /// Ends every handshake.
     pub fn forget_handshakes(&mut self) {
-        self.flows.end_all(|state| state & flow_state::ESTABLISHED == 0);
+        self.flows().end_all(|state| state & flow_state::ESTABLISHED == 0);
     }
 
     /// From now on frames seem to come from this interface of the caller's network namespace.
@@ -421,36 +423,36 @@ impl Kernel {
 
     /// The heads mirrored since the last call.
     pub fn heads(&mut self) -> Vec<ExchangeRecord> {
-        std::iter::from_fn(|| self.loaded.heads.pop()).collect()
+        std::iter::from_fn(|| self.heads.pop()).collect()
     }
 
     /// The oldest head that was not read yet.
     pub fn head(&mut self) -> Option<ExchangeRecord> {
-        self.loaded.heads.pop()
+        self.heads.pop()
     }
 
     /// Reads the good responses that are not mirrored.
     pub fn goods(&self) -> bpf::SuccessCounts {
-        self.loaded.goods().expect("its map can be mapped")
+        self.program.success_counts().expect("its map can be mapped")
     }
 
     /// Drops them unread.
     pub fn forget_heads(&mut self) {
-        while self.loaded.heads.pop().is_some() {}
+        while self.heads.pop().is_some() {}
     }
 
     pub fn counters(&mut self) -> Counters {
-        self.loaded.dataplane.counters().expect("the maps are readable")
+        self.dataplane.counters().expect("the maps are readable")
     }
 
     /// Where a SYN of this client would go.
     pub fn steering(&mut self, key: &FlowKey<Addr>, members: &[Member]) -> Option<Steering> {
-        self.loaded.dataplane.steering(key, members).expect("the maps are readable")
+        self.dataplane.steering(key, members).expect("the maps are readable")
     }
 
     /// How many connections a backend has.
     pub fn connections(&mut self, id: BackendId, generation: Generation) -> u64 {
-        self.loaded.dataplane.connections(id, generation)().expect("the tables are readable")
+        self.dataplane.connections(id, generation)().expect("the tables are readable")
     }
 
     pub fn drops(&mut self, reason: lb_common::reason::Reason) -> u64 {

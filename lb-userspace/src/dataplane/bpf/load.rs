@@ -19,8 +19,8 @@ use aya_log::EbpfLogger;
 use lb_common::{
     MAX_BACKENDS,
     abi::{
-        self, Address, Backend, CLIENT_WAYS, Config, REPLY_SETS, Service, ServiceKey, V4, VLAN_IDS, Vlans,
-        backend_flags, port_flags, service_flags,
+        self, Address, Backend, CLIENT_WAYS, Config, OwnAddrFilter, REPLY_SETS, Service, ServiceKey, V4,
+        VLAN_IDS, Vlans, backend_flags, port_flags, service_flags,
     },
     hash::HashKeys,
 };
@@ -33,7 +33,7 @@ use super::{
     flows::{Family, FlowTables, Shared},
     idle::{Idle, IdleTicks, Tally},
     pins::{self, Undo},
-    reset_sender::{Cuts, ResetSender},
+    reset_sender::ResetSender,
     returns::Returns,
     room,
     sources::SourceRules,
@@ -85,13 +85,13 @@ const FLOW_MAPS: [(&str, u32); 6] = [
 
 /// How large the flow tables are, and how they are hashed. They keep both as long as they live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tables {
+pub(super) struct Tables {
     client_sets: u32,
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 impl Tables {
-    fn new(max_flows: u32) -> io::Result<Self> {
+    pub(super) fn new(max_flows: u32) -> io::Result<Self> {
         let mut seed = [0; 8];
         // SAFETY: the kernel writes at most so many bytes.
         let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
@@ -354,10 +354,11 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .inspect_err(|error| warn!(%error, "the BPF program's log is not readable"))
         .ok();
     let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
-    let goods = goods(&ebpf)?;
-    let watch = Watch { flows: Arc::clone(&flows) };
-    let endings = ResetSender { flows: Arc::clone(&flows), cuts: Arc::default() };
-    let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&endings.cuts), options.nat_ports.clone())?;
+    let goods = success_counts(&ebpf)?;
+    let filter = own_addr_filter(&ebpf)?;
+    let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
+    let mut maps = Maps::take(take, filter, flows, options.nat_ports.clone())?;
+    let (watch, endings) = (maps.dataplane.watch(), maps.dataplane.endings());
     let adopted = adopt(&mut maps.dataplane).map_err(OpenError::Map)?;
     let shape = Shape { verified_instructions: verify(&mut ebpf)?, maps: sizes(&dir) };
     let mut attached = Vec::new();
@@ -389,64 +390,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     })
 }
 
-/// The program and its maps without pins or interfaces: for packet fixtures and benchmarks.
-pub struct Loaded {
-    pub ebpf: Ebpf,
-    pub dataplane: Bpf,
-    pub heads: EvidenceRing,
-    cuts: Arc<Cuts>,
-    seed: u64,
-}
-
-impl Loaded {
-    pub fn flows(&self) -> Result<FlowTables, OpenError> {
-        flows(&self.ebpf, self.seed, Idle::default().into())
-    }
-
-    pub fn goods(&self) -> Result<SuccessCounts, OpenError> {
-        goods(&self.ebpf)
-    }
-
-    pub fn watch(&self) -> Result<Watch, OpenError> {
-        Ok(Watch { flows: Arc::new(self.flows()?) })
-    }
-
-    pub fn endings(&self) -> Result<ResetSender, OpenError> {
-        Ok(ResetSender { flows: Arc::new(self.flows()?), cuts: Arc::clone(&self.cuts) })
-    }
-}
-
-/// See [`Loaded`]. Connections begin as fast as they can.
-pub fn programs(
-    nat_ports: RangeInclusive<u16>,
-    nat_addresses: &[IpAddr],
-    max_flows: u32,
-    vlans: &[u16],
-) -> Result<Loaded, OpenError> {
-    paced(Hook::Xdp, nat_ports, nat_addresses, max_flows, vlans, 0)
-}
-
-/// The same, with so many new connections a second and CPU at most.
-pub fn paced(
-    hook: Hook,
-    nat_ports: RangeInclusive<u16>,
-    nat_addresses: &[IpAddr],
-    max_flows: u32,
-    vlans: &[u16],
-    new_flows: u32,
-) -> Result<Loaded, OpenError> {
-    let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
-    let idle = IdleTicks::from(Idle::default());
-    let mut ebpf = load(hook, None, tables, idle, false)?;
-    let flows = Arc::new(flows(&ebpf, tables.seed, idle)?);
-    let cuts = Arc::<Cuts>::default();
-    let mut maps = Maps::take(&mut ebpf, flows, Arc::clone(&cuts), nat_ports)?;
-    maps.configure(tables.seed, nat_addresses, vlans, new_flows)?;
-    verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, dataplane: maps.dataplane, heads: maps.heads, cuts, seed: tables.seed })
-}
-
-fn load(
+pub(super) fn load(
     hook: Hook,
     dir: Option<&Path>,
     tables: Tables,
@@ -482,7 +426,7 @@ fn load(
     })
 }
 
-fn verify(ebpf: &mut Ebpf) -> Result<Option<u32>, OpenError> {
+pub(super) fn verify(ebpf: &mut Ebpf) -> Result<Option<u32>, OpenError> {
     let program = ebpf.program_mut(PROGRAM).ok_or(OpenError::Object("program shunt"))?;
     let loaded = match program {
         Program::Xdp(program) => program.load(),
@@ -501,7 +445,7 @@ fn cpus() -> Result<usize, OpenError> {
 }
 
 /// The good responses that a loaded program counts.
-fn goods(ebpf: &Ebpf) -> Result<SuccessCounts, OpenError> {
+pub(super) fn success_counts(ebpf: &Ebpf) -> Result<SuccessCounts, OpenError> {
     let Some(Map::Array(map)) = ebpf.map("SUCCESS_COUNTS") else {
         return Err(OpenError::Object("SUCCESS_COUNTS"));
     };
@@ -515,8 +459,12 @@ fn shared<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, OpenErr
     Shared::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
 }
 
+pub(super) fn own_addr_filter(ebpf: &Ebpf) -> Result<Shared<OwnAddrFilter>, OpenError> {
+    shared(ebpf, "OWN_ADDR_FILTER")
+}
+
 /// The flow tables of a loaded program.
-fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
+pub(super) fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
     fn family<A: Address>(
         ebpf: &Ebpf,
         keys: HashKeys,
@@ -539,43 +487,45 @@ fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenErro
 }
 
 /// The maps out of a loaded object, typed.
-struct Maps {
+pub(super) struct Maps {
     config: Array<MapData, Config>,
     vlans: Array<MapData, Vlans>,
-    dataplane: Bpf,
-    heads: EvidenceRing,
+    pub(super) dataplane: Bpf,
+    pub(super) heads: EvidenceRing,
 }
 
 impl Maps {
-    fn take(
-        ebpf: &mut Ebpf,
+    /// `map` gives a map by its name.
+    pub(super) fn take(
+        mut map: impl FnMut(&'static str) -> Result<Map, OpenError>,
+        filter: Shared<OwnAddrFilter>,
         flows: Arc<FlowTables>,
-        cuts: Arc<Cuts>,
         nat_ports: RangeInclusive<u16>,
     ) -> Result<Self, OpenError> {
-        fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, OpenError> {
-            let map = ebpf.take_map(name).ok_or(OpenError::Object(name))?;
-            T::try_from(map).map_err(|_| OpenError::Object(name))
+        fn take<T: TryFrom<Map>>(
+            map: &mut impl FnMut(&'static str) -> Result<Map, OpenError>,
+            name: &'static str,
+        ) -> Result<T, OpenError> {
+            T::try_from(map(name)?).map_err(|_| OpenError::Object(name))
         }
         Ok(Self {
-            config: take(ebpf, "CONFIG")?,
-            vlans: take(ebpf, "VLANS")?,
-            heads: EvidenceRing::new(take(ebpf, "EVIDENCE")?),
+            config: take(&mut map, "CONFIG")?,
+            vlans: take(&mut map, "VLANS")?,
+            heads: EvidenceRing::new(take(&mut map, "EVIDENCE")?),
             dataplane: Bpf {
-                ports: take(ebpf, "PORTS")?,
-                services: take(ebpf, "SERVICES")?,
-                tables: take(ebpf, "TABLES")?,
-                backends: take(ebpf, "BACKENDS")?,
-                trial: take(ebpf, "TRIAL_BUDGETS")?,
-                mirror_modes: take(ebpf, "MIRROR_MODES")?,
-                backend_counters: take(ebpf, "BACKEND_COUNTERS")?,
-                drops: take(ebpf, "DROPS")?,
-                sources: SourceRules::adopt(take(ebpf, "SOURCES")?).map_err(OpenError::Map)?,
-                origins: SpoofGuard::adopt(take(ebpf, "OWN_ADDRS")?, shared(ebpf, "OWN_ADDR_FILTER")?)
-                    .map_err(OpenError::Map)?,
-                returns: Returns::new(take(ebpf, "REVERSE_NAT")?),
+                ports: take(&mut map, "PORTS")?,
+                services: take(&mut map, "SERVICES")?,
+                tables: take(&mut map, "TABLES")?,
+                backends: take(&mut map, "BACKENDS")?,
+                trial: take(&mut map, "TRIAL_BUDGETS")?,
+                mirror_modes: take(&mut map, "MIRROR_MODES")?,
+                backend_counters: take(&mut map, "BACKEND_COUNTERS")?,
+                drops: take(&mut map, "DROPS")?,
+                sources: SourceRules::adopt(take(&mut map, "SOURCES")?).map_err(OpenError::Map)?,
+                origins: SpoofGuard::adopt(take(&mut map, "OWN_ADDRS")?, filter).map_err(OpenError::Map)?,
+                returns: Returns::new(take(&mut map, "REVERSE_NAT")?),
                 flows,
-                cuts,
+                cuts: Arc::default(),
                 next_hops: BTreeMap::new(),
                 nat_ports,
                 vips: BTreeMap::new(),
@@ -585,7 +535,7 @@ impl Maps {
         })
     }
 
-    fn configure(
+    pub(super) fn configure(
         &mut self,
         seed: u64,
         nat_addresses: &[IpAddr],
@@ -690,7 +640,7 @@ fn check_layouts(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
+pub(super) fn map_info(map: &Map) -> Result<MapInfo, aya::maps::MapError> {
     match map {
         Map::Array(data)
         | Map::ArrayOfMaps(data)

@@ -15,6 +15,7 @@ mod sources;
 mod spoof_guard;
 mod success_counts;
 mod timeouts;
+mod unattached;
 mod wire;
 
 use std::{
@@ -43,16 +44,14 @@ use self::reset_sender::Cuts;
 pub use self::{
     flows::{FlowCounts, FlowTables},
     idle::{ExpiredFlows, Idle},
-    load::{
-        Attached, Hook, Loaded, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open, paced,
-        programs,
-    },
+    load::{Attached, Hook, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
     reset_sender::{ResetCounts, ResetSender},
     ring::EvidenceRing,
     room::flow_table_bytes,
     success_counts::SuccessCounts,
     timeouts::{Limits, Look, Now, TimedOut, Watch},
+    unattached::{Settings, Unattached},
 };
 use self::{sources::SourceRules, spoof_guard::SpoofGuard};
 use super::{
@@ -217,6 +216,21 @@ impl Drop for Bpf {
 }
 
 impl Bpf {
+    /// The tables that this dataplane reads.
+    pub fn flow_tables(&self) -> &FlowTables {
+        &self.flows
+    }
+
+    /// A scanner of the same tables, for a thread of its own.
+    pub fn watch(&self) -> Watch {
+        Watch { flows: Arc::clone(&self.flows) }
+    }
+
+    /// A sender of resets for the backends that this dataplane writes, for a thread of its own.
+    pub fn endings(&self) -> ResetSender {
+        ResetSender { flows: Arc::clone(&self.flows), cuts: Arc::clone(&self.cuts) }
+    }
+
     fn path_warning(&self, address: IpAddr, service: ServiceId) -> Option<PathWarning> {
         let hop = self.next_hops.get(&address)?;
         let behind = hop.routed && self.returns.keeps(service);

@@ -1,0 +1,65 @@
+//! A loaded program without pins and without interfaces, for tests and benchmarks that run it frame by frame.
+
+use std::{net::IpAddr, ops::RangeInclusive, sync::Arc};
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
+
+use super::{
+    Bpf, EvidenceRing, Hook, Idle, OpenError, SuccessCounts,
+    idle::IdleTicks,
+    load::{Maps, Tables, flows, load, map_info, own_addr_filter, success_counts, verify},
+};
+
+/// A verified program with its maps. The maps stay in `ebpf`: each dataplane has descriptors of its own to them.
+pub struct Unattached {
+    pub ebpf: Ebpf,
+    tables: Tables,
+    idle: IdleTicks,
+}
+
+/// Settings that the program reads from its maps.
+pub struct Settings<'a> {
+    pub nat_ports: RangeInclusive<u16>,
+    pub nat_addresses: &'a [IpAddr],
+    /// The program looks at tagged frames with these ids.
+    pub vlans: &'a [u16],
+    /// On each CPU. 0: no limit.
+    pub max_new_flows_per_second: u32,
+}
+
+impl Unattached {
+    /// Loads the program of a hook with flow tables for so many flows, and lets the kernel verify it.
+    pub fn load(hook: Hook, max_flows: u32) -> Result<Self, OpenError> {
+        let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
+        let idle = IdleTicks::from(Idle::default());
+        let mut ebpf = load(hook, None, tables, idle, false)?;
+        verify(&mut ebpf)?;
+        Ok(Self { ebpf, tables, idle })
+    }
+
+    /// Writes the settings, and opens what the daemon reads and writes. Nothing is adopted from the maps, so they
+    /// must be as the loader made them.
+    pub fn dataplane(&self, settings: Settings<'_>) -> Result<(Bpf, EvidenceRing), OpenError> {
+        let flows = Arc::new(flows(&self.ebpf, self.tables.seed, self.idle)?);
+        let filter = own_addr_filter(&self.ebpf)?;
+        let duplicate = |name| duplicate(&self.ebpf, name);
+        let mut maps = Maps::take(duplicate, filter, flows, settings.nat_ports)?;
+        let (vlans, new_flows) = (settings.vlans, settings.max_new_flows_per_second);
+        maps.configure(self.tables.seed, settings.nat_addresses, vlans, new_flows)?;
+        Ok((maps.dataplane, maps.heads))
+    }
+
+    pub fn success_counts(&self) -> Result<SuccessCounts, OpenError> {
+        success_counts(&self.ebpf)
+    }
+}
+
+/// Another descriptor of a map.
+fn duplicate(ebpf: &Ebpf, name: &'static str) -> Result<Map, OpenError> {
+    let map = ebpf.map(name).ok_or(OpenError::Object(name))?;
+    let id = map_info(map).map_err(OpenError::Map)?.id();
+    MapData::from_id(id).and_then(Map::from_map_data).map_err(OpenError::Map)
+}
