@@ -28,7 +28,7 @@ use crate::{
     config::{BackoffDecay, Breaker as Policy, HalfOpenExit},
     event::{EventKind, Totals},
     random,
-    snapshot::BreakerState,
+    states::BreakerState,
     time::{Instant, Millis},
 };
 

@@ -9,10 +9,12 @@ use std::{
     ops::RangeInclusive,
 };
 
-use crate::{breaker::detector::Detector, time::Millis};
+use crate::time::Millis;
 
+mod detector;
 mod probe;
 
+pub use detector::Detector;
 pub use probe::{GrpcProbe, HttpProbe, Probe, ProbeKind, Tls, Trust};
 
 /// All services, in the order of the file.

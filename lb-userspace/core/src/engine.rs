@@ -31,7 +31,8 @@ use self::{
 };
 use crate::{
     event::{Event, EventKind, Evidence},
-    io::{Adopted, BackendId, Generation, Input, Operation, Output, Plan, ServiceId, StepFailure},
+    ids::{Adopted, BackendId, Generation, ServiceId},
+    io::{Input, Operation, Output, Plan, StepFailure},
     state::State,
     time::{Instant, Millis},
 };

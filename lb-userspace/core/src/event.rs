@@ -5,8 +5,8 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    io::L4Failure,
-    snapshot::{BreakerState, OperatorState, ProbeState},
+    outcome::L4Failure,
+    states::ProbeState,
     time::{Instant, Millis},
 };
 
@@ -204,24 +204,5 @@ impl Event {
             line += " [not enforced]";
         }
         line
-    }
-}
-
-// The state names appear in events as text.
-impl From<BreakerState> for String {
-    fn from(state: BreakerState) -> Self {
-        state.to_string()
-    }
-}
-
-impl From<ProbeState> for String {
-    fn from(state: ProbeState) -> Self {
-        state.to_string()
-    }
-}
-
-impl From<OperatorState> for String {
-    fn from(state: OperatorState) -> Self {
-        state.to_string()
     }
 }

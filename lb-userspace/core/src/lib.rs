@@ -18,12 +18,15 @@ pub mod breaker;
 pub mod config;
 pub mod engine;
 pub mod event;
+pub mod ids;
 pub mod io;
 pub mod maglev;
+pub mod outcome;
 pub mod plan;
 pub mod probe;
 pub mod snapshot;
 pub mod state;
+pub mod states;
 pub mod time;
 
 mod random;

@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
     config::{Mode, NoBackend, Sources},
-    io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
+    ids::{BackendId, Generation, ServiceId},
+    io::{Admit, FlowReset, Member, Step},
 };
 
 /// What the maps say about one service, or should say.

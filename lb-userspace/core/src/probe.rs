@@ -14,9 +14,9 @@
 
 use crate::{
     config::{Probe as Policy, ProbeKind},
-    io::ProbeResult,
+    outcome::ProbeResult,
     random,
-    snapshot::ProbeState,
+    states::ProbeState,
     time::{Instant, Millis},
 };
 

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, num::NonZeroU16};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{snapshot::OperatorState, time::Millis};
+use crate::{states::OperatorState, time::Millis};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use lb_core::{
-    breaker::detector::Detector,
-    config::{BackoffDecay, Breaker, HalfOpenExit},
+    config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
     time::Millis,
 };
 

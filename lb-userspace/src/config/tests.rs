@@ -1,8 +1,10 @@
 use std::io::Write;
 
 use lb_core::{
-    breaker::detector::Detector,
-    config::{BackoffDecay, Breaker, Connections, HalfOpenExit, Mode, NoBackend, OnEject, Prefix, ProbeKind},
+    config::{
+        BackoffDecay, Breaker, Connections, Detector, HalfOpenExit, Mode, NoBackend, OnEject, Prefix,
+        ProbeKind,
+    },
     time::Millis,
 };
 use proptest::prelude::*;

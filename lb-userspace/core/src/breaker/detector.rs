@@ -4,63 +4,14 @@
 //! looked at when an interval ends is [`sweep`](super::sweep)'s. Each detector
 //! is one of [`Detector`], by whose name configuration and events know it.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use super::ring::Ring;
 use crate::{
-    config::Breaker as Policy,
+    config::{Breaker as Policy, Detector},
     event::{Evidence, Rate, Run},
     time::{Instant, Millis},
 };
-
-/// By name, in the order in which they are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Detector {
-    ConsecutiveGatewayFailure,
-    Consecutive5xx,
-    ConsecutiveL4Failure,
-    ErrorRate,
-    SlowRate,
-    SuccessRate,
-    FailurePercentage,
-    SuccessRateL4,
-    FailurePercentageL4,
-}
-
-impl Detector {
-    pub const ALL: [Self; 9] = [
-        Self::ConsecutiveGatewayFailure,
-        Self::Consecutive5xx,
-        Self::ConsecutiveL4Failure,
-        Self::ErrorRate,
-        Self::SlowRate,
-        Self::SuccessRate,
-        Self::FailurePercentage,
-        Self::SuccessRateL4,
-        Self::FailurePercentageL4,
-    ];
-
-    /// Its name in `shadow` and in events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ConsecutiveGatewayFailure => "consecutive_gateway_failure",
-            Self::Consecutive5xx => "consecutive_5xx",
-            Self::ConsecutiveL4Failure => "consecutive_l4_failure",
-            Self::ErrorRate => "error_rate",
-            Self::SlowRate => "slow_rate",
-            Self::SuccessRate => "success_rate",
-            Self::FailurePercentage => "failure_percentage",
-            Self::SuccessRateL4 => "success_rate_l4",
-            Self::FailurePercentageL4 => "failure_percentage_l4",
-        }
-    }
-}
-
-impl fmt::Display for Detector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// One outcome as detectors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

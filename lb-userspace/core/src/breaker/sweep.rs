@@ -4,9 +4,12 @@
 
 use super::{
     Window,
-    detector::{Detection, Detector, Shown},
+    detector::{Detection, Shown},
 };
-use crate::{config::Breaker as Policy, event::Rate};
+use crate::{
+    config::{Breaker as Policy, Detector},
+    event::Rate,
+};
 
 /// A rate of one. Rates are rounded down to this many parts, mean and deviation are exact over them.
 const WHOLE: u64 = 1_000_000_000;

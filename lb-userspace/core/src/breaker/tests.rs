@@ -1,9 +1,9 @@
 use super::{
-    detector::{Detection, Detector, Sample, Shown, Tally},
+    detector::{Detection, Sample, Shown, Tally},
     limits::{FlowCounts, Refusal, allow},
     *,
 };
-use crate::event::Run;
+use crate::{config::Detector, event::Run};
 
 fn policy() -> Policy {
     Policy { max_ejection_time_jitter: Millis(0), ..Policy::default() }

@@ -11,11 +11,13 @@ use crate::{
     },
     config::{self, Service as Policy},
     event::{Event, Seen},
-    io::{BackendId, Generation, Outcome},
+    ids::{BackendId, Generation},
+    outcome::Outcome,
     plan::Grant,
     probe::Health,
     random,
-    snapshot::{BreakerState, Effective, OperatorState, ProbeState, Responses},
+    snapshot::Responses,
+    states::{BreakerState, Effective, OperatorState, ProbeState},
     time::{Instant, Millis},
 };
 

@@ -16,7 +16,8 @@ use super::{backend::Backend, forwarding, service::Service};
 use crate::{
     config::{Connections, OnEject},
     event::{Event, EventKind},
-    io::{Admit, BackendId, FlowReset, Generation},
+    ids::{BackendId, Generation},
+    io::{Admit, FlowReset},
     plan::Target,
     snapshot,
     time::{Instant, Millis},

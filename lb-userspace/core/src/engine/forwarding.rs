@@ -10,7 +10,7 @@ use crate::{
     config::{Breaker, NoBackend},
     io::{Admit, FlowReset, Member},
     plan::{Entry, Forwarding, Grant, Target},
-    snapshot::{Effective, OperatorState, ProbeState},
+    states::{Effective, OperatorState, ProbeState},
 };
 
 impl Service {

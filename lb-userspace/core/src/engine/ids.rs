@@ -6,7 +6,7 @@ use lb_common::{MAX_BACKENDS, MAX_SERVICES};
 
 use crate::{
     config::Config,
-    io::{Adopted, BackendId, Generation, ServiceId},
+    ids::{Adopted, BackendId, Generation, ServiceId},
 };
 
 /// More than the maps have room for.

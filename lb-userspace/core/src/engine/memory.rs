@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     event::EventKind,
-    snapshot::{BreakerState, OperatorState},
     state::{BackendState, MandateState, ServiceState, State},
+    states::{BreakerState, OperatorState},
     time::{Instant, Millis},
 };
 

@@ -11,7 +11,7 @@ use crate::{
     breaker::Signal,
     event::EventKind,
     io::{Operation, Verb},
-    snapshot::OperatorState,
+    states::OperatorState,
     time::Instant,
 };
 

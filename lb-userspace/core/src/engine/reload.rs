@@ -23,7 +23,8 @@ use super::{
 use crate::{
     config::{self, Config},
     event::EventKind,
-    io::{Admit, Adopted, FlowReset, ServiceId},
+    ids::{Adopted, ServiceId},
+    io::{Admit, FlowReset},
     plan::{Entry, Forwarding, Target},
     time::{Instant, Millis},
 };

@@ -9,11 +9,10 @@ use super::{
 };
 use crate::{
     config::NoBackend,
-    io::BackendId,
+    ids::BackendId,
     probe,
-    snapshot::{
-        BackendSnapshot, Effective, LeavingSnapshot, Override, ProbeState, ServiceSnapshot, Snapshot,
-    },
+    snapshot::{BackendSnapshot, LeavingSnapshot, Override, ServiceSnapshot, Snapshot},
+    states::{Effective, ProbeState},
     time::{Instant, Millis},
 };
 

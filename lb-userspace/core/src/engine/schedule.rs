@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    io::{BackendId, ServiceId},
+    ids::{BackendId, ServiceId},
     time::Instant,
 };
 

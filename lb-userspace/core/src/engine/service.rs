@@ -17,10 +17,12 @@ use crate::{
     },
     config::{self, ProbeKind},
     event::{Event, EventKind, Evidence, Run},
-    io::{BackendId, L4Failure, Outcome, ProbeRequest, ProbeResult, ServiceId},
+    ids::{BackendId, ServiceId},
+    io::ProbeRequest,
+    outcome::{L4Failure, Outcome, ProbeResult},
     plan::Grant,
     probe,
-    snapshot::{BreakerState, Effective, ProbeState},
+    states::{BreakerState, Effective, ProbeState},
     time::{Instant, Millis},
 };
 

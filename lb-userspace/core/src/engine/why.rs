@@ -3,14 +3,11 @@
 
 use super::{Engine, backend::Backend, report::span, service::Service};
 use crate::{
-    breaker::{
-        Window,
-        detector::{self, Detector},
-        ring::Ring,
-        sweep,
-    },
+    breaker::{Window, detector, ring::Ring, sweep},
+    config::Detector,
     io::{FlowReset, Member},
-    snapshot::{BreakerState, DetectorSnapshot, OperatorState, ProbeState, Why},
+    snapshot::{DetectorSnapshot, Why},
+    states::{BreakerState, OperatorState, ProbeState},
     time::{Instant, Millis},
 };
 

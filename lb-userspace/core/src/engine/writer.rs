@@ -10,7 +10,8 @@ use std::{collections::VecDeque, net::SocketAddr};
 
 use crate::{
     event::{Event, EventKind},
-    io::{BackendId, ServiceId, Step, StepFailure},
+    ids::{BackendId, ServiceId},
+    io::{Step, StepFailure},
     plan::Forwarding,
     snapshot::PendingWrite,
     time::{Instant, Millis},

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
-use crate::io::BackendId;
+use crate::ids::BackendId;
 
 /// Members with neighbouring addresses, as real pools have them.
 fn members(weights: &[u16]) -> Vec<Member> {

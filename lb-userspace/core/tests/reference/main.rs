@@ -3,8 +3,7 @@
 //! map writes that fail.
 
 use lb_core::{
-    breaker::detector::Detector,
-    config::{BackoffDecay, Breaker, HalfOpenExit},
+    config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
     io::{L4Failure, Outcome, Verb},
     snapshot::BreakerState,
     time::{Instant, Millis},

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::lab::{Lab, said, web};
 use crate::{
-    breaker::detector::Detector,
-    config::Breaker,
+    config::{Breaker, Detector},
     event::{EventKind, Run},
-    io::{L4Failure, Outcome},
-    snapshot::BreakerState,
+    outcome::{L4Failure, Outcome},
+    states::BreakerState,
     time::Millis,
 };
 

@@ -5,8 +5,10 @@ use crate::{
     Settings,
     config::{self, OnEject},
     event::EventKind,
-    io::{Admit, BackendId, FlowReset, Operation, Step, Verb},
-    snapshot::{BreakerState, Ending},
+    ids::BackendId,
+    io::{Admit, FlowReset, Operation, Step, Verb},
+    snapshot::Ending,
+    states::BreakerState,
     time::{Instant, Millis},
 };
 

@@ -4,11 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::lab::{Lab, said, web};
 use crate::{
-    breaker::detector::Detector,
-    config::{self, BackoffDecay, Breaker, HalfOpenExit, Probe},
+    config::{self, BackoffDecay, Breaker, Detector, HalfOpenExit, Probe},
     event::{EventKind, Run, Seen, Totals},
-    io::{Input, L4Failure, Outcome},
-    snapshot::{BackendSnapshot, BreakerState},
+    io::Input,
+    outcome::{L4Failure, Outcome},
+    snapshot::BackendSnapshot,
+    states::BreakerState,
     time::{Instant, Millis},
 };
 

@@ -8,7 +8,7 @@ use crate::{
     engine::Refused,
     event::EventKind,
     io::{Admit, Operation, Verb},
-    snapshot::{BreakerState, Effective},
+    states::{BreakerState, Effective},
     time::Millis,
 };
 

@@ -4,7 +4,7 @@ use super::lab::{Lab, probe, web};
 use crate::{
     event::EventKind,
     random,
-    snapshot::{BreakerState, Effective},
+    states::{BreakerState, Effective},
     time::Millis,
 };
 
@@ -26,7 +26,7 @@ fn run(names: &[&str]) -> Run {
         let lab = &mut run.lab;
         lab.until(1000 + request * 20);
         for (_, request) in std::mem::take(&mut lab.probes) {
-            let result = crate::io::ProbeResult::Pass;
+            let result = crate::outcome::ProbeResult::Pass;
             let (backend, generation) = (request.backend, request.generation);
             lab.send(crate::io::Input::Probe { backend, generation, result });
         }
@@ -67,7 +67,7 @@ fn beside_a_healthy_backend_the_sick_one_is_taken_out() {
     assert!(!of(EventKind::Trial).is_empty());
     assert!(of(EventKind::Refused).is_empty());
     assert_eq!(lab.backend("v200").breaker, BreakerState::Closed);
-    assert_eq!(ejections[0].evidence.probe, Some(crate::snapshot::ProbeState::Up));
+    assert_eq!(ejections[0].evidence.probe, Some(crate::states::ProbeState::Up));
 }
 
 #[test]

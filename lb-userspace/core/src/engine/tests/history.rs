@@ -10,8 +10,10 @@ use crate::{
     config::{self, BackoffDecay, Breaker, Connections, HalfOpenExit, NoBackend, OnEject},
     engine::Refused,
     event::EventKind,
-    io::{Admit, BackendId, FlowReset, Operation, Step, Verb},
-    snapshot::{BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot},
+    ids::BackendId,
+    io::{Admit, FlowReset, Operation, Step, Verb},
+    snapshot::{BackendSnapshot, ServiceSnapshot},
+    states::{BreakerState, Effective, OperatorState, ProbeState},
     time::{Instant, Millis},
 };
 

@@ -15,10 +15,9 @@ use crate::{
     config::{self, Breaker, Config, Mode, NoBackend, Probe},
     engine::Refused,
     event::{Event, EventKind},
-    io::{
-        Admit, BackendId, FlowReset, Generation, Input, Member, Operation, Outcome, Output, Plan,
-        ProbeRequest, ProbeResult, ServiceId, Step, StepFailure,
-    },
+    ids::{BackendId, Generation, ServiceId},
+    io::{Admit, FlowReset, Input, Member, Operation, Output, Plan, ProbeRequest, Step, StepFailure},
+    outcome::{Outcome, ProbeResult},
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
 };

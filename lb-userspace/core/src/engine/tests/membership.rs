@@ -10,8 +10,9 @@ use crate::{
     config::{self, Config},
     engine::{Exhausted, fits},
     event::EventKind,
-    io::{Admit, Adopted, BackendId, FlowReset, Generation, Input, ServiceId, Step},
-    snapshot::{BreakerState, ProbeState},
+    ids::{Adopted, BackendId, Generation, ServiceId},
+    io::{Admit, FlowReset, Input, Step},
+    states::{BreakerState, ProbeState},
     time::{Instant, Millis},
 };
 

@@ -7,7 +7,7 @@ use crate::{
     engine::Refused,
     event::EventKind,
     io::{Admit, Operation, Verb},
-    snapshot::{BreakerState, Effective, OperatorState},
+    states::{BreakerState, Effective, OperatorState},
     time::{Instant, Millis},
 };
 

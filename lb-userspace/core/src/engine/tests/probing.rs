@@ -5,7 +5,7 @@ use crate::{
     config::NoBackend,
     event::EventKind,
     io::Admit,
-    snapshot::{BreakerState, Effective, ProbeState},
+    states::{BreakerState, Effective, ProbeState},
     time::{Instant, Millis},
 };
 

@@ -7,8 +7,8 @@ use crate::{
     Settings, config,
     event::EventKind,
     io::{Operation, Verb},
-    snapshot::{BreakerState, OperatorState},
     state::State,
+    states::{BreakerState, OperatorState},
     time::{Instant, Millis},
 };
 

@@ -7,7 +7,7 @@ use crate::{
     config::HalfOpenExit,
     event::EventKind,
     io::{Admit, Step},
-    snapshot::{BreakerState, Effective, ProbeState},
+    states::{BreakerState, Effective, ProbeState},
     time::{Instant, Millis},
 };
 

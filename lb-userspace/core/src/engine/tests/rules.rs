@@ -3,8 +3,9 @@
 use super::lab::{Lab, said, web};
 use crate::{
     event::{EventKind, Run},
-    io::{Admit, Outcome},
-    snapshot::{BreakerState, Effective},
+    io::Admit,
+    outcome::Outcome,
+    states::{BreakerState, Effective},
     time::{Instant, Millis},
 };
 
@@ -98,7 +99,7 @@ fn what_an_ejected_backend_answers_is_counted_and_prolongs_nothing() {
 fn an_answer_of_a_former_generation_is_nobodys() {
     let mut lab = two(|_| {});
     let a = lab.backend("a");
-    let generation = crate::io::Generation(a.generation.0 + 1);
+    let generation = crate::ids::Generation(a.generation.0 + 1);
     for _ in 0..3 {
         let outcome = Outcome::Status(500);
         lab.send(crate::io::Input::Outcome { backend: a.id, generation, outcome, ttfb: None, client: None });

@@ -6,9 +6,12 @@ use super::lab::{Lab, probe, web};
 use crate::{
     config::{self, Breaker},
     event::{Event, EventKind},
-    io::{Admit, BackendId, Generation, Input, Operation, Outcome, ProbeResult, Step, Verb},
+    ids::{BackendId, Generation},
+    io::{Admit, Input, Operation, Step, Verb},
+    outcome::{Outcome, ProbeResult},
     random,
-    snapshot::{Effective, ServiceSnapshot},
+    snapshot::ServiceSnapshot,
+    states::Effective,
     time::{Instant, Millis},
 };
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::lab::{Lab, probe, web};
 use crate::{
-    breaker::detector::Detector,
-    config::Breaker,
+    config::{Breaker, Detector},
     event::EventKind,
-    io::{Operation, Outcome, Verb},
-    snapshot::{BreakerState, DetectorSnapshot, Why},
+    io::{Operation, Verb},
+    outcome::Outcome,
+    snapshot::{DetectorSnapshot, Why},
+    states::BreakerState,
     time::{Instant, Millis},
 };
 

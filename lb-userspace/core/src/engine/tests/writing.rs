@@ -4,7 +4,8 @@ use super::lab::{Lab, said, web};
 use crate::{
     event::EventKind,
     io::{Admit, Input, Step, StepFailure},
-    snapshot::{BreakerState, PendingWrite},
+    snapshot::PendingWrite,
+    states::BreakerState,
     time::Instant,
 };
 

@@ -1,0 +1,73 @@
+//! The result of one exchange with a backend, and of one probe.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Status(u16),
+    Failure(L4Failure),
+    /// The first answer on a connection whose responses cannot be read: TLS, HTTP/2, anything else.
+    /// A success as far as it goes, and the only one that such a connection has to show.
+    Answered,
+    /// A response that cannot be read. Counts for nothing.
+    Opaque,
+}
+
+/// Why an exchange had no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum L4Failure {
+    /// A reset answered the SYN.
+    ConnectRefused,
+    /// Nothing answered the SYN.
+    ConnectTimeout,
+    /// A reset came before any byte of the response.
+    Reset,
+    /// The backend closed before any byte of the response.
+    NoResponse,
+    /// No head within `response_timeout`.
+    ResponseTimeout,
+}
+
+impl L4Failure {
+    /// The status it counts as while L4 failures are not split off.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::ConnectRefused | Self::ConnectTimeout | Self::Reset | Self::NoResponse => 503,
+            Self::ResponseTimeout => 504,
+        }
+    }
+}
+
+impl fmt::Display for L4Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Reset => "reset",
+            Self::NoResponse => "no_response",
+            Self::ResponseTimeout => "response_timeout",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    Pass,
+    /// An HTTP probe was answered with this; the probe's `expect` and `fail_fast` say what it means.
+    Status(u16),
+    /// What went wrong, in a few words: `status 503`, `connection refused`, `timeout`.
+    Fail(String),
+}
+
+impl fmt::Display for ProbeResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pass => f.pad("pass"),
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Fail(what) => f.pad(what),
+        }
+    }
+}
