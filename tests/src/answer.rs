@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Result};
+use lb_lab::{Error, Host, Result};
 
 /// More than any command takes on a busy machine that answers at all.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Lab, Result, until};
+use lb_lab::{Error, Host, Lab, Result, until};
 
 use crate::{answer::Answer, lab::shunt};
 

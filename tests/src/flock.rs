@@ -10,7 +10,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use lb_userspace::lab::{Error, Host, Result};
+use lb_lab::{Error, Host, Result};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

@@ -15,7 +15,7 @@ use aya::{
     },
 };
 use lb_common::abi::{ClientSet, Flow, ReplySet, V4, flow_state};
-use lb_userspace::lab::Shunt;
+use lb_lab::Shunt;
 
 use crate::test_run::Runner;
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Result};
+use lb_lab::{Error, Host, Result};
 
 /// Longer than a few lost segments take.
 pub const PATIENCE: Duration = Duration::from_secs(5);

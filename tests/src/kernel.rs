@@ -16,10 +16,7 @@ use lb_core::{
     config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
 };
-use lb_userspace::{
-    dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering},
-    lab,
-};
+use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
 
 use crate::test_run::Runner;
 
@@ -49,7 +46,7 @@ pub fn at_tc() -> bool {
 
 /// Where the program of every fixture is: XDP, or tc with `SHUNT_LAB_TC=1`.
 pub fn hook() -> bpf::Hook {
-    if lab::Style::get().tc { bpf::Hook::Tc } else { bpf::Hook::Xdp }
+    if lb_lab::Style::get().tc { bpf::Hook::Tc } else { bpf::Hook::Xdp }
 }
 
 impl Action {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Lab, Process, until_ok};
+use lb_lab::{Error, Host, Lab, Process, until_ok};
 
 /// What a machine may lack for a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,18 +75,27 @@ fn running_kernel() -> Option<(u32, u32)> {
 /// `shunt`, of the same profile as the running test, built when it is not up to date.
 pub fn shunt() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/PROFILE/deps/TEST
-        let test = env::current_exe().expect("a test knows its own path");
-        let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
-        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--package", "lb-userspace", "--bin", "shunt"]);
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo can be started").success(), "shunt does not build");
-        profile.join("shunt")
-    })
+    BINARY.get_or_init(|| built("lb-userspace", "shunt"))
+}
+
+/// `lab-backend`, likewise.
+pub fn lab_backend() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("lb-lab", "lab-backend"))
+}
+
+/// A program of a package of ours, built when it is not up to date.
+pub fn built(package: &str, name: &str) -> PathBuf {
+    // target/PROFILE/deps/TEST
+    let test = env::current_exe().expect("a test knows its own path");
+    let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--package", package, "--bin", name]);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo can be started").success(), "{name} does not build");
+    profile.join(name)
 }
 
 /// nginx on a host, in the foreground, with these `server` blocks. It listens once this returns.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Result, clock};
+use lb_lab::{Error, Host, Result, clock};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

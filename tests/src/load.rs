@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Host, clock};
+use lb_lab::{Host, clock};
 
 /// One request, in the order of their ends.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub enum Connections {
 pub struct Load {
     stop: Arc<AtomicBool>,
     samples: Arc<Mutex<Vec<Sample>>>,
-    workers: Vec<JoinHandle<lb_userspace::lab::Result<()>>>,
+    workers: Vec<JoinHandle<lb_lab::Result<()>>>,
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);

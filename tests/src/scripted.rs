@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Error, Host, Result, until};
+use lb_lab::{Error, Host, Result, until};
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::socket;

@@ -4,20 +4,18 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::snapshot::BackendSnapshot;
-use lb_userspace::{
-    control::model::{BackendTraffic, BackendView, Status},
-    lab::{
-        Shunt, Topology,
-        backend::{Args, Mode, Remote},
-        until,
-    },
+use lb_lab::{
+    Shunt, Topology,
+    backend::{Args, Mode, Remote},
+    until,
 };
+use lb_userspace::control::model::{BackendTraffic, BackendView, Status};
 
 use nix::sys::signal::Signal;
 
 use crate::{
     answer::Answer,
-    lab::{at, shunt},
+    lab::{at, lab_backend, shunt},
     load::{Connections, Load, Sample},
 };
 
@@ -63,7 +61,7 @@ impl Site {
                 seed: 1,
                 probe_path: "/healthz".to_owned(),
             };
-            remotes.push(Remote::start(host, shunt(), &args)?);
+            remotes.push(Remote::start(host, lab_backend(), &args)?);
             toml += &format!("{} = \"{listen}\"\n", NAMES[number]);
         }
         toml += policy;

@@ -13,7 +13,7 @@ use lb_core::{
     event::EventKind,
     snapshot::{BreakerState, ProbeState, ServiceSnapshot},
 };
-use lb_userspace::lab::{Shunt, Topology, clock, until};
+use lb_lab::{Shunt, Topology, clock, until};
 
 use crate::{
     flock::Flock,

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
-use lb_userspace::lab::{Error, Host, Result};
+use lb_lab::{Error, Host, Result};
 use nix::net::if_::if_nametoindex;
 
 /// A packet socket bound to one device. It receives nothing.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lb_core::event::EventKind;
+use lb_lab::{clock, until};
 use lb_tests::{
     lab::skipped,
     load::{Connections, Load},
     site::{PATIENCE, Site, failed},
 };
-use lb_userspace::lab::{clock, until};
 
 #[test]
 fn after_an_announced_ejection_no_new_connection_arrives() -> Result<()> {

@@ -20,18 +20,16 @@ use lb_core::{
     io::Verb,
     snapshot::{BreakerState, Effective},
 };
+use lb_lab::{clock, until, until_ok};
 use lb_tests::{
     holdings::{self, Places, Process},
     lab::skipped,
     load::{Connections, Sample},
     site::{PATIENCE, Site},
 };
-use lb_userspace::{
-    control::{
-        client::Client,
-        model::{BackendView, Order},
-    },
-    lab::{clock, until, until_ok},
+use lb_userspace::control::{
+    client::Client,
+    model::{BackendView, Order},
 };
 
 /// Ejections, and readmissions.

@@ -12,12 +12,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use lb_tests::lab::{at, own_devices, shunt, skipped};
-use lb_userspace::lab::{
+use lb_lab::{
     Lab, Shunt, Topology,
     backend::{Args, Mode, Remote},
     until, until_ok,
 };
+use lb_tests::lab::{at, built, lab_backend, own_devices, shunt, skipped};
 use nix::{
     pty::openpty,
     sys::signal::{Signal, kill},
@@ -49,8 +49,10 @@ fn children_of(pid: u32) -> Vec<String> {
 }
 
 fn demo(args: &[&str], stdin: Stdio, stdout: Stdio) -> Result<Child> {
-    let mut command = Command::new(shunt());
-    command.arg("demo").args(args).stdin(stdin).stdout(stdout);
+    // It starts the two others, which lie beside it.
+    let _ = (shunt(), lab_backend());
+    let mut command = Command::new(built("lb-demo", "shunt-demo"));
+    command.args(args).stdin(stdin).stdout(stdout);
     command.spawn().context("starting the demo")
 }
 
@@ -129,7 +131,7 @@ fn a_panic_beside_a_running_daemon_leaves_nothing() -> Result<()> {
         let listen: SocketAddr = at(Topology::address(0), 8080);
         let (name, probe_path) = ("web".to_owned(), "/healthz".to_owned());
         let args = Args { listen, name, mode: Mode::Ok, broken: 0.5, seed: 1, probe_path };
-        let _web = Remote::start(&topology.backends[0], shunt(), &args).expect("a backend starts");
+        let _web = Remote::start(&topology.backends[0], lab_backend(), &args).expect("a backend starts");
         let config = format!(
             "interfaces = {:?}\n[service.web]\nvip = \"10.99.0.1:80\"\n\
              [service.web.backends]\nweb = \"{listen}\"\n",

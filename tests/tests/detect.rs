@@ -4,13 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::event::{Event, EventKind};
+use lb_lab::{Events, Process, Shunt, Topology, clock, until};
 use lb_tests::{
     lab::{Need, at, nginx, shunt, skipped},
     load::Connections,
     site::{PATIENCE, Site, failed},
     socket::deaf_listener,
 };
-use lb_userspace::lab::{Events, Process, Shunt, Topology, clock, until};
 
 fn ejects(name: &str) -> impl Fn(&Event) -> bool + '_ {
     move |event| event.kind == EventKind::Eject && event.backend.as_deref() == Some(name)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use lb_lab::{Error, Shunt, Topology, until};
 use lb_tests::{
     http::{self, PATIENCE, ask, connect},
     lab::{Need, at, nginx, shunt, skipped},
@@ -16,10 +17,7 @@ use lb_tests::{
     socket,
     tally::Tally,
 };
-use lb_userspace::{
-    control::model::{Evidence, Status},
-    lab::{Error, Shunt, Topology, until},
-};
+use lb_userspace::control::model::{Evidence, Status};
 
 const PORT: u16 = 8080;
 

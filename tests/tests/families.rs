@@ -8,15 +8,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_core::{event::EventKind, snapshot::ProbeState};
-use lb_tests::{
-    http,
-    lab::{shunt, skipped},
-    site::{NAMES, PATIENCE},
-};
-use lb_userspace::lab::{
+use lb_lab::{
     Shunt, Topology,
     backend::{Args, Mode, Remote},
     until, until_ok,
+};
+use lb_tests::{
+    http,
+    lab::{lab_backend, shunt, skipped},
+    site::{NAMES, PATIENCE},
 };
 
 const VIP: &str = "[fd99::10]:80";
@@ -44,7 +44,7 @@ impl Site {
                 seed: 1,
                 probe_path: "/healthz".to_owned(),
             };
-            backends.push(Remote::start(host, shunt(), &args)?);
+            backends.push(Remote::start(host, lab_backend(), &args)?);
             toml += &format!("{} = \"{listen}\"\n", NAMES[number]);
         }
         toml += "[service.web.probe.http]\npath = \"/healthz\"\ninterval = \"500ms\"\n\

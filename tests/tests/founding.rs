@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_core::event::{Event, EventKind};
+use lb_lab::{clock, until};
 use lb_tests::{
     lab::skipped,
     load::Connections,
     site::{Site, failed},
 };
-use lb_userspace::lab::{clock, until};
 
 /// Until the first ejection is over, its trials are made, and some are refused.
 const LENGTH: Duration = Duration::from_secs(42);

@@ -12,8 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use lb_lab::{Lab, Topology, clock, until};
 use lb_tests::lab::{Need, at, nginx, own_devices, skipped};
-use lb_userspace::lab::{Lab, Topology, clock, until};
 use nix::sys::signal::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -13,6 +13,7 @@ use lb_core::{
     config::{Mode, NoBackend, Prefix, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
+use lb_lab::clock;
 use lb_tests::{
     kernel::{
         Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, VLANS, backend_address, backend_mac,
@@ -21,7 +22,6 @@ use lb_tests::{
     model::{Backend, Generator, Model, Service, Verdict},
     noise::Noise,
 };
-use lb_userspace::lab::clock;
 
 const FRAMES: u64 = 200_000;
 /// After so many frames every connection is forgotten, and one begins again with few.

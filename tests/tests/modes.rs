@@ -3,15 +3,15 @@
 use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use lb_tests::{
-    http,
-    lab::{Need, at, shunt, skipped},
-    site::{NAMES, PATIENCE},
-};
-use lb_userspace::lab::{
+use lb_lab::{
     Shunt, Topology,
     backend::{Args, Mode, Remote},
     until_ok,
+};
+use lb_tests::{
+    http,
+    lab::{Need, at, lab_backend, shunt, skipped},
+    site::{NAMES, PATIENCE},
 };
 
 const VIP: &str = "10.99.0.10:80";
@@ -26,7 +26,7 @@ fn backend(topology: &Topology) -> Result<Remote> {
         seed: 1,
         probe_path: "/healthz".to_owned(),
     };
-    Ok(Remote::start(&topology.backends[0], shunt(), &args)?)
+    Ok(Remote::start(&topology.backends[0], lab_backend(), &args)?)
 }
 
 fn config(topology: &Topology, mode: &str, vip: &str) -> String {

@@ -11,6 +11,7 @@ use lb_core::{
     event::EventKind,
     snapshot::{BreakerState, Effective, OperatorState},
 };
+use lb_lab::{Topology, clock, until, until_ok};
 use lb_tests::{
     frame::{SYN, Tcp},
     holdings::attached,
@@ -19,10 +20,7 @@ use lb_tests::{
     load::Connections,
     site::{NAMES, PATIENCE, Site, VIP},
 };
-use lb_userspace::{
-    control::model::{Explanation, Reloaded},
-    lab::{Topology, clock, until, until_ok},
-};
+use lb_userspace::control::model::{Explanation, Reloaded};
 
 /// Three backends without a probe, and the breaker as it is asked for.
 fn start(prefix: &str, breaker: &str) -> Result<Site> {

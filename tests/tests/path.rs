@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use lb_lab::{Host, Lab, Shunt, clock, until};
 use lb_tests::{
     http,
     lab::{Need, shunt, skipped},
     site::PATIENCE,
 };
-use lb_userspace::lab::{Host, Lab, Shunt, clock, until};
 
 /// What next hops may take to be followed.
 const PICKED_UP: Duration = Duration::from_secs(2);
@@ -111,7 +111,7 @@ impl Line {
         &self,
         family: usize,
         serve: impl FnOnce(TcpStream, SocketAddr) -> T + Send + 'static,
-    ) -> Result<(TcpStream, JoinHandle<lb_userspace::lab::Result<std::io::Result<T>>>)> {
+    ) -> Result<(TcpStream, JoinHandle<lb_lab::Result<std::io::Result<T>>>)> {
         let at: SocketAddr = SERVERS[family].parse()?;
         let listener = self.backend.enter(|| TcpListener::bind(at))?.context("listening")?;
         let vip: SocketAddr = VIPS[family].parse()?;

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_core::{event::EventKind, io::L4Failure, snapshot::BackendSnapshot};
+use lb_lab::{Shunt, Topology, clock, until};
 use lb_tests::{
     flock::Flock,
     http,
@@ -15,10 +16,7 @@ use lb_tests::{
     site::{NAMES, PATIENCE},
     socket::{deaf_listener, retransmissions},
 };
-use lb_userspace::{
-    control::model::{Counters, Status},
-    lab::{Shunt, Topology, clock, until},
-};
+use lb_userspace::control::model::{Counters, Status};
 
 const GOOD: [&str; 2] = ["web-0", "web-1"];
 const REFUSES: &str = "web-2";

@@ -3,13 +3,13 @@
 use std::{net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result};
+use lb_lab::{Host, clock, until, until_ok};
 use lb_tests::{
     holdings::{Places, Process},
     lab::skipped,
     site::{PATIENCE, Site, VIP},
     socket::many_files,
 };
-use lb_userspace::lab::{Host, clock, until, until_ok};
 
 const FLOWS: usize = 10_000;
 

@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Packages whose tests need nothing but a CPU.
-const PURE: &[&str] = &["lb-common", "lb-core", "lb-ebpf", "lb-userspace", "lb-fuzz", "xtask"];
+const PURE: &[&str] =
+    &["lb-common", "lb-core", "lb-ebpf", "lb-userspace", "lb-lab", "lb-demo", "lb-bench", "lb-fuzz", "xtask"];
 /// What is run at tc ingress, too: frame by frame, and from end to end with devices that finish checksums and cut segments.
 const AT_TC: &[&str] = &["packet", "families", "stacks", "detect", "redispatch"];
 /// The file that skipped tests are written to.
@@ -71,7 +72,7 @@ fn run_benchmark(tally: &mut Tally) {
     }
     tally.check("benchmark", || {
         let mut bench = cargo();
-        bench.args(["run", "--quiet", "--package", "lb-tests", "--bin", "bench", "--", "--smoke"]);
+        bench.args(["run", "--quiet", "--package", "lb-bench", "--", "--smoke"]);
         // Its tables are for people who measure.
         command::run(bench.stdout(Stdio::null()))
     });

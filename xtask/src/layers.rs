@@ -24,7 +24,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lb-ebpf", &["lb-common"]),
     ("lb-core", &["lb-common"]),
     ("lb-userspace", &["lb-common", "lb-core"]),
-    ("lb-tests", &["lb-common", "lb-core", "lb-userspace"]),
+    ("lb-lab", &["lb-core", "lb-userspace"]),
+    ("lb-demo", &["lb-core", "lb-lab", "lb-userspace"]),
+    ("lb-tests", &["lb-common", "lb-core", "lb-lab", "lb-userspace"]),
+    ("lb-bench", &["lb-common", "lb-core", "lb-lab", "lb-tests", "lb-userspace"]),
     ("lb-fuzz", &["lb-common", "lb-core", "lb-userspace"]),
     ("xtask", &[]),
 ];
@@ -64,18 +67,17 @@ const IMPURE_PATHS: &[&str] = &[
 const EDGES: &[&str] =
     &["config", "probe", "evidence", "control", "dataplane", "journal", "discovery", "state"];
 
-/// A foreign crate, and the modules of lb-userspace that may name it. `lab` holds the
-/// web server of demo and tests. `config` looks whether certificates are usable.
+/// A foreign crate, and the modules of lb-userspace that may name it. `config` looks whether certificates are usable.
 const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["aya", "aya_log", "aya_obj"], &["dataplane"]),
     (&["axum"], &["control"]),
-    (&["hyper", "hyper_util", "http_body_util"], &["probe", "control", "lab"]),
+    (&["hyper", "hyper_util", "http_body_util"], &["probe", "control"]),
     (&["h2", "prost", "rustls_native_certs"], &["probe"]),
     (&["tokio_rustls"], &["probe", "config"]),
 ];
 
 const PRINTING: &[&str] = &["println", "eprintln", "print", "eprint"];
-const PRINTERS: &[&str] = &["cli", "demo"];
+const PRINTERS: &[&str] = &["cli"];
 
 /// Everything that breaks a rule, one line each.
 pub(crate) fn check(workspace: &Path) -> Result<Vec<String>> {

@@ -24,7 +24,7 @@ enum Task {
     Build,
     /// Watch the breaker work between network namespaces
     Demo {
-        /// Passed on to `shunt demo`
+        /// Passed on to the demo; its own `--help` stands behind `--`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -117,13 +117,15 @@ fn build() -> Result<()> {
     command::run(cargo().args(["build", "--release", "--package", "lb-userspace"]))
 }
 
-/// Becomes `shunt demo`, so that keys, signals and the exit code are its own.
+/// Becomes the demo, so that keys, signals and the exit code are its own.
 fn demo(args: &[OsString]) -> Result<()> {
     setup::run(setup::Need::Demo)?;
-    command::run(cargo().args(["build", "--release", "--package", "lb-userspace"]))?;
-    let shunt = target_dir().join("release/shunt");
-    let error = std::process::Command::new(&shunt).arg("demo").args(args).exec();
-    Err(error).with_context(|| format!("running {}", shunt.display()))
+    // In one go, so that no crate is built twice with other features.
+    let packages = ["lb-userspace", "lb-lab", "lb-demo"].iter().flat_map(|package| ["--package", package]);
+    command::run(cargo().args(["build", "--release", "--bins"]).args(packages))?;
+    let program = target_dir().join("release/shunt-demo");
+    let error = std::process::Command::new(&program).args(args).exec();
+    Err(error).with_context(|| format!("running {}", program.display()))
 }
 
 fn bench(args: &[OsString]) -> Result<()> {
@@ -133,9 +135,7 @@ fn bench(args: &[OsString]) -> Result<()> {
     if !has("--smoke") && !has("--help") && !others {
         setup::peers();
     }
-    command::run(
-        cargo().args(["run", "--release", "--package", "lb-tests", "--bin", "bench", "--"]).args(args),
-    )
+    command::run(cargo().args(["run", "--release", "--package", "lb-bench", "--"]).args(args))
 }
 
 /// The test that continuous integration runs, on more frames.

@@ -25,6 +25,9 @@ const ROOTS: &[(&str, &[&str])] = &[
     ("lb_userspace", &["lb-userspace/src", "lb-userspace/tests"]),
     ("lb_tests", &["tests/tests"]),
     ("lb_fuzz", &["tests/fuzz/tests"]),
+    ("lb_lab", &["lb-userspace/lab/src"]),
+    ("lb_demo", &["lb-userspace/demo/src"]),
+    ("lb_bench", &["tests/bench/src"]),
 ];
 const CORE: &[&str] = &["lb-userspace/core/src", "lb-userspace/core/tests"];
 

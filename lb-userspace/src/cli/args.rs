@@ -16,7 +16,6 @@ pub const DEFAULT_SOCKET: &str = "/run/shunt/control.sock";
 #[command(name = "shunt", version, propagate_version = true, disable_help_subcommand = true)]
 #[command(after_help = "\
 Examples:
-  shunt demo                          watch a breaker at work, in network namespaces
   shunt config example > shunt.toml   a configuration to start from
   shunt check -c shunt.toml           is it right?
   shunt doctor -c shunt.toml          can this host do it?
@@ -52,10 +51,6 @@ pub enum Command {
     Replay(Replay),
     Doctor(Doctor),
     Detach(Detach),
-    Demo(Demo),
-    /// A backend of the demo, in a namespace of its own
-    #[command(hide = true)]
-    DemoBackend(crate::lab::backend::Args),
     #[command(subcommand)]
     Config(Config),
     Version(Version),
@@ -255,20 +250,6 @@ pub struct Detach {
     /// Where the BPF file system is mounted [default: /sys/fs/bpf]
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub bpffs: Option<PathBuf>,
-}
-
-/// Watch a failing backend be ejected and come back
-///
-/// Needs root, and touches nothing but network namespaces of its own, which it removes.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  sudo shunt demo             live, with keys to break and heal a backend
-  sudo shunt demo --script    by itself, ends with a summary; exits 0 if every step was seen")]
-pub struct Demo {
-    /// Run by itself [default without a terminal]
-    #[arg(long)]
-    pub script: bool,
 }
 
 /// Help with the configuration file

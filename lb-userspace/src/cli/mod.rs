@@ -30,7 +30,6 @@ mod version;
 mod why;
 pub mod wiring;
 
-use crate::lab;
 use args::{Cli, Command};
 use exit::{Exit, Failure};
 
@@ -64,11 +63,6 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             out::print(&format!("{}\n", wiring::detach(&args)?))?;
             Ok(Exit::Done)
         }
-        Command::Demo(args) => wiring::demo(args.script),
-        Command::DemoBackend(args) => ask(async || {
-            lab::backend::main(args).await?;
-            Ok(Exit::Done)
-        }),
         Command::Config(args::Config::Example) => {
             out::print(wiring::example())?;
             Ok(Exit::Done)

@@ -17,7 +17,6 @@ use crate::{
     config::{self, LoadError},
     daemon,
     dataplane::bpf::{self, DetachError, OpenError},
-    demo,
 };
 
 pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -143,12 +142,6 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
         if detached.links == 1 { "" } else { "s" },
         detached.maps
     ))
-}
-
-/// The demo. Prints for itself. `script`: without a person.
-pub fn demo(script: bool) -> Result<Exit, Failure> {
-    let seen = demo::run(demo::Args { script })?;
-    Ok(if seen { Exit::Done } else { Exit::Failed })
 }
 
 /// The commented configuration.

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, io::ErrorKind, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::{event::EventKind, snapshot::Effective};
+use lb_lab::{clock, until, until_ok};
 use lb_tests::{
     http,
     lab::{Need, skipped},
     ledger::{End, SLOW_LENGTH, Seen},
     site::NAMES,
 };
-use lb_userspace::lab::{clock, until, until_ok};
 
 use crate::{
     pool::{Asked, Pool},

@@ -3,11 +3,11 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
+use lb_lab::{Process, until};
 use lb_tests::{
     lab::{Need, nginx, skipped},
     site::NAMES,
 };
-use lb_userspace::lab::{Process, until};
 
 use crate::{
     boundary::{each_once, no_request_failed, plan},

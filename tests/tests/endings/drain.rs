@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_core::{event::EventKind, io::FlowReset};
+use lb_lab::{clock, until, until_ok};
 use lb_tests::{
     http,
     lab::{Need, skipped},
     load::{Connections, Load, Sample},
     site::NAMES,
 };
-use lb_userspace::lab::{clock, until, until_ok};
 
 use crate::stage::{Family, PATIENCE, Plan, Stage, busiest, of};
 

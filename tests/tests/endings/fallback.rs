@@ -4,8 +4,8 @@ use std::{fs, io::ErrorKind, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::event::EventKind;
+use lb_lab::{until, until_ok};
 use lb_tests::{http, lab::skipped};
-use lb_userspace::lab::{until, until_ok};
 
 use crate::stage::{Family, PATIENCE, Plan, Stage, drops, of};
 

@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_core::io::FlowReset;
+use lb_lab::{clock, until_ok};
 use lb_tests::{
     http,
     lab::{Need, skipped},
 };
-use lb_userspace::lab::{clock, until_ok};
 
 use crate::stage::{Family, Plan, Stage, busiest, of};
 

@@ -26,7 +26,7 @@ fn a_response_that_pauses_is_one_under_way() -> Result<()> {
         delay: Duration::ZERO,
         policy,
     })?;
-    let listen = (lb_userspace::lab::Topology::address(0), 8081).into();
+    let listen = (lb_lab::Topology::address(0), 8081).into();
     let _server = Scripted::start(&stage.topology.backends[0], listen, move |line| {
         while line.request()?.is_some() {
             line.say("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")?;

@@ -18,7 +18,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use lb_userspace::lab::{Host, clock};
+use lb_lab::{Host, clock};
 
 /// Longer than a few lost segments take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ pub(crate) struct Asked {
 pub(crate) struct Pool {
     stop: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Asked>>>,
-    thread: Option<JoinHandle<lb_userspace::lab::Result<()>>>,
+    thread: Option<JoinHandle<lb_lab::Result<()>>>,
 }
 
 type Hyper = Client<HttpConnector, Empty<Bytes>>;

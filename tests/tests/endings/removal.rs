@@ -4,12 +4,12 @@ use std::{fs, io::ErrorKind, net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::{event::EventKind, io::FlowReset, snapshot::Effective};
+use lb_lab::{clock, until, until_ok};
 use lb_tests::{
     http,
     lab::{Need, skipped},
     site::NAMES,
 };
-use lb_userspace::lab::{clock, until, until_ok};
 
 use crate::{
     boundary::{each_once, no_request_failed},

@@ -4,12 +4,12 @@ use std::{io::ErrorKind, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_core::event::EventKind;
+use lb_lab::{clock, until_ok};
 use lb_tests::{
     http,
     lab::{Need, skipped},
     site::NAMES,
 };
-use lb_userspace::lab::{clock, until_ok};
 use nix::sys::signal::Signal;
 
 use crate::stage::{Family, PATIENCE, Plan, Stage, busiest, of};

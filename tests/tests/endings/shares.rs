@@ -4,13 +4,13 @@ use std::{ops::Range, time::Duration};
 
 use anyhow::Result;
 use lb_core::event::EventKind;
+use lb_lab::{clock, until};
 use lb_tests::{
     http,
     lab::skipped,
     load::{Connections, Load, Sample},
     site::NAMES,
 };
-use lb_userspace::lab::{clock, until};
 
 use crate::stage::{Family, PATIENCE, Plan, Stage, of};
 

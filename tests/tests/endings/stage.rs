@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_core::snapshot::BackendSnapshot;
+use lb_lab::{Host, Shunt, Topology, until, until_ok};
 use lb_tests::{
     answer::Answer,
     http::{self, Response},
@@ -15,10 +16,7 @@ use lb_tests::{
     ledger::{End, Ledger},
     site::NAMES,
 };
-use lb_userspace::{
-    control::model::{BackendTraffic, Status},
-    lab::{Host, Shunt, Topology, until, until_ok},
-};
+use lb_userspace::control::model::{BackendTraffic, Status};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_core::snapshot::Effective;
+use lb_lab::until;
 use lb_tests::{http, lab::skipped, scripted::Scripted, site::NAMES};
-use lb_userspace::lab::until;
 
 use crate::stage::{Family, PATIENCE, Plan, Stage};
 
@@ -24,7 +24,7 @@ fn receiver(stage: &Stage) -> Result<(Scripted, mpsc::Receiver<()>)> {
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
     // Beside the ledger, which stays silent.
-    let listen = (lb_userspace::lab::Topology::address(0), 8081).into();
+    let listen = (lb_lab::Topology::address(0), 8081).into();
     let server = Scripted::start(&stage.topology.backends[0], listen, move |line| {
         while let Some(head) = line.request()? {
             // Whoever waits for it is there until it has come, or has failed already.

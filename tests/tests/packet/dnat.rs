@@ -10,6 +10,7 @@ use lb_core::{
     config::Mode,
     io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
 };
+use lb_lab::Lab;
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
@@ -19,7 +20,7 @@ use lb_tests::{
     },
     lab::skipped,
 };
-use lb_userspace::{dataplane::steering::Choice, lab::Lab};
+use lb_userspace::dataplane::steering::Choice;
 
 use crate::{
     connections::{BACKEND_ISN, Connection},

@@ -9,15 +9,13 @@ use lb_core::{
     io::{BackendId, Generation, L4Failure},
     time::Millis,
 };
+use lb_lab::clock;
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp},
     kernel::{Action, Kernel, SERVICE, backend_address, vip},
 };
-use lb_userspace::{
-    dataplane::bpf::{Limits, TimedOut},
-    lab::clock,
-};
+use lb_userspace::dataplane::bpf::{Limits, TimedOut};
 use tokio::sync::{mpsc, watch};
 
 use crate::connections::{BACKEND_ISN, CLIENT_ISN, Connection};

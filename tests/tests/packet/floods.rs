@@ -10,6 +10,7 @@ use std::{
 };
 
 use lb_common::reason::Reason;
+use lb_lab::clock;
 use lb_tests::{
     both_families,
     frame::{ACK, IP, RST, SYN, Tcp, checksums},
@@ -17,7 +18,6 @@ use lb_tests::{
     noise::Noise,
     test_run::Runner,
 };
-use lb_userspace::lab::clock;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,

@@ -11,7 +11,7 @@ use lb_tests::{
     kernel::{Action, Family, Kernel, OWN_MAC, address, backend_address, backend_mac, family, vip},
 };
 
-use lb_userspace::lab::clock;
+use lb_lab::clock;
 
 use crate::connections::Connection;
 

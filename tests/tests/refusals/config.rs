@@ -3,12 +3,12 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use anyhow::Result;
+use lb_lab::{Host, Lab};
 use lb_tests::{
     answer::Answer,
     attempt::Attempt,
     lab::{Need, shunt, skipped},
 };
-use lb_userspace::lab::{Host, Lab};
 
 /// A file as it should be, but for one line.
 const FILE: &str = r#"interfaces = ["lo"]

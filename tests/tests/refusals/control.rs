@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use lb_lab::{Lab, clock, until};
 use lb_tests::{
     http::PATIENCE,
     lab::{shunt, skipped},
 };
-use lb_userspace::lab::{Lab, clock, until};
 use nix::sys::signal::Signal;
 
 use crate::site::{Site, ask};

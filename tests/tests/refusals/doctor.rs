@@ -3,11 +3,11 @@
 use std::fs;
 
 use anyhow::Result;
+use lb_lab::{Host, Topology};
 use lb_tests::{
     answer::Answer,
     lab::{Need, shunt, skipped},
 };
-use lb_userspace::lab::{Host, Topology};
 use serde_json::Value;
 
 use crate::{

@@ -10,13 +10,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use lb_common::reason::Reason;
+use lb_lab::until;
 use lb_tests::{
     frame::{ACK, FIN, IP, PSH, RST, SYN, Tcp, set_checksums},
     http::{PATIENCE, ask, connect},
     lab::skipped,
     wire::Wire,
 };
-use lb_userspace::lab::until;
 
 use crate::{
     control::Random,
@@ -58,7 +58,7 @@ impl KernelLog {
 }
 
 fn macs(site: &Site) -> Result<([u8; 6], [u8; 6])> {
-    let read = |path: &str, host: &lb_userspace::lab::Host| -> Result<[u8; 6]> {
+    let read = |path: &str, host: &lb_lab::Host| -> Result<[u8; 6]> {
         let text = host.ip(&format!("-brief link show {path}"))?;
         let mac = text.split_whitespace().nth(2).context("a link has an address")?;
         let bytes: Vec<u8> =

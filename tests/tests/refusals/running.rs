@@ -4,11 +4,12 @@ use std::fs;
 
 use anyhow::Result;
 use lb_core::snapshot::{Effective, ProbeState};
+use lb_lab::until;
 use lb_tests::{
     http::{PATIENCE, ask, connect, get},
     lab::skipped,
 };
-use lb_userspace::{control::model::Status, lab::until};
+use lb_userspace::control::model::Status;
 use nix::sys::signal::Signal;
 
 use crate::site::{Site, interfaces, service, vip};

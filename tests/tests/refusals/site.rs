@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use lb_tests::{
-    answer::Answer,
-    http::{PATIENCE, get},
-    lab::{at, shunt},
-};
-use lb_userspace::lab::{
+use lb_lab::{
     Host, Shunt, Topology,
     backend::{Args, Mode, Remote},
     until,
+};
+use lb_tests::{
+    answer::Answer,
+    http::{PATIENCE, get},
+    lab::{at, lab_backend, shunt},
 };
 
 const NAMES: [&str; 3] = ["web-0", "web-1", "web-2"];
@@ -89,7 +89,7 @@ fn address(number: usize) -> SocketAddr {
     at(Topology::address(number), 8080)
 }
 
-fn backend(topology: &Topology, number: usize) -> lb_userspace::lab::Result<Remote> {
+fn backend(topology: &Topology, number: usize) -> lb_lab::Result<Remote> {
     let args = Args {
         listen: address(number),
         name: NAMES[number].to_owned(),
@@ -98,5 +98,5 @@ fn backend(topology: &Topology, number: usize) -> lb_userspace::lab::Result<Remo
         seed: 1,
         probe_path: "/healthz".to_owned(),
     };
-    Remote::start(&topology.backends[number], shunt(), &args)
+    Remote::start(&topology.backends[number], lab_backend(), &args)
 }

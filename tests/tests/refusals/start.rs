@@ -3,13 +3,13 @@
 use std::{fs, os::unix::fs::chown, path::Path, process::Stdio};
 
 use anyhow::Result;
+use lb_lab::{Topology, until};
 use lb_tests::{
     answer::Answer,
     attempt::{Attempt, programs},
     http::PATIENCE,
     lab::{Need, shunt, skipped},
 };
-use lb_userspace::lab::{Topology, until};
 
 use crate::{
     config::unprivileged,

@@ -13,22 +13,20 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lb_core::io::Verb;
+use lb_lab::{
+    Host,
+    backend::{Args, Mode, Remote},
+    until,
+};
 use lb_tests::{
     kernel::at_tc,
-    lab::{shunt, skipped},
+    lab::{lab_backend, skipped},
     site::NAMES,
     socket::many_files,
 };
-use lb_userspace::{
-    control::{
-        client::{Client, ClientError},
-        model::{BackendView, Order, ProblemKind},
-    },
-    lab::{
-        Host,
-        backend::{Args, Mode, Remote},
-        until,
-    },
+use lb_userspace::control::{
+    client::{Client, ClientError},
+    model::{BackendView, Order, ProblemKind},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -163,7 +161,7 @@ fn ten_thousand_flows_outlive_a_thousand_tables() -> Result<()> {
             seed: 1,
             probe_path: "/healthz".to_owned(),
         };
-        servers.push(Remote::start(host, shunt(), &args)?);
+        servers.push(Remote::start(host, lab_backend(), &args)?);
     }
     let over = Arc::new(AtomicBool::new(false));
     let (open, all_open) = std::sync::mpsc::channel();

@@ -11,13 +11,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lb_lab::Host;
 use lb_tests::{
     http::connect,
     lab::skipped,
     scripted::Scripted,
     socket::{accept_fast, connect_fast, connect_from, end_by_reset, was_fast},
 };
-use lb_userspace::lab::Host;
 
 use crate::stage::{PATIENCE, Stage, backend, backend6, other_vip, vip, vip6};
 

@@ -3,11 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
+use lb_lab::{Shunt, Topology, until};
 use lb_tests::{
     lab::{at, shunt},
     site::NAMES,
 };
-use lb_userspace::lab::{Shunt, Topology, until};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use lb_lab::{Host, Process};
 use lb_tests::lab::{Need, nginx, skipped};
-use lb_userspace::lab::{Host, Process};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::stage::{PATIENCE, Stage, backend, backend6, vip, vip6};
