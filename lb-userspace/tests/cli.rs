@@ -17,7 +17,11 @@ use lb_core::{
     },
     time::Instant,
 };
-use lb_userspace::control::{EventLog, Handle, Request, model::Status, serve, socket};
+use lb_userspace::control::{
+    EventLog, Handle, Request,
+    model::{Document, Status},
+    serve, socket,
+};
 use tokio::sync::{mpsc, oneshot};
 
 fn shunt(socket: &Path, args: &[&str]) -> Command {
@@ -87,10 +91,10 @@ fn status(states: &[Effective]) -> Status {
             leaving: Vec::new(),
         },
         traffic: Vec::new(),
-        left: Vec::new(),
+        remaining_connections: Vec::new(),
         drops: Vec::new(),
         mirror_lost: 0,
-        forgotten: lb_userspace::control::model::ExpiredFlows::default(),
+        expired_flows: lb_userspace::control::model::ExpiredFlows::default(),
     }
 }
 
@@ -198,7 +202,7 @@ fn json_is_what_the_api_says() {
     let state = status(&[Effective::Serving]);
     with_daemon(state.clone(), |socket| {
         let (_, stdout, _) = run(socket, &["status", "-o", "json"]);
-        assert_eq!(stdout, serde_json::to_string(&state).expect("plain data") + "\n");
+        assert_eq!(stdout, serde_json::to_string(&Document::new(&state)).expect("plain data") + "\n");
     });
 }
 

@@ -147,9 +147,9 @@ fn churn(prefix: &str, keys: &str) -> Result<Churned> {
     let mut cut = 0;
     for traffic in site.shunt.status()?.traffic {
         if HEALTHY.contains(&traffic.backend.as_str()) {
-            assert_eq!(traffic.counters.cut, 0, "{traffic:?}");
+            assert_eq!(traffic.resets.at_request, 0, "{traffic:?}");
         }
-        cut += traffic.counters.cut;
+        cut += traffic.resets.at_request;
     }
     idle(&site)?;
     until("files and threads are as many as before", 2 * PATIENCE, || {

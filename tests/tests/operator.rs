@@ -190,7 +190,7 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
     };
     let said = explain(&site)?;
     let chosen = said.choice.backend.clone().context("somebody serves")?;
-    let instead = said.without.and_then(|choice| choice.backend).context("others serve")?;
+    let instead = said.if_removed.and_then(|choice| choice.backend).context("others serve")?;
     site.ask(&["backend", "disable", &format!("web/{chosen}"), "--wait"])?.succeeds();
     assert_eq!(explain(&site)?.choice.backend, Some(instead), "it said where it would go");
     let text = site.ask(&["explain", client, "web"])?;

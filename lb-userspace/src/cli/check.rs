@@ -11,16 +11,20 @@ use super::{
     palette::Palette,
     wiring,
 };
+use crate::{
+    config::{self, LoadError},
+    control::model::SCHEMA,
+};
 
-/// What a configuration was found to be.
+/// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Checked {
+enum Checked {
     Valid {
         services: usize,
         backends: usize,
     },
     Invalid {
-        /// All errors for people, each with line, column, caret and remedy, and how many they are.
+        /// All errors for people, each with line, column, caret and remedy, and their number.
         rendered: String,
         /// The same as a JSON array.
         problems: Value,
@@ -28,7 +32,7 @@ pub enum Checked {
 }
 
 pub(super) fn run(args: &args::Check) -> Result<Exit, Failure> {
-    let checked = wiring::check(&args.config, Palette::of_stderr())?;
+    let checked = check(&args.config, Palette::of_stderr())?;
     match args.output {
         Plain::Json => {
             out::print(&format!("{}\n", as_json(&args.config, &checked)))?;
@@ -47,13 +51,41 @@ pub(super) fn run(args: &args::Check) -> Result<Exit, Failure> {
     })
 }
 
+/// Reads and checks a configuration. An error means that the file cannot be read.
+fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
+    match config::load(config) {
+        Ok(file) => {
+            let services = &file.core.services;
+            Ok(Checked::Valid {
+                services: services.len(),
+                backends: services.iter().map(|service| service.everyone().count()).sum(),
+            })
+        }
+        Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid {
+            rendered: diagnostics.render(palette.is_coloured()),
+            problems: serde_json::to_value(&diagnostics)
+                .map_err(|error| Failure::new(Exit::Failed, error))?,
+        }),
+        Err(error @ LoadError::Io { .. }) => Err(wiring::unreadable(error)),
+    }
+}
+
 fn as_json(config: &Path, checked: &Checked) -> Value {
     let file = config.display().to_string();
     match checked {
         Checked::Valid { services, backends } => {
-            json!({ "file": file, "valid": true, "services": services, "backends": backends, "problems": [] })
+            json!({
+                "schema": SCHEMA,
+                "file": file,
+                "valid": true,
+                "services": services,
+                "backends": backends,
+                "problems": [],
+            })
         }
-        Checked::Invalid { problems, .. } => json!({ "file": file, "valid": false, "problems": problems }),
+        Checked::Invalid { problems, .. } => {
+            json!({ "schema": SCHEMA, "file": file, "valid": false, "problems": problems })
+        }
     }
 }
 

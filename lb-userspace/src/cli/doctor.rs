@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{self, File, XdpMode},
+    control::model::SCHEMA,
     doctor::{self, Finding, Level, Wanted},
 };
 
@@ -40,7 +41,9 @@ pub(super) async fn run(args: &args::Doctor) -> Result<Exit, Failure> {
     }
     let text = match args.output {
         Plain::Table => table(&findings, Palette::of_stdout()),
-        Plain::Json => format!("{}\n", json!({ "able": able(&findings), "findings": findings })),
+        Plain::Json => {
+            format!("{}\n", json!({ "schema": SCHEMA, "able": able(&findings), "findings": findings }))
+        }
     };
     out::print(&text)?;
     Ok(if able(&findings) { Exit::Done } else { Exit::HostNotAble })

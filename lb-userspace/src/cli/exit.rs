@@ -110,7 +110,10 @@ impl From<ClientError> for Failure {
                 ProblemKind::Forbidden => Exit::HostNotAble,
                 ProblemKind::Unavailable => Exit::Failed,
             },
-            ClientError::Broken(_) | ClientError::Garbled(_) | ClientError::LongLine => Exit::Failed,
+            ClientError::Broken(_)
+            | ClientError::Garbled(_)
+            | ClientError::LongLine
+            | ClientError::OtherSchema(_) => Exit::Failed,
         };
         let remedy = error.remedy();
         Self::new(exit, error).remedy(remedy)

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::runtime;
 
-use crate::control::client::Client;
+use crate::{config, control::client::Client};
 
 pub mod args;
 mod backend;
@@ -64,7 +64,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Config(args::Config::Example) => {
-            out::print(wiring::example())?;
+            out::print(config::EXAMPLE)?;
+            Ok(Exit::Done)
+        }
+        Command::Config(args::Config::Reference) => {
+            out::print(&config::reference())?;
             Ok(Exit::Done)
         }
         Command::Version(args) => ask(async || version::run(&client(socket), &args).await),

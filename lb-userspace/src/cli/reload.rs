@@ -5,14 +5,18 @@ use super::{
     exit::{Exit, Failure},
     out,
 };
-use crate::control::{client::Client, model::Reloaded};
+use crate::control::{
+    client::Client,
+    model::{Document, Reloaded},
+};
 
 pub(super) async fn run(client: &Client, args: &args::Reload) -> Result<Exit, Failure> {
     let reloaded = client.reload(args.dry_run).await?;
     let text = match args.output {
         Plain::Table => table(&reloaded),
         Plain::Json => {
-            let json = serde_json::to_string(&reloaded).map_err(|error| Failure::new(Exit::Failed, error))?;
+            let json = serde_json::to_string(&Document::new(&reloaded))
+                .map_err(|error| Failure::new(Exit::Failed, error))?;
             format!("{json}\n")
         }
     };

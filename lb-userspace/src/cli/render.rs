@@ -1,5 +1,5 @@
-//! What people see of the API's answers. One renderer serves `shunt status`, its
-//! live view and the demo, so that they never disagree.
+//! Turns the API's responses into text for people. One renderer serves `shunt status`, its live view and the demo, so
+//! that they never disagree.
 
 use lb_common::ABI_VERSION;
 use lb_core::{
@@ -27,28 +27,28 @@ pub use replay::{comparison, summary};
 use text::{printable, span, wrap};
 pub use why::{changed, why as backend};
 
-/// The table stays within it while names and addresses are of common length.
+/// Tables stay within this width while names and addresses have a usual length.
 const WIDTH: usize = 100;
 
 /// Everything, with exact numbers, however wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wide(pub bool);
 
-/// Services, backends, and why each is in the state it is in.
+/// Services, backends, and why each backend is in its state.
 pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     let palette = *palette;
     let mut lines = vec![daemon(status, palette), interfaces(status, palette)];
     if let Some(error) = &status.daemon.counters_error {
-        let why = format!("shunt: the counters of its maps cannot be read: {error}");
+        let why = format!("shunt: the daemon cannot read the counters in its maps: {error}");
         lines.extend(wrap(&printable(&why), "  why ", WIDTH));
     }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
     }
     if wide.0 {
-        let ExpiredFlows { handshakes, established, closing, rested } = status.forgotten;
+        let ExpiredFlows { handshakes, established, closing, time_wait } = status.expired_flows;
         lines.push(format!(
-            "forgotten for silence  handshakes {handshakes}  established {established}  closing {closing}  rested {rested}"
+            "expired flows  handshakes {handshakes}  established {established}  closing {closing}  time-wait {time_wait}"
         ));
     }
     for service in &status.snapshot.services {
@@ -66,42 +66,42 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     if !leaving.is_empty() {
         lines.extend([String::new(), palette.paint(Paint::Heading, "removed")]);
         for of in leaving {
-            lines.extend(wrap(&printable(&gone(status, of)), "  why ", WIDTH));
+            lines.extend(wrap(&printable(&removed(status, of)), "  why ", WIDTH));
         }
     }
     lines.join("\n") + "\n"
 }
 
-/// A backend that is not configured any more.
-fn gone(status: &Status, of: &LeavingSnapshot) -> String {
-    let name = of.name.as_deref().unwrap_or("(an earlier run's)");
-    let ends = connections_end(&of.ending, left(status, of.id), status.snapshot.t_ms);
-    let ends = ends.unwrap_or_else(|| "leaves the maps".to_owned());
-    format!("{}/{name} at {}: removed; {ends}", of.service, of.address)
+/// A removed backend.
+fn removed(status: &Status, of: &LeavingSnapshot) -> String {
+    let name = of.name.as_deref().unwrap_or("(of an earlier run)");
+    let drain = drain(&of.ending, remaining(status, of.id), status.snapshot.t_ms);
+    let drain = drain.unwrap_or_else(|| "the daemon removes it from the maps".to_owned());
+    format!("{}/{name} at {}: removed; {drain}", of.service, of.address)
 }
 
-fn left(status: &Status, backend: BackendId) -> Option<u64> {
-    status.left.iter().find(|left| left.backend == backend).map(|left| left.connections)
+fn remaining(status: &Status, backend: BackendId) -> Option<u64> {
+    status.remaining_connections.iter().find(|of| of.backend == backend).map(|of| of.connections)
 }
 
-/// What becomes of the connections of a backend that gets no new ones. `None`: that is long over.
-fn connections_end(ending: &Ending, left: Option<u64>, now: Instant) -> Option<String> {
-    /// For so long it is worth a word.
+/// Describes the drain of a backend. `None`: it was over long ago.
+fn drain(drain: &Ending, remaining: Option<u64>, now: Instant) -> Option<String> {
+    /// How long the text mentions a drain that is over.
     const NEWS_MS: u64 = 10_000;
-    let count = match left {
-        Some(left) => format!(" ({left} left)"),
+    let count = match remaining {
+        Some(remaining) => format!(" ({remaining} left)"),
         None => String::new(),
     };
-    let in_time = span((ending.until_ms - now).0);
-    match (ending.cut, left) {
+    let in_time = span((drain.until_ms - now).0);
+    match (drain.cut, remaining) {
         (FlowReset::Never, _) => {
-            Some(format!("its connections go on{count}, and what is left of them in {in_time} is reset"))
+            Some(format!("its connections continue{count}, and in {in_time} Shunt resets those still open"))
         }
         (FlowReset::AtRequest, _) => Some(format!(
-            "its connections end at their next request or when idle{count}, in {in_time} at the latest"
+            "Shunt resets its connections at their next request or when idle{count}, in {in_time} at the latest"
         )),
-        (FlowReset::Now, None | Some(0)) if (now - ending.until_ms).0 > NEWS_MS => None,
-        (FlowReset::Now, _) => Some(format!("what was left of its connections is reset{count}")),
+        (FlowReset::Now, None | Some(0)) if (now - drain.until_ms).0 > NEWS_MS => None,
+        (FlowReset::Now, _) => Some(format!("Shunt resets its remaining connections{count}")),
     }
 }
 
@@ -172,12 +172,14 @@ fn drops(status: &Status, service: &str) -> Option<String> {
     (!reasons.is_empty()).then(|| format!("  dropped  {}", reasons.join("  ")))
 }
 
-/// What a person would ask about next, answered: first of the service, then backend by backend.
+/// Explanations below the table: first of the service, then of each backend.
 fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
     let now = status.snapshot.t_ms;
     let mut about = Vec::new();
     if service.panic {
-        about.push("no backend serves, so all that are not disabled or down are used".to_owned());
+        about.push(
+            "too few backends serve, so the service uses all that are neither disabled nor down".to_owned(),
+        );
     }
     if service.fallback {
         about.push("no backend serves, so new connections go to its fallback".to_owned());
@@ -188,10 +190,11 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
     let forwarding = status.forwarding.iter().find(|forwarding| forwarding.service == service.name);
     match forwarding.map(|forwarding| forwarding.evidence) {
         Some(Evidence::Opaque) => about.push(
-            "its responses cannot be read (TLS, HTTP/2 or no HTTP): errors in them go unseen".to_owned(),
+            "Shunt cannot read its responses (TLS, HTTP/2 or no HTTP), so it does not see errors in them"
+                .to_owned(),
         ),
         Some(Evidence::None) => {
-            about.push("its responses are not looked at (evidence is off): only probes decide".to_owned());
+            about.push("evidence is off, so only probes decide".to_owned());
         }
         Some(Evidence::Inline) | None => {}
     }
@@ -201,8 +204,8 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
             .traffic
             .iter()
             .find(|traffic| traffic.service == service.name && traffic.backend == backend.name);
-        let left = left(status, backend.id);
-        why(backend, traffic, left, now)
+        let remaining = remaining(status, backend.id);
+        why(backend, traffic, remaining, now)
     });
     of_service.chain(of_backends).collect()
 }
@@ -210,7 +213,7 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
 fn unwritten(pending: &PendingWrite, now: Instant) -> String {
     let times = if pending.attempts == 1 { "once".to_owned() } else { format!("{} times", pending.attempts) };
     format!(
-        "its map writes failed {times} and are not in force, next try in {}: {}",
+        "the daemon failed {times} to write its maps, so the last change is not in force; next try in {}: {}",
         span((pending.next_try_ms - now).0),
         pending.error
     )
@@ -219,26 +222,23 @@ fn unwritten(pending: &PendingWrite, now: Instant) -> String {
 fn why(
     backend: &BackendSnapshot,
     traffic: Option<&BackendTraffic>,
-    left: Option<u64>,
+    remaining: Option<u64>,
     now: Instant,
 ) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
-    parts.extend(backend.ending.and_then(|ending| connections_end(&ending, left, now)));
+    parts.extend(backend.ending.and_then(|of| drain(&of, remaining, now)));
     parts.extend(overrides(backend, now));
     if traffic.is_some_and(|traffic| !traffic.reachable) {
-        parts.push("its next hop does not answer: new connections go to the others".to_owned());
+        parts.push("its next hop does not answer, so new connections go to other backends".to_owned());
     }
     parts.extend(traffic.and_then(|traffic| traffic.path_warning.clone()));
     if backend.responses.lost > 0 {
-        parts.push(format!(
-            "{} of its response heads were lost and count for nothing",
-            backend.responses.lost
-        ));
+        parts.push(format!("{} of its response heads were lost and are not counted", backend.responses.lost));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", backend.name, parts.join("; ")))
 }
 
-/// Who has changed what, and until when. That a backend is drained or disabled is its reason already.
+/// Each override with its author and its end, except the one that is the backend's reason already.
 fn overrides(backend: &BackendSnapshot, now: Instant) -> impl Iterator<Item = String> {
     let state = backend.operator.to_string();
     backend.overrides.iter().filter(move |of| of.what != state).map(move |of| override_words(of, now))
@@ -252,7 +252,7 @@ fn override_words(of: &Override, now: Instant) -> String {
     }
     match of.until_ms {
         Some(until) => words += &format!(", {} left", span((until - now).0)),
-        None => words += ", until it is taken back",
+        None => words += ", until an operator takes it back",
     }
     words
 }

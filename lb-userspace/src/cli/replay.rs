@@ -14,10 +14,13 @@ use super::{
     render::{self, EventLines},
     wiring,
 };
-use crate::replay::{
-    self, InputError, Options, Record, Replay, Then, Unfit,
-    account::Yardsticks,
-    compare::{Comparison, Side},
+use crate::{
+    control::model::Document,
+    replay::{
+        self, InputError, Options, Record, Replay, Then, Unfit,
+        account::Yardsticks,
+        compare::{Comparison, Side},
+    },
 };
 
 /// What is read at a time.
@@ -126,7 +129,7 @@ fn open(events: &Path) -> Result<(String, BufReader<Box<dyn Read>>), Failure> {
 }
 
 fn json(of: &impl serde::Serialize) -> Result<String, Failure> {
-    serde_json::to_string(of).map_err(|error| Failure::new(Exit::Failed, error))
+    serde_json::to_string(&Document::new(of)).map_err(|error| Failure::new(Exit::Failed, error))
 }
 
 impl From<InputError> for Failure {

@@ -7,7 +7,10 @@ use super::{
     exit::{Exit, Failure},
     out,
 };
-use crate::control::{client::Client, model::Version};
+use crate::control::{
+    client::Client,
+    model::{SCHEMA, Version},
+};
 
 pub(super) async fn run(client: &Client, args: &args::Version) -> Result<Exit, Failure> {
     let own = Version::own();
@@ -16,7 +19,10 @@ pub(super) async fn run(client: &Client, args: &args::Version) -> Result<Exit, F
     let text = match args.output {
         Plain::Table => table(&own, daemon.as_ref()),
         Plain::Json => {
-            format!("{}\n", json!({ "version": own.version, "abi": own.abi, "daemon": daemon }))
+            format!(
+                "{}\n",
+                json!({ "schema": SCHEMA, "version": own.version, "abi": own.abi, "daemon": daemon })
+            )
         }
     };
     out::print(&text)?;

@@ -3,12 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use super::{
     args,
-    check::Checked,
     exit::{Exit, Failure},
     logging,
     palette::Palette,
@@ -89,27 +87,9 @@ pub(super) fn load(config: &Path, palette: Palette) -> Result<config::File, Fail
     })
 }
 
-fn unreadable(error: LoadError) -> Failure {
+/// A configuration that cannot be read at all.
+pub(super) fn unreadable(error: LoadError) -> Failure {
     Failure::new(Exit::Config, error).remedy("name another file with `-c`; `shunt config example` prints one")
-}
-
-/// Reads and checks a configuration. An error: it could not be read.
-pub fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
-    match config::load(config) {
-        Ok(file) => {
-            let services = &file.core.services;
-            Ok(Checked::Valid {
-                services: services.len(),
-                backends: services.iter().map(|service| service.everyone().count()).sum(),
-            })
-        }
-        Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid {
-            rendered: diagnostics.render(palette.is_coloured()),
-            problems: serde_json::to_value(&diagnostics)
-                .map_err(|error| Failure::new(Exit::Failed, error))?,
-        }),
-        Err(error @ LoadError::Io { .. }) => Err(unreadable(error)),
-    }
 }
 
 /// Removes what is pinned; says what that was.
@@ -142,14 +122,4 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
         if detached.links == 1 { "" } else { "s" },
         detached.maps
     ))
-}
-
-/// The commented configuration.
-pub fn example() -> &'static str {
-    config::EXAMPLE
-}
-
-/// `90s`, `10m`, `1h30m`, as in the configuration.
-pub fn duration(text: &str) -> Option<Duration> {
-    config::parse_duration(text).map(|span| Duration::from_millis(span.0))
 }

@@ -26,6 +26,7 @@ mod keys;
 mod probe;
 mod reader;
 mod record;
+mod reference;
 mod service;
 mod sources;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod value;
 
 use diagnostic::{Class, Problem, Problems};
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use reference::reference;
 pub use value::parse_duration;
 
 /// A commented configuration with every key and its default.

@@ -1,4 +1,4 @@
-//! Asks the daemon over its socket. What the CLI knows, it knows from here.
+//! Asks the daemon over its socket. The CLI gets everything that it knows about a daemon from here.
 
 use std::{
     io,
@@ -14,15 +14,18 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
-use super::model::{BackendView, Explanation, Order, Problem, Reloaded, Status, Version};
+use super::model::{
+    BackendView, DocumentSchema, Explanation, Order, Problem, Reloaded, SCHEMA, SCHEMA_HEADER, Status,
+    Version,
+};
 
-/// How long an answer may take to begin. Longer than the server gives the daemon's loop.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a response may take to begin. It is longer than the server waits for the daemon's loop.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A longer line than any event makes is not one.
+/// In bytes. No event makes a longer line.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Makes one connection a question.
+/// Makes one connection for each request.
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
@@ -32,28 +35,31 @@ pub struct Client {
 pub enum ClientError {
     #[error("cannot reach the daemon at {}", socket.display())]
     Unreachable { socket: PathBuf, source: io::Error },
-    #[error("no answer from {} within {} s", .0.display(), ANSWER.as_secs())]
+    #[error("the daemon at {} did not respond within {} s", .0.display(), RESPONSE_TIMEOUT.as_secs())]
     Silent(PathBuf),
-    /// The daemon answered, with a reason why not.
+    /// The daemon refused, and says why.
     #[error("{}", problem.error)]
     Refused { status: u16, problem: Problem },
     #[error("the connection to the daemon broke")]
     Broken(#[source] hyper::Error),
-    #[error("the daemon's answer is not understood")]
+    #[error("the daemon's response is not understood")]
     Garbled(#[source] serde_json::Error),
-    #[error("the daemon's answer holds a line of more than {LONGEST_LINE} bytes")]
+    #[error("the daemon's response has a line of more than {LONGEST_LINE} bytes")]
     LongLine,
+    /// `None`: the daemon is older than the field.
+    #[error("the daemon's JSON has {}, this program reads schema {SCHEMA}", schema_words(*.0))]
+    OtherSchema(Option<u32>),
 }
 
 impl ClientError {
-    /// What the person at the keyboard can do about it.
+    /// What the operator can do about it.
     pub fn remedy(&self) -> String {
         match self {
             Self::Unreachable { socket, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("{} is for root and its group: use sudo", socket.display())
+                format!("only root and the group of {} may open it: use sudo", socket.display())
             }
             Self::Unreachable { socket, .. } => format!(
-                "is `shunt run` running? It was looked for at {}; `-s` or SHUNT_SOCKET names another socket",
+                "is `shunt run` running? The socket is expected at {}; `-s` or SHUNT_SOCKET names another one",
                 socket.display()
             ),
             Self::Silent(_) => "look at the daemon's log; forwarding does not depend on it".to_owned(),
@@ -62,6 +68,10 @@ impl ClientError {
             Self::Garbled(_) | Self::LongLine => {
                 "compare `shunt version` with the version of the running daemon".to_owned()
             }
+            Self::OtherSchema(_) => {
+                "use the `shunt` that the daemon was started with, or restart the daemon with this one"
+                    .to_owned()
+            }
         }
     }
 }
@@ -69,11 +79,15 @@ impl ClientError {
 /// Which events to ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventsQuery {
-    /// Only those after this sequence number.
+    /// Only events after this sequence number.
     pub since: Option<u64>,
-    /// Go on with what happens.
+    /// Continue with new events.
     pub follow: bool,
     pub service: Option<String>,
+}
+
+fn schema_words(schema: Option<u32>) -> String {
+    schema.map_or_else(|| "no schema number".to_owned(), |schema| format!("schema {schema}"))
 }
 
 impl Client {
@@ -89,17 +103,19 @@ impl Client {
         parse(&self.status_json(service).await?)
     }
 
-    /// The answer as the daemon wrote it.
+    /// The JSON as the daemon wrote it.
     pub async fn status_json(&self, service: Option<&str>) -> Result<Bytes, ClientError> {
         let service = service.map(|service| format!("service={}", escaped(service)));
         self.whole(&format!("/v1/status{}", query(service))).await
     }
 
+    /// Of a daemon with any schema: this document is the same in all of them.
     pub async fn version(&self) -> Result<Version, ClientError> {
-        parse(&self.whole("/v1/version").await?)
+        let response = self.ok_response(Method::GET, "/v1/version", Bytes::new()).await?;
+        parse(&self.collected(response).await?)
     }
 
-    /// `connections`: count them too, which takes the daemon a moment.
+    /// `connections`: the daemon also counts the connections, which takes a moment.
     pub async fn backend(
         &self,
         service: &str,
@@ -109,7 +125,7 @@ impl Client {
         parse(&self.backend_json(service, backend, connections).await?)
     }
 
-    /// The answer as the daemon wrote it.
+    /// The JSON as the daemon wrote it.
     pub async fn backend_json(
         &self,
         service: &str,
@@ -120,7 +136,7 @@ impl Client {
         self.whole(&format!("{}{}", backend_path(service, backend), query(connections))).await
     }
 
-    /// Has something done to a backend. The answer: how it then is.
+    /// Changes a backend. Returns its state afterwards.
     pub async fn order(
         &self,
         service: &str,
@@ -130,7 +146,7 @@ impl Client {
         parse(&self.post(&backend_path(service, backend), order).await?)
     }
 
-    /// The answer as the daemon wrote it.
+    /// The JSON as the daemon wrote it.
     pub async fn explain_json(&self, client: SocketAddr, service: &str) -> Result<Bytes, ClientError> {
         let parameters =
             [format!("client={}", escaped(&client.to_string())), format!("service={}", escaped(service))];
@@ -152,39 +168,48 @@ impl Client {
             asked.follow.then(|| "follow=true".to_owned()),
             asked.service.as_deref().map(|service| format!("service={}", escaped(service))),
         ];
-        let body = self.get(&format!("/v1/events{}", query(parameters.into_iter().flatten()))).await?;
-        Ok(Lines { body, buffer: BytesMut::new(), searched: 0 })
+        let path = format!("/v1/events{}", query(parameters.into_iter().flatten()));
+        let response = self.ok_response(Method::GET, &path, Bytes::new()).await?;
+        let schema =
+            response.headers().get(SCHEMA_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        check_schema(schema)?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new(), searched: 0 })
     }
 
     async fn whole(&self, path: &str) -> Result<Bytes, ClientError> {
-        self.collected(self.get(path).await?).await
+        self.document(self.ok_response(Method::GET, path, Bytes::new()).await?).await
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, ClientError> {
         let body = serde_json::to_vec(body).expect("orders are plain data with text keys");
-        self.collected(self.answered(Method::POST, path, body.into()).await?).await
+        self.document(self.ok_response(Method::POST, path, body.into()).await?).await
     }
 
-    async fn collected(&self, body: Incoming) -> Result<Bytes, ClientError> {
-        self.in_time(async { Ok(body.collect().await.map_err(ClientError::Broken)?.to_bytes()) }).await
+    /// The whole body, if it is a document of our schema.
+    async fn document(&self, response: hyper::Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = self.collected(response).await?;
+        check_schema(parse::<DocumentSchema>(&body)?.schema)?;
+        Ok(body)
     }
 
-    async fn get(&self, path: &str) -> Result<Incoming, ClientError> {
-        self.answered(Method::GET, path, Bytes::new()).await
+    async fn collected(&self, response: hyper::Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = response.into_body().collect();
+        self.in_time(async { Ok(body.await.map_err(ClientError::Broken)?.to_bytes()) }).await
     }
 
-    /// The body of a 200 answer; any other answer is an error.
-    async fn answered(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
-        let answer = self.in_time(self.exchange(method, path, body)).await?;
-        if answer.status() == StatusCode::OK {
-            return Ok(answer.into_body());
+    /// A response with status 200. Any other status is an error.
+    async fn ok_response(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<hyper::Response<Incoming>, ClientError> {
+        let response = self.in_time(self.exchange(method, path, body)).await?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
         }
-        let status = answer.status().as_u16();
-        let body = self
-            .in_time(async { answer.into_body().collect().await.map_err(ClientError::Broken) })
-            .await?
-            .to_bytes();
-        Err(ClientError::Refused { status, problem: parse(&body)? })
+        let status = response.status().as_u16();
+        Err(ClientError::Refused { status, problem: parse(&self.collected(response).await?)? })
     }
 
     async fn exchange(
@@ -198,7 +223,7 @@ impl Client {
             .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Broken)?;
-        // Ends with the exchange; its errors reach us through the answer.
+        // The task ends with the exchange. Its errors reach us through the response.
         tokio::spawn(connection);
         let request = hyper::Request::builder()
             .method(method)
@@ -212,23 +237,26 @@ impl Client {
 
     async fn in_time<T>(
         &self,
-        answer: impl Future<Output = Result<T, ClientError>>,
+        response: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))
+        timeout(RESPONSE_TIMEOUT, response)
+            .await
+            .unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))
     }
 }
 
-/// The lines of an answer as they arrive.
+/// The lines of a response as they arrive.
 #[derive(Debug)]
 pub struct Lines {
     body: Incoming,
     buffer: BytesMut,
-    /// So much of `buffer` holds no end of line.
+    /// This many bytes of `buffer` contain no end of line.
     searched: usize,
 }
 
 impl Lines {
-    /// The next line without its end; `None` once the daemon has ended the answer. Safe to abandon and call again.
+    /// The next line without its end, or `None` when the daemon has ended the response. A caller may drop the future
+    /// and call again: no data gets lost.
     pub async fn next(&mut self) -> Result<Option<String>, ClientError> {
         loop {
             if let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -251,6 +279,10 @@ impl Lines {
             }
         }
     }
+}
+
+fn check_schema(schema: Option<u32>) -> Result<(), ClientError> {
+    if schema == Some(SCHEMA) { Ok(()) } else { Err(ClientError::OtherSchema(schema)) }
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {

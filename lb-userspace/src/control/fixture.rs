@@ -76,7 +76,7 @@ pub(crate) fn status() -> Status {
             traffic("web", "web-3", 41),
             traffic("api", "api-1", 164),
         ],
-        left: Vec::new(),
+        remaining_connections: Vec::new(),
         drops: vec![ServiceDrops {
             service: "web".to_owned(),
             reasons: BTreeMap::from([("no_flow".to_owned(), 4), ("neighbour".to_owned(), 1)]),
@@ -85,7 +85,7 @@ pub(crate) fn status() -> Status {
         reactions: None,
         daemon: Daemon::default(),
         mirror_lost: 2,
-        forgotten: ExpiredFlows { handshakes: 3, established: 1, closing: 0, rested: 40 },
+        expired_flows: ExpiredFlows { handshakes: 3, established: 1, closing: 0, time_wait: 40 },
     })
 }
 
@@ -177,7 +177,7 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         reachable: true,
         path_warning: None,
         counters: counters.into(),
-        ended: ResetCounts::default(),
+        resets: ResetCounts::default(),
     }
 }
 

@@ -1,4 +1,7 @@
 //! The JSON of `/v1`, as types. `shunt … -o json` prints exactly this.
+//!
+//! Every document begins with `schema`, see [`SCHEMA`]. Lines of events and of a replay do not: the response to
+//! `GET /v1/events` says it in the header [`SCHEMA_HEADER`].
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,7 +16,37 @@ mod change;
 mod view;
 
 pub use change::{Order, Problem, ProblemKind, Reloaded};
-pub use view::{BackendView, By, Choice, Explanation, Pin, Stage, TrialSeat};
+pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot};
+
+/// Version of the names and meanings in every JSON document that Shunt prints or answers with. It moves when a field
+/// is renamed, is removed or changes its meaning. A new field does not move it.
+///
+/// - 1: without the field `schema`.
+/// - 2: the words of `docs/glossary.md`.
+pub const SCHEMA: u32 = 2;
+
+/// Carries [`SCHEMA`] in the response to `GET /v1/events`, whose lines are single events.
+pub const SCHEMA_HEADER: &str = "shunt-schema";
+
+/// A JSON document: [`SCHEMA`] first, then the fields of `body`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Document<T> {
+    schema: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+impl<T> Document<T> {
+    pub fn new(body: T) -> Self {
+        Self { schema: SCHEMA, body }
+    }
+}
+
+/// The schema of a document whose other fields are not read. `None`: the document does not say it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct DocumentSchema {
+    pub schema: Option<u32>,
+}
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,28 +75,28 @@ pub struct Status {
     pub snapshot: Snapshot,
     /// One entry a backend; none while the maps cannot be read, see [`Daemon::counters_error`].
     pub traffic: Vec<BackendTraffic>,
-    /// How many connections backends have that get no new ones, while those come to their end; at most eight are
-    /// counted.
+    /// Connections that backends without new connections still have, until these are over. The daemon counts them
+    /// for at most eight backends.
     #[serde(default)]
-    pub left: Vec<Left>,
+    pub remaining_connections: Vec<RemainingConnections>,
     /// Services that dropped something.
     pub drops: Vec<ServiceDrops>,
-    /// Response heads of all backends that found the ring full.
+    /// Response heads of all backends for which the ring had no space.
     pub mirror_lost: u64,
     #[serde(default)]
-    pub forgotten: ExpiredFlows,
+    pub expired_flows: ExpiredFlows,
 }
 
-/// Connections that were forgotten for their silence, since the daemon started.
+/// Flows that were silent for their timeout and that the daemon removed, since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpiredFlows {
-    /// That were not completed.
+    /// Half-open handshakes.
     pub handshakes: u64,
     pub established: u64,
-    /// That one side had not closed to its end.
+    /// Flows that one side had not closed completely.
     pub closing: u64,
-    /// Over before; their NAT ports have rested.
-    pub rested: u64,
+    /// Flows that were over before. Their NAT ports have rested.
+    pub time_wait: u64,
 }
 
 impl Status {
@@ -71,7 +104,7 @@ impl Status {
         self.snapshot.services.iter().any(|known| known.name == service)
     }
 
-    /// Leaves nothing but what belongs to one service.
+    /// Removes everything that belongs to other services.
     pub fn only(&mut self, service: &str) {
         self.snapshot.services.retain(|known| known.name == service);
         self.forwarding.retain(|forwarding| forwarding.service == service);
@@ -94,16 +127,16 @@ pub struct Interface {
 pub enum XdpMode {
     /// In the driver.
     Native,
-    /// In the stack, after the buffer was made: slower.
+    /// In the network stack, after the kernel has allocated a buffer: slower.
     Generic,
     /// At tc ingress.
     Tc,
 }
 
-/// What was loaded into the kernel.
+/// The program that the daemon loaded into the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Instructions that the verifier went through; absent where the kernel does not say.
+    /// Instructions that the verifier processed. Absent where the kernel does not report it.
     pub verified_instructions: Option<u32>,
     pub maps: Vec<ProgramMap>,
 }
@@ -112,17 +145,18 @@ pub struct Program {
 pub struct ProgramMap {
     pub name: String,
     pub entries: u32,
-    /// Memory that the kernel accounts for it.
+    /// Memory that the kernel accounts for the map.
     pub bytes: u64,
 }
 
-/// Ejections that a response decided: microseconds from the moment the XDP program saw that response.
+/// Reaction times of ejections that a response decided, in microseconds. They begin when the XDP program saw that
+/// response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reactions {
     pub count: u64,
-    /// To the first map write: from then on no new connection reaches the backend.
+    /// Until the first map write. From then on no new connection reaches the backend.
     pub last_first_write_us: u64,
-    /// To the return of the table swap: from then on its share belongs to the others.
+    /// Until the Maglev table was swapped. From then on other backends have its share.
     pub last_swap_us: u64,
     pub worst_first_write_us: u64,
     pub worst_swap_us: u64,
@@ -133,15 +167,14 @@ pub struct Reactions {
 pub struct Daemon {
     pub loop_lag_ms: LoopLag,
     pub state_file: String,
-    /// Why it could not be written, while that is so.
+    /// Why the daemon cannot write the state file. Absent while it can.
     pub state_error: Option<String>,
-    /// Why the maps' counters could not be read. Then nothing is told of traffic and drops.
+    /// Why the daemon cannot read the counters in the maps. Then traffic and drops are empty.
     #[serde(default)]
     pub counters_error: Option<String>,
 }
 
-/// How long something that was due had to wait for the daemon's loop, in milliseconds: a deadline that was met late,
-/// or what was done before.
+/// How long something that was due had to wait for the daemon's loop, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoopLag {
     /// The longest of the last ten to twenty seconds.
@@ -150,7 +183,7 @@ pub struct LoopLag {
     pub worst: u64,
 }
 
-/// How a service's frames travel, and what can be seen of its responses.
+/// How the program forwards a service's frames, and what Shunt can see of its responses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forwarding {
     pub service: String,
@@ -165,45 +198,45 @@ pub enum Mode {
     Dnat,
 }
 
-/// What the breaker can know of a service's responses.
+/// What the breaker can know about a service's responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Evidence {
-    /// Heads are mirrored and readable, or none was seen yet.
+    /// The program mirrors response heads and Shunt can read them, or there was no response yet.
     Inline,
-    /// Heads are mirrored, and what comes cannot be read: TLS, HTTP/2, not HTTP at all.
+    /// Shunt cannot read the responses: TLS, HTTP/2, another protocol.
     Opaque,
-    /// Nothing is mirrored: only probes tell.
+    /// The program mirrors nothing: only probes decide.
     None,
 }
 
-/// What went through one backend, summed over the CPUs.
+/// The traffic of one backend, summed over the CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendTraffic {
     pub service: String,
     pub backend: String,
-    /// Its next hop answers. Otherwise its new connections go to the others.
+    /// Its next hop answers. If it does not, other backends get its new connections.
     pub reachable: bool,
-    /// Why its connections may not work all the same, and what to do about it.
+    /// A cause that can keep its connections from working although its next hop answers, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_warning: Option<String>,
     #[serde(flatten)]
     pub counters: Counters,
-    #[serde(default)]
-    pub ended: ResetCounts,
+    pub resets: ResetCounts,
 }
 
-/// Connections that were reset at both ends because their backend is out, since the daemon started. Those whose client
-/// had to be told are in [`Counters::cut`], and not here.
+/// Connections that Shunt reset because their backend gets no new ones. Each connection is in one of the counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetCounts {
-    /// Nothing was under way on them (`on_eject = "reset"`).
+    /// The program reset the connection when its client sent something (`on_eject = "reset"`, or a drain was over).
+    pub at_request: u64,
+    /// The daemon reset an idle connection at both ends (`on_eject = "reset"`), since it started.
     pub idle: u64,
-    /// `drain_timeout` was over.
-    pub drained: u64,
+    /// The daemon reset the connection at both ends when `drain_timeout` was over, since it started.
+    pub drain: u64,
 }
 
-/// The fields of [`BackendCounters`].
+/// The fields of [`BackendCounters`] that describe traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub packets_to: u64,
@@ -217,18 +250,16 @@ pub struct Counters {
     pub heads_lost: u64,
     pub opaque: u64,
     pub pipelined: u64,
-    /// Responses by their time to first byte: the first below 64 µs, each further one up to twice as much,
-    /// the last without a bound.
+    /// Responses by their time to first byte. The first bucket ends at 64 µs, each further one at twice the bound
+    /// before it, and the last one has no bound.
     pub ttfb: [u64; TTFB_BUCKETS],
-    /// Connections whose client was told by a reset, when it spoke, that they are over.
-    pub cut: u64,
-    /// Handshakes that went on with another backend.
+    /// Handshakes that continued with another backend.
     pub redispatched: u64,
 }
 
 impl Counters {
     /// The upper bound of the time to first byte of this share of the responses, in microseconds.
-    /// `None`: without one, or there were no responses.
+    /// `None`: the bucket has no bound, or there were no responses.
     pub fn ttfb_us(&self, share: f64) -> Option<u64> {
         let total: u64 = self.ttfb.iter().sum();
         let rank = ((total as f64 * share).ceil() as u64).max(1);
@@ -241,14 +272,14 @@ impl Counters {
     }
 }
 
-/// Connections that a backend has left.
+/// Connections of a backend that gets no new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
+pub struct RemainingConnections {
     pub backend: BackendId,
     pub connections: u64,
 }
 
-/// Frames of one service that were not forwarded, by [`Reason::name`]. Reasons that never occurred are absent.
+/// Frames of one service that the program dropped, by [`Reason::name`]. Reasons that never occurred are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceDrops {
     pub service: String,
@@ -275,15 +306,15 @@ pub enum EventLine {
     Missed(Missed),
 }
 
-/// Stands where events are missing: first, when those asked for are no longer
-/// kept; last, when the reader was too slow and is cut off.
+/// Stands where events are missing. It is the first line if the log no longer has the events that were asked for,
+/// and the last line if the reader was too slow and the daemon ends the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missed {
     #[serde(rename = "type")]
     pub kind: MissedKind,
-    /// How many, of all services.
+    /// How many events are missing, of all services.
     pub missed: u64,
-    /// The last sequence number before the gap: what to ask for again.
+    /// The last sequence number before the gap. A reader can ask for the events after it again.
     pub since: u64,
 }
 
@@ -302,7 +333,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Of this process.
+    /// The version of this process.
     pub fn own() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -314,7 +345,7 @@ impl Version {
 
 impl From<BackendCounters> for Counters {
     fn from(counters: BackendCounters) -> Self {
-        // Taken apart whole, so that a new counter cannot be forgotten here.
+        // Destructured completely, so that the compiler reports a counter that is missing here.
         let BackendCounters {
             packets_to,
             bytes_to,
@@ -328,9 +359,10 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
-            resets: cut,
+            // In `ResetCounts::at_request`.
+            resets: _,
             redispatched,
-            // Of the kernel's own path_warning.
+            // Only the program uses them.
             untimed: _,
             timed_at: _,
         } = counters;
@@ -347,7 +379,6 @@ impl From<BackendCounters> for Counters {
             opaque,
             pipelined,
             ttfb,
-            cut,
             redispatched,
         }
     }
@@ -399,28 +430,36 @@ mod tests {
     #[test]
     fn status_survives_json() {
         let status = fixture::status();
-        let json = serde_json::to_string(&status).expect("status is plain data");
+        let json = serde_json::to_string(&Document::new(&status)).expect("status is plain data");
         assert_eq!(serde_json::from_str::<Status>(&json).expect("own JSON"), status);
     }
 
     #[test]
-    fn counters_lie_beside_the_names() {
+    fn a_document_begins_with_its_schema() {
+        let json = serde_json::to_string(&Document::new(Version::own())).expect("plain data");
+        assert!(json.starts_with(r#"{"schema":2,"version":"#), "{json}");
+        assert_eq!(serde_json::from_str::<DocumentSchema>(&json).expect("own JSON").schema, Some(SCHEMA));
+        assert_eq!(serde_json::from_str::<DocumentSchema>("{}").expect("an object").schema, None);
+    }
+
+    #[test]
+    fn counters_stand_beside_the_names() {
         let traffic = BackendTraffic {
             service: "web".to_owned(),
             backend: "web-1".to_owned(),
             reachable: true,
             path_warning: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
-            ended: ResetCounts { idle: 0, drained: 2 },
+            resets: ResetCounts { drain: 2, ..ResetCounts::default() },
         };
         let json = serde_json::to_value(&traffic).expect("plain data");
         assert_eq!(json["backend"], "web-1");
         assert_eq!(json["connections"], 7);
-        assert_eq!(json["ended"]["drained"], 2);
+        assert_eq!(json["resets"]["drain"], 2);
     }
 
     #[test]
-    fn drops_leave_out_what_never_occurred() {
+    fn drops_leave_out_reasons_that_never_occurred() {
         let mut counts = [0; Reason::COUNT];
         counts[Reason::NoBackend as usize] = 3;
         let drops = ServiceDrops::new("web", &counts);
@@ -428,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn event_lines_are_told_apart() {
+    fn event_lines_are_distinguished() {
         let event = fixture::event(4, "web");
         let line = serde_json::to_string(&event).expect("plain data");
         assert_eq!(

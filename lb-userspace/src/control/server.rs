@@ -12,7 +12,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Query, State, rejection::QueryRejection},
-    http::{Method, Uri, header},
+    http::{HeaderName, HeaderValue, Method, Uri, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -31,7 +31,10 @@ use self::{
 };
 use super::{
     events::EventLog,
-    model::{BackendView, Explanation, Problem, ProblemKind, Reloaded, Status, Version},
+    model::{
+        BackendView, Document, Explanation, Problem, ProblemKind, Reloaded, SCHEMA, SCHEMA_HEADER, Status,
+        Version,
+    },
 };
 
 mod backend;
@@ -114,7 +117,7 @@ fn router(handle: Handle, stopped: watch::Receiver<bool>) -> Router {
         .route("/v1/backends/{service}/{backend}", get(backend::view).post(backend::change))
         .route("/v1/explain", get(explain))
         .route("/v1/reload", post(reload))
-        .route("/v1/version", get(async || Json(Version::own())))
+        .route("/v1/version", get(async || document(Version::own())))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
         .layer(middleware::from_fn(changes_are_the_owners))
@@ -130,7 +133,7 @@ struct StatusQuery {
 async fn status(
     State(api): State<Api>,
     query: Result<Query<StatusQuery>, QueryRejection>,
-) -> Result<Json<Status>, Refusal> {
+) -> Result<Json<Document<Status>>, Refusal> {
     let Query(query) = query.map_err(|error| Refusal::query(&error, "the only parameter is service=NAME"))?;
     let mut status = api.status().await?;
     if let Some(service) = query.service {
@@ -139,7 +142,7 @@ async fn status(
         }
         status.only(&service);
     }
-    Ok(Json(status))
+    Ok(document(status))
 }
 
 #[derive(Deserialize)]
@@ -170,7 +173,11 @@ async fn events(
         (api.handle.events.read(query.since)?, None)
     };
     let lines = stream::lines(backlog, live, query.service, api.stopped);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")),
+        (HeaderName::from_static(SCHEMA_HEADER), HeaderValue::from(SCHEMA)),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
 }
 
 #[derive(Deserialize)]
@@ -183,13 +190,13 @@ struct ExplainQuery {
 async fn explain(
     State(api): State<Api>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
-) -> Result<Json<Explanation>, Refusal> {
+) -> Result<Json<Document<Explanation>>, Refusal> {
     let parameters = "the parameters are client=ADDRESS:PORT and service=NAME";
     let Query(ExplainQuery { client, service }) =
         query.map_err(|error| Refusal::query(&error, parameters))?;
     let asked = service.clone();
     match api.ask(|answer| Request::Explain { client, service, answer }).await? {
-        Some(Ok(explanation)) => Ok(Json(*explanation)),
+        Some(Ok(explanation)) => Ok(document(*explanation)),
         Some(Err(problem)) => Err(problem.into()),
         None => Err(Refusal::no_such_service(&asked, &api.status().await?)),
     }
@@ -205,10 +212,14 @@ struct ReloadQuery {
 async fn reload(
     State(api): State<Api>,
     query: Result<Query<ReloadQuery>, QueryRejection>,
-) -> Result<Json<Reloaded>, Refusal> {
+) -> Result<Json<Document<Reloaded>>, Refusal> {
     let Query(ReloadQuery { dry_run }) =
         query.map_err(|error| Refusal::query(&error, "the only parameter is dry_run=true"))?;
-    Ok(Json(api.ask(|answer| Request::Reload { dry_run, answer }).await??))
+    Ok(document(api.ask(|answer| Request::Reload { dry_run, answer }).await??))
+}
+
+fn document<T>(body: T) -> Json<Document<T>> {
+    Json(Document::new(body))
 }
 
 impl Api {

@@ -1,4 +1,4 @@
-//! Where the maps steer a client, with names in place of ids.
+//! The backend that the maps give a client, with names in place of ids.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -9,7 +9,7 @@ use lb_core::{
 };
 
 use crate::{
-    control::model::{By, Choice, Explanation, Pin, Stage, TrialSeat},
+    control::model::{By, Choice, Explanation, KnownConnection, Stage, TrialSlot},
     dataplane::steering,
 };
 
@@ -29,7 +29,7 @@ pub(super) fn explanation(
         };
         names.get(&id).map_or_else(former, |name| (*name).to_owned())
     };
-    let ending = |id: BackendId| {
+    let drain = |id: BackendId| {
         let present = service.backends.iter().find(|of| of.id == id).and_then(|of| of.ending);
         present.or_else(|| leaving.iter().find(|of| of.id == id).map(|of| of.ending))
     };
@@ -38,27 +38,30 @@ pub(super) fn explanation(
             steering::Choice::Pinned(_) => (By::Connection, None, None),
             steering::Choice::Trial(_) => (By::Trial, None, None),
             steering::Choice::Table { tries, .. } => (By::Table, Some(tries), None),
-            steering::Choice::Nobody(reason) => (By::Nobody, None, Some(reason.name().to_owned())),
+            steering::Choice::Nobody(reason) => (By::None, None, Some(reason.name().to_owned())),
         };
         Choice { by, backend: choice.backend().map(name), tries, reason }
     };
     let steering::Steering { hash, slot, in_slot, pinned, seats, choice: chosen, without } = steering;
-    let pin = |pinned: &steering::Pinned| Pin {
+    let connection = |pinned: &steering::Pinned| KnownConnection {
         stage: match pinned.stage {
-            steering::Stage::Flow => Stage::Flow,
+            steering::Stage::Flow => Stage::Established,
             steering::Stage::Handshake => Stage::Handshake,
         },
         backend: name(pinned.backend),
-        alive: pinned.alive,
+        valid: pinned.alive,
         trial: pinned.trial,
         closing: pinned.closing,
         nat: pinned.nat,
         address: pinned.address,
-        keeps_syn: pinned.keeps_syn,
-        ending: ending(pinned.backend),
+        takes_syn: pinned.keeps_syn,
+        drain: drain(pinned.backend),
     };
-    let seat =
-        |seat: &steering::Seat| TrialSeat { backend: name(seat.backend), left: seat.left, takes: seat.takes };
+    let trial_slot = |seat: &steering::Seat| TrialSlot {
+        backend: name(seat.backend),
+        trials_left: seat.left,
+        available: seat.takes,
+    };
     Explanation {
         service: service.name.clone(),
         vip: service.vip,
@@ -67,10 +70,10 @@ pub(super) fn explanation(
         fallback: service.fallback,
         hash: format!("{hash:#018x}"),
         slot: *slot,
-        in_slot: in_slot.map(name),
-        pinned: pinned.as_ref().map(pin),
-        seats: seats.iter().map(seat).collect(),
+        slot_backend: in_slot.map(name),
+        connection: pinned.as_ref().map(connection),
+        trial_slots: seats.iter().map(trial_slot).collect(),
         choice: choice(*chosen),
-        without: without.map(choice),
+        if_removed: without.map(choice),
     }
 }

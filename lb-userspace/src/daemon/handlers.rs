@@ -15,7 +15,9 @@ use super::{driver::Driver, explanation::explanation, lag::Lag, reload::Configur
 use crate::{
     control::{
         Request,
-        model::{BackendView, Daemon, Explanation, Left, Problem, ProblemKind, Reloaded, Status},
+        model::{
+            BackendView, Daemon, Explanation, Problem, ProblemKind, Reloaded, RemainingConnections, Status,
+        },
     },
     dataplane::{self, actor, chain},
 };
@@ -114,9 +116,9 @@ impl Handlers {
                 warn!(error = chain(error), "cannot read the counters");
             }
             let counters = counters.map_err(|error| chain(&error));
-            let left = left(&snapshot, &dataplane).await;
+            let remaining_connections = remaining_connections(&snapshot, &dataplane).await;
             let status = facts.status(snapshot, counters, &clock, seq, daemon);
-            let _ = answer.send(Status { left, reactions, ..status });
+            let _ = answer.send(Status { remaining_connections, reactions, ..status });
         });
     }
 
@@ -194,7 +196,7 @@ impl Handlers {
 }
 
 /// The connections of backends that drain or have lately drained. Later there is nothing left to count.
-async fn left(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<Left> {
+async fn remaining_connections(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<RemainingConnections> {
     /// For each of these backends the dataplane reads all flows.
     const MOST: usize = 8;
     const LINGER: Millis = Millis::secs(10);
@@ -205,7 +207,7 @@ async fn left(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<Left> {
     let mut all = Vec::new();
     for (backend, generation, _) in ending.take(MOST) {
         match dataplane.connections(backend, generation).await {
-            Some(Ok(connections)) => all.push(Left { backend, connections }),
+            Some(Ok(connections)) => all.push(RemainingConnections { backend, connections }),
             Some(Err(error)) => warn!(error = chain(&error), "cannot count connections"),
             None => return all,
         }

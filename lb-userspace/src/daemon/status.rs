@@ -120,9 +120,9 @@ impl Facts {
             forwarding,
             events_seq,
             traffic,
-            left: Vec::new(),
+            remaining_connections: Vec::new(),
             drops,
-            forgotten: forgotten(counters.forgotten),
+            expired_flows: expired_flows(counters.forgotten),
             mirror_lost: counters.backends.iter().map(|(_, counters)| counters.heads_lost).sum(),
             snapshot,
         }
@@ -144,7 +144,7 @@ impl Facts {
                 .find(|(id, _)| *id == backend.id)
                 .map(|(_, path_warning)| path_warning.told().to_owned()),
             counters: of(backend.id, counters).into(),
-            ended: ended(backend.id, counters),
+            resets: resets(backend.id, counters),
         }
     }
 
@@ -163,9 +163,9 @@ impl Facts {
     }
 }
 
-fn forgotten(counted: bpf::ExpiredFlows) -> ExpiredFlows {
+fn expired_flows(counted: bpf::ExpiredFlows) -> ExpiredFlows {
     let bpf::ExpiredFlows { handshakes, established, closing, rested } = counted;
-    ExpiredFlows { handshakes, established, closing, rested }
+    ExpiredFlows { handshakes, established, closing, time_wait: rested }
 }
 
 fn of(id: BackendId, counters: &Counters) -> BackendCounters {
@@ -174,10 +174,10 @@ fn of(id: BackendId, counters: &Counters) -> BackendCounters {
     found.map(|place| counters.backends[place].1).unwrap_or_default()
 }
 
-fn ended(id: BackendId, counters: &Counters) -> ResetCounts {
+fn resets(id: BackendId, counters: &Counters) -> ResetCounts {
     let found = counters.ended.binary_search_by_key(&id, |(id, _)| *id);
     let bpf::ResetCounts { idle, drained } = found.map(|place| counters.ended[place].1).unwrap_or_default();
-    ResetCounts { idle, drained }
+    ResetCounts { at_request: of(id, counters).resets, idle, drain: drained }
 }
 
 fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops> {

@@ -120,7 +120,7 @@ fn ejection(prefix: &str, family: Family, by: &By) -> Result<()> {
     assert!(told > retried.len(), "{told} told, {} retried", retried.len());
 
     // One connection more than those of the pool: the slow one.
-    let cut = stage.traffic(victim)?.counters.cut;
+    let cut = stage.traffic(victim)?.resets.at_request;
     assert_eq!(cut, retried.len() as u64 + 1, "each was counted once");
     assert!(drops(&stage.shunt.status()?, "ejected") >= cut);
     eprintln!(

@@ -88,7 +88,7 @@ fn wrk_loses_nothing_by_a_drain_and_one_request_a_connection_by_a_reset() -> Res
     let told = text.split("Socket errors:").nth(1).unwrap_or_default();
     let errors = ["connect", "read", "write", "timeout"].map(|word| number(told, word));
     assert_eq!(errors, [0, count, 0, 0], "{text}");
-    assert_eq!(stage.traffic(victim)?.counters.cut, count as u64);
+    assert_eq!(stage.traffic(victim)?.resets.at_request, count as u64);
     each_once(&stage);
     Ok(())
 }
@@ -163,7 +163,7 @@ fn nginx_before_a_vip_asks_again_by_itself() -> Result<()> {
     assert_eq!(asked.iter().find(|one| one.answer != Ok(200)).map(|one| &one.path), None);
     let seen = each_once(&stage);
     assert_eq!(seen.len(), asked.len());
-    let cut = stage.traffic(victim)?.counters.cut;
+    let cut = stage.traffic(victim)?.resets.at_request;
     assert!(cut > 0, "{cut} of {count} connections ended at a request");
     Ok(())
 }

@@ -67,7 +67,7 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     for (stream, backend) in &mut kept {
         assert_eq!(of(&http::ask(stream, "GET /later")?)?, *backend, "connections go on where they are");
     }
-    let left = stage.shunt.status()?.left.first().map(|left| left.connections);
+    let left = stage.shunt.status()?.remaining_connections.first().map(|left| left.connections);
     slow.write_all(b"GET /slow/1 HTTP/1.1\r\nHost: lab\r\n\r\n")?;
     half.write_all(b"GET /slow/2 HTTP/1.1\r\nHost: lab\r\n\r\n")?;
     half.shutdown(Shutdown::Write)?;
@@ -104,7 +104,7 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     // A client that spoke between the write and the look was told by the program, as the backend was at the look.
     let traffic = stage.traffic(victim)?;
     assert_eq!(
-        (traffic.ended.drained + traffic.counters.cut, traffic.ended.idle),
+        (traffic.resets.drain + traffic.resets.at_request, traffic.resets.idle),
         (at_victim.len() as u64, 0)
     );
     let before = load.samples().len();

@@ -74,7 +74,7 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
     assert_eq!(reset, before.len() - of_victim);
     let traffic = stage.traffic(victim)?;
     assert_eq!(
-        (traffic.ended.idle, traffic.ended.drained, traffic.counters.cut),
+        (traffic.resets.idle, traffic.resets.drain, traffic.resets.at_request),
         (before.len() as u64, 0, 0)
     );
     let ends = stage.ended(victim, before.len())?;

@@ -1,10 +1,11 @@
-//! What operators say: changes of one backend, and questions about it.
+//! Orders of an operator: changes of one backend, and a reload.
 
-use std::{net::SocketAddr, num::NonZeroU16, str::FromStr, time::Duration};
+use std::{num::NonZeroU16, str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand};
 
-use super::Plain;
+use super::format::Plain;
+use crate::config;
 
 /// A backend as people write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +27,14 @@ impl FromStr for Named {
     }
 }
 
-/// Drain, disable, eject a backend by hand, and take it back
+/// Drain, disable or eject a backend by hand, and take that back
 ///
-/// What is changed here shows in `shunt status` with who, why and until when, and survives reloads and
-/// restarts. Root and the daemon's user may change things; others may look.
+/// `shunt status` shows each change with its author, its reason and its end. A change survives reloads and restarts.
+/// Only root and the daemon's user may change anything.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-Two things are never mixed: drain, disable and enable are the operator's own word, which the breaker
-does not touch; eject and admit do by hand what the breaker does by itself.
+drain, disable and enable set the operator's state, which the breaker does not touch. eject and admit
+do by hand what the breaker does by itself.
 
 Examples:
   sudo shunt backend drain web/web-2 --reason deploy --wait
@@ -44,46 +45,46 @@ Examples:
   sudo shunt backend weight web/web-2 10 --for 1h --reason canary
 
 Exit codes:
-  5 fewer than min_serving would serve: --force does it all the same
-  7 it is accepted, and --wait was over before it was reached")]
+  5 fewer than min_serving backends would serve; --force overrides this
+  7 the daemon accepted the order, and --wait ended before it was done")]
 pub enum Backend {
-    /// No new connections; those that it has go on
+    /// Give it no new connections; its connections continue
     #[command(after_help = "\
 Examples:
   sudo shunt backend drain web/web-2
   sudo shunt backend drain web/web-2 --for 10m --reason deploy
   sudo shunt backend drain web/web-2 --wait --timeout 5m && stop-web-2
 
-With --wait it ends when no connection is left on the backend. What is left after the service's
-drain_timeout is reset; the answer says when that will be.")]
+With --wait the command ends when the backend has no connection left. After the service's
+drain_timeout, Shunt resets the connections that are still open. The output says when that is.")]
     Drain(Hold),
-    /// Take drain or disable back
+    /// Take back drain or disable
     #[command(after_help = "\
 Examples:
   sudo shunt backend enable web/web-2
   sudo shunt backend enable web/web-2 --wait")]
     Enable(Take),
-    /// No new connections, not even when nobody else is left (no_backend, panic_threshold)
+    /// Give it no new connections, not even if no other backend serves (no_backend, panic_threshold)
     #[command(after_help = "\
 Examples:
   sudo shunt backend disable web/web-2
   sudo shunt backend disable web/web-2 --for 2h --reason broken-disk")]
     Disable(Hold),
-    /// Open the breaker by hand: it comes back as after any ejection
+    /// Open its breaker by hand: it is readmitted as after any ejection
     #[command(after_help = "\
-Without --for it is out for as long as the breaker would have it. The ceiling (max_ejection_percent)
-does not hold for people; the floor (min_serving) does.
+Without --for the ejection lasts as long as one by the breaker. The ceiling (max_ejection_percent) does
+not limit operators. The floor (min_serving) does.
 
 Examples:
   sudo shunt backend eject web/web-2
   sudo shunt backend eject web/web-2 --for 10m --reason suspicious")]
     Eject(Hold),
-    /// Close the breaker by hand: it serves at once
+    /// Close its breaker by hand: it serves at once
     #[command(after_help = "\
 Examples:
   sudo shunt backend admit web/web-2")]
     Admit(Take),
-    /// Give it another weight than the configured one
+    /// Override its configured weight
     #[command(after_help = "\
 Examples:
   sudo shunt backend weight web/web-2 10
@@ -92,7 +93,7 @@ Examples:
     Weight(Weight),
 }
 
-/// What holds until it is taken back.
+/// An order that holds until an operator takes it back.
 #[derive(Debug, Args)]
 pub struct Hold {
     #[arg(value_name = "SERVICE/NAME")]
@@ -101,7 +102,7 @@ pub struct Hold {
     #[command(flatten)]
     pub term: Term,
 
-    /// Even if fewer than min_serving would serve
+    /// Do it even if fewer than min_serving backends would serve
     #[arg(long)]
     pub force: bool,
 
@@ -112,22 +113,22 @@ pub struct Hold {
 /// How long, and why.
 #[derive(Debug, Args)]
 pub struct Term {
-    /// How long, as in `90s`, `10m`, `1h30m` [default: until it is taken back]
+    /// How long it holds, as in `90s`, `10m`, `1h30m` [default: until an operator takes it back]
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     pub duration: Option<Duration>,
 
-    /// Why: stands in status and events
+    /// The reason, which status and events show
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
 
-/// What takes something back.
+/// An order that takes another one back.
 #[derive(Debug, Args)]
 pub struct Take {
     #[arg(value_name = "SERVICE/NAME")]
     pub backend: Named,
 
-    /// Why: stands in events
+    /// The reason, which events show
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 
@@ -140,11 +141,11 @@ pub struct Weight {
     #[arg(value_name = "SERVICE/NAME")]
     pub backend: Named,
 
-    /// 1 to 65535, relative to the others
+    /// From 1 to 65535, relative to the other weights
     #[arg(required_unless_present = "reset")]
     pub weight: Option<NonZeroU16>,
 
-    /// Back to the configured weight
+    /// Return to the configured weight
     #[arg(long, conflicts_with_all = ["weight", "duration"])]
     pub reset: bool,
 
@@ -157,55 +158,18 @@ pub struct Weight {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Wait {
-    /// Until the maps hold it, so that the next connection is steered by it
+    /// Wait until the maps contain the change, so that it holds for the next connection
     #[arg(long)]
     pub wait: bool,
 
-    /// How long to wait; then the exit code is 7
+    /// How long to wait. After that the exit code is 7
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s", requires = "wait")]
     pub timeout: Duration,
 }
 
-/// Tell why a backend is in the state it is in, and what would change that
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Times are UTC.
-
-Examples:
-  shunt why web/web-2
-  shunt why web/web-2 -o json | jq '.last_decision.evidence'")]
-pub struct Why {
-    #[arg(value_name = "SERVICE/NAME")]
-    pub backend: Named,
-
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub output: Plain,
-}
-
-/// Tell which backend a client is steered to, and why
-///
-/// Asks the maps that the packets are steered by: nothing is sent and nothing changes.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-The port counts: another connection of the same client may go elsewhere. `ss -tn` on the client shows it.
-
-Examples:
-  shunt explain 198.51.100.7:41234 web
-  shunt explain 198.51.100.7:41234 web -o json | jq .choice")]
-pub struct Explain {
-    /// The client's address and port, as it sends
-    #[arg(value_name = "CLIENT:PORT")]
-    pub client: SocketAddr,
-
-    pub service: String,
-
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub output: Plain,
-}
-
 /// Have the daemon read its configuration again
 ///
-/// The same as SIGHUP, with an answer. A wrong configuration changes nothing, and is exit code 3.
+/// The same as SIGHUP, with a response. An invalid configuration changes nothing, and the exit code is 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -213,7 +177,7 @@ Examples:
   sudo shunt reload
   sudo shunt reload -o json | jq -r '.changes[]'")]
 pub struct Reload {
-    /// Only say what would change
+    /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,
 
@@ -222,8 +186,8 @@ pub struct Reload {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    match crate::cli::wiring::duration(text) {
-        Some(time) if time.is_zero() => Err("it is no time at all".to_owned()),
+    match config::parse_duration(text).map(|span| Duration::from_millis(span.0)) {
+        Some(time) if time.is_zero() => Err("the time must be above 0".to_owned()),
         Some(time) => Ok(time),
         None => Err("write whole numbers with h, m, s or ms, as in 90s, 10m, 1h30m".to_owned()),
     }

@@ -1,4 +1,4 @@
-//! The columns of the status table: what stands in each, and in which colour.
+//! The columns of the status table: their content and colour.
 
 use lb_core::snapshot::{
     BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot,
@@ -35,7 +35,7 @@ pub(super) fn table(
 
 struct Row<'a> {
     backend: &'a BackendSnapshot,
-    /// `None`: the dataplane did not say.
+    /// `None`: the daemon could not read the counters.
     traffic: Option<&'a BackendTraffic>,
 }
 
@@ -111,9 +111,9 @@ const WIDE: &[Column] = &[
     right("TTFB-99%", |row| ttfb(row, 0.99)),
     right("OPAQUE", |row| row.count(|counters| counters.opaque, as_is)),
     right("PIPELINED", |row| row.count(|counters| counters.pipelined, as_is)),
-    right("CUT", |row| row.count(|counters| counters.cut, as_is)),
-    right("IDLE-ENDED", |row| ended(row, |ended| ended.idle)),
-    right("DRAINED", |row| ended(row, |ended| ended.drained)),
+    right("RESET", |row| resets(row, |resets| resets.at_request)),
+    right("IDLE-RESET", |row| resets(row, |resets| resets.idle)),
+    right("DRAIN-RESET", |row| resets(row, |resets| resets.drain)),
     right("REDISPATCHED", |row| row.count(|counters| counters.redispatched, as_is)),
     right("HEADS", |row| row.count(|counters| counters.heads, as_is)),
     right("LOST", |row| alarming(row.backend.responses.lost, as_is)),
@@ -129,7 +129,7 @@ fn name(row: &Row<'_>) -> Cell {
     Cell::plain(if *fallback { format!("{name} (fallback)") } else { name.clone() })
 }
 
-/// Below which this share of the times to first byte is: the bound of its bucket.
+/// This share of the times to first byte is below the bound that the cell shows.
 fn ttfb(row: &Row<'_>, share: f64) -> Cell {
     let Some(BackendTraffic { counters, .. }) = row.traffic else { return Cell::plain("-") };
     let answered = counters.ttfb.iter().any(|count| *count > 0);
@@ -141,8 +141,8 @@ fn ttfb(row: &Row<'_>, share: f64) -> Cell {
     })
 }
 
-fn ended(row: &Row<'_>, number: fn(&ResetCounts) -> u64) -> Cell {
-    row.traffic.map_or_else(|| Cell::plain("-"), |traffic| exact(number(&traffic.ended)))
+fn resets(row: &Row<'_>, number: fn(&ResetCounts) -> u64) -> Cell {
+    row.traffic.map_or_else(|| Cell::plain("-"), |traffic| exact(number(&traffic.resets)))
 }
 
 fn exact(number: u64) -> Cell {

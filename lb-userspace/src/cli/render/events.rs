@@ -7,12 +7,12 @@ use crate::cli::palette::{Paint, Palette};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Turns events into lines, and says the date wherever it changes. Times are UTC.
+/// Turns events into lines, with a line for the date where it changes. Times are UTC.
 #[derive(Clone, Debug)]
 pub struct EventLines {
     started_unix_ms: u64,
     palette: Palette,
-    /// Of the last line, in days since 1970.
+    /// The day of the last line, in days since 1970.
     day: Option<u64>,
 }
 
@@ -22,7 +22,7 @@ impl EventLines {
         Self { started_unix_ms, palette, day: None }
     }
 
-    /// Without a date: times are those since the start.
+    /// Without dates: times count from the start.
     pub fn relative(palette: Palette) -> Self {
         Self { started_unix_ms: 0, palette, day: Some(0) }
     }
@@ -48,7 +48,7 @@ impl EventLines {
     }
 }
 
-/// `11:59:01.500`, with the date where that is not today's.
+/// `11:59:01.500`, with the date if it is not today.
 pub(super) fn moment(unix_ms: u64, now_unix_ms: u64) -> String {
     if unix_ms / DAY_MS == now_unix_ms / DAY_MS {
         return time_words(unix_ms);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_an_event_and_the_date_once() {
+    fn each_event_has_a_line_and_each_date_too() {
         let mut lines = EventLines::new(fixture::STARTED, Palette::PLAIN);
         assert_eq!(
             lines.show(&fixture::event(1, "web")),

@@ -1,4 +1,4 @@
-//! Where a client is steered, in sentences.
+//! The backend that a client's connection goes to, in sentences.
 
 use lb_core::{io::FlowReset, time::Instant};
 
@@ -8,106 +8,114 @@ use super::{
 };
 use crate::{
     cli::palette::{Paint, Palette},
-    control::model::{By, Choice, Explanation, Pin, Stage},
+    control::model::{By, Choice, Explanation, KnownConnection, Stage},
 };
 
-/// The answer first, then how it comes about.
+/// The backend first, then the reasons.
 pub fn explanation(of: &Explanation, palette: &Palette) -> String {
     let (paint, answer) = match &of.choice.backend {
         Some(backend) => (Paint::Good, format!("{}/{backend}", of.service)),
-        None => (Paint::Bad, "nobody".to_owned()),
+        None => (Paint::Bad, "no backend".to_owned()),
     };
     let mut lines =
         vec![format!("{} -> {}: {}", of.client, of.vip, palette.paint(paint, &printable(&answer)))];
     let about = [
-        Some(connection(of.pinned.as_ref())),
-        of.pinned.as_ref().and_then(|pin| ends(pin, of.t_ms)),
-        seats(of),
+        Some(connection(of.connection.as_ref())),
+        of.connection.as_ref().and_then(|known| drain(known, of.t_ms)),
+        trial_slots(of),
         Some(table(of)),
         of.fallback
-            .then(|| "none of the other backends serves: the table is made of the fallback".to_owned()),
-        Some(format!("so a new connection of this client goes {}", to(&of.choice))),
-        of.without
+            .then(|| "no other backend serves, so the Maglev table consists of the fallback".to_owned()),
+        Some(format!("a new connection of this client goes {}", to(&of.choice))),
+        of.if_removed
             .as_ref()
             .zip(of.choice.backend.as_ref())
-            .map(|(without, gone)| format!("if {gone} left, it would go {}", to(without))),
-        (of.client.is_ipv4() != of.vip.is_ipv4())
-            .then(|| "client and VIP are not of one IP version: no packet of it can arrive here".to_owned()),
+            .map(|(next, gone)| format!("if {gone} were removed, it would go {}", to(next))),
+        (of.client.is_ipv4() != of.vip.is_ipv4()).then(|| {
+            "client and VIP have different IP versions, so no packet of this client can arrive here"
+                .to_owned()
+        }),
     ];
     lines.extend(about.iter().flatten().flat_map(|what| wrap(&printable(what), "  ", WIDTH)));
     lines.join("\n") + "\n"
 }
 
-fn connection(pinned: Option<&Pin>) -> String {
-    let Some(Pin { stage, backend, alive, trial, closing, nat, address, keeps_syn, ending: _ }) = pinned
+fn connection(known: Option<&KnownConnection>) -> String {
+    let Some(KnownConnection { stage, backend, valid, trial, closing, nat, address, takes_syn, drain: _ }) =
+        known
     else {
-        return "no connection of it is known".to_owned();
+        return "the flow table has no connection of this client".to_owned();
     };
     let what = match stage {
-        Stage::Flow => "a connection",
-        Stage::Handshake => "a handshake",
+        Stage::Established => "a connection",
+        Stage::Handshake => "a half-open handshake",
     };
-    if !alive {
-        return format!("{what} of it is remembered, of a backend that is gone: it counts for nothing");
+    if !valid {
+        return format!("it has {what} with a backend that no longer exists, so the program ignores it");
     }
-    let trial = if *trial { ", admitted on trial" } else { "" };
-    let closing = if *closing { ", which is being closed" } else { "" };
-    let then = if *keeps_syn {
-        "another SYN of it goes there too"
+    let trial = if *trial { ", a trial" } else { "" };
+    let closing = if *closing { ", which is closing" } else { "" };
+    let then = if *takes_syn {
+        "another SYN of this tuple goes there too"
     } else {
-        "its packets go on there, a new SYN is steered afresh"
+        "its packets go there, but a new SYN is a new connection"
     };
-    format!("{what} of it pins it to {backend}{trial}{closing} (as {nat} -> {address}); {then}")
+    format!("it has {what} with {backend}{trial}{closing} ({nat} -> {address}); {then}")
 }
 
-/// What becomes of a connection whose backend gets no new ones.
-fn ends(pin: &Pin, now: Instant) -> Option<String> {
-    let ending = pin.ending.filter(|_| pin.alive)?;
-    let left = span((ending.until_ms - now).0);
-    Some(match ending.cut {
-        FlowReset::Never => format!("its backend gets no new ones: if it still lasts in {left}, it is reset"),
+/// Describes the drain of a connection's backend.
+fn drain(known: &KnownConnection, now: Instant) -> Option<String> {
+    let drain = known.drain.filter(|_| known.valid)?;
+    let left = span((drain.until_ms - now).0);
+    Some(match drain.cut {
+        FlowReset::Never => format!(
+            "its backend gets no new connections: Shunt resets this one if it is still open in {left}"
+        ),
         FlowReset::AtRequest => {
             format!(
-                "its backend gets no new ones: it ends at its next request or when idle, in {left} at the latest"
+                "its backend gets no new connections: Shunt resets this one at its next request or when idle, in {left} at \
+                 the latest"
             )
         }
-        FlowReset::Now => "its backend gets no new ones, and it is being reset".to_owned(),
+        FlowReset::Now => "its backend gets no new connections: Shunt is resetting this one".to_owned(),
     })
 }
 
-fn seats(of: &Explanation) -> Option<String> {
-    let seats: Vec<String> = of
-        .seats
+fn trial_slots(of: &Explanation) -> Option<String> {
+    let slots: Vec<String> = of
+        .trial_slots
         .iter()
-        .map(|seat| match (seat.takes, seat.left) {
-            (true, left) => format!("{} ({left} left)", seat.backend),
-            (false, 1..) => format!("{} (cannot take one now)", seat.backend),
-            (false, _) => format!("{} (none left)", seat.backend),
+        .map(|slot| match (slot.available, slot.trials_left) {
+            (true, left) => format!("{} (trials left: {left})", slot.backend),
+            (false, 1..) => format!("{} (cannot take one now)", slot.backend),
+            (false, _) => format!("{} (no trial left)", slot.backend),
         })
         .collect();
-    (!seats.is_empty()).then(|| format!("new connections are first offered to trials: {}", seats.join(", ")))
+    (!slots.is_empty()).then(|| format!("half-open backends get new connections first: {}", slots.join(", ")))
 }
 
 fn table(of: &Explanation) -> String {
-    let Explanation { hash, slot, in_slot, .. } = of;
-    let whose = in_slot.as_deref().map_or("is empty: nobody serves".to_owned(), |of| format!("is {of}'s"));
-    format!("its hash is {hash}: slot {slot} of {}, which {whose}", lb_common::TABLE_SLOTS)
+    let Explanation { hash, slot, slot_backend, .. } = of;
+    let content = slot_backend
+        .as_deref()
+        .map_or("is empty, because no backend serves".to_owned(), |of| format!("belongs to {of}"));
+    format!("its hash {hash} selects slot {slot} of {}, which {content}", lb_common::TABLE_SLOTS)
 }
 
 fn to(choice: &Choice) -> String {
-    let backend = choice.backend.as_deref().unwrap_or("nobody");
+    let backend = choice.backend.as_deref().unwrap_or("no backend");
     match (choice.by, choice.tries) {
-        (By::Connection, _) => format!("to {backend}, where its connection is"),
-        (By::Trial, _) => format!("to {backend}, on trial"),
+        (By::Connection, _) => format!("to {backend}, which has its connection"),
+        (By::Trial, _) => format!("to {backend}, as a trial"),
         (By::Table, Some(2..)) => {
             let tries = choice.tries.unwrap_or_default();
             format!(
-                "to {backend}, at the {tries}th slot: the owners of those before have no new connections now"
+                "to {backend}, at slot {tries} of those it tries: the backends of the slots before get no new connections"
             )
         }
-        (By::Table, _) => format!("to {backend}, by the table"),
-        (By::Nobody, _) => {
-            format!("to nobody ({})", choice.reason.as_deref().unwrap_or("no reason was given"))
+        (By::Table, _) => format!("to {backend}, by the Maglev table"),
+        (By::None, _) => {
+            format!("to no backend ({})", choice.reason.as_deref().unwrap_or("no reason was given"))
         }
     }
 }
@@ -117,7 +125,7 @@ mod tests {
     use super::*;
     use lb_core::snapshot::Ending;
 
-    use crate::control::model::TrialSeat;
+    use crate::control::model::TrialSlot;
 
     fn choice(by: By, backend: Option<&str>) -> Choice {
         Choice { by, backend: backend.map(str::to_owned), tries: None, reason: None }
@@ -132,106 +140,112 @@ mod tests {
             fallback: false,
             hash: "0x00deadbeef123456".to_owned(),
             slot: 4711,
-            in_slot: Some("web-2".to_owned()),
-            pinned: None,
-            seats: Vec::new(),
+            slot_backend: Some("web-2".to_owned()),
+            connection: None,
+            trial_slots: Vec::new(),
             choice: Choice { tries: Some(1), ..choice(By::Table, Some("web-2")) },
-            without: Some(Choice { tries: Some(1), ..choice(By::Table, Some("web-1")) }),
+            if_removed: Some(Choice { tries: Some(1), ..choice(By::Table, Some("web-1")) }),
         }
     }
 
     #[test]
-    fn the_table_decides() {
+    fn the_maglev_table_decides() {
         assert_eq!(
             explanation(&example(), &Palette::PLAIN),
             "\
 198.51.100.7:41234 -> 203.0.113.10:80: web/web-2
-  no connection of it is known
-  its hash is 0x00deadbeef123456: slot 4711 of 65537, which is web-2's
-  so a new connection of this client goes to web-2, by the table
-  if web-2 left, it would go to web-1, by the table
+  the flow table has no connection of this client
+  its hash 0x00deadbeef123456 selects slot 4711 of 65537, which belongs to web-2
+  a new connection of this client goes to web-2, by the Maglev table
+  if web-2 were removed, it would go to web-1, by the Maglev table
 "
         );
     }
 
     #[test]
-    fn a_connection_goes_before_trial_and_table() {
+    fn a_connection_comes_before_trials_and_table() {
         let of = Explanation {
-            pinned: Some(Pin {
-                stage: Stage::Flow,
+            connection: Some(KnownConnection {
+                stage: Stage::Established,
                 backend: "web-1".to_owned(),
-                alive: true,
+                valid: true,
                 trial: false,
                 closing: false,
                 nat: "10.0.0.2:2048".parse().expect("literal"),
                 address: "10.0.0.11:8080".parse().expect("literal"),
-                keeps_syn: true,
-                ending: None,
+                takes_syn: true,
+                drain: None,
             }),
-            seats: vec![TrialSeat { backend: "web-3".to_owned(), left: 2, takes: true }],
+            trial_slots: vec![TrialSlot { backend: "web-3".to_owned(), trials_left: 2, available: true }],
             choice: choice(By::Connection, Some("web-1")),
-            without: Some(choice(By::Trial, Some("web-3"))),
+            if_removed: Some(choice(By::Trial, Some("web-3"))),
             ..example()
         };
         assert_eq!(
             explanation(&of, &Palette::PLAIN),
             "\
 198.51.100.7:41234 -> 203.0.113.10:80: web/web-1
-  a connection of it pins it to web-1 (as 10.0.0.2:2048 -> 10.0.0.11:8080); another SYN of it goes
+  it has a connection with web-1 (10.0.0.2:2048 -> 10.0.0.11:8080); another SYN of this tuple goes
   there too
-  new connections are first offered to trials: web-3 (2 left)
-  its hash is 0x00deadbeef123456: slot 4711 of 65537, which is web-2's
-  so a new connection of this client goes to web-1, where its connection is
-  if web-1 left, it would go to web-3, on trial
+  half-open backends get new connections first: web-3 (trials left: 2)
+  its hash 0x00deadbeef123456 selects slot 4711 of 65537, which belongs to web-2
+  a new connection of this client goes to web-1, which has its connection
+  if web-1 were removed, it would go to web-3, as a trial
 "
         );
     }
 
     #[test]
-    fn the_end_of_a_connection_and_the_fallback_are_told() {
-        let ending = |cut| Some(Ending { since_ms: Instant(2000), until_ms: Instant(62_000), cut });
-        let told = |cut| {
+    fn the_drain_of_a_connection_and_the_fallback_are_shown() {
+        let drain = |cut| Some(Ending { since_ms: Instant(2000), until_ms: Instant(62_000), cut });
+        let text = |cut| {
             let of = Explanation {
                 fallback: true,
-                pinned: Some(Pin {
-                    stage: Stage::Flow,
+                connection: Some(KnownConnection {
+                    stage: Stage::Established,
                     backend: "web-1 (removed)".to_owned(),
-                    alive: true,
+                    valid: true,
                     trial: false,
                     closing: false,
                     nat: "10.0.0.2:2048".parse().expect("literal"),
                     address: "10.0.0.11:8080".parse().expect("literal"),
-                    keeps_syn: false,
-                    ending: ending(cut),
+                    takes_syn: false,
+                    drain: drain(cut),
                 }),
                 ..example()
             };
             explanation(&of, &Palette::PLAIN)
         };
         for (cut, words) in [
-            (FlowReset::Never, "  its backend gets no new ones: if it still lasts in 57.0 s, it is reset\n"),
-            (FlowReset::AtRequest, "it ends at its next request or when idle, in 57.0 s at the latest\n"),
-            (FlowReset::Now, "  its backend gets no new ones, and it is being reset\n"),
+            (
+                FlowReset::Never,
+                "  its backend gets no new connections: Shunt resets this one if it is still open in 57.0 s\n",
+            ),
+            (
+                FlowReset::AtRequest,
+                "resets this one at its next request or when idle, in\n  57.0 s at the latest\n",
+            ),
+            (FlowReset::Now, "  its backend gets no new connections: Shunt is resetting this one\n"),
         ] {
-            assert!(told(cut).contains(words), "{}", told(cut));
+            assert!(text(cut).contains(words), "{}", text(cut));
             assert!(
-                told(cut)
-                    .contains("  none of the other backends serves: the table is made of the fallback\n")
+                text(cut)
+                    .contains("  no other backend serves, so the Maglev table consists of the fallback\n")
             );
         }
     }
 
     #[test]
-    fn nobody_has_a_reason() {
+    fn no_backend_has_a_reason() {
         let of = Explanation {
-            in_slot: None,
-            choice: Choice { reason: Some("no_backend".to_owned()), ..choice(By::Nobody, None) },
-            without: None,
+            slot_backend: None,
+            choice: Choice { reason: Some("no_backend".to_owned()), ..choice(By::None, None) },
+            if_removed: None,
             ..example()
         };
         let text = explanation(&of, &Palette::PLAIN);
-        assert!(text.starts_with("198.51.100.7:41234 -> 203.0.113.10:80: nobody\n"), "{text}");
-        assert!(text.contains("which is empty: nobody serves\n"), "{text}");
-        assert!(text.ends_with("goes to nobody (no_backend)\n"), "{text}");
+        assert!(text.starts_with("198.51.100.7:41234 -> 203.0.113.10:80: no backend\n"), "{text}");
+        assert!(text.contains("which is empty, because no backend serves\n"), "{text}");
+        assert!(text.ends_with("goes to no backend (no_backend)\n"), "{text}");
     }
 }

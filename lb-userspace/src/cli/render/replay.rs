@@ -1,4 +1,4 @@
-//! What came of a replay, for people.
+//! The result of a replay, for people.
 
 use super::{
     table::{
@@ -23,11 +23,11 @@ pub fn summary(summary: &Summary, palette: Palette) -> String {
         "{responses} responses in {span}, {errors} of them errors; clients saw {client_errors} errors"
     )];
     if diverted > 0 {
-        lines.push(format!("{diverted} of them would have been answered by other backends instead"));
+        lines.push(format!("other backends would have answered {diverted} of them"));
     }
     if unserved > 0 {
         lines.push(format!(
-            "{unserved} of them would have found no backend; these count as errors that clients saw"
+            "{unserved} of them would have found no backend; they count as errors that clients saw"
         ));
     }
     let heads = [
@@ -115,7 +115,7 @@ fn measures(name: &str, a: &Totals, b: &Totals) -> Vec<Vec<Cell>> {
     rows.collect()
 }
 
-/// What makes the numbers less than they seem.
+/// Facts that limit what the numbers mean.
 fn remarks(summary: &Summary) -> Vec<String> {
     let mut remarks = Vec::new();
     if summary.missing > 0 {
@@ -123,19 +123,19 @@ fn remarks(summary: &Summary) -> Vec<String> {
     }
     if summary.unused_probes > 0 {
         remarks.push(format!(
-            "warning: {} results of probes were ignored, because their services have no probe",
+            "warning: replay ignored {} probe results, because their services have no probe",
             summary.unused_probes
         ));
     }
     for service in &summary.unprobed {
         remarks.push(format!(
-            "warning: service {} has a probe and the events have no result of it: with \
-             `probe_readmits` what was ejected stays out",
+            "warning: service {} has a probe, but the events have no result of it: with \
+             `probe_readmits` an ejected backend stays ejected",
             printable(service)
         ));
     }
     if summary.skipped > 0 {
-        remarks.push(format!("{} lines about other services were left out", summary.skipped));
+        remarks.push(format!("replay left out {} lines about other services", summary.skipped));
     }
     remarks
 }
@@ -144,7 +144,7 @@ fn alarming(number: u64) -> Cell {
     Cell::painted(number.to_string(), if number == 0 { Paint::Plain } else { Paint::Warning })
 }
 
-/// Exact.
+/// Exact to the millisecond.
 fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1000, ms % 1000)
 }
@@ -170,7 +170,7 @@ mod tests {
             text,
             "\
 100 responses in 61.500 s, 9 of them errors; clients saw 7 errors
-2 of them would have been answered by other backends instead
+other backends would have answered 2 of them
   BACKEND   RESPONSES ERRORS CLIENTS-SAW DIVERTED OUT-OF-SERVICE EJECTIONS READMITTED FALSELY REFUSED
   web/web-1       100      9           7        2       30.000 s         0          0       0       0
 warning: 3 lines are missing in the recording"

@@ -1,14 +1,14 @@
 //! Lays cells out in columns.
 
-use super::text::{cut, printable, width};
+use super::text::{printable, truncated, width};
 use crate::cli::palette::{Paint, Palette};
 
 const INDENT: &str = "  ";
 
-/// What is left of the last column at least when it is cut.
+/// The last column keeps at least this width when it is truncated.
 const LAST: usize = 8;
 
-/// Which side of its column a text keeps to.
+/// The side on which a text is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
@@ -31,8 +31,8 @@ impl Cell {
     }
 }
 
-/// Columns are as wide as what stands in them. Above `limit`, they move closer
-/// together, and if that is not enough, the last one is cut.
+/// Columns are as wide as their widest cell. Above `limit` they move closer together, and if that is not enough, the
+/// last one is truncated.
 pub(super) fn lines(
     heads: &[(&str, Side)],
     rows: &[Vec<Cell>],
@@ -46,8 +46,8 @@ pub(super) fn lines(
         .collect();
     let sides: Vec<Side> = heads.iter().map(|(_, side)| *side).collect();
     let limit = limit.unwrap_or(usize::MAX);
-    let roomy = total(&widths, &gaps(&sides, 2)) <= limit;
-    let gaps = gaps(&sides, if roomy { 2 } else { 1 });
+    let fits = total(&widths, &gaps(&sides, 2)) <= limit;
+    let gaps = gaps(&sides, if fits { 2 } else { 1 });
     let over = total(&widths, &gaps).saturating_sub(limit);
     if let Some(last) = widths.last_mut() {
         *last = last.saturating_sub(over).max(LAST.min(*last));
@@ -55,7 +55,7 @@ pub(super) fn lines(
     let line = |cells: Vec<Cell>| {
         let mut line = INDENT.to_owned();
         for (i, Cell { text, paint }) in cells.iter().enumerate() {
-            let text = cut(text, widths[i]);
+            let text = truncated(text, widths[i]);
             let space = " ".repeat(widths[i] - width(&text));
             let text = palette.paint(*paint, &text);
             line += &" ".repeat(gaps[i]);
@@ -71,7 +71,7 @@ pub(super) fn lines(
     std::iter::once(head).chain(rows.iter().cloned()).map(line).collect()
 }
 
-/// What stands before each column. Numbers may stand closer: they rarely fill their column.
+/// The gap before each column. Numbers may stand closer: they rarely fill their column.
 fn gaps(sides: &[Side], text: usize) -> Vec<usize> {
     let gap = |(i, side): (usize, &Side)| match side {
         _ if i == 0 => 0,

@@ -1,7 +1,7 @@
 use lb_core::{io::Generation, snapshot::ProbeState};
 
 use super::*;
-use crate::control::{fixture, model::Left};
+use crate::control::{fixture, model::RemainingConnections};
 
 fn plain(state: &Status, wide: bool) -> String {
     status(state, Wide(wide), &Palette::PLAIN)
@@ -36,42 +36,41 @@ api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
   NAME  ADDRESS        STATE   OPERATOR PROBE BREAKER SHARE CONNS 2xx 3xx 4xx 5xx L4 LAST-PROBE
   api-1 10.0.1.11:9000 serving enabled  up    closed   100%   164  80   0   0  84  0 pass
   why api-1: kept by the floor: min_serving = 1, and an ejection would leave 0 (consecutive_5xx); 2
-      of its response heads were lost and count for nothing
+      of its response heads were lost and are not counted
 "
     );
 }
 
 /// The state of `web`, 3.4 s after the beginning of its second.
-fn ending(cut: FlowReset, until: u64) -> Option<Ending> {
+fn drain(cut: FlowReset, until: u64) -> Option<Ending> {
     Some(Ending { since_ms: Instant(3_711_400), until_ms: Instant(until), cut })
 }
 
 #[test]
-fn what_becomes_of_connections_is_told() {
+fn a_drain_shows_what_happens_to_connections() {
     let mut state = fixture::status();
     let backends = &mut state.snapshot.services[0].backends;
-    backends[1].ending = ending(FlowReset::Never, 3_771_400);
-    backends[2].ending = ending(FlowReset::Now, 3_723_000);
-    backends[3].ending = ending(FlowReset::Now, 3_700_000);
+    backends[1].ending = drain(FlowReset::Never, 3_771_400);
+    backends[2].ending = drain(FlowReset::Now, 3_723_000);
+    backends[3].ending = drain(FlowReset::Now, 3_700_000);
     let id = backends[1].id;
-    state.left = vec![Left { backend: id, connections: 12 }];
+    state.remaining_connections = vec![RemainingConnections { backend: id, connections: 12 }];
     let expected = "\
-  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left; its connections go on
-      (12 left), and what is left of them in 48.0 s is reset
-  why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left; what was left of its connections
-      is reset
+  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left; its connections
+      continue (12 left), and in 48.0 s Shunt resets those still open
+  why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left; Shunt resets its remaining
+      connections
   why web-4: 3 probes in a row failed, the last: connection refused
 ";
     assert!(service(&state, "web").ends_with(expected), "{}", service(&state, "web"));
-    state.snapshot.services[0].backends[1].ending = ending(FlowReset::AtRequest, 3_771_400);
+    state.snapshot.services[0].backends[1].ending = drain(FlowReset::AtRequest, 3_771_400);
     let text = service(&state, "web");
-    let words =
-        "its connections end at\n      their next request or when idle (12 left), in 48.0 s at the latest\n";
+    let words = "Shunt resets its\n      connections at their next request or when idle (12 left), in 48.0 s at the latest\n";
     assert!(text.contains(words), "{text}");
 }
 
 #[test]
-fn who_was_removed_is_told_until_it_is_gone() {
+fn removed_backends_are_shown() {
     let mut state = fixture::status();
     let leaving = |name: Option<&str>, id| LeavingSnapshot {
         service: "web".to_owned(),
@@ -79,16 +78,16 @@ fn who_was_removed_is_told_until_it_is_gone() {
         id: BackendId(id),
         generation: Generation(1),
         address: "10.0.0.15:8080".parse().expect("literal"),
-        ending: ending(FlowReset::Never, 3_771_400).expect("one"),
+        ending: drain(FlowReset::Never, 3_771_400).expect("one"),
     };
     state.snapshot.leaving = vec![leaving(Some("web-5"), 8), leaving(None, 9)];
-    state.left = vec![Left { backend: BackendId(8), connections: 1 }];
+    state.remaining_connections = vec![RemainingConnections { backend: BackendId(8), connections: 1 }];
     let expected = "
 removed
-  why web/web-5 at 10.0.0.15:8080: removed; its connections go on (1 left), and what is left of them
-      in 48.0 s is reset
-  why web/(an earlier run's) at 10.0.0.15:8080: removed; its connections go on, and what is left of
-      them in 48.0 s is reset
+  why web/web-5 at 10.0.0.15:8080: removed; its connections continue (1 left), and in 48.0 s Shunt
+      resets those still open
+  why web/(of an earlier run) at 10.0.0.15:8080: removed; its connections continue, and in 48.0 s
+      Shunt resets those still open
 ";
     assert!(plain(&state, false).ends_with(expected), "{}", plain(&state, false));
     state.only("api");
@@ -114,7 +113,7 @@ fn a_fallback_is_marked_and_does_not_count() {
 fn wide_leaves_nothing_out() {
     let text = plain(&fixture::status(), true);
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[2], "forgotten for silence  handshakes 3  established 1  closing 0  rested 40");
+    assert_eq!(lines[2], "expired flows  handshakes 3  established 1  closing 0  time-wait 40");
     let lines = &lines[1..];
     assert_eq!(lines[3], "web  203.0.113.10:80  id 0  nat  evidence inline  1 of 4 serving");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
@@ -122,7 +121,7 @@ fn wide_leaves_nothing_out() {
         words(lines[4]),
         "NAME ID GEN ADDRESS WEIGHT STATE OPERATOR PROBE BREAKER EJECTION RUN-5xx SHARE CONNS TRIALS \
          ESTABLISHED 1xx 2xx 3xx 4xx 5xx L4-FAILURES ANSWERED TTFB-50% TTFB-99% OPAQUE PIPELINED \
-         CUT IDLE-ENDED DRAINED REDISPATCHED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
+         RESET IDLE-RESET DRAIN-RESET REDISPATCHED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
     );
     assert_eq!(
         words(lines[5]),
@@ -133,14 +132,14 @@ fn wide_leaves_nothing_out() {
 }
 
 #[test]
-fn a_write_that_failed_is_told() {
+fn a_write_that_failed_is_shown() {
     let mut state = fixture::status();
     state.snapshot.services[1].pending = Some(fixture::pending());
     assert!(
         service(&state, "api").contains(
             "\
-  why api: its map writes failed 3 times and are not in force, next try in 0.7 s: TABLES[0]: no
-      space left on device
+  why api: the daemon failed 3 times to write its maps, so the last change is not in force; next try
+      in 0.7 s: TABLES[0]: no space left on device
 "
         ),
         "{}",
@@ -149,18 +148,19 @@ fn a_write_that_failed_is_told() {
 }
 
 #[test]
-fn counters_that_cannot_be_read_are_told_and_missing() {
+fn counters_that_cannot_be_read_are_missing_with_the_reason() {
     let mut state = fixture::status();
     state.daemon.counters_error = Some("map COUNTERS: operation not permitted".to_owned());
     state.traffic.clear();
     let text = plain(&state, false);
-    let why = "  why shunt: the counters of its maps cannot be read: map COUNTERS: operation not permitted";
+    let why =
+        "  why shunt: the daemon cannot read the counters in its maps: map COUNTERS: operation not permitted";
     assert_eq!(text.lines().nth(2), Some(why));
     assert!(text.contains("  api-1 10.0.1.11:9000 serving enabled  up    closed   100%     -  80"), "{text}");
 }
 
 #[test]
-fn a_service_with_nobody_left_says_what_it_does() {
+fn a_service_in_panic_says_what_it_does() {
     let mut state = fixture::status();
     state.only("api");
     let api = &mut state.snapshot.services[0];
@@ -169,14 +169,16 @@ fn a_service_with_nobody_left_says_what_it_does() {
     api.backends[0].effective = Effective::Ejected;
     let text = plain(&state, false);
     assert!(text.contains("evidence inline  0 of 1 serving  PANIC\n"), "{text}");
-    assert!(text.contains("  why api: no backend serves, so all that are not disabled or down are used\n"));
+    assert!(text.contains(
+        "  why api: too few backends serve, so the service uses all that are neither disabled nor down\n"
+    ));
 }
 
 #[test]
-fn evidence_that_is_missing_is_told() {
+fn evidence_that_is_missing_is_shown() {
     for (evidence, sentence) in [
-        (Evidence::Opaque, "  why api: its responses cannot be read (TLS, HTTP/2 or no HTTP)"),
-        (Evidence::None, "  why api: its responses are not looked at (evidence is off)"),
+        (Evidence::Opaque, "  why api: Shunt cannot read its responses (TLS, HTTP/2 or no HTTP)"),
+        (Evidence::None, "  why api: evidence is off"),
     ] {
         let mut state = fixture::status();
         state.forwarding[1].evidence = evidence;
@@ -186,7 +188,7 @@ fn evidence_that_is_missing_is_told() {
 }
 
 #[test]
-fn nothing_to_say_is_said_in_no_lines() {
+fn a_service_without_trouble_has_no_explanations() {
     let mut state = fixture::status();
     state.only("api");
     let api_1 = &mut state.snapshot.services[0].backends[0];
@@ -226,7 +228,7 @@ fn colours_change_no_letter() {
 }
 
 #[test]
-fn a_backend_cannot_steer_the_terminal() {
+fn a_backend_cannot_control_the_terminal() {
     let mut state = fixture::status();
     let web_1 = &mut state.snapshot.services[0].backends[0];
     web_1.last_probe = Some("\x1b[2J".to_owned());
@@ -245,7 +247,7 @@ fn a_hundred_columns_are_enough() {
 }
 
 #[test]
-fn what_an_operator_changed_is_told_with_who_why_and_until_when() {
+fn an_override_shows_its_author_reason_and_end() {
     let mut state = fixture::status();
     let web_1 = &mut state.snapshot.services[0].backends[0];
     web_1.weight = 7;
@@ -256,9 +258,9 @@ fn what_an_operator_changed_is_told_with_who_why_and_until_when() {
         since_ms: Instant(3_700_000),
         until_ms: Some(Instant(3_783_400)),
     }];
-    let told = "  why web-1: weight 7 by alice (as root) (canary), 1 m 00 s left\n";
+    let line = "  why web-1: weight 7 by alice (as root) (canary), 1 m 00 s left\n";
     for wide in [false, true] {
         let text = plain(&state, wide);
-        assert!(text.contains(told), "{text}");
+        assert!(text.contains(line), "{text}");
     }
 }

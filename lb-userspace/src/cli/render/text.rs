@@ -1,7 +1,6 @@
 //! Numbers, spans and sentences as people read them.
 
-/// Without control characters: part of what is shown comes from backends, and
-/// must not steer the terminal.
+/// Without control characters: some of the text comes from backends and must not control the terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
@@ -13,12 +12,12 @@ pub(super) fn width(text: &str) -> usize {
 }
 
 /// Not wider than `most`; an ellipsis says that something is missing.
-pub(super) fn cut(text: &str, most: usize) -> String {
+pub(super) fn truncated(text: &str, most: usize) -> String {
     if width(text) <= most {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
-    kept + "…"
+    let start: String = text.chars().take(most.saturating_sub(1)).collect();
+    start + "…"
 }
 
 /// Words in lines of at most `most` columns, the first after `lead`, the others below its end.
@@ -42,7 +41,7 @@ pub(super) fn wrap(text: &str, lead: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// In five characters, up to a quadrillion: `9999`, `12.3k`, `456k`, `7.8M`. FlowReset, not rounded.
+/// In five characters, up to a quadrillion: `9999`, `12.3k`, `456k`, `7.8M`. Truncated, not rounded.
 pub(super) fn short(number: u64) -> String {
     const UNITS: [(u64, &str); 4] =
         [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
@@ -125,11 +124,11 @@ mod tests {
     fn sentences_wrap_below_their_lead() {
         assert_eq!(wrap("one two three", "-> ", 11), ["-> one two", "   three"]);
         assert_eq!(wrap("unbreakable x", "-> ", 5), ["-> unbreakable", "   x"]);
-        assert_eq!(cut("unbreakable", 6), "unbre…");
+        assert_eq!(truncated("unbreakable", 6), "unbre…");
     }
 
     #[test]
-    fn nothing_steers_the_terminal() {
+    fn no_text_controls_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\nc ä"), "a\\u{1b}[2Jb\\nc ä");
     }
 }

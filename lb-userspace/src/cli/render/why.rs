@@ -1,4 +1,4 @@
-//! One backend in depth, for whoever was woken by it.
+//! One backend in depth.
 
 use lb_core::{
     event::{Event, Evidence, Seen},
@@ -7,7 +7,7 @@ use lb_core::{
 };
 
 use super::{
-    WIDTH, columns, connections_end, events, override_words, overrides,
+    WIDTH, columns, drain, events, override_words, overrides,
     table::{
         self, Cell,
         Side::{Left, Right},
@@ -21,18 +21,18 @@ use crate::{
 
 /// State, evidence, detectors, and what comes next.
 pub fn why(view: &BackendView, palette: &Palette) -> String {
-    let teller = Teller { view, now: Instant(view.t_ms), palette: *palette };
-    let mut lines = teller.headline();
+    let depth = Depth { view, now: Instant(view.t_ms), palette: *palette };
+    let mut lines = depth.headline();
     lines.push(String::new());
-    lines.extend(teller.axes());
-    lines.extend(teller.section("What comes next", teller.next()));
-    lines.extend(teller.section("The last decision", teller.decision()));
-    lines.extend(teller.section("The last outcomes", teller.outcomes()));
-    lines.extend(teller.section("The detectors", teller.detectors()));
+    lines.extend(depth.axes());
+    lines.extend(depth.section("What comes next", depth.next()));
+    lines.extend(depth.section("The last decision", depth.decision()));
+    lines.extend(depth.section("The last outcomes", depth.outcomes()));
+    lines.extend(depth.section("The detectors", depth.detectors()));
     lines.join("\n") + "\n"
 }
 
-/// What an order came to, in a line.
+/// The state of a backend after an order, in one line.
 pub fn changed(view: &BackendView, palette: &Palette) -> String {
     let backend = &view.why.backend;
     let name = format!("{}/{}", view.why.service, backend.name);
@@ -44,27 +44,27 @@ pub fn changed(view: &BackendView, palette: &Palette) -> String {
     for words in overrides(backend, Instant(view.t_ms)) {
         line += &format!("; {}", printable(&words));
     }
-    let ends = backend.ending.and_then(|of| connections_end(&of, view.connections, Instant(view.t_ms)));
-    if let Some(ends) = ends {
-        line += &format!("; {ends}");
+    let drain = backend.ending.and_then(|of| drain(&of, view.connections, Instant(view.t_ms)));
+    if let Some(drain) = drain {
+        line += &format!("; {drain}");
     }
     line += match (view.why.in_maps, view.connections) {
-        (false, _) => "; on its way to the maps",
+        (false, _) => "; not yet written to the maps",
         (true, None) => "; in force",
-        (true, Some(0)) => "; in force, no connection is left",
-        (true, Some(_)) => "; in force, connections are left",
+        (true, Some(0)) => "; in force, it has no connection left",
+        (true, Some(_)) => "; in force, it still has connections",
     };
     line
 }
 
-struct Teller<'a> {
+struct Depth<'a> {
     view: &'a BackendView,
     now: Instant,
     palette: Palette,
 }
 
-impl Teller<'_> {
-    /// The answer, before any number.
+impl Depth<'_> {
+    /// The state, before any number.
     fn headline(&self) -> Vec<String> {
         let BackendView { why, traffic, evidence, connections, .. } = self.view;
         let backend = &why.backend;
@@ -74,33 +74,33 @@ impl Teller<'_> {
         line += &match (backend.effective, backend.share) {
             (Effective::Serving, part) => format!(", {} of new connections", share(part)),
             (_, 0) => String::new(),
-            (_, part) => format!(", and yet {} of new connections", share(part)),
+            (_, part) => format!(", but still {} of new connections", share(part)),
         };
         let mut about: Vec<String> = backend.reason.iter().cloned().collect();
         about.extend(overrides(backend, self.now));
         if !traffic.reachable {
-            about.push("its next hop does not answer: new connections go to the others".to_owned());
+            about.push("its next hop does not answer, so new connections go to other backends".to_owned());
         }
         about.extend(traffic.path_warning.clone());
         match &why.pending {
             Some(pending) => about.push(format!(
-                "the service's map writes fail ({} so far, next try in {}): {}",
+                "the daemon cannot write the service's maps ({} failed so far, next try in {}): {}",
                 pending.attempts,
                 span((pending.next_try_ms - self.now).0),
                 pending.error
             )),
             None if !why.in_maps => {
-                about.push("the last change is on its way to the maps and not yet in force".to_owned());
+                about.push("the daemon has not written the last change to the maps yet".to_owned());
             }
             None => {}
         }
         match evidence {
             model::Evidence::Opaque => about.push(
-                "its responses cannot be read (TLS, HTTP/2 or no HTTP): errors in them go unseen".to_owned(),
+                "Shunt cannot read its responses (TLS, HTTP/2 or no HTTP), so it does not see errors in them"
+                    .to_owned(),
             ),
             model::Evidence::None => {
-                about
-                    .push("its responses are not looked at (evidence is off): only probes decide".to_owned());
+                about.push("evidence is off, so only probes decide".to_owned());
             }
             model::Evidence::Inline => {}
         }
@@ -120,7 +120,7 @@ impl Teller<'_> {
         let operator = operator.map(|of| override_words(of, self.now)).unwrap_or_default();
         let probe = match (&backend.last_probe, backend.probe) {
             (_, ProbeState::None) => "the service has no probe".to_owned(),
-            (Some(last), _) => format!("the last one: {last}"),
+            (Some(last), _) => format!("last result: {last}"),
             (None, _) => "not probed yet".to_owned(),
         };
         let mut breaker = format!("ejection number {}", backend.ejection);
@@ -167,7 +167,7 @@ impl Teller<'_> {
         let mut next = why.next.clone();
         let idle = why.backend.effective == Effective::Serving;
         if idle && next.is_empty() {
-            next.push("nothing, unless a detector trips: see below".to_owned());
+            next.push("nothing, unless a detector trips (see below)".to_owned());
         }
         next.push(format!("this interval ends in {}", span((why.next_sweep_ms - self.now).0)));
         next.iter().flat_map(|what| wrap(&printable(what), "  - ", WIDTH)).collect()
@@ -186,15 +186,15 @@ impl Teller<'_> {
         lines.extend(wrap(&printable(&format!("because of {reason}{}", numbers(evidence))), "  ", WIDTH));
         let Evidence { out, backends, serving, max_ejection_percent, min_serving, .. } = evidence;
         let limits = format!(
-            "at that moment {out} of {backends} backends were out and {serving} served; \
-             at most {max_ejection_percent} % may be out, at least {min_serving} must serve"
+            "at that moment {out} of {backends} backends were ejected and {serving} served; \
+             at most {max_ejection_percent} % may be ejected, at least {min_serving} must serve"
         );
         lines.extend(wrap(&limits, "  ", WIDTH));
         if let Some(detail) = &evidence.detail {
             lines.extend(wrap(&printable(detail), "  ", WIDTH));
         }
         if !evidence.last.is_empty() && evidence.last != self.view.why.last_outcomes {
-            lines.push("  outcomes that it was made from, oldest first:".to_owned());
+            lines.push("  outcomes that led to it, oldest first:".to_owned());
             lines.extend(self.seen(&evidence.last));
         }
         lines
@@ -203,12 +203,12 @@ impl Teller<'_> {
     fn outcomes(&self) -> Vec<String> {
         let last = &self.view.why.last_outcomes;
         if last.is_empty() {
-            return vec!["  none were seen".to_owned()];
+            return vec!["  there were none".to_owned()];
         }
         let decided = self.view.why.last_decision.as_ref();
         let mut lines = Vec::new();
         if decided.is_some_and(|event| event.evidence.last == *last) {
-            lines.push("  the decision was made from these; none came since".to_owned());
+            lines.push("  these led to the decision, and there were none since".to_owned());
         }
         lines.extend(self.seen(last));
         lines
@@ -245,11 +245,10 @@ impl Teller<'_> {
             ]
         };
         let rows: Vec<_> = why.detectors.iter().map(row).collect();
-        let heads =
-            [("NAME", Left), ("NOW", Right), ("TRIPS", Left), ("THEN", Left), ("WHAT IT TAKES", Left)];
+        let heads = [("NAME", Left), ("NOW", Right), ("TRIPS", Left), ("THEN", Left), ("NEEDED", Left)];
         let mut lines = table::lines(&heads, &rows, None, self.palette);
         if why.backend.breaker != BreakerState::Closed {
-            lines.push("  (while its breaker is not closed, they count and detect nothing)".to_owned());
+            lines.push("  (its breaker is not closed, so the detectors do nothing)".to_owned());
         }
         lines
     }
@@ -267,19 +266,19 @@ impl Teller<'_> {
     }
 }
 
-/// In one word, and what it means for clients.
+/// The state, and its meaning for clients.
 fn state(effective: Effective) -> &'static str {
     match effective {
         Effective::Serving => "serving",
-        Effective::Trial => "on trial: a few new connections find out whether it is well",
+        Effective::Trial => "on trial: it gets a few new connections",
         Effective::Draining => "draining: no new connections",
         Effective::Ejected => "ejected by its breaker: no new connections",
-        Effective::Down => "down by its probe: no new connections",
+        Effective::Down => "down, because its probe fails: no new connections",
         Effective::Disabled => "disabled: no new connections",
     }
 }
 
-/// Those that the decision was made from.
+/// The numbers behind a decision.
 fn numbers(evidence: &Evidence) -> String {
     let runs = [
         (evidence.consecutive_5xx, "failures"),
@@ -289,7 +288,7 @@ fn numbers(evidence: &Evidence) -> String {
     let mut parts: Vec<String> = runs
         .into_iter()
         .filter_map(|(run, what)| Some((run.filter(|run| run.count > 0)?, what)))
-        .map(|(run, what)| format!("{} {what} in a row, it takes {}", run.count, run.threshold))
+        .map(|(run, what)| format!("{} {what} in a row (threshold {})", run.count, run.threshold))
         .collect();
     parts.extend(evidence.rate.map(|rate| rate.to_string()));
     if let Some(window) = evidence.window.filter(|window| window.responses + window.l4_failures > 0) {
@@ -307,7 +306,7 @@ fn numbers(evidence: &Evidence) -> String {
     if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) }
 }
 
-/// Where a detector stands, and where it trips.
+/// The count of a detector, and when it trips.
 fn standing(detector: &DetectorSnapshot) -> (String, String) {
     let DetectorSnapshot { count, total, least, threshold, .. } = detector;
     let Some(total) = total else {
@@ -320,7 +319,7 @@ fn standing(detector: &DetectorSnapshot) -> (String, String) {
         _ => format!("{count} of {total}, {}", exact_share(rate)),
     };
     let least = least.map(|least| format!(" of {least} or more")).unwrap_or_default();
-    // Good ones are counted for a success rate, which has to fall below.
+    // The success rate counts good responses, and trips when they fall below the threshold.
     let side = if detector.name.starts_with("success_rate") { "below" } else { "at" };
     let trips = match threshold {
         Some(threshold) => format!("{side} {}{least}", exact_share(*threshold)),

@@ -7,7 +7,7 @@ use tokio::{
 
 use super::*;
 
-/// A socket whose one caller is answered with these bytes.
+/// A socket that sends these bytes to its first client.
 fn answering(answer: &'static [u8]) -> (tempfile::TempDir, Client) {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("control.sock");
@@ -41,17 +41,31 @@ async fn a_socket_left_behind_is_unreachable() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error() {
+async fn a_response_that_breaks_off_is_an_error() {
     let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{");
     let error = client.status(None).await.expect_err("cut");
     assert!(matches!(error, ClientError::Broken(_)), "{error}");
 }
 
 #[tokio::test]
-async fn an_answer_of_another_kind_is_named() {
-    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+async fn a_document_that_is_no_status_is_reported() {
+    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"schema\":2}");
     let error = client.status(None).await.expect_err("not a status");
     assert!(matches!(error, ClientError::Garbled(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_daemon_with_another_schema_is_refused() {
+    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"schema\":3}");
+    let error = client.status_json(None).await.expect_err("another schema");
+    assert_eq!(error.to_string(), "the daemon's JSON has schema 3, this program reads schema 2");
+    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    let error = client.reload(true).await.expect_err("no schema");
+    assert_eq!(error.to_string(), "the daemon's JSON has no schema number, this program reads schema 2");
+    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let error = client.events(&EventsQuery::default()).await.expect_err("no schema");
+    assert!(matches!(error, ClientError::OtherSchema(None)), "{error}");
+    assert!(error.remedy().contains("restart the daemon"), "{}", error.remedy());
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +80,7 @@ async fn a_silent_daemon_is_given_up() {
 #[tokio::test]
 async fn lines_are_put_together_from_pieces() {
     let (_dir, client) = answering(
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n6\r\n\":1}\n{\r\n4\r\n}\n\nx\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nshunt-schema: 2\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n6\r\n\":1}\n{\r\n4\r\n}\n\nx\r\n0\r\n\r\n",
     );
     let mut lines = client.events(&EventsQuery::default()).await.expect("200");
     let mut all = Vec::new();

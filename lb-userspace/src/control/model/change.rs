@@ -1,4 +1,4 @@
-//! What can be changed, and the answers to it.
+//! Requests that change something, and the responses to them.
 
 use lb_core::io::Verb;
 use serde::{Deserialize, Serialize};
@@ -8,17 +8,18 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// `"enable"`, `"disable"`, `"drain"`, `"eject"`, `"admit"`, `{"weight": 50}`, or `{"weight": null}` for
-    /// the configured one.
+    /// the configured weight.
     pub verb: Verb,
-    /// How long it holds. Absent: until it is taken back; of an ejection, as long as the breaker would have it.
+    /// How long the order holds. Absent: until an operator takes it back. An ejection without it lasts as long as
+    /// one by the breaker.
     #[serde(default)]
     pub for_ms: Option<u64>,
     #[serde(default)]
     pub reason: Option<String>,
-    /// Even if fewer than `min_serving` would serve.
+    /// Carry it out even if fewer than `min_serving` backends would serve.
     #[serde(default)]
     pub force: bool,
-    /// Whose word it is, where root asks for somebody. Others speak for themselves.
+    /// The user for whom root gives the order. The daemon ignores it if another user asks.
     #[serde(default)]
     pub on_behalf_of: Option<String>,
 }
@@ -26,17 +27,17 @@ pub struct Order {
 /// `POST /v1/reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Of the configuration that is now in force.
+    /// The generation of the configuration that is now in force.
     pub config_generation: u64,
-    /// What changed, or would: a sentence each.
+    /// What changed, or would change: one sentence for each change.
     pub changes: Vec<String>,
-    /// Keys that changed in the file and take effect with a restart only.
+    /// Keys that changed in the file and that need a restart.
     pub needs_restart: Vec<String>,
-    /// Nothing was done: it was only asked for.
+    /// The daemon changed nothing: the request was a dry run.
     pub dry_run: bool,
 }
 
-/// The body of every answer that is not 200.
+/// The body of every response that is not 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     #[serde(default)]
@@ -46,17 +47,17 @@ pub struct Problem {
     pub remedy: String,
 }
 
-/// What went wrong, for programs.
+/// The kind of a problem, for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
     UnknownService,
     UnknownBackend,
-    /// Refused to protect traffic: too few would serve. `force` would do it.
+    /// Refused to protect traffic: too few backends would serve. `force` overrides this.
     Floor,
     /// The configuration is wrong; nothing has changed.
     InvalidConfig,
-    /// Changes are for root and the daemon's user.
+    /// Only root and the daemon's user may change anything.
     Forbidden,
     BadRequest,
     NoSuchPath,

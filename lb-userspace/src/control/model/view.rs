@@ -15,12 +15,12 @@ use super::{BackendTraffic, Evidence};
 pub struct BackendView {
     /// Unix time at which the `t_ms` of everything below stood at 0.
     pub started_unix_ms: u64,
-    /// When this was so.
+    /// When the daemon read the state.
     pub t_ms: u64,
-    /// What can be known of the service's responses.
+    /// What the breaker can know about the service's responses.
     pub evidence: Evidence,
     pub traffic: BackendTraffic,
-    /// Connections that it has now; absent unless asked for.
+    /// Connections that it has now. Absent unless they were asked for.
     pub connections: Option<u64>,
     #[serde(flatten)]
     pub why: Why,
@@ -32,76 +32,79 @@ pub struct Explanation {
     pub service: String,
     pub vip: SocketAddr,
     pub client: SocketAddr,
-    /// When this was so, on the clock of `pinned.ending`.
+    /// When the daemon read the maps, on the clock of `connection.drain`.
     #[serde(default)]
     pub t_ms: Instant,
-    /// None of the other backends serves, and the table is made of the fallback.
+    /// No other backend serves, and the Maglev table consists of the fallback.
     #[serde(default)]
     pub fallback: bool,
-    /// Of the client's tuple, in hexadecimal: 64 bits are more than JSON's numbers hold.
+    /// The hash of the client's tuple, in hexadecimal: JSON numbers cannot hold 64 bits.
     pub hash: String,
+    /// The slot of the Maglev table that the hash selects.
     pub slot: u32,
-    /// What the table has in that slot.
-    pub in_slot: Option<String>,
-    pub pinned: Option<Pin>,
-    /// Half-open backends, which are offered new connections before the table.
-    pub seats: Vec<TrialSeat>,
-    /// Who would get a new connection now.
+    /// The backend that the Maglev table has in that slot.
+    pub slot_backend: Option<String>,
+    /// The flow of this client's tuple, if there is one.
+    pub connection: Option<KnownConnection>,
+    /// Half-open backends in trial slots. They get new connections before the Maglev table decides.
+    pub trial_slots: Vec<TrialSlot>,
+    /// The backend that would get a new connection now.
     pub choice: Choice,
-    /// Who would, if that one left.
-    pub without: Option<Choice>,
+    /// The backend that would get it if that one were removed.
+    pub if_removed: Option<Choice>,
 }
 
-/// A connection of this client that the maps know.
+/// A connection of this client that the flow table has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
+pub struct KnownConnection {
     pub stage: Stage,
     pub backend: String,
-    /// False: the entry is a former backend's and counts for nothing.
-    pub alive: bool,
+    /// False: the backend of the flow no longer exists, so the program ignores the flow.
+    pub valid: bool,
     pub trial: bool,
     pub closing: bool,
     pub nat: SocketAddr,
     pub address: SocketAddr,
-    pub keeps_syn: bool,
-    /// What becomes of it, when its backend gets no new connections.
+    /// The program forwards another SYN with this tuple to the same backend.
+    pub takes_syn: bool,
+    /// The drain of its backend, if that gets no new connections.
     #[serde(default)]
-    pub ending: Option<Ending>,
+    pub drain: Option<Ending>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Established.
-    Flow,
+    Established,
     Handshake,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrialSeat {
+pub struct TrialSlot {
     pub backend: String,
-    /// New connections that it may still be given in this interval.
-    pub left: i64,
-    /// It would take one now.
-    pub takes: bool,
+    /// Trials that are left of its trial budget in this interval.
+    pub trials_left: i64,
+    /// It would get the next new connection.
+    pub available: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     pub by: By,
     pub backend: Option<String>,
-    /// By the table: which slot in a row it is; 1 is the client's own.
+    /// If the Maglev table decides: how many slots the program looks at. 1: the client's own slot decides.
     pub tries: Option<u32>,
-    /// Why nobody: the name that the drop is counted under.
+    /// The drop reason, if no backend would get the connection.
     pub reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// The client's connection is there already.
+    /// The client has a connection to this backend already.
     Connection,
     Trial,
     Table,
-    Nobody,
+    /// No backend would get it.
+    None,
 }

@@ -13,8 +13,8 @@ use lb_core::{
 };
 use serde::Deserialize;
 
-use super::{Api, Request, peer::Peer, refusal::Refusal};
-use crate::control::model::{BackendView, Order, ProblemKind};
+use super::{Api, Request, document, peer::Peer, refusal::Refusal};
+use crate::control::model::{BackendView, Document, Order, ProblemKind};
 
 /// Longer is a story, not a reason; it stands in every status.
 const LONGEST_REASON: usize = 200;
@@ -33,13 +33,13 @@ pub(super) async fn view(
     State(api): State<Api>,
     Path((service, backend)): Path<(String, String)>,
     query: Result<Query<ViewQuery>, QueryRejection>,
-) -> Result<Json<BackendView>, Refusal> {
+) -> Result<Json<Document<BackendView>>, Refusal> {
     let Query(query) =
         query.map_err(|error| Refusal::query(&error, "the only parameter is connections=true"))?;
-    look(&api, service, backend, query.connections).await.map(Json)
+    read(&api, service, backend, query.connections).await.map(document)
 }
 
-async fn look(
+async fn read(
     api: &Api,
     service: String,
     backend: String,
@@ -59,7 +59,7 @@ pub(super) async fn change(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path((service, backend)): Path<(String, String)>,
     order: Result<Json<Order>, JsonRejection>,
-) -> Result<Json<BackendView>, Refusal> {
+) -> Result<Json<Document<BackendView>>, Refusal> {
     let Json(order) = order.map_err(|error| {
         Refusal::body(
             &error,
@@ -81,7 +81,7 @@ pub(super) async fn change(
         force,
     };
     match api.ask(|answer| Request::Operate(operation, answer)).await? {
-        Ok(()) => look(&api, service, backend, false).await.map(Json).map_err(Refusal::after_the_order),
+        Ok(()) => read(&api, service, backend, false).await.map(document).map_err(Refusal::after_the_order),
         Err(refused) => Err(Refusal::of(&refused, &api.status().await?)),
     }
 }

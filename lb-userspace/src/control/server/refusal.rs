@@ -11,7 +11,7 @@ use lb_core::engine::Refused;
 use super::ANSWER;
 use crate::control::{
     events::Ahead,
-    model::{Problem, ProblemKind, Status},
+    model::{Document, Problem, ProblemKind, Status},
 };
 
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl From<Ahead> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (status(self.0.kind), Json(self.0)).into_response()
+        (status(self.0.kind), Json(Document::new(self.0))).into_response()
     }
 }
 

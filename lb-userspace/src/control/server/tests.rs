@@ -106,7 +106,7 @@ async fn status_makes_the_round_trip() {
     let daemon = daemon(3);
     assert_eq!(daemon.client().status(None).await.expect("200"), fixture::status());
     let json = daemon.client().status_json(None).await.expect("200");
-    assert_eq!(json, serde_json::to_vec(&fixture::status()).expect("plain data"));
+    assert_eq!(json, serde_json::to_vec(&Document::new(fixture::status())).expect("plain data"));
 
     let one = daemon.client().status(Some("api")).await.expect("200");
     assert!(one.knows("api") && !one.knows("web"));

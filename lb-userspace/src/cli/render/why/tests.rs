@@ -19,7 +19,7 @@ web/web-2  10.0.0.12:8080  ejected by its breaker: no new connections
 
   AXIS      STATE    SINCE (UTC)
   operator  enabled  11:59:00.000 (1 h 02 m ago)
-  probe     up       11:59:02.400 (1 h 02 m ago)  the last one: pass
+  probe     up       11:59:02.400 (1 h 02 m ago)  last result: pass
   breaker   open     13:00:51.400 (12.0 s ago)    ejection number 2, 18.3 s left
 
 What comes next
@@ -28,12 +28,12 @@ What comes next
 
 The last decision
   eject: closed -> open by breaker, 13:00:51.400 (12.0 s ago)
-  because of consecutive_5xx: 3 failures in a row, it takes 3; probe up
-  at that moment 0 of 4 backends were out and 4 served; at most 50 % may be out, at least 1 must
-  serve
+  because of consecutive_5xx: 3 failures in a row (threshold 3); probe up
+  at that moment 0 of 4 backends were ejected and 4 served; at most 50 % may be ejected, at least 1
+  must serve
 
 The last outcomes
-  the decision was made from these; none came since
+  these led to the decision, and there were none since
   TIME (UTC)                 OUTCOME          CLIENT
   13:00:51.000 (12.4 s ago)  200              10.1.0.7:41200
   13:00:51.200 (12.2 s ago)  500              10.1.0.7:41500
@@ -41,16 +41,16 @@ The last outcomes
   13:00:51.400 (12.0 s ago)  502              10.1.0.7:41502
 
 The detectors
-  NAME                       NOW  TRIPS                    THEN          WHAT IT TAKES
+  NAME                       NOW  TRIPS                    THEN          NEEDED
   consecutive_5xx     0 in a row  at 3 in a row            ejects        3 more in a row
   error_rate      3 of 4, 75.00%  at 10.00% of 20 or more  only reports  16 more in a row
-  (while its breaker is not closed, they count and detect nothing)
+  (its breaker is not closed, so the detectors do nothing)
 "
     );
 }
 
 #[test]
-fn an_order_says_when_connections_end() {
+fn an_order_says_when_the_drain_ends() {
     let mut view = fixture::view();
     let backend = &mut view.why.backend;
     (backend.breaker, backend.until_ms) = (BreakerState::Closed, None);
@@ -60,16 +60,16 @@ fn an_order_says_when_connections_end() {
     backend.ending = Some(Ending { since_ms, until_ms: Instant(3_783_400), cut: FlowReset::Never });
     assert_eq!(
         changed(&view, &Palette::PLAIN),
-        "web/web-2: draining: no new connections, by alice; its connections go on, and what is left of them in \
-         1 m 00 s is reset; in force"
+        "web/web-2: draining: no new connections, by alice; its connections continue, and in 1 m 00 s \
+         Shunt resets those still open; in force"
     );
     view.connections = Some(2);
-    assert!(changed(&view, &Palette::PLAIN).contains("go on (2 left), and what"));
+    assert!(changed(&view, &Palette::PLAIN).contains("continue (2 left), and in"));
 }
 
-/// Serves with a weight of somebody's, drained and behind: what a person has done is told first.
+/// It has an overridden weight, is drained, and its last change is not written: the overrides come first.
 #[test]
-fn a_backend_in_an_operator_s_hands() {
+fn a_backend_with_overrides_shows_them_first() {
     let mut view = fixture::view();
     view.why.in_maps = false;
     view.why.pending = Some(fixture::pending());
@@ -95,12 +95,13 @@ fn a_backend_in_an_operator_s_hands() {
         "\
 web/web-2  10.0.0.12:8080  draining: no new connections
   draining: no new connections, by alice (deploy), 9 min left
-  weight 10 by alice (as root), until it is taken back
-  the service's map writes fail (3 so far, next try in 0.7 s): TABLES[0]: no space left on device
+  weight 10 by alice (as root), until an operator takes it back
+  the daemon cannot write the service's maps (3 failed so far, next try in 0.7 s): TABLES[0]: no
+  space left on device
 
   AXIS      STATE     SINCE (UTC)
   operator  draining  13:00:40.000 (23.4 s ago)    draining by alice (as root) (deploy), 9 m 36 s left
-  probe     up        11:59:02.400 (1 h 02 m ago)  the last one: pass
+  probe     up        11:59:02.400 (1 h 02 m ago)  last result: pass
   breaker   closed    11:59:00.000 (1 h 02 m ago)  ejection number 0
 
 What comes next
@@ -111,18 +112,18 @@ The last decision
   none since it was added, or since the daemon started
 
 The last outcomes
-  none were seen
+  there were none
 
 The detectors
   all are off
 "
     );
     let line = "web/web-2: draining: no new connections, by alice (deploy), 9 min left; weight 10 by alice \
-                (as root), until it is taken back; on its way to the maps";
+                (as root), until an operator takes it back; not yet written to the maps";
     assert_eq!(changed(&view, &Palette::PLAIN), line);
     view.why.in_maps = true;
     view.connections = Some(0);
-    assert!(changed(&view, &Palette::PLAIN).ends_with("; in force, no connection is left"));
+    assert!(changed(&view, &Palette::PLAIN).ends_with("; in force, it has no connection left"));
 }
 
 #[test]
@@ -135,15 +136,15 @@ fn a_backend_that_serves_says_so() {
     let text = why(&view, &Palette::PLAIN);
     let begin = "\
 web/web-2  10.0.0.12:8080  serving, 33% of new connections
-  its next hop does not answer: new connections go to the others
+  its next hop does not answer, so new connections go to other backends
 ";
     assert!(text.starts_with(begin), "{text}");
-    assert!(text.contains("- nothing, unless a detector trips: see below\n"), "{text}");
-    assert!(!text.contains("while its breaker is not closed"), "{text}");
+    assert!(text.contains("- nothing, unless a detector trips (see below)\n"), "{text}");
+    assert!(!text.contains("its breaker is not closed"), "{text}");
 }
 
 #[test]
-fn nobody_steers_the_terminal() {
+fn no_text_controls_the_terminal() {
     let mut view = fixture::view();
     view.why.backend.reason = Some("\x1b[2J".to_owned());
     view.why.backend.last_probe = Some("\x07".to_owned());
