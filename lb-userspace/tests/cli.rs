@@ -58,7 +58,7 @@ fn status(states: &[Effective]) -> Status {
         run_5xx: 0,
         responses: Responses::default(),
         last_probe: None,
-        ending: None,
+        drain: None,
     };
     let web = ServiceSnapshot {
         name: "web".to_owned(),

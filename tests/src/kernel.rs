@@ -242,24 +242,31 @@ impl Kernel {
         self.backend(id, generation, admit, FlowReset::Never);
     }
 
-    pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, cut: FlowReset) {
-        self.write_backend(id, generation, admit, cut, false);
+    pub fn backend(&mut self, id: u16, generation: u32, admit: Admit, flow_reset: FlowReset) {
+        self.write_backend(id, generation, admit, flow_reset, false);
     }
 
     /// Its good responses are counted, not mirrored.
-    pub fn quiet(&mut self, id: u16) {
+    pub fn count_successes(&mut self, id: u16) {
         self.write_backend(id, 1, Admit::All, FlowReset::Never, true);
     }
 
-    fn write_backend(&mut self, id: u16, generation: u32, admit: Admit, cut: FlowReset, quiet: bool) {
+    fn write_backend(
+        &mut self,
+        id: u16,
+        generation: u32,
+        admit: Admit,
+        flow_reset: FlowReset,
+        count_successes: bool,
+    ) {
         self.apply(&Step::Backend {
             id: BackendId(id),
             service: SERVICE,
             address: backend_address(id),
             generation: Generation(generation),
             admit,
-            cut,
-            quiet,
+            flow_reset,
+            count_successes,
         });
     }
 

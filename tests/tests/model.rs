@@ -135,8 +135,8 @@ fn admission(service: &Service, number: usize) -> Step {
         address: backend.address,
         generation: Generation(1),
         admit: if backend.admitted { Admit::All } else { Admit::None },
-        cut: lb_core::io::FlowReset::Never,
-        quiet: false,
+        flow_reset: lb_core::io::FlowReset::Never,
+        count_successes: false,
     }
 }
 

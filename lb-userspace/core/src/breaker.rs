@@ -111,7 +111,7 @@ impl Window {
     }
 
     /// Outcomes in the present state that tell something.
-    pub const fn told(&self) -> u64 {
+    pub const fn outcomes(&self) -> u64 {
         self.responses + self.answers + self.l4_failures
     }
 
@@ -335,7 +335,7 @@ impl Breaker {
     }
 
     fn empty_sweeps(&self, trial: &Trial, offered: bool) -> u32 {
-        match (self.window.told(), offered) {
+        match (self.window.outcomes(), offered) {
             (0, true) => trial.empty + 1,
             // Without an offer there could be no traffic: that says nothing about the backend.
             (0, false) => trial.empty,

@@ -151,9 +151,9 @@ pub enum Step {
         address: SocketAddr,
         generation: Generation,
         admit: Admit,
-        cut: FlowReset,
+        flow_reset: FlowReset,
         /// Its good responses may be counted instead of told.
-        quiet: bool,
+        count_successes: bool,
     },
     RemoveBackend {
         id: BackendId,

@@ -44,8 +44,8 @@ pub struct Target {
     pub address: SocketAddr,
     pub generation: Generation,
     pub admit: Admit,
-    pub cut: FlowReset,
-    pub quiet: bool,
+    pub flow_reset: FlowReset,
+    pub count_successes: bool,
     /// As wanted: `None` leaves what is left of it alone. As applied: the last one written.
     pub budget: Option<Grant>,
 }
@@ -102,10 +102,17 @@ impl Forwarding {
                 self.table = None;
             }
             Step::Service { .. } => self.service.clone_from(&target.service),
-            Step::Backend { id, service: _, address, generation, admit, cut, quiet } => {
+            Step::Backend { id, service: _, address, generation, admit, flow_reset, count_successes } => {
                 let budget = self.backends.get(id).and_then(|held| held.budget);
                 let (address, generation) = (*address, *generation);
-                let held = Target { address, generation, admit: *admit, cut: *cut, quiet: *quiet, budget };
+                let held = Target {
+                    address,
+                    generation,
+                    admit: *admit,
+                    flow_reset: *flow_reset,
+                    count_successes: *count_successes,
+                    budget,
+                };
                 self.backends.insert(*id, held);
             }
             Step::RemoveBackend { id } => {
@@ -147,8 +154,8 @@ impl Forwarding {
 }
 
 fn backend(service: ServiceId, (id, target): (&BackendId, &Target)) -> Step {
-    let Target { address, generation, admit, cut, quiet, budget: _ } = *target;
-    Step::Backend { id: *id, service, address, generation, admit, cut, quiet }
+    let Target { address, generation, admit, flow_reset, count_successes, budget: _ } = *target;
+    Step::Backend { id: *id, service, address, generation, admit, flow_reset, count_successes }
 }
 
 #[cfg(test)]

@@ -31,17 +31,17 @@ pub struct LeavingSnapshot {
     pub id: BackendId,
     pub generation: Generation,
     pub address: SocketAddr,
-    pub ending: Ending,
+    pub drain: Drain,
 }
 
 /// The end of a backend's connections: it gets no new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
+pub struct Drain {
     pub since_ms: Instant,
     /// What is left of them then is reset.
     pub until_ms: Instant,
     /// What becomes of them now.
-    pub cut: FlowReset,
+    pub flow_reset: FlowReset,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,7 +101,7 @@ pub struct BackendSnapshot {
     pub last_probe: Option<String>,
     /// `None`: it may get new connections.
     #[serde(default)]
-    pub ending: Option<Ending>,
+    pub drain: Option<Drain>,
 }
 
 impl ServiceSnapshot {

@@ -1,9 +1,8 @@
-//! What outlives the daemon: open ejections, ejection numbers and operators' overrides.
+//! The state that outlives the daemon: open ejections, ejection numbers and operators' overrides.
 //!
-//! [`Engine::export`](crate::Engine::export) makes one at any time,
-//! [`Settings::restored`](crate::Settings) takes it. Times are spans, so that
-//! another clock can go on with them; who keeps a `State` says by
-//! [`State::aged`] how long it lay. A backend is known by service, name and address.
+//! [`Engine::export`](crate::Engine::export) makes one at any time, and [`Settings::restored`](crate::Settings)
+//! takes it. Times are spans, so that another clock can continue them. [`State::aged`] subtracts the time that
+//! a state lay in a file. Service, name and address identify a backend.
 
 use std::{net::SocketAddr, num::NonZeroU16};
 
@@ -21,7 +20,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceState {
     pub name: String,
-    /// Those of which there is anything to remember.
+    /// Only backends with something to remember.
     pub backends: Vec<BackendState>,
 }
 
@@ -33,22 +32,24 @@ pub struct BackendState {
     pub ejection: u32,
     /// Ejections ever.
     pub ejections: u64,
-    /// What is left of the ejection; 0 of one whose time is over, and of a half-open backend, which goes
-    /// through another sweep.
+    /// The rest of the ejection time. 0: the time is over, or the backend is half-open; it then waits for
+    /// another sweep.
     pub open_for: Option<Millis>,
-    /// For what it was ejected.
+    /// The cause of the ejection.
     pub cause: Option<String>,
     pub operator: OperatorState,
-    pub mandate: Option<MandateState>,
-    pub weight: Option<(NonZeroU16, MandateState)>,
-    /// It gets no new connections, and what is left of those that it has is reset after so long still.
+    /// Why `operator` is not `enabled`.
+    #[serde(rename = "override", alias = "mandate")]
+    pub operator_override: Option<OverrideState>,
+    pub weight: Option<(NonZeroU16, OverrideState)>,
+    /// It drains, and the connections that are left after this time are reset.
     #[serde(default)]
     pub drains_for: Option<Millis>,
 }
 
-/// In whose name an override holds, why, and for how long still.
+/// Actor and reason of an override, and how long it still holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MandateState {
+pub struct OverrideState {
     pub actor: String,
     pub reason: Option<String>,
     pub left: Option<Millis>,
@@ -57,7 +58,7 @@ pub struct MandateState {
 impl State {
     pub const VERSION: u32 = 1;
 
-    /// The same, this much later.
+    /// The state as it is this much later.
     #[must_use]
     pub fn aged(mut self, by: Millis) -> Self {
         let pass = |left: &mut Option<Millis>| {
@@ -68,8 +69,8 @@ impl State {
         for backend in self.services.iter_mut().flat_map(|service| &mut service.backends) {
             pass(&mut backend.open_for);
             pass(&mut backend.drains_for);
-            let weight = backend.weight.as_mut().map(|(_, mandate)| mandate);
-            backend.mandate.iter_mut().chain(weight).for_each(|mandate| pass(&mut mandate.left));
+            let weight = backend.weight.as_mut().map(|(_, order)| order);
+            backend.operator_override.iter_mut().chain(weight).for_each(|order| pass(&mut order.left));
         }
         self
     }

@@ -4,9 +4,7 @@
 use lb_common::ABI_VERSION;
 use lb_core::{
     io::{BackendId, FlowReset},
-    snapshot::{
-        BackendSnapshot, Effective, Ending, LeavingSnapshot, Override, PendingWrite, ServiceSnapshot,
-    },
+    snapshot::{BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, PendingWrite, ServiceSnapshot},
     time::Instant,
 };
 
@@ -75,7 +73,7 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
 /// A removed backend.
 fn removed(status: &Status, of: &LeavingSnapshot) -> String {
     let name = of.name.as_deref().unwrap_or("(of an earlier run)");
-    let drain = drain(&of.ending, remaining(status, of.id), status.snapshot.t_ms);
+    let drain = drain(&of.drain, remaining(status, of.id), status.snapshot.t_ms);
     let drain = drain.unwrap_or_else(|| "the daemon removes it from the maps".to_owned());
     format!("{}/{name} at {}: removed; {drain}", of.service, of.address)
 }
@@ -85,7 +83,7 @@ fn remaining(status: &Status, backend: BackendId) -> Option<u64> {
 }
 
 /// Describes the drain of a backend. `None`: it was over long ago.
-fn drain(drain: &Ending, remaining: Option<u64>, now: Instant) -> Option<String> {
+fn drain(drain: &Drain, remaining: Option<u64>, now: Instant) -> Option<String> {
     /// How long the text mentions a drain that is over.
     const NEWS_MS: u64 = 10_000;
     let count = match remaining {
@@ -93,7 +91,7 @@ fn drain(drain: &Ending, remaining: Option<u64>, now: Instant) -> Option<String>
         None => String::new(),
     };
     let in_time = span((drain.until_ms - now).0);
-    match (drain.cut, remaining) {
+    match (drain.flow_reset, remaining) {
         (FlowReset::Never, _) => {
             Some(format!("its connections continue{count}, and in {in_time} Shunt resets those still open"))
         }
@@ -226,7 +224,7 @@ fn why(
     now: Instant,
 ) -> Option<String> {
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
-    parts.extend(backend.ending.and_then(|of| drain(&of, remaining, now)));
+    parts.extend(backend.drain.and_then(|of| drain(&of, remaining, now)));
     parts.extend(overrides(backend, now));
     if traffic.is_some_and(|traffic| !traffic.reachable) {
         parts.push("its next hop does not answer, so new connections go to other backends".to_owned());

@@ -142,7 +142,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         run_5xx: 0,
         responses: Responses::default(),
         last_probe: Some("pass".to_owned()),
-        ending: None,
+        drain: None,
     }
 }
 

@@ -30,8 +30,8 @@ pub(super) fn explanation(
         names.get(&id).map_or_else(former, |name| (*name).to_owned())
     };
     let drain = |id: BackendId| {
-        let present = service.backends.iter().find(|of| of.id == id).and_then(|of| of.ending);
-        present.or_else(|| leaving.iter().find(|of| of.id == id).map(|of| of.ending))
+        let present = service.backends.iter().find(|of| of.id == id).and_then(|of| of.drain);
+        present.or_else(|| leaving.iter().find(|of| of.id == id).map(|of| of.drain))
     };
     let choice = |choice: steering::Choice| {
         let (by, tries, reason) = match choice {

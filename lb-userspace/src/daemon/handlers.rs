@@ -201,8 +201,8 @@ async fn remaining_connections(snapshot: &Snapshot, dataplane: &actor::Handle) -
     const MOST: usize = 8;
     const LINGER: Millis = Millis::secs(10);
     let present = snapshot.services.iter().flat_map(|service| &service.backends);
-    let present = present.filter_map(|of| Some((of.id, of.generation, of.ending?)));
-    let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.ending));
+    let present = present.filter_map(|of| Some((of.id, of.generation, of.drain?)));
+    let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.drain));
     let ending = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
     let mut all = Vec::new();
     for (backend, generation, _) in ending.take(MOST) {

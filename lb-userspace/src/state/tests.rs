@@ -1,6 +1,6 @@
 use lb_core::{
     snapshot::OperatorState,
-    state::{BackendState, MandateState, ServiceState},
+    state::{BackendState, OverrideState, ServiceState},
 };
 
 use super::*;
@@ -15,7 +15,11 @@ fn state(left: u64) -> State {
         open_for: Some(Millis(left)),
         cause: Some("3 failures in a row".to_owned()),
         operator: OperatorState::Draining,
-        mandate: Some(MandateState { actor: "alice".to_owned(), reason: None, left: Some(Millis(2 * left)) }),
+        operator_override: Some(OverrideState {
+            actor: "alice".to_owned(),
+            reason: None,
+            left: Some(Millis(2 * left)),
+        }),
         weight: None,
         drains_for: None,
     };

@@ -55,14 +55,14 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     let begun = clock::now();
     stage.order("eject", victim, &["--wait"])?;
     let ordered = clock::now();
-    let ending = stage.backend(victim)?.ending.context("its connections come to their end")?;
+    let drain = stage.backend(victim)?.drain.context("its connections come to their end")?;
     assert_eq!(
-        (ending.cut, (ending.until_ms - ending.since_ms).0),
+        (drain.flow_reset, (drain.until_ms - drain.since_ms).0),
         (FlowReset::Never, DRAIN.as_millis() as u64)
     );
     // One second before its end.
     until("the end is near", PATIENCE, || {
-        stage.shunt.status().is_ok_and(|status| status.snapshot.t_ms.0 + 1000 >= ending.until_ms.0)
+        stage.shunt.status().is_ok_and(|status| status.snapshot.t_ms.0 + 1000 >= drain.until_ms.0)
     })?;
     for (stream, backend) in &mut kept {
         assert_eq!(of(&http::ask(stream, "GET /later")?)?, *backend, "connections go on where they are");

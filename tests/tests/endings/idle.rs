@@ -42,8 +42,8 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
     assert!(before.len() > of_victim, "{before:?}");
     let begun = clock::now();
     stage.order("eject", victim, &["--wait"])?;
-    let ending = stage.backend(victim)?.ending.context("its connections come to their end")?;
-    assert_eq!(ending.cut, FlowReset::AtRequest);
+    let drain = stage.backend(victim)?.drain.context("its connections come to their end")?;
+    assert_eq!(drain.flow_reset, FlowReset::AtRequest);
     until_ok("the backend keeps nothing", BOUND, || match stage.at_backend(victim) {
         Ok(left) if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),

@@ -55,7 +55,10 @@ fn a_removed_backend_costs_a_pool_no_request() -> Result<()> {
 
     let status = stage.shunt.status()?;
     let leaving = status.snapshot.leaving.first().context("it has connections left")?;
-    assert_eq!((leaving.name.as_deref(), leaving.ending.cut), (Some(NAMES[victim]), FlowReset::AtRequest));
+    assert_eq!(
+        (leaving.name.as_deref(), leaving.drain.flow_reset),
+        (Some(NAMES[victim]), FlowReset::AtRequest)
+    );
     let told = stage.ask(&["status"])?.stdout;
     assert!(told.contains(&format!("web/{} at ", NAMES[victim])) && told.contains("removed; "), "{told}");
     // Idle ones too: they are reset when the time is over, which is before they have been idle for long.
@@ -146,7 +149,7 @@ fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<
 
     // Back, it gets new ones, and nobody ends those.
     stage.order("enable", victim, &["--wait"])?;
-    assert!(stage.backend(victim)?.overrides.is_empty() && stage.backend(victim)?.ending.is_none());
+    assert!(stage.backend(victim)?.overrides.is_empty() && stage.backend(victim)?.drain.is_none());
     let mut again = stage.kept(12)?;
     assert!(again.iter().any(|(_, backend)| *backend == victim));
     for (stream, backend) in &mut again {

@@ -50,7 +50,7 @@ fn a_daemon_that_is_killed_leaves_the_endings_to_the_next() -> Result<()> {
 
     stage.shunt.start_again()?;
     let events = stage.shunt.events()?;
-    let left = stage.backend(victim)?.ending.context("its connections come to their end")?;
+    let left = stage.backend(victim)?.drain.context("its connections come to their end")?;
     assert!((left.until_ms - left.since_ms).0 <= DRAIN.as_millis() as u64, "{left:?}");
     until_ok("the backend keeps nothing", PATIENCE, || match stage.at_backend(victim) {
         Ok(left) if left.is_empty() => Ok(()),

@@ -94,8 +94,8 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
         address: backend_address(0),
         generation: Generation(1),
         admit: Admit::All,
-        cut: FlowReset::Never,
-        quiet: false,
+        flow_reset: FlowReset::Never,
+        count_successes: false,
     });
     let members = vec![Member { id, weight: 100, address: backend_address(0) }];
     kernel.apply(&Step::Table { service: OTHER, members });
@@ -176,8 +176,8 @@ fn in_nat_our_own_address_is_no_backend() {
         address: here,
         generation: Generation(1),
         admit: Admit::All,
-        cut: FlowReset::Never,
-        quiet: false,
+        flow_reset: FlowReset::Never,
+        count_successes: false,
     });
     kernel.apply(&Step::Table { service, members: vec![Member { id, weight: 1, address: here }] });
     assert_eq!(kernel.run(&syn(1).bytes()).0, Action::Tx);

@@ -319,7 +319,7 @@ fn a_full_ring_loses_heads_not_packets() {
 /// A talk with a backend whose good responses are counted.
 fn quiet() -> (Talk, SuccessCounts) {
     let mut talk = Talk::new();
-    talk.kernel.quiet(0);
+    talk.kernel.count_successes(0);
     let goods = talk.kernel.goods();
     (talk, goods)
 }
@@ -354,7 +354,7 @@ fn good_responses_are_counted_where_nothing_waits_for_them() {
     }
     // One that is said to be quiet while a run goes on is so once the run has ended.
     talk.exchange(BAD);
-    talk.kernel.quiet(0);
+    talk.kernel.count_successes(0);
     talk.exchange(OK);
     talk.exchange(OK);
     assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&["500", "200"]), 1));
@@ -407,7 +407,7 @@ fn a_trial_is_always_told() {
     kernel.apply(&Step::Budget { id: BackendId(0), tokens: 1 });
     kernel.service(NoBackend::Reset, &[0]);
     let connection = Connection::open(&mut kernel, 1);
-    kernel.quiet(0);
+    kernel.count_successes(0);
     let mut goods = kernel.goods();
     let mut talk = Talk { kernel, connection };
     for _ in 0..3 {

@@ -107,7 +107,7 @@ impl Tally {
     }
 
     /// So many good responses that are not failures and end no run. The last that was missing may make a rate count.
-    pub fn goods(&mut self, policy: &Policy, count: u64, now: Instant) -> Option<Detection> {
+    pub fn successes(&mut self, policy: &Policy, count: u64, now: Instant) -> Option<Detection> {
         if policy.error_rate_threshold == 0 {
             return None;
         }

@@ -7,7 +7,7 @@ use crate::config::Breaker as Policy;
 
 /// A service at the moment of a detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowCounts {
+pub struct BackendCounts {
     pub backends: u32,
     /// Those whose breaker is not closed.
     pub out: u32,
@@ -26,8 +26,8 @@ pub enum Refusal {
 }
 
 /// Evidence first, then the ceiling, then the floor.
-pub fn allow(policy: &Policy, window: &Window, census: &FlowCounts) -> Result<(), Refusal> {
-    let FlowCounts { backends, out, serving, left } = *census;
+pub fn allow(policy: &Policy, window: &Window, counts: &BackendCounts) -> Result<(), Refusal> {
+    let BackendCounts { backends, out, serving, left } = *counts;
     if window.distrusted() {
         return Err(Refusal::EvidenceLost { lost: window.lost, heads: window.heads });
     }

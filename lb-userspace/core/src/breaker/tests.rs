@@ -1,6 +1,6 @@
 use super::{
     detector::{Detection, Sample, Shown, Tally},
-    limits::{FlowCounts, Refusal, allow},
+    limits::{BackendCounts, Refusal, allow},
     *,
 };
 use crate::{config::Detector, event::Run};
@@ -129,19 +129,19 @@ fn one_percent_of_loss_is_not_more_than_one_percent() {
 #[test]
 fn limits_are_asked_in_order() {
     let policy = Policy { max_ejection_percent: 50, min_serving: 1, ..policy() };
-    let census = |out, left| FlowCounts { backends: 4, out, serving: left + 1, left };
+    let counts = |out, left| BackendCounts { backends: 4, out, serving: left + 1, left };
     let whole = Window { heads: 10, ..Window::default() };
     let torn = Window { heads: 10, lost: 10, ..Window::default() };
-    assert_eq!(allow(&policy, &whole, &census(1, 1)), Ok(()));
+    assert_eq!(allow(&policy, &whole, &counts(1, 1)), Ok(()));
     assert_eq!(
-        allow(&policy, &whole, &census(1, 0)),
+        allow(&policy, &whole, &counts(1, 0)),
         Err(Refusal::Floor { serving: 1, backends: 4, min: 1 })
     );
     assert_eq!(
-        allow(&policy, &whole, &census(2, 0)),
+        allow(&policy, &whole, &counts(2, 0)),
         Err(Refusal::Ceiling { out: 2, backends: 4, percent: 50 })
     );
-    assert_eq!(allow(&policy, &torn, &census(2, 0)), Err(Refusal::EvidenceLost { lost: 10, heads: 10 }));
+    assert_eq!(allow(&policy, &torn, &counts(2, 0)), Err(Refusal::EvidenceLost { lost: 10, heads: 10 }));
 }
 
 #[test]

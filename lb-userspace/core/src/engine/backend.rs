@@ -1,8 +1,8 @@
-//! One backend: its three axes and what was seen of it.
+//! One backend: its three axes and its evidence.
 
 use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU16};
 
-use super::ending::Ending;
+use super::drain::Drain;
 use crate::{
     breaker::{
         Breaker,
@@ -28,17 +28,17 @@ pub(super) struct Backend {
     pub(super) id: BackendId,
     pub(super) generation: Generation,
     pub(super) config: config::Backend,
-    /// Used only while no other one serves.
+    /// Used only while no other backend serves.
     pub(super) fallback: bool,
     pub(super) operator: OperatorState,
-    /// Since when the operator's axis is as it is.
+    /// When the operator's axis changed last.
     pub(super) operator_since: Instant,
     /// Why the operator's axis is not `enabled`.
-    pub(super) mandate: Option<Mandate>,
+    pub(super) operator_override: Option<Override>,
     /// A weight that holds instead of the configured one.
-    pub(super) weight: Option<(NonZeroU16, Mandate)>,
+    pub(super) weight: Option<(NonZeroU16, Override)>,
     pub(super) health: Health,
-    /// Since when the probe's axis is as it is.
+    /// When the probe's axis changed last.
     pub(super) health_since: Instant,
     pub(super) breaker: Breaker,
     pub(super) tally: Tally,
@@ -46,26 +46,26 @@ pub(super) struct Backend {
     pub(super) last: VecDeque<Seen>,
     /// The last trial budget it was given.
     pub(super) grant: Option<Grant>,
-    /// Its number among all that took a seat, when it did so last.
-    pub(super) seated: u64,
+    /// The number of the trial slot that it got last; numbers count through all slots that the service gives.
+    pub(super) last_trial_slot: u64,
     pub(super) note: Option<Note>,
     /// The last event of its breaker.
     pub(super) decision: Option<Box<Event>>,
-    /// Its share rises since a readmission.
+    /// Its share rises after a readmission.
     pub(super) warming: Option<Warming>,
-    /// It gets no new connections.
-    pub(super) ending: Option<Ending>,
+    /// `Some`: it gets no new connections.
+    pub(super) drain: Option<Drain>,
 }
 
 /// The progress of a slow start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Warming {
     pub(super) since: Instant,
-    /// 1 to 4; of five nothing is left to do.
+    /// 1 to 4. At 5 the slow start is over.
     pub(super) step: u64,
 }
 
-/// Of a slow start; each is a fifth of the share.
+/// Steps of a slow start. Each is a fifth of the share.
 pub(super) const STEPS: u64 = 5;
 
 impl Warming {
@@ -75,22 +75,22 @@ impl Warming {
     }
 }
 
-/// In whose name, why, and how long something holds.
+/// An operator's order that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mandate {
+pub(super) struct Override {
     pub(super) actor: String,
     pub(super) reason: Option<String>,
     pub(super) since: Instant,
     pub(super) until: Option<Instant>,
 }
 
-/// What status says about the last decision.
+/// The last decision, for status.
 pub(super) enum Note {
-    /// Ejected, and for what.
+    /// Ejected for this cause.
     Ejected { what: String },
-    /// Would have been, but for a limit.
+    /// A limit refused the ejection.
     Refused { refusal: Refusal, what: String, at: Instant },
-    /// Would have been, if anything were enforced.
+    /// The ejection was not enforced.
     Unenforced { why: String, what: String, at: Instant },
 }
 
@@ -111,7 +111,7 @@ impl Backend {
             fallback: false,
             operator: OperatorState::Enabled,
             operator_since: now,
-            mandate: None,
+            operator_override: None,
             weight: None,
             health: Health::new(policy.probe.as_ref(), probe_key, now),
             health_since: now,
@@ -120,11 +120,11 @@ impl Backend {
             responses: Responses::default(),
             last: VecDeque::with_capacity(REMEMBERED),
             grant: None,
-            seated: 0,
+            last_trial_slot: 0,
             note: None,
             decision: None,
             warming: None,
-            ending: None,
+            drain: None,
         }
     }
 
@@ -132,12 +132,12 @@ impl Backend {
         Effective::of(self.operator, self.health.state(), self.breaker.state())
     }
 
-    /// The configured weight, unless an operator has another one.
+    /// The operator's weight, or else the configured one.
     pub(super) fn weight(&self) -> u16 {
         self.weight.as_ref().map_or(self.config.weight, |(weight, _)| weight.get())
     }
 
-    /// Its part of what its weight gives, in fifths.
+    /// Fifths of its full share that it gets now.
     pub(super) fn step(&self) -> u64 {
         self.warming.map_or(STEPS, |warming| warming.step)
     }
@@ -155,7 +155,7 @@ impl Backend {
         }
     }
 
-    /// Counts what an exchange showed, whatever becomes of it.
+    /// Counts an outcome, whether or not it changes anything.
     pub(super) fn count(
         &mut self,
         outcome: Outcome,
@@ -170,7 +170,7 @@ impl Backend {
             Outcome::Status(300..400) => Some(&mut responses.s3xx),
             Outcome::Status(400..500) => Some(&mut responses.s4xx),
             Outcome::Status(500..600) => Some(&mut responses.s5xx),
-            // Not HTTP's; `errors` may still name it.
+            // No status of HTTP, but `errors` may contain it.
             Outcome::Status(_) => None,
             Outcome::Failure(_) => Some(&mut responses.l4_failures),
             Outcome::Answered => Some(&mut responses.answered),

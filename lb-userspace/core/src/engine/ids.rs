@@ -1,4 +1,4 @@
-//! Who has which index in the maps.
+//! Gives out the indices of services and backends in the maps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,28 +9,33 @@ use crate::{
     ids::{Adopted, BackendId, Generation, ServiceId},
 };
 
-/// More than the maps have room for.
+/// More than the maps can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exhausted {
-    #[error("{wanted} services, but the maps have room for {room}")]
-    Services { wanted: usize, room: usize },
-    #[error("{wanted} backends, but the maps have room for {room}")]
-    Backends { wanted: usize, room: usize },
+    #[error("{wanted} services, but the maps hold at most {capacity}")]
+    Services { wanted: usize, capacity: usize },
+    #[error("{wanted} backends, but the maps hold at most {capacity}")]
+    Backends { wanted: usize, capacity: usize },
 }
 
-/// Whether a configuration fits into empty maps. A reload needs more room: what leaves keeps its place
-/// until the maps have let go of it, see [`Engine::fits`](super::Engine::fits).
+/// Whether a configuration fits into empty maps. A reload needs more space: a removed backend keeps its place
+/// until the maps no longer hold it, see [`Engine::fits`](super::Engine::fits).
 pub fn fits(config: &Config) -> Result<(), Exhausted> {
     let backends = config.services.iter().map(|service| service.everyone().count()).sum();
-    room_for(config.services.len(), MAX_SERVICES as usize, backends, MAX_BACKENDS as usize)
+    check(config.services.len(), MAX_SERVICES as usize, backends, MAX_BACKENDS as usize)
 }
 
-fn room_for(services: usize, room: usize, backends: usize, backend_room: usize) -> Result<(), Exhausted> {
-    if services > room {
-        return Err(Exhausted::Services { wanted: services, room });
+fn check(
+    services: usize,
+    capacity: usize,
+    backends: usize,
+    backend_capacity: usize,
+) -> Result<(), Exhausted> {
+    if services > capacity {
+        return Err(Exhausted::Services { wanted: services, capacity });
     }
-    if backends > backend_room {
-        return Err(Exhausted::Backends { wanted: backends, room: backend_room });
+    if backends > backend_capacity {
+        return Err(Exhausted::Backends { wanted: backends, capacity: backend_capacity });
     }
     Ok(())
 }
@@ -57,26 +62,26 @@ impl Ids {
         }
     }
 
-    /// Whether there is room for that many more.
-    pub(super) fn room(&self, services: usize, backends: usize) -> Result<(), Exhausted> {
+    /// Whether that many more fit.
+    pub(super) fn check_space(&self, services: usize, backends: usize) -> Result<(), Exhausted> {
         let (taken, taken_backends) = (self.services.len(), self.backends.len());
-        room_for(services, MAX_SERVICES as usize - taken, backends, MAX_BACKENDS as usize - taken_backends)
+        check(services, MAX_SERVICES as usize - taken, backends, MAX_BACKENDS as usize - taken_backends)
     }
 
-    /// Only called with room.
+    /// Call it only after [`check_space`](Self::check_space).
     pub(super) fn service(&mut self) -> ServiceId {
         let mut all = (0..MAX_SERVICES as u16).map(ServiceId);
-        let id = all.find(|id| !self.services.contains(id)).expect("room was checked");
+        let id = all.find(|id| !self.services.contains(id)).expect("the space was checked");
         self.services.insert(id);
         id
     }
 
-    /// Only called with room.
+    /// Call it only after [`check_space`](Self::check_space).
     pub(super) fn backend(&mut self) -> (BackendId, Generation) {
         let max = MAX_BACKENDS as u16;
         let from = self.next_backend;
         let mut all = (0..max).map(|i| BackendId((from + i) % max));
-        let id = all.find(|id| !self.backends.contains(id)).expect("room was checked");
+        let id = all.find(|id| !self.backends.contains(id)).expect("the space was checked");
         self.next_backend = (id.0 + 1) % max;
         self.backends.insert(id);
         let last = self.generations.get(&id).copied().unwrap_or(self.before);

@@ -1,14 +1,14 @@
-//! Exporting a [`State`], and going on from one.
+//! Exports a [`State`], and continues from one.
 
 use super::{
     Engine,
-    backend::{Backend, Mandate, Note},
-    ending::Ending,
+    backend::{Backend, Note, Override},
+    drain::Drain,
     service::Service,
 };
 use crate::{
     event::EventKind,
-    state::{BackendState, MandateState, ServiceState, State},
+    state::{BackendState, OverrideState, ServiceState, State},
     states::{BreakerState, OperatorState},
     time::{Instant, Millis},
 };
@@ -16,7 +16,7 @@ use crate::{
 const REASON: &str = "restored";
 
 impl Engine {
-    /// What is to be remembered at `now`. Before the first configuration: what was restored.
+    /// The state at `now`. Before the first configuration it is the restored one.
     pub fn export(&self, now: Instant) -> State {
         if let Some(restored) = &self.restored {
             return restored.clone();
@@ -29,7 +29,7 @@ impl Engine {
         State { version: State::VERSION, services: services.collect() }
     }
 
-    /// Goes on from what was restored, with the first configuration.
+    /// Continues from the restored state, with the first configuration.
     pub(super) fn restore(&mut self, now: Instant) {
         let Some(state) = self.restored.take().filter(|state| state.version == State::VERSION) else {
             return;
@@ -51,10 +51,10 @@ impl Engine {
 impl Backend {
     fn export(&self, now: Instant) -> Option<BackendState> {
         let left = |until: Instant| until - now;
-        let told = |mandate: &Mandate| MandateState {
-            actor: mandate.actor.clone(),
-            reason: mandate.reason.clone(),
-            left: mandate.until.map(left),
+        let exported = |order: &Override| OverrideState {
+            actor: order.actor.clone(),
+            reason: order.reason.clone(),
+            left: order.until.map(left),
         };
         let open_for = match self.breaker.state() {
             BreakerState::Closed => None,
@@ -73,9 +73,9 @@ impl Backend {
             open_for,
             cause,
             operator: self.operator,
-            mandate: self.mandate.as_ref().map(told),
-            weight: self.weight.as_ref().map(|(weight, mandate)| (*weight, told(mandate))),
-            drains_for: self.ending.map(|ending| left(ending.until)),
+            operator_override: self.operator_override.as_ref().map(exported),
+            weight: self.weight.as_ref().map(|(weight, order)| (*weight, exported(order))),
+            drains_for: self.drain.map(|drain| left(drain.until)),
         };
         let eventful = state.ejections > 0
             || state.open_for.is_some()
@@ -87,11 +87,11 @@ impl Backend {
 
 impl Service {
     fn restore(&mut self, index: usize, of: &BackendState, now: Instant) {
-        let told = |mandate: &MandateState| Mandate {
-            actor: mandate.actor.clone(),
-            reason: mandate.reason.clone(),
+        let restored = |order: &OverrideState| Override {
+            actor: order.actor.clone(),
+            reason: order.reason.clone(),
             since: now,
-            until: mandate.left.map(|left| now + left),
+            until: order.left.map(|left| now + left),
         };
         let until = of.open_for.map(|left| now + left);
         let change = self.backends[index].breaker.restore(of.ejection, of.ejections, until, now);
@@ -101,24 +101,24 @@ impl Service {
             self.changed_by(index, change, event, REASON);
         }
         if of.operator != OperatorState::Enabled {
-            let mandate = of.mandate.as_ref().map(told);
+            let order = of.operator_override.as_ref().map(restored);
             let mut event = self.event(EventKind::Operator, Some(index), now);
-            event.until_ms = mandate.as_ref().and_then(|mandate| mandate.until);
+            event.until_ms = order.as_ref().and_then(|order| order.until);
             let backend = &mut self.backends[index];
             backend.operator = of.operator;
-            backend.mandate = mandate;
-            self.turned(event, OperatorState::Enabled, of.operator, REASON, REASON);
+            backend.operator_override = order;
+            self.report(event, OperatorState::Enabled, of.operator, REASON, REASON);
         }
-        // Whether it is out is known when all of it is restored.
+        // The drain holds only if the backend is out, and that is known when everything is restored.
         let policy = &self.config.connections;
-        self.backends[index].ending = of.drains_for.map(|left| Ending::goes_on(policy, left, now));
-        if let Some((weight, mandate)) = &of.weight {
-            let mandate = told(mandate);
+        self.backends[index].drain = of.drains_for.map(|left| Drain::resume(policy, left, now));
+        if let Some((weight, order)) = &of.weight {
+            let order = restored(order);
             let mut event = self.event(EventKind::Weight, Some(index), now);
-            event.until_ms = mandate.until;
+            event.until_ms = order.until;
             let before = self.backends[index].weight();
-            self.backends[index].weight = Some((*weight, mandate));
-            self.turned(event, before.to_string(), weight.to_string(), REASON, REASON);
+            self.backends[index].weight = Some((*weight, order));
+            self.report(event, before.to_string(), weight.to_string(), REASON, REASON);
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What operators want: the operator's axis, the breaker by hand, weights.
+//! Operators' orders: the operator's axis, the breaker by hand, weights.
 //!
-//! The floor holds for operators too, unless they insist. An override has an
-//! author and may have an end; it survives reloads.
+//! The floor holds for operators too, unless they use `force`. An override has an actor and may have an end.
+//! It survives reloads.
 
 use super::{
-    backend::{Mandate, Note, STEPS},
+    backend::{Note, Override, STEPS},
+    follow,
+    members::{self, Members},
     service::Service,
 };
 use crate::{
@@ -22,7 +24,7 @@ pub enum Refused {
     NoService { service: String },
     #[error("service `{service}` has no backend `{backend}`")]
     NoBackend { service: String, backend: String },
-    /// To protect traffic: `force` would do it.
+    /// Too few backends would be left. With `force` the engine does it all the same.
     #[error(
         "{serving} of {backends} backends of `{service}` serve, min_serving is {min}: \
          without `{backend}` there would be {left}"
@@ -52,15 +54,15 @@ impl Service {
         }
         let Operation { actor, reason, .. } = operation.clone();
         let until = operation.duration.map(|time| now + time);
-        let mandate = Mandate { actor, reason, since: now, until };
+        let order = Override { actor, reason, since: now, until };
         match operation.verb {
-            Verb::Enable => self.set_operator(index, OperatorState::Enabled, mandate, now),
-            Verb::Disable => self.set_operator(index, OperatorState::Disabled, mandate, now),
-            Verb::Drain => self.set_operator(index, OperatorState::Draining, mandate, now),
-            Verb::Eject => self.by_hand(index, Signal::Eject { time: operation.duration }, &mandate, now),
-            Verb::Admit => self.by_hand(index, Signal::Admit, &mandate, now),
+            Verb::Enable => self.set_operator(index, OperatorState::Enabled, order, now),
+            Verb::Disable => self.set_operator(index, OperatorState::Disabled, order, now),
+            Verb::Drain => self.set_operator(index, OperatorState::Draining, order, now),
+            Verb::Eject => self.by_hand(index, Signal::Eject { time: operation.duration }, &order, now),
+            Verb::Admit => self.by_hand(index, Signal::Admit, &order, now),
             Verb::Weight(weight) => {
-                self.set_weight(index, weight.map(|weight| (weight, mandate.clone())), &mandate, now);
+                self.set_weight(index, weight.map(|weight| (weight, order.clone())), &order, now);
             }
         }
         Ok(())
@@ -68,29 +70,29 @@ impl Service {
 
     /// When the next override or drain ends or share rises.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
-        let state = self.backends.iter().filter_map(|backend| backend.mandate.as_ref());
+        let state = self.backends.iter().filter_map(|backend| backend.operator_override.as_ref());
         let weight = self.backends.iter().filter_map(|backend| Some(&backend.weight.as_ref()?.1));
         let slow_start = self.config.breaker.slow_start;
         let shares = self.backends.iter().filter_map(|backend| Some(backend.warming?.next(slow_start)));
-        let mandates = state.chain(weight).filter_map(|mandate| mandate.until);
-        mandates.chain(shares).chain(self.next_ending()).min()
+        let overrides = state.chain(weight).filter_map(|order| order.until);
+        overrides.chain(shares).chain(follow::due(self)).min()
     }
 
-    /// Ends what has an end, and raises shares.
+    /// Ends overrides whose time is over, and raises shares.
     pub(super) fn alarm(&mut self, now: Instant) {
         for index in 0..self.backends.len() {
             self.warm(index, now);
         }
-        let over = |mandate: &Mandate| mandate.until.is_some_and(|until| until <= now);
+        let over = |order: &Override| order.until.is_some_and(|until| until <= now);
         for index in 0..self.backends.len() {
-            if let Some(mandate) = self.backends[index].mandate.take_if(|mandate| over(mandate)) {
-                let mandate = Mandate { reason: Some("its time is over".to_owned()), until: None, ..mandate };
-                self.set_operator(index, OperatorState::Enabled, mandate, now);
+            if let Some(order) = self.backends[index].operator_override.take_if(|order| over(order)) {
+                let order = Override { reason: Some("its time is over".to_owned()), until: None, ..order };
+                self.set_operator(index, OperatorState::Enabled, order, now);
             }
             let before = self.backends[index].weight();
-            if let Some((_, mandate)) = self.backends[index].weight.take_if(|(_, mandate)| over(mandate)) {
-                let mandate = Mandate { reason: Some("its time is over".to_owned()), until: None, ..mandate };
-                self.weight_event(index, before, &mandate, now);
+            if let Some((_, order)) = self.backends[index].weight.take_if(|(_, order)| over(order)) {
+                let order = Override { reason: Some("its time is over".to_owned()), until: None, ..order };
+                self.weight_event(index, before, &order, now);
             }
         }
     }
@@ -108,35 +110,36 @@ impl Service {
         let event = self.event(EventKind::Weight, Some(index), now);
         self.backends[index].warming = (warming.step < STEPS).then_some(warming);
         let percent = |step: u64| format!("{} %", step * 100 / STEPS);
-        self.turned(event, percent(before), percent(warming.step), "slow_start", "breaker");
+        self.report(event, percent(before), percent(warming.step), "slow_start", "breaker");
     }
 
     fn keep_floor(&mut self, index: usize, operation: &Operation, now: Instant) -> Result<(), Refused> {
-        if self.backends[index].fallback && !self.on_fallback() {
+        let fallback = self.backends[index].fallback;
+        if fallback && !Members::of(&self.backends, &self.config).on_fallback() {
             return Ok(());
         }
-        let census = self.census(index);
+        let counts = members::counts(&self.backends, fallback, Some(index));
         let min = self.config.breaker.min_serving;
-        if census.left == census.serving || census.left >= min {
+        if counts.left == counts.serving || counts.left >= min {
             return Ok(());
         }
         let refused = Refused::Floor {
             service: operation.service.clone(),
             backend: operation.backend.clone(),
-            serving: census.serving,
-            left: census.left,
-            backends: census.backends,
+            serving: counts.serving,
+            left: counts.left,
+            backends: counts.backends,
             min,
         };
         let state = self.backends[index].operator;
         let mut event = self.event(EventKind::Refused, Some(index), now);
         event.evidence.detail = Some(format!("{}: {refused}", operation.verb));
-        self.turned(event, state, state, "floor", &operation.actor);
+        self.report(event, state, state, "floor", &operation.actor);
         Err(refused)
     }
 
-    /// The same state again renews who, why and until; that is told too.
-    fn set_operator(&mut self, index: usize, state: OperatorState, mandate: Mandate, now: Instant) {
+    /// The same state again renews actor, reason and end. An event reports that, too.
+    fn set_operator(&mut self, index: usize, state: OperatorState, order: Override, now: Instant) {
         let mut event = self.event(EventKind::Operator, Some(index), now);
         let backend = &mut self.backends[index];
         if (backend.operator, state) == (OperatorState::Enabled, OperatorState::Enabled) {
@@ -146,43 +149,43 @@ impl Service {
         if from != state {
             backend.operator_since = now;
         }
-        event.until_ms = mandate.until;
-        event.evidence.detail.clone_from(&mandate.reason);
-        let actor = mandate.actor.clone();
-        backend.mandate = (state != OperatorState::Enabled).then_some(mandate);
-        self.turned(event, from, state, "operator", &actor);
+        event.until_ms = order.until;
+        event.evidence.detail.clone_from(&order.reason);
+        let actor = order.actor.clone();
+        backend.operator_override = (state != OperatorState::Enabled).then_some(order);
+        self.report(event, from, state, "operator", &actor);
     }
 
-    fn by_hand(&mut self, index: usize, signal: Signal, mandate: &Mandate, now: Instant) {
+    fn by_hand(&mut self, index: usize, signal: Signal, order: &Override, now: Instant) {
         let mut event = self.event(EventKind::Eject, Some(index), now);
-        event.evidence.detail.clone_from(&mandate.reason);
+        event.evidence.detail.clone_from(&order.reason);
         let backend = &mut self.backends[index];
         let Some(change) = backend.breaker.on(signal, &self.config.breaker, now) else { return };
-        let why = mandate.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-        backend.note = Some(Note::Ejected { what: format!("an order of {}{why}", mandate.actor) });
-        self.changed_by(index, change, event, &mandate.actor);
+        let why = order.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        backend.note = Some(Note::Ejected { what: format!("an order of {}{why}", order.actor) });
+        self.changed_by(index, change, event, &order.actor);
     }
 
     fn set_weight(
         &mut self,
         index: usize,
-        weight: Option<(std::num::NonZeroU16, Mandate)>,
-        mandate: &Mandate,
+        weight: Option<(std::num::NonZeroU16, Override)>,
+        order: &Override,
         now: Instant,
     ) {
         let before = self.backends[index].weight();
         self.backends[index].weight = weight;
-        self.weight_event(index, before, mandate, now);
+        self.weight_event(index, before, order, now);
     }
 
-    fn weight_event(&mut self, index: usize, before: u16, mandate: &Mandate, now: Instant) {
+    fn weight_event(&mut self, index: usize, before: u16, order: &Override, now: Instant) {
         let after = self.backends[index].weight();
         if before == after {
             return;
         }
         let mut event = self.event(EventKind::Weight, Some(index), now);
-        event.until_ms = mandate.until;
-        event.evidence.detail.clone_from(&mandate.reason);
-        self.turned(event, before.to_string(), after.to_string(), "operator", &mandate.actor);
+        event.until_ms = order.until;
+        event.evidence.detail.clone_from(&order.reason);
+        self.report(event, before.to_string(), after.to_string(), "operator", &order.actor);
     }
 }

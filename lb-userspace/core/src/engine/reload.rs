@@ -1,9 +1,8 @@
-//! A new configuration: what stays, what comes, what goes.
+//! A new configuration: adds and removes services and backends.
 //!
-//! A service is known by its name, a backend by service, name and address. What
-//! is still there keeps all its state under the new policy; what went and came
-//! back in a later reload starts clean. A configuration that does not fit changes
-//! nothing.
+//! The engine knows a service by its name, and a backend by service, name and address. A backend that stays
+//! keeps all its state under the new policy. A backend that was removed and comes back in a later reload
+//! starts clean. A configuration that does not fit changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,26 +14,26 @@ use std::{
 use super::{
     Engine,
     backend::Backend,
-    ending::Leaving,
     ids::{Exhausted, Ids},
+    leaving::Leaving,
     service::Service,
     writer::Writer,
 };
 use crate::{
     config::{self, Config},
-    event::EventKind,
+    event::{Event, EventKind, Evidence},
     ids::{Adopted, ServiceId},
     io::{Admit, FlowReset},
     plan::{Entry, Forwarding, Target},
     time::{Instant, Millis},
 };
 
-/// What a membership event calls the two states.
+/// The two states in a membership event.
 const ABSENT: &str = "absent";
 const PRESENT: &str = "present";
 
 impl Engine {
-    /// Whether there is room for what a reload would add, beside what is leaving.
+    /// Whether the maps have space for what a reload would add, while removed backends are still in them.
     pub fn fits(&self, config: &Config) -> Result<(), Exhausted> {
         let (mut services, mut backends) = (0, 0);
         for wanted in &config.services {
@@ -48,7 +47,7 @@ impl Engine {
             let known: BTreeSet<_> = present.backends.iter().map(|backend| key(&backend.config)).collect();
             backends += wanted.everyone().filter(|new| !known.contains(&key(new))).count();
         }
-        self.ids.room(services, backends)
+        self.ids.check_space(services, backends)
     }
 
     pub(super) fn configure(&mut self, config: &Config, now: Instant) {
@@ -77,9 +76,29 @@ impl Engine {
             self.order.push(id);
         }
         self.restore(now);
-        self.let_go(adopted, now);
+        self.remove_unclaimed(adopted, now);
         self.reindex();
         self.dirty.extend(self.services.keys());
+    }
+
+    fn refuse_config(&mut self, exhausted: &Exhausted, now: Instant) {
+        let event = Event {
+            seq: 0,
+            t_ms: now,
+            kind: EventKind::Membership,
+            service: String::new(),
+            backend: None,
+            from: "loaded".to_owned(),
+            to: "refused".to_owned(),
+            reason: "exhausted".to_owned(),
+            enforced: true,
+            ejection: 0,
+            until_ms: None,
+            actor: "config".to_owned(),
+            config_generation: self.config_generation,
+            evidence: Evidence { detail: Some(exhausted.to_string()), ..Evidence::default() },
+        };
+        self.outbox.publish([event]);
     }
 
     /// A service without backends yet.
@@ -96,30 +115,30 @@ impl Engine {
         let mut service = Service::new(id, wanted, now);
         for adopted in known {
             let is_its = |backend: &&config::Backend| backend.address == adopted.address;
-            // Two of one address cannot both go on.
+            // Only one backend of an address can be adopted.
             let free = service.backends.iter().all(|backend| backend.config.address != adopted.address);
             match wanted.everyone().find(is_its).filter(|_| free) {
                 Some(config) => {
                     let id = (adopted.id, adopted.generation);
                     service.backends.push(Backend::new(id, config.clone(), wanted, self.seed, now));
                 }
-                None => service.leaves(&adopted, now),
+                None => service.adopt_removed(&adopted, now),
             }
         }
         service.config_generation = self.config_generation;
         let event = service.event(EventKind::Membership, None, now);
-        service.turned(event, ABSENT, PRESENT, "added", "config");
+        service.report(event, ABSENT, PRESENT, "added", "config");
         for index in 0..service.backends.len() {
             let event = service.event(EventKind::Membership, Some(index), now);
-            service.turned(event, ABSENT, PRESENT, "adopted", "config");
+            service.report(event, ABSENT, PRESENT, "adopted", "config");
         }
         self.services.insert(id, service);
         id
     }
 
-    /// Takes out of the maps what an earlier run left there and nobody wants. It has no name any more,
-    /// so nothing is said about it.
-    fn let_go(&mut self, adopted: Vec<Adopted>, now: Instant) {
+    /// Takes out of the maps what an earlier run left there and the configuration does not have. It has no
+    /// name any more, so no event reports it.
+    fn remove_unclaimed(&mut self, adopted: Vec<Adopted>, now: Instant) {
         let mut by_service: BTreeMap<ServiceId, Vec<Adopted>> = BTreeMap::new();
         for adopted in adopted {
             by_service.entry(adopted.service).or_default().push(adopted);
@@ -128,7 +147,7 @@ impl Engine {
             let vip = backends[0].vip;
             let config = config::Service {
                 name: vip.map_or_else(|| format!("service {id}"), |vip| vip.to_string()),
-                // Nobody's, so that it is in nobody's way.
+                // The VIP of no service, so that it blocks none.
                 vip: vip.unwrap_or(SocketAddr::from(([0; 4], 0))),
                 mode: config::Mode::default(),
                 no_backend: config::NoBackend::default(),
@@ -154,7 +173,7 @@ impl Engine {
             service.writer =
                 Writer::adopting(Forwarding { service: vip.map(entry), ..Forwarding::default() });
             for adopted in &backends {
-                service.leaves(adopted, now);
+                service.adopt_removed(adopted, now);
             }
             service.retired = true;
             self.services.insert(id, service);
@@ -170,24 +189,30 @@ impl Service {
             config_generation: 0,
             probe_kind: config.probe.as_ref().map(|probe| Arc::new(probe.kind.clone())),
             backends: Vec::new(),
-            leaving: BTreeMap::new(),
+            leaving: Leaving::default(),
             retired: false,
             next_sweep: now + config.breaker.interval,
-            seats: Vec::new(),
-            fell_back: false,
-            seatings: 0,
+            trial_slots: Vec::new(),
+            fallback_used: false,
+            trial_slots_given: 0,
             writer: Writer::default(),
             decided: Vec::new(),
         }
     }
 
-    /// The maps hold a backend that is no longer wanted.
-    fn leaves(&mut self, adopted: &Adopted, now: Instant) {
+    /// The maps hold a backend that the configuration does not have.
+    fn adopt_removed(&mut self, adopted: &Adopted, now: Instant) {
         let Adopted { id, address, generation, .. } = *adopted;
-        let (admit, cut, quiet) = (Admit::All, FlowReset::Never, false);
-        let held = Target { address, generation, admit, cut, quiet, budget: None };
+        let held = Target {
+            address,
+            generation,
+            admit: Admit::All,
+            flow_reset: FlowReset::Never,
+            count_successes: false,
+            budget: None,
+        };
         self.writer.applied.backends.insert(id, held);
-        self.leaving.insert(id, Leaving::adopted(address, generation, &self.config.connections, now));
+        self.leaving.adopt(adopted, &self.config.connections, now);
     }
 
     fn retire(&mut self, config_generation: u64, now: Instant) {
@@ -196,9 +221,11 @@ impl Service {
             self.remove_event(index, now);
         }
         let event = self.event(EventKind::Membership, None, now);
-        self.turned(event, PRESENT, ABSENT, "removed", "config");
+        self.report(event, PRESENT, ABSENT, "removed", "config");
         let policy = self.config.connections;
-        self.leaving.extend(self.backends.drain(..).map(|backend| Leaving::of(backend, &policy, now)));
+        for backend in self.backends.drain(..) {
+            self.leaving.add(backend, &policy, now);
+        }
         self.retired = true;
     }
 
@@ -212,7 +239,9 @@ impl Service {
     ) {
         self.config_generation = config_generation;
         let old = mem::replace(&mut self.config, policy(wanted));
-        self.adapt_endings(&old.connections, now);
+        let drains = self.backends.iter_mut().filter_map(|backend| backend.drain.as_mut());
+        drains.for_each(|drain| drain.adapt(&old.connections, &wanted.connections, now));
+        self.leaving.adapt(&old.connections, &wanted.connections, now);
         if old.breaker.interval != wanted.breaker.interval {
             self.next_sweep = now + wanted.breaker.interval;
         }
@@ -250,16 +279,18 @@ impl Service {
             self.backends.push(backend);
         }
         let policy = self.config.connections;
-        self.leaving.extend(present.into_values().map(|backend| Leaving::of(backend, &policy, now)));
+        for backend in present.into_values() {
+            self.leaving.add(backend, &policy, now);
+        }
 
         for index in added {
             let event = self.event(EventKind::Membership, Some(index), now);
-            self.turned(event, ABSENT, PRESENT, "added", "config");
+            self.report(event, ABSENT, PRESENT, "added", "config");
         }
         for (index, from) in reweighted {
             let event = self.event(EventKind::Weight, Some(index), now);
             let to = self.backends[index].weight();
-            self.turned(event, from.to_string(), to.to_string(), "config", "config");
+            self.report(event, from.to_string(), to.to_string(), "config", "config");
         }
     }
 
@@ -274,23 +305,23 @@ impl Service {
             if let Some(change) = change {
                 self.backends[index].health_since = now;
                 let event = self.event(EventKind::Probe, Some(index), now);
-                self.turned(event, change.from, change.to, change.reason, "config");
+                self.report(event, change.from, change.to, change.reason, "config");
             }
         }
     }
 
     fn remove_event(&mut self, index: usize, now: Instant) {
         let event = self.event(EventKind::Membership, Some(index), now);
-        self.turned(event, PRESENT, ABSENT, "removed", "config");
+        self.report(event, PRESENT, ABSENT, "removed", "config");
     }
 }
 
-/// What holds of a service besides who its backends are.
+/// The configuration of a service without its backends.
 fn policy(config: &config::Service) -> config::Service {
     config::Service { backends: Vec::new(), fallback: Vec::new(), ..config.clone() }
 }
 
-/// What a backend is known by within its service.
+/// Identifies a backend within its service.
 fn key(config: &config::Backend) -> (&str, SocketAddr) {
     (&config.name, config.address)
 }

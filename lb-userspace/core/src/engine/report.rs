@@ -1,17 +1,18 @@
-//! The engine's state in words and numbers, for people.
+//! The snapshot of the engine: its state in words and numbers, for people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     Engine,
-    backend::{Backend, Mandate, Note, STEPS},
+    backend::{Backend, Note, Override, STEPS},
+    members::Members,
     service::Service,
 };
 use crate::{
     config::NoBackend,
     ids::BackendId,
     probe,
-    snapshot::{BackendSnapshot, LeavingSnapshot, Override, ServiceSnapshot, Snapshot},
+    snapshot::{self, BackendSnapshot, LeavingSnapshot, ServiceSnapshot, Snapshot},
     states::{Effective, ProbeState},
     time::{Instant, Millis},
 };
@@ -19,7 +20,7 @@ use crate::{
 impl Engine {
     /// Everything at `now`.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        // What left is worth a word only while the maps refuse to let it go.
+        // A removed service is shown only while the maps cannot be written.
         let stuck =
             self.services.values().filter(|service| service.retired && service.writer.failing.is_some());
         Snapshot {
@@ -33,24 +34,20 @@ impl Engine {
 
 /// A service as a whole.
 pub(super) struct View {
-    /// Places of those that the table is made of.
-    serving: BTreeSet<usize>,
-    /// The same of the fallback.
-    relief: BTreeSet<usize>,
-    panic: bool,
-    /// Of the members of the table that is in force, and their sum.
+    members: Members,
+    /// Weights in the table that is in force, and their sum.
     weights: BTreeMap<BackendId, u64>,
-    all: u64,
+    total_weight: u64,
 }
 
 impl Backend {
-    fn overrides(&self) -> Vec<Override> {
-        let told = |what: String, mandate: &Mandate| {
-            let Mandate { actor, reason, since, until } = mandate.clone();
-            Override { what, actor, reason, since_ms: since, until_ms: until }
+    fn overrides(&self) -> Vec<snapshot::Override> {
+        let shown = |what: String, order: &Override| {
+            let Override { actor, reason, since, until } = order.clone();
+            snapshot::Override { what, actor, reason, since_ms: since, until_ms: until }
         };
-        let state = self.mandate.as_ref().map(|mandate| told(self.operator.to_string(), mandate));
-        let weight = self.weight.as_ref().map(|(weight, mandate)| told(format!("weight {weight}"), mandate));
+        let state = self.operator_override.as_ref().map(|order| shown(self.operator.to_string(), order));
+        let weight = self.weight.as_ref().map(|(weight, order)| shown(format!("weight {weight}"), order));
         state.into_iter().chain(weight).collect()
     }
 }
@@ -62,8 +59,8 @@ impl Service {
             name: self.config.name.clone(),
             id: self.id,
             vip: self.config.vip,
-            panic: view.panic,
-            fallback: self.on_fallback(),
+            panic: view.members.panic(),
+            fallback: view.members.on_fallback(),
             pending: self.writer.failing.clone(),
             backends: (0..self.backends.len())
                 .map(|index| self.backend_snapshot(index, &view, now))
@@ -72,25 +69,16 @@ impl Service {
     }
 
     fn leaving_snapshots(&self) -> impl Iterator<Item = LeavingSnapshot> {
-        self.leaving.iter().map(|(id, leaving)| LeavingSnapshot {
-            service: self.config.name.clone(),
-            name: leaving.name.clone(),
-            id: *id,
-            generation: leaving.generation,
-            address: leaving.address,
-            ending: leaving.ending.told(&self.config.connections),
-        })
+        self.leaving.snapshots(&self.config.name, &self.config.connections)
     }
 
-    /// What is said of every backend and is the same for all.
+    /// The facts that the snapshots of all its backends share.
     pub(super) fn view(&self) -> View {
         let members = self.writer.applied.table.iter().flatten();
         let weights: BTreeMap<_, _> = members.map(|member| (member.id, u64::from(member.weight))).collect();
         View {
-            serving: self.serving().into_iter().collect(),
-            relief: self.able(true).into_iter().collect(),
-            panic: self.panics(),
-            all: weights.values().sum(),
+            members: Members::of(&self.backends, &self.config),
+            total_weight: weights.values().sum(),
             weights,
         }
     }
@@ -114,12 +102,12 @@ impl Service {
             until_ms: backend.breaker.until(),
             weight: backend.weight(),
             overrides: backend.overrides(),
-            share: (weight * 10_000).checked_div(view.all).unwrap_or(0) as u32,
+            share: (weight * 10_000).checked_div(view.total_weight).unwrap_or(0) as u32,
             weight_percent: if weight == 0 { 0 } else { (backend.step() * 100 / STEPS) as u32 },
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
             last_probe: backend.health.last().map(ToString::to_string),
-            ending: backend.ending.map(|ending| ending.told(&self.config.connections)),
+            drain: backend.drain.map(|drain| drain.snapshot(&self.config.connections)),
         }
     }
 
@@ -136,11 +124,11 @@ impl Service {
                 (Some(_) | None, Some(_) | None) => "its probe has not yet passed often enough".to_owned(),
             }),
             Effective::Draining => {
-                Some(format!("draining: no new connections, by {}", self.whose(index, now)))
+                Some(format!("draining: no new connections, by {}", self.override_source(index, now)))
             }
-            Effective::Disabled => Some(format!("disabled by {}", self.whose(index, now))),
+            Effective::Disabled => Some(format!("disabled by {}", self.override_source(index, now))),
         };
-        let in_panic = view.panic && view.weights.contains_key(&backend.id);
+        let in_panic = view.members.panic() && view.weights.contains_key(&backend.id);
         match (reason, &self.writer.failing) {
             (Some(reason), _) if in_panic => {
                 Some(format!("used all the same, because {}; {reason}", self.why_panic(view)))
@@ -154,23 +142,23 @@ impl Service {
     }
 
     fn why_panic(&self, view: &View) -> String {
-        if view.serving.is_empty() && self.config.no_backend == NoBackend::Any {
+        if view.members.serving().is_empty() && self.config.no_backend == NoBackend::Any {
             return "nobody serves and no_backend is any".to_owned();
         }
         let all = self.backends.iter().filter(|backend| !backend.fallback).count();
-        let serving = view.serving.len();
+        let serving = view.members.serving().len();
         let least = self.config.breaker.panic_threshold;
         format!("{serving} of {all} serve and panic_threshold is {least}")
     }
 
-    /// Who wants it so, and how long still.
-    fn whose(&self, index: usize, now: Instant) -> String {
-        let Some(mandate) = &self.backends[index].mandate else { return "the operator".to_owned() };
-        let mut words = mandate.actor.clone();
-        if let Some(reason) = &mandate.reason {
+    /// The actor of an override, the reason, and the time that is left.
+    fn override_source(&self, index: usize, now: Instant) -> String {
+        let Some(order) = &self.backends[index].operator_override else { return "the operator".to_owned() };
+        let mut words = order.actor.clone();
+        if let Some(reason) = &order.reason {
             words += &format!(" ({reason})");
         }
-        if let Some(until) = mandate.until {
+        if let Some(until) = order.until {
             words += &format!(", {} left", span(until - now));
         }
         words
@@ -178,9 +166,10 @@ impl Service {
 
     fn why_serving(&self, index: usize, view: &View, now: Instant) -> Option<String> {
         let backend = &self.backends[index];
-        let able = if backend.fallback { &view.relief } else { &view.serving };
-        let waits = backend.health.state() == ProbeState::Unknown && !able.contains(&index);
-        let of_fallback = backend.fallback.then(|| match view.serving.is_empty() {
+        let members = &view.members;
+        let serving = if backend.fallback { members.fallback() } else { members.serving() };
+        let waits = backend.health.state() == ProbeState::Unknown && !serving.contains(&index);
+        let of_fallback = backend.fallback.then(|| match members.serving().is_empty() {
             true => "a fallback: used because none of the others serves".to_owned(),
             false => "a fallback: gets nothing while one of the others serves".to_owned(),
         });
@@ -206,13 +195,13 @@ impl Service {
     fn why_trial(&self, backend: &Backend) -> String {
         let policy = &self.config.breaker;
         let good = backend.breaker.trial().map_or(0, |trial| trial.good);
-        let seated = self.seats.contains(&backend.id);
+        let in_trial_slot = self.trial_slots.contains(&backend.id);
         let mut reason =
             format!("half-open: {good} of {} good outcomes in a row", policy.half_open_successes);
-        if seated {
+        if in_trial_slot {
             reason += &format!(", at most {} new connections a sweep", policy.half_open_trials);
         } else {
-            reason += ", waiting for a seat";
+            reason += ", waiting for a trial slot";
         }
         if let Some(Note::Refused { refusal, .. }) = &backend.note {
             reason += &format!("; {refusal}");

@@ -1,5 +1,5 @@
 mod detectors;
-mod ending;
+mod drain;
 mod exact;
 mod fallback;
 mod founding;
@@ -8,10 +8,10 @@ mod lab;
 mod membership;
 mod operating;
 mod probing;
-mod quiet;
 mod remembering;
 mod returning;
 mod rules;
 mod storm;
+mod success_counts;
 mod why;
 mod writing;

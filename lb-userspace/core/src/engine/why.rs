@@ -1,5 +1,4 @@
-//! One backend in depth, for `shunt why`: what each detector has counted, and what
-//! comes next. Made when asked for; a snapshot of everything has no room for it.
+//! One backend in depth, for `shunt why`: the counts of each detector, and the next changes.
 
 use super::{Engine, backend::Backend, report::span, service::Service};
 use crate::{
@@ -165,7 +164,7 @@ impl Service {
         let policy = &self.config.breaker;
         let mut next = Vec::new();
         if backend.operator != OperatorState::Enabled {
-            let end = backend.mandate.as_ref().and_then(|mandate| mandate.until);
+            let end = backend.operator_override.as_ref().and_then(|order| order.until);
             let end = end.map(|end| format!(", or by itself in {}", span(end - now))).unwrap_or_default();
             next.push(format!("it is {} until an operator enables it{end}", backend.operator));
         }
@@ -204,9 +203,9 @@ impl Service {
     }
 
     fn outlook_of_connections(&self, backend: &Backend, now: Instant) -> Option<String> {
-        let ending = backend.ending?;
-        let left = span(ending.until - now);
-        Some(match ending.cut(&self.config.connections) {
+        let drain = backend.drain?;
+        let left = span(drain.until - now);
+        Some(match drain.flow_reset(&self.config.connections) {
             FlowReset::Never => format!("its connections go on, what is left of them in {left} is reset"),
             FlowReset::AtRequest => {
                 format!("its connections end at their next request or when idle, in {left} at the latest")

@@ -1,10 +1,8 @@
-//! What of a service is in the maps, what is on its way there, and the events
-//! that wait for it.
+//! What the maps hold of a service, the plan under way, and the events that wait for it.
 //!
-//! An event that announces a change of forwarding becomes known only when the
-//! maps hold the change: whoever reads of an ejection can rely on it. Each change
-//! of what is wanted is a new revision; a plan carries one, and when nothing is
-//! left to write all events up to the present revision are let go, in order.
+//! An event that announces a change of forwarding becomes known only when the maps hold the change, so that
+//! its reader can rely on it. Each change of what is wanted is a new revision. A plan carries one. When
+//! nothing is left to write, the writer releases all events up to the present revision, in order.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -30,7 +28,7 @@ pub(super) struct Writer {
     pub(super) failing: Option<PendingWrite>,
 }
 
-/// A plan that was handed out and not yet answered.
+/// A plan that was given to the dataplane and has no result yet.
 struct Flight {
     plan: u64,
     steps: Vec<Step>,
@@ -38,7 +36,7 @@ struct Flight {
     revision: u64,
 }
 
-/// What is to be done now.
+/// What the engine has to do now.
 pub(super) enum Next {
     /// A plan is under way.
     Wait,
@@ -47,12 +45,12 @@ pub(super) enum Next {
     Write(Vec<Step>),
     /// The maps hold what is wanted.
     Done,
-    /// Nothing can be written until another service has let go of the VIP.
+    /// Nothing can be written while the maps hold the VIP for another service.
     Blocked,
 }
 
-/// How a plan ended.
-pub(super) enum Answer {
+/// The result of a plan.
+pub(super) enum PlanResult {
     /// The maps hold this revision.
     Held { revision: u64 },
     /// `first`: the writes before this one held.
@@ -65,7 +63,7 @@ impl Writer {
         Self { applied, ..Self::default() }
     }
 
-    /// Says what the maps should hold. `true`: that is new.
+    /// Sets what the maps should hold. `true`: that is new.
     pub(super) fn want(&mut self, wanted: Forwarding) -> bool {
         let new = self.wanted != wanted;
         if new {
@@ -75,7 +73,7 @@ impl Writer {
         new
     }
 
-    /// Keeps an event until the maps agree with it. Returned: it may be known at once.
+    /// Keeps an event until the maps agree with it. Returns an event that may be known at once.
     pub(super) fn hold(&mut self, event: Event, changed: bool) -> Option<Event> {
         if announces(&event) && (changed || !self.held.is_empty()) {
             self.held.push_back((self.revision, event));
@@ -84,7 +82,7 @@ impl Writer {
         Some(event)
     }
 
-    /// What may be known by now, in order.
+    /// The events that may be known by now, in order.
     pub(super) fn release(&mut self, revision: u64) -> impl Iterator<Item = Event> + use<> {
         let count = self.held.partition_point(|(of, _)| *of <= revision);
         self.held.drain(..count).map(|(_, event)| event).collect::<Vec<_>>().into_iter()
@@ -108,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// Notes that a plan was handed out.
+    /// Notes that a plan was given to the dataplane.
     pub(super) fn sent(&mut self, plan: u64, steps: Vec<Step>, vip_is_free: bool) {
         let revision = if vip_is_free { self.revision } else { 0 };
         self.flight = Some(Flight { plan, steps, target: self.target(vip_is_free), revision });
@@ -118,9 +116,9 @@ impl Writer {
         self.flight.as_ref().is_some_and(|flight| flight.plan == plan)
     }
 
-    /// Takes the answer to the plan under way.
-    pub(super) fn answered(&mut self, result: Result<(), StepFailure>, now: Instant) -> Answer {
-        let flight = self.flight.take().expect("only a plan under way is answered");
+    /// Takes the result of the plan under way.
+    pub(super) fn finished(&mut self, result: Result<(), StepFailure>, now: Instant) -> PlanResult {
+        let flight = self.flight.take().expect("only a plan under way has a result");
         let held = match &result {
             Ok(()) => flight.steps.len(),
             Err(failure) => failure.index.min(flight.steps.len()),
@@ -128,16 +126,16 @@ impl Writer {
         for step in &flight.steps[..held] {
             self.applied.apply(step, &flight.target);
         }
-        let Err(failure) = result else { return Answer::Held { revision: flight.revision } };
+        let Err(failure) = result else { return PlanResult::Held { revision: flight.revision } };
         let former = self.failing.take();
         let attempts = former.as_ref().map_or(0, |pending| pending.attempts) + 1;
         let next_try_ms = now + back_off(attempts);
         self.failing = Some(PendingWrite { error: failure.error, attempts, next_try_ms });
-        Answer::Failed { first: former.is_none() }
+        PlanResult::Failed { first: former.is_none() }
     }
 
-    /// Whether the maps say of a backend what is wanted of it, whatever they say of the others. A budget
-    /// changes with each interval and does not count.
+    /// Whether the maps hold what is wanted for this backend. A budget changes with each interval and does not
+    /// count.
     pub(super) fn agrees_on(&self, id: BackendId) -> bool {
         self.wanted.place(id) == self.applied.place(id)
     }
@@ -148,7 +146,7 @@ impl Writer {
         self.applied.backends.contains_key(&id) || on_its_way
     }
 
-    /// The same of a VIP.
+    /// Whether a VIP is in the maps, or may be any moment.
     pub(super) fn names_vip(&self, vip: SocketAddr) -> bool {
         let flight = self.flight.as_ref().map(|flight| &flight.target);
         [Some(&self.applied), flight]
@@ -174,7 +172,7 @@ impl Writer {
     }
 }
 
-/// Whether an event tells of a change that the maps may have to carry out.
+/// Whether an event announces a change that the maps may have to carry out.
 fn announces(event: &Event) -> bool {
     match event.kind {
         EventKind::Eject => event.enforced,

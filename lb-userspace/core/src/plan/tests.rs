@@ -16,8 +16,8 @@ fn target(id: u16, admit: Admit) -> (BackendId, Target) {
             address: address(id),
             generation: Generation(1),
             admit,
-            cut: FlowReset::Never,
-            quiet: false,
+            flow_reset: FlowReset::Never,
+            count_successes: false,
             budget,
         },
     )

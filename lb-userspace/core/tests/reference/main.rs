@@ -249,8 +249,12 @@ impl Pair {
             );
             prop_assert!(peer.at != At::In || backend.run_5xx == peer.run, "{}", name);
             let begins = plain.may_begin(name);
-            prop_assert_eq!(backend.ending.is_none(), begins, "{}", name);
-            prop_assert!(!begins || !real.cuts(backend.id) || real.behind(plain.now), "{} is cut", name);
+            prop_assert_eq!(backend.drain.is_none(), begins, "{}", name);
+            prop_assert!(
+                !begins || !real.resets(backend.id) || real.behind(plain.now),
+                "the connections of {} are reset",
+                name
+            );
         }
         Ok(())
     }

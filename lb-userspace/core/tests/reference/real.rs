@@ -30,8 +30,8 @@ pub(crate) struct Real {
     probed: bool,
     members: u8,
     ids: BTreeMap<String, (BackendId, Generation)>,
-    /// Backends whose connections the maps end.
-    cut: BTreeSet<BackendId>,
+    /// Backends whose connections the maps reset, now or at the next request.
+    resets: BTreeSet<BackendId>,
     pub(crate) said: Vec<Said>,
     /// The fate of the next plans: `true` fails. Beyond the end all hold.
     pub(crate) script: VecDeque<bool>,
@@ -40,9 +40,9 @@ pub(crate) struct Real {
 impl Real {
     pub(crate) fn new(policy: Breaker, probed: bool) -> Self {
         let engine = Engine::new(Settings::default(), Instant(0));
-        let (ids, cut) = (BTreeMap::new(), BTreeSet::new());
+        let (ids, resets) = (BTreeMap::new(), BTreeSet::new());
         let (said, script) = (Vec::new(), VecDeque::new());
-        Self { engine, policy, probed, members: 0, ids, cut, said, script }
+        Self { engine, policy, probed, members: 0, ids, resets, said, script }
     }
 
     fn send(&mut self, input: Input, now: u64) {
@@ -69,15 +69,15 @@ impl Real {
     }
 
     fn write(&mut self, step: &Step) {
-        let Step::Backend { id, cut, .. } = step else { return };
-        match cut {
-            FlowReset::Never => self.cut.remove(id),
-            FlowReset::AtRequest | FlowReset::Now => self.cut.insert(*id),
+        let Step::Backend { id, flow_reset, .. } = step else { return };
+        match flow_reset {
+            FlowReset::Never => self.resets.remove(id),
+            FlowReset::AtRequest | FlowReset::Now => self.resets.insert(*id),
         };
     }
 
-    pub(crate) fn cuts(&self, id: BackendId) -> bool {
-        self.cut.contains(&id)
+    pub(crate) fn resets(&self, id: BackendId) -> bool {
+        self.resets.contains(&id)
     }
 
     fn hear(&mut self, event: Event) {
@@ -137,7 +137,7 @@ impl Real {
         let restored = Some(self.engine.export(Instant(now)));
         self.engine = Engine::new(Settings { restored, ..Settings::default() }, Instant(now));
         self.script.clear();
-        self.cut.clear();
+        self.resets.clear();
         self.configure(self.members, now);
     }
 

@@ -67,7 +67,7 @@ fn connection(known: Option<&KnownConnection>) -> String {
 fn drain(known: &KnownConnection, now: Instant) -> Option<String> {
     let drain = known.drain.filter(|_| known.valid)?;
     let left = span((drain.until_ms - now).0);
-    Some(match drain.cut {
+    Some(match drain.flow_reset {
         FlowReset::Never => format!(
             "its backend gets no new connections: Shunt resets this one if it is still open in {left}"
         ),
@@ -123,7 +123,7 @@ fn to(choice: &Choice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_core::snapshot::Ending;
+    use lb_core::snapshot::Drain;
 
     use crate::control::model::TrialSlot;
 
@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn the_drain_of_a_connection_and_the_fallback_are_shown() {
-        let drain = |cut| Some(Ending { since_ms: Instant(2000), until_ms: Instant(62_000), cut });
+        let drain =
+            |flow_reset| Some(Drain { since_ms: Instant(2000), until_ms: Instant(62_000), flow_reset });
         let text = |cut| {
             let of = Explanation {
                 fallback: true,

@@ -42,17 +42,17 @@ api  203.0.113.11:80  nat  evidence inline  1 of 1 serving
 }
 
 /// The state of `web`, 3.4 s after the beginning of its second.
-fn drain(cut: FlowReset, until: u64) -> Option<Ending> {
-    Some(Ending { since_ms: Instant(3_711_400), until_ms: Instant(until), cut })
+fn drain(flow_reset: FlowReset, until: u64) -> Option<Drain> {
+    Some(Drain { since_ms: Instant(3_711_400), until_ms: Instant(until), flow_reset })
 }
 
 #[test]
 fn a_drain_shows_what_happens_to_connections() {
     let mut state = fixture::status();
     let backends = &mut state.snapshot.services[0].backends;
-    backends[1].ending = drain(FlowReset::Never, 3_771_400);
-    backends[2].ending = drain(FlowReset::Now, 3_723_000);
-    backends[3].ending = drain(FlowReset::Now, 3_700_000);
+    backends[1].drain = drain(FlowReset::Never, 3_771_400);
+    backends[2].drain = drain(FlowReset::Now, 3_723_000);
+    backends[3].drain = drain(FlowReset::Now, 3_700_000);
     let id = backends[1].id;
     state.remaining_connections = vec![RemainingConnections { backend: id, connections: 12 }];
     let expected = "\
@@ -63,7 +63,7 @@ fn a_drain_shows_what_happens_to_connections() {
   why web-4: 3 probes in a row failed, the last: connection refused
 ";
     assert!(service(&state, "web").ends_with(expected), "{}", service(&state, "web"));
-    state.snapshot.services[0].backends[1].ending = drain(FlowReset::AtRequest, 3_771_400);
+    state.snapshot.services[0].backends[1].drain = drain(FlowReset::AtRequest, 3_771_400);
     let text = service(&state, "web");
     let words = "Shunt resets its\n      connections at their next request or when idle (12 left), in 48.0 s at the latest\n";
     assert!(text.contains(words), "{text}");
@@ -78,7 +78,7 @@ fn removed_backends_are_shown() {
         id: BackendId(id),
         generation: Generation(1),
         address: "10.0.0.15:8080".parse().expect("literal"),
-        ending: drain(FlowReset::Never, 3_771_400).expect("one"),
+        drain: drain(FlowReset::Never, 3_771_400).expect("one"),
     };
     state.snapshot.leaving = vec![leaving(Some("web-5"), 8), leaving(None, 9)];
     state.remaining_connections = vec![RemainingConnections { backend: BackendId(8), connections: 1 }];

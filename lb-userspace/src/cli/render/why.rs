@@ -44,7 +44,7 @@ pub fn changed(view: &BackendView, palette: &Palette) -> String {
     for words in overrides(backend, Instant(view.t_ms)) {
         line += &format!("; {}", printable(&words));
     }
-    let drain = backend.ending.and_then(|of| drain(&of, view.connections, Instant(view.t_ms)));
+    let drain = backend.drain.and_then(|of| drain(&of, view.connections, Instant(view.t_ms)));
     if let Some(drain) = drain {
         line += &format!("; {drain}");
     }

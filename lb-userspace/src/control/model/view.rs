@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use lb_core::{
-    snapshot::{Ending, Why},
+    snapshot::{Drain, Why},
     time::Instant,
 };
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,7 @@ pub struct KnownConnection {
     pub takes_syn: bool,
     /// The drain of its backend, if that gets no new connections.
     #[serde(default)]
-    pub drain: Option<Ending>,
+    pub drain: Option<Drain>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -113,7 +113,7 @@ impl Dataplane for Bpf {
                 self.sources.remove(*id).map_err(on("SOURCES"))?;
                 self.write_origin(vip.ip())
             }
-            Step::Backend { id, service, address, generation, admit, cut, quiet } => {
+            Step::Backend { id, service, address, generation, admit, flow_reset, count_successes } => {
                 self.returns.backend(*id, *address, *service);
                 self.settle()?;
                 let before = self.backends.get(&id.0.into(), 0).map_err(on("BACKENDS"))?;
@@ -125,14 +125,14 @@ impl Dataplane for Bpf {
                     addr: address.ip().into(),
                     port: Port::new(address.port()),
                     generation: generation.0,
-                    flags: flags_of(*admit, *cut),
+                    flags: flags_of(*admit, *flow_reset),
                     service: service.0,
                     ..Backend::default()
                 };
                 self.write_backend(*id, value, address.ip())?;
                 self.tell_concerns(|at, _| at == *address);
                 // Not none at once: a run of failures may have begun.
-                let mode = if *quiet { mirror_mode::NEXT } else { mirror_mode::ALL };
+                let mode = if *count_successes { mirror_mode::NEXT } else { mirror_mode::ALL };
                 self.mirror_modes.set(id.0.into(), mode, 0).map_err(on("MIRROR_MODES"))?;
                 self.write_origin(before.addr.into())
             }
@@ -375,18 +375,18 @@ fn service_value(
     value
 }
 
-fn flags_of(admit: Admit, cut: FlowReset) -> u16 {
+fn flags_of(admit: Admit, flow_reset: FlowReset) -> u16 {
     let admit = match admit {
         Admit::All => backend_flags::ADMIT,
         Admit::Trials => backend_flags::TRIAL,
         Admit::None => 0,
     };
-    let cut = match cut {
+    let reset = match flow_reset {
         FlowReset::Never => 0,
         FlowReset::AtRequest => backend_flags::RESET_AT_REQUEST,
         FlowReset::Now => backend_flags::RESET_NOW,
     };
-    admit | cut
+    admit | reset
 }
 
 fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {

@@ -64,7 +64,7 @@ fn it_is_used_only_while_none_of_the_others_serves() {
     assert_eq!((lab.table(), lab.service().fallback), (names(&["a"]), false));
     assert_eq!(fallback_news(&mut lab), ["web others_serve"]);
     // Its connections go on.
-    assert_eq!((lab.admit("x"), lab.cut("x")), (Some(Admit::All), crate::io::FlowReset::Never));
+    assert_eq!((lab.admit("x"), lab.flow_reset("x")), (Some(Admit::All), crate::io::FlowReset::Never));
 }
 
 #[test]

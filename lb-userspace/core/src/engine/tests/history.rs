@@ -212,20 +212,22 @@ impl Play {
         let since = |backend: &BackendSnapshot| before.get(&backend.id).copied().unwrap_or(now);
         self.out = service.backends.iter().filter(out).map(|backend| (backend.id, since(backend))).collect();
         for backend in &service.backends {
-            let told = backend.ending.map(|ending| ending.cut).unwrap_or_default();
-            self.check_cut(backend, told);
+            let flow_reset = backend.drain.map(|drain| drain.flow_reset).unwrap_or_default();
+            self.check_flow_reset(backend, flow_reset);
         }
     }
 
-    fn check_cut(&self, backend: &BackendSnapshot, cut: FlowReset) {
+    fn check_flow_reset(&self, backend: &BackendSnapshot, flow_reset: FlowReset) {
         let Connections { on_eject, drain_timeout, .. } = self.service.connections;
-        match (self.out.get(&backend.id), on_eject, cut) {
-            (None, OnEject::Drain | OnEject::Reset, cut) => assert_eq!(cut, FlowReset::Never, "{backend:?}"),
+        match (self.out.get(&backend.id), on_eject, flow_reset) {
+            (None, OnEject::Drain | OnEject::Reset, reset) => {
+                assert_eq!(reset, FlowReset::Never, "{backend:?}")
+            }
             (Some(since), _, FlowReset::Now) => {
                 assert!(self.lab.now.0 >= since + drain_timeout.0, "{backend:?}")
             }
-            (Some(_), OnEject::Drain, cut) => assert_eq!(cut, FlowReset::Never, "{backend:?}"),
-            (Some(_), OnEject::Reset, cut) => assert_eq!(cut, FlowReset::AtRequest, "{backend:?}"),
+            (Some(_), OnEject::Drain, reset) => assert_eq!(reset, FlowReset::Never, "{backend:?}"),
+            (Some(_), OnEject::Reset, reset) => assert_eq!(reset, FlowReset::AtRequest, "{backend:?}"),
         }
     }
 
@@ -354,7 +356,7 @@ impl Play {
             };
             let held = &self.lab.maps.backends[&backend.id];
             assert_eq!(held.admit, admit, "{backend:?}");
-            self.check_cut(backend, held.cut);
+            self.check_flow_reset(backend, held.flow_reset);
             assert!(!seats.contains(&backend.id) || backend.effective == Effective::Trial);
         }
         assert_eq!(self.lab.maps.backends.len(), service.backends.len(), "nothing is left behind");

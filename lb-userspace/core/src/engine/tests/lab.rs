@@ -151,8 +151,8 @@ impl Lab {
         self.maps.backends.get(&self.backend(name).id).map(|held| held.admit)
     }
 
-    pub(super) fn cut(&self, name: &str) -> FlowReset {
-        self.maps.backends[&self.backend(name).id].cut
+    pub(super) fn flow_reset(&self, name: &str) -> FlowReset {
+        self.maps.backends[&self.backend(name).id].flow_reset
     }
 
     /// Names of the backends in the only table.
@@ -207,7 +207,7 @@ pub(super) struct Maps {
     pub(super) backends: BTreeMap<BackendId, Held>,
     generations: BTreeMap<BackendId, Generation>,
     pub(super) budgets: BTreeMap<BackendId, u32>,
-    /// Some service uses whom it can when nobody serves: then an ejection promises nothing.
+    /// A service with `no_backend = "any"`: it may use ejected backends.
     may_panic: bool,
 }
 
@@ -215,7 +215,7 @@ pub(super) struct Maps {
 pub(super) struct Held {
     pub(super) service: ServiceId,
     pub(super) admit: Admit,
-    pub(super) cut: FlowReset,
+    pub(super) flow_reset: FlowReset,
 }
 
 impl Maps {
@@ -230,9 +230,9 @@ impl Maps {
                     assert_eq!(
                         self.backends[trial].admit,
                         Admit::Trials,
-                        "a seat for one that is not half-open"
+                        "a trial slot for a backend that is not half-open"
                     );
-                    assert!(self.budgets.contains_key(trial), "a seat without a budget");
+                    assert!(self.budgets.contains_key(trial), "a trial slot without a budget");
                 }
                 let other = self.services.insert(*vip, (*id, trials.clone()));
                 assert!(other.is_none_or(|(other, _)| other == *id), "a VIP taken from another service");
@@ -244,10 +244,14 @@ impl Maps {
                 assert_eq!(of, *id, "another service's VIP");
                 self.tables.remove(id);
             }
-            Step::Backend { id, service, generation, admit, cut, address: _, quiet: _ } => {
-                assert!(*cut == FlowReset::Never || *admit == Admit::None, "one that takes new ones is cut");
+            Step::Backend { id, service, generation, admit, flow_reset, address: _, count_successes: _ } => {
+                let resets = *flow_reset != FlowReset::Never;
+                assert!(!resets || *admit == Admit::None, "a backend that takes new connections is reset");
                 let former = self.generations.insert(*id, *generation);
-                match self.backends.insert(*id, Held { service: *service, admit: *admit, cut: *cut }) {
+                match self
+                    .backends
+                    .insert(*id, Held { service: *service, admit: *admit, flow_reset: *flow_reset })
+                {
                     Some(held) => {
                         assert_eq!(held.service, *service);
                         assert_eq!(former, Some(*generation), "an id changed hands while it was in use");
@@ -261,7 +265,7 @@ impl Maps {
                 assert!(!self.tables.values().any(named), "a table still names it");
                 assert!(
                     !self.services.values().any(|(_, trials)| trials.contains(id)),
-                    "a seat is still its"
+                    "it still has a trial slot"
                 );
             }
             Step::Budget { id, tokens } => {
@@ -288,7 +292,7 @@ impl Maps {
         generation: Generation,
     ) {
         self.services.extend(vip.map(|vip| (vip, (service, Vec::new()))));
-        self.backends.insert(id, Held { service, admit: Admit::All, cut: FlowReset::Never });
+        self.backends.insert(id, Held { service, admit: Admit::All, flow_reset: FlowReset::Never });
         self.generations.insert(id, generation);
     }
 
@@ -298,12 +302,12 @@ impl Maps {
         if event.kind != EventKind::Eject || !event.enforced {
             return;
         }
-        // Who has this name by now may be another, of whom the same was decided at the same moment.
+        // The name may belong to another backend by now, with the same decision at the same moment.
         let renews = |output: &Output| {
             matches!(output, Output::Event(later) if later.kind == EventKind::Membership
                 && (&later.service, &later.backend) == (&event.service, &event.backend))
         };
-        if engine.outputs.iter().any(renews) {
+        if engine.outbox.iter().any(renews) {
             return;
         }
         let services = engine.snapshot(now).services;

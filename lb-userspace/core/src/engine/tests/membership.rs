@@ -272,13 +272,13 @@ fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
     assert_eq!(lab.maps.services.keys().copied().collect::<Vec<_>>(), [web_vip]);
     for id in [0, 6, 8, 11].map(BackendId) {
         assert_eq!(
-            (lab.maps.backends[&id].admit, lab.maps.backends[&id].cut),
+            (lab.maps.backends[&id].admit, lab.maps.backends[&id].flow_reset),
             (Admit::None, FlowReset::Never)
         );
     }
     lab.until(60_000);
     for id in [0, 6, 8, 11].map(BackendId) {
-        assert_eq!(lab.maps.backends[&id].cut, FlowReset::Now);
+        assert_eq!(lab.maps.backends[&id].flow_reset, FlowReset::Now);
     }
     lab.until(62_000);
     assert_eq!(
@@ -323,12 +323,12 @@ fn crowd(services: usize, backends: usize) -> Config {
 }
 
 #[test]
-fn what_the_maps_have_no_room_for_is_refused() {
+fn a_configuration_that_the_maps_cannot_hold_is_refused() {
     assert_eq!(fits(&crowd(MAX_SERVICES as usize, 16)), Ok(()));
-    let (wanted, room) = (MAX_SERVICES as usize + 1, MAX_SERVICES as usize);
-    assert_eq!(fits(&crowd(wanted, 1)), Err(Exhausted::Services { wanted, room }));
-    let (wanted, room) = (MAX_BACKENDS as usize + 1, MAX_BACKENDS as usize);
-    assert_eq!(fits(&crowd(1, wanted)), Err(Exhausted::Backends { wanted, room }));
+    let (wanted, capacity) = (MAX_SERVICES as usize + 1, MAX_SERVICES as usize);
+    assert_eq!(fits(&crowd(wanted, 1)), Err(Exhausted::Services { wanted, capacity }));
+    let (wanted, capacity) = (MAX_BACKENDS as usize + 1, MAX_BACKENDS as usize);
+    assert_eq!(fits(&crowd(1, wanted)), Err(Exhausted::Backends { wanted, capacity }));
 
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.news();

@@ -1,6 +1,6 @@
 use lb_core::{
     io::FlowReset,
-    snapshot::{Ending, Override},
+    snapshot::{Drain, Override},
 };
 
 use super::*;
@@ -57,7 +57,7 @@ fn an_order_says_when_the_drain_ends() {
     (backend.operator, backend.effective) = (OperatorState::Draining, Effective::Draining);
     backend.reason = Some("draining: no new connections, by alice".to_owned());
     let since_ms = Instant(3_723_400);
-    backend.ending = Some(Ending { since_ms, until_ms: Instant(3_783_400), cut: FlowReset::Never });
+    backend.drain = Some(Drain { since_ms, until_ms: Instant(3_783_400), flow_reset: FlowReset::Never });
     assert_eq!(
         changed(&view, &Palette::PLAIN),
         "web/web-2: draining: no new connections, by alice; its connections continue, and in 1 m 00 s \

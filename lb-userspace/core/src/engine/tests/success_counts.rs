@@ -1,4 +1,4 @@
-//! Good responses that are counted instead of told: nothing is decided otherwise than if each had been told.
+//! Good responses that the program counts and does not mirror. The engine decides as if each were mirrored.
 
 use super::lab::{Lab, said, web};
 use crate::{
@@ -10,31 +10,31 @@ use crate::{
     time::Millis,
 };
 
-/// What the XDP program does: it tells everything after a failure up to the next good response, and counts the
-/// good ones that follow.
+/// The XDP program: it mirrors everything after a failure up to the next good response, and counts the good
+/// responses that follow.
 #[derive(Default)]
 struct Program {
-    quiet: bool,
+    last_was_good: bool,
     counted: u64,
 }
 
 impl Program {
-    /// Whether a response is told, given whether the maps let it be counted.
-    fn tells(&mut self, status: u16, may_be_quiet: bool) -> bool {
-        if status == 200 && self.quiet && may_be_quiet {
+    /// Whether the program mirrors a response, given whether the maps allow it to count.
+    fn mirrors(&mut self, status: u16, may_count: bool) -> bool {
+        if status == 200 && self.last_was_good && may_count {
             self.counted += 1;
             return false;
         }
-        self.quiet = status == 200;
+        self.last_was_good = status == 200;
         true
     }
 }
 
-/// The last that the maps were told of a backend.
-fn may_be_quiet(lab: &Lab, name: &str) -> bool {
+/// What the last write of a backend's entry says.
+fn may_count(lab: &Lab, name: &str) -> bool {
     let of = lab.backend(name).id;
     let written = lab.written.iter().rev().find_map(|(_, step)| match step {
-        Step::Backend { id, quiet, .. } if *id == of => Some(*quiet),
+        Step::Backend { id, count_successes, .. } if *id == of => Some(*count_successes),
         _ => None,
     });
     written.unwrap_or(false)
@@ -71,7 +71,7 @@ fn policies() -> Vec<fn(&mut Breaker)> {
 }
 
 #[test]
-fn counting_decides_as_telling_does() {
+fn counting_decides_as_mirroring_does() {
     let mut ejections = 0;
     for (number, policy) in policies().into_iter().enumerate() {
         for seed in 0..40 {
@@ -88,11 +88,11 @@ fn counting_decides_as_telling_does() {
                 let bad = drawn % 100 < if step / 50 % 2 == 0 { 3 } else { 30 };
                 let status = if bad { [500, 503][(drawn >> 32) as usize % 2] } else { 200 };
                 all.status("a", status);
-                if program.tells(status, may_be_quiet(&some, "a")) {
+                if program.mirrors(status, may_count(&some, "a")) {
                     count(&mut some, "a", &mut program);
                     some.status("a", status);
                 }
-                // As often as the daemon looks, and before it lets time pass.
+                // The daemon reads the counts after each response here, and before time passes.
                 count(&mut some, "a", &mut program);
                 if drawn >> 40 & 1 == 0 {
                     all.wait(50);
@@ -110,41 +110,41 @@ fn counting_decides_as_telling_does() {
 }
 
 #[test]
-fn what_was_counted_ends_no_run() {
+fn success_counts_end_no_run() {
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.news();
     let backend = lab.backend("a").id;
     lab.statuses("a", &[500; 2]);
-    // They came before the failures, and are read after them.
+    // They came before the failures, and the daemon reads them after the failures.
     lab.send(Input::Successes { backend, count: 100 });
     lab.status("a", 500);
     assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
 }
 
 #[test]
-fn only_who_is_in_and_is_judged_by_counts_alone_is_counted() {
-    let quiet = |change: fn(&mut Breaker)| {
+fn successes_are_counted_only_of_a_closed_backend_whose_detectors_need_counts_alone() {
+    let counts = |change: fn(&mut Breaker)| {
         let mut service = web(&["a", "b"]);
         change(&mut service.breaker);
         let lab = Lab::new(vec![service]);
-        may_be_quiet(&lab, "a")
+        may_count(&lab, "a")
     };
-    assert!(quiet(|_| {}));
-    assert!(quiet(|breaker| breaker.response_timeout = Millis(501)));
-    assert!(!quiet(|breaker| breaker.response_timeout = Millis(500)), "a late one is a failure");
-    assert!(!quiet(|breaker| breaker.slow_threshold = Millis(100)), "each is fast or slow");
-    assert!(!quiet(|breaker| breaker.errors = vec![204..=204]));
+    assert!(counts(|_| {}));
+    assert!(counts(|breaker| breaker.response_timeout = Millis(501)));
+    assert!(!counts(|breaker| breaker.response_timeout = Millis(500)), "a late one is a failure");
+    assert!(!counts(|breaker| breaker.slow_threshold = Millis(100)), "each is fast or slow");
+    assert!(!counts(|breaker| breaker.errors = vec![204..=204]));
 
     let mut lab = Lab::empty(Settings { mirror_all: true, ..Settings::default() });
     lab.reload(vec![web(&["a"])]);
-    assert!(!may_be_quiet(&lab, "a"), "a recording wants all");
+    assert!(!may_count(&lab, "a"), "a recording needs all responses");
 
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.statuses("a", &[500; 3]);
-    assert!(!may_be_quiet(&lab, "a"), "its trials are told");
+    assert!(!may_count(&lab, "a"), "the program mirrors its trials");
     lab.until(36_000);
-    assert!(!may_be_quiet(&lab, "a"));
+    assert!(!may_count(&lab, "a"));
     lab.statuses("a", &[200; 3]);
     lab.until(42_000);
-    assert!(may_be_quiet(&lab, "a"));
+    assert!(may_count(&lab, "a"));
 }

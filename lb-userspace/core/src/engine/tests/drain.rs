@@ -7,7 +7,7 @@ use crate::{
     event::EventKind,
     ids::BackendId,
     io::{Admit, FlowReset, Operation, Step, Verb},
-    snapshot::Ending,
+    snapshot::Drain,
     states::BreakerState,
     time::{Instant, Millis},
 };
@@ -33,25 +33,25 @@ fn order(lab: &mut Lab, backend: &str, verb: Verb) {
     lab.operate(&order).expect("it is forced and there");
 }
 
-fn ending(lab: &Lab, backend: &str) -> Option<(u64, u64, FlowReset)> {
-    let told = lab.backend(backend).ending;
-    told.map(|Ending { since_ms, until_ms, cut }| (since_ms.0, until_ms.0, cut))
+fn drain(lab: &Lab, backend: &str) -> Option<(u64, u64, FlowReset)> {
+    let drain = lab.backend(backend).drain;
+    drain.map(|Drain { since_ms, until_ms, flow_reset }| (since_ms.0, until_ms.0, flow_reset))
 }
 
 #[test]
 fn drained_connections_go_on_until_their_time_is_over() {
     let mut lab = lab(service(OnEject::Drain, 20_000));
-    assert_eq!((lab.cut("a"), ending(&lab, "a")), (FlowReset::Never, None));
+    assert_eq!((lab.flow_reset("a"), drain(&lab, "a")), (FlowReset::Never, None));
     lab.statuses("a", &[500; 3]);
-    assert_eq!((lab.admit("a"), lab.cut("a")), (Some(Admit::None), FlowReset::Never));
-    assert_eq!(ending(&lab, "a"), Some((1000, 21_000, FlowReset::Never)));
+    assert_eq!((lab.admit("a"), lab.flow_reset("a")), (Some(Admit::None), FlowReset::Never));
+    assert_eq!(drain(&lab, "a"), Some((1000, 21_000, FlowReset::Never)));
     lab.until(20_999);
-    assert_eq!(lab.cut("a"), FlowReset::Never);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Never);
     assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
     lab.until(21_000);
-    assert_eq!((lab.cut("a"), lab.cut("b")), (FlowReset::Now, FlowReset::Never));
+    assert_eq!((lab.flow_reset("a"), lab.flow_reset("b")), (FlowReset::Now, FlowReset::Never));
     assert_eq!(lab.news(), [said(EventKind::Drained, "a", "drain_timeout")]);
-    assert_eq!(ending(&lab, "a"), Some((1000, 21_000, FlowReset::Now)));
+    assert_eq!(drain(&lab, "a"), Some((1000, 21_000, FlowReset::Now)));
 }
 
 #[test]
@@ -61,13 +61,13 @@ fn reset_ends_them_at_their_next_request_in_the_write_of_the_ejection() {
     lab.statuses("a", &[500; 3]);
     let (_, first) = &lab.written[0];
     assert!(
-        matches!(first, Step::Backend { admit: Admit::None, cut: FlowReset::AtRequest, .. }),
+        matches!(first, Step::Backend { admit: Admit::None, flow_reset: FlowReset::AtRequest, .. }),
         "{first:?}"
     );
     lab.until(20_999);
-    assert_eq!(lab.cut("a"), FlowReset::AtRequest);
+    assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
     lab.until(21_000);
-    assert_eq!(lab.cut("a"), FlowReset::Now);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Now);
 }
 
 #[test]
@@ -76,7 +76,10 @@ fn with_no_time_to_drain_they_end_at_once() {
     lab.written.clear();
     lab.statuses("a", &[500; 3]);
     let (_, first) = &lab.written[0];
-    assert!(matches!(first, Step::Backend { admit: Admit::None, cut: FlowReset::Now, .. }), "{first:?}");
+    assert!(
+        matches!(first, Step::Backend { admit: Admit::None, flow_reset: FlowReset::Now, .. }),
+        "{first:?}"
+    );
     let expected =
         [said(EventKind::Eject, "a", "consecutive_5xx"), said(EventKind::Drained, "a", "drain_timeout")];
     assert_eq!(lab.news(), expected);
@@ -96,9 +99,9 @@ fn it_is_the_same_for_the_breaker_the_probe_and_operators() {
             2 => order(&mut lab, "a", Verb::Drain),
             _ => order(&mut lab, "a", Verb::Disable),
         }
-        assert_eq!((lab.admit("a"), lab.cut("a")), (Some(Admit::None), FlowReset::AtRequest), "{how}");
+        assert_eq!((lab.admit("a"), lab.flow_reset("a")), (Some(Admit::None), FlowReset::AtRequest), "{how}");
         lab.until(21_000);
-        assert_eq!((lab.cut("a"), lab.cut("b")), (FlowReset::Now, FlowReset::Never), "{how}");
+        assert_eq!((lab.flow_reset("a"), lab.flow_reset("b")), (FlowReset::Now, FlowReset::Never), "{how}");
     }
 }
 
@@ -109,7 +112,7 @@ fn from_one_state_without_new_connections_into_another_the_time_runs_on() {
     lab.until(11_000);
     order(&mut lab, "a", Verb::Disable);
     lab.until(21_000);
-    assert_eq!(lab.cut("a"), FlowReset::Now);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Now);
 }
 
 #[test]
@@ -117,20 +120,20 @@ fn who_is_on_trial_or_serves_again_is_never_cut() {
     let mut lab = lab(service(OnEject::Reset, 20_000));
     lab.statuses("a", &[500; 3]);
     lab.until(35_000);
-    assert_eq!((lab.backend("a").breaker, lab.cut("a")), (BreakerState::HalfOpen, FlowReset::Never));
-    assert_eq!(ending(&lab, "a"), None);
+    assert_eq!((lab.backend("a").breaker, lab.flow_reset("a")), (BreakerState::HalfOpen, FlowReset::Never));
+    assert_eq!(drain(&lab, "a"), None);
     // What begins on trial is cut only if the trial fails, and from then on.
     lab.status("a", 500);
-    assert_eq!(lab.cut("a"), FlowReset::AtRequest);
-    assert_eq!(ending(&lab, "a"), Some((35_000, 55_000, FlowReset::AtRequest)));
+    assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
+    assert_eq!(drain(&lab, "a"), Some((35_000, 55_000, FlowReset::AtRequest)));
     lab.until(100_000);
-    assert_eq!((lab.backend("a").breaker, lab.cut("a")), (BreakerState::HalfOpen, FlowReset::Never));
+    assert_eq!((lab.backend("a").breaker, lab.flow_reset("a")), (BreakerState::HalfOpen, FlowReset::Never));
     lab.statuses("a", &[200; 3]);
-    assert_eq!((lab.backend("a").breaker, lab.cut("a")), (BreakerState::Closed, FlowReset::Never));
+    assert_eq!((lab.backend("a").breaker, lab.flow_reset("a")), (BreakerState::Closed, FlowReset::Never));
     order(&mut lab, "b", Verb::Drain);
-    assert_eq!(lab.cut("b"), FlowReset::AtRequest);
+    assert_eq!(lab.flow_reset("b"), FlowReset::AtRequest);
     order(&mut lab, "b", Verb::Enable);
-    assert_eq!((lab.admit("b"), lab.cut("b")), (Some(Admit::All), FlowReset::Never));
+    assert_eq!((lab.admit("b"), lab.flow_reset("b")), (Some(Admit::All), FlowReset::Never));
 }
 
 #[test]
@@ -139,15 +142,15 @@ fn whom_a_panic_uses_is_not_cut() {
     service.breaker.panic_threshold = 60;
     let mut lab = lab(service);
     lab.statuses("a", &[500; 3]);
-    assert_eq!((lab.admit("a"), lab.cut("a")), (Some(Admit::None), FlowReset::AtRequest));
+    assert_eq!((lab.admit("a"), lab.flow_reset("a")), (Some(Admit::None), FlowReset::AtRequest));
     lab.until(2000);
     lab.statuses("b", &[500; 3]);
     assert!(lab.service().panic);
-    assert_eq!((lab.cut("a"), lab.cut("b")), (FlowReset::Never, FlowReset::Never));
+    assert_eq!((lab.flow_reset("a"), lab.flow_reset("b")), (FlowReset::Never, FlowReset::Never));
     // When it is over, so is the use, and the time begins anew.
     lab.until(3000);
     order(&mut lab, "b", Verb::Admit);
-    assert_eq!(ending(&lab, "a"), Some((3000, 23_000, FlowReset::AtRequest)));
+    assert_eq!(drain(&lab, "a"), Some((3000, 23_000, FlowReset::AtRequest)));
 }
 
 #[test]
@@ -158,11 +161,11 @@ fn what_is_removed_leaves_when_its_connections_have_ended() {
     less.backends.remove(0);
     lab.reload(vec![less.clone()]);
     assert_eq!(lab.news(), [said(EventKind::Membership, "a", "removed")]);
-    let held = |lab: &Lab| lab.maps.backends.get(&a).map(|held| (held.admit, held.cut));
+    let held = |lab: &Lab| lab.maps.backends.get(&a).map(|held| (held.admit, held.flow_reset));
     assert_eq!(held(&lab), Some((Admit::None, FlowReset::AtRequest)));
     let [leaving] = &lab.engine.snapshot(lab.now).leaving[..] else { panic!("one leaves") };
     assert_eq!((leaving.id, leaving.name.as_deref(), leaving.service.as_str()), (a, Some("a"), "web"));
-    assert_eq!((leaving.ending.since_ms, leaving.ending.until_ms), (Instant(1000), Instant(21_000)));
+    assert_eq!((leaving.drain.since_ms, leaving.drain.until_ms), (Instant(1000), Instant(21_000)));
     lab.until(20_999);
     assert_eq!(held(&lab), Some((Admit::None, FlowReset::AtRequest)));
     lab.until(21_000);
@@ -185,7 +188,7 @@ fn removed_while_it_drains_its_time_runs_on() {
     less.backends.remove(0);
     lab.reload(vec![less]);
     lab.until(21_000);
-    assert_eq!(lab.maps.backends[&a].cut, FlowReset::Now);
+    assert_eq!(lab.maps.backends[&a].flow_reset, FlowReset::Now);
     lab.until(23_000);
     assert!(!lab.maps.backends.contains_key(&a));
 }
@@ -219,10 +222,11 @@ fn a_removed_service_is_gone_at_once_and_its_backends_follow() {
     lab.reload(vec![other(), service(OnEject::Drain, 20_000)]);
     assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (2, 7));
     lab.until(20_000);
-    let cut = |lab: &Lab| lab.maps.backends.values().filter(|held| held.cut == FlowReset::Now).count();
-    assert_eq!(cut(&lab), 3);
+    let reset =
+        |lab: &Lab| lab.maps.backends.values().filter(|held| held.flow_reset == FlowReset::Now).count();
+    assert_eq!(reset(&lab), 3);
     lab.until(22_000);
-    assert_eq!((lab.maps.backends.len(), cut(&lab)), (4, 0));
+    assert_eq!((lab.maps.backends.len(), reset(&lab)), (4, 0));
     assert_eq!(lab.engine.snapshot(lab.now).leaving, []);
 }
 
@@ -255,16 +259,19 @@ fn another_policy_holds_for_what_has_begun() {
     lab.until(2000);
     lab.reload(vec![service(OnEject::Reset, 5000)]);
     assert_eq!(
-        (ending(&lab, "a"), lab.cut("a")),
+        (drain(&lab, "a"), lab.flow_reset("a")),
         (Some((1000, 6000, FlowReset::AtRequest)), FlowReset::AtRequest)
     );
     lab.until(6000);
-    assert_eq!(lab.cut("a"), FlowReset::Now);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Now);
     // What is reset already is not undone, what still lives goes on.
     lab.reload(vec![service(OnEject::Drain, 10_000)]);
-    assert_eq!((ending(&lab, "a"), lab.cut("a")), (Some((1000, 11_000, FlowReset::Never)), FlowReset::Never));
+    assert_eq!(
+        (drain(&lab, "a"), lab.flow_reset("a")),
+        (Some((1000, 11_000, FlowReset::Never)), FlowReset::Never)
+    );
     lab.until(11_000);
-    assert_eq!(lab.cut("a"), FlowReset::Now);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Now);
 }
 
 #[test]
@@ -279,7 +286,7 @@ fn a_backend_leaves_only_after_the_maps_had_its_connections_reset() {
     lab.until(8300);
     assert!(lab.script.is_empty());
     let holds =
-        lab.written.iter().find(|(_, step)| matches!(step, Step::Backend { cut: FlowReset::Now, .. }));
+        lab.written.iter().find(|(_, step)| matches!(step, Step::Backend { flow_reset: FlowReset::Now, .. }));
     let (at, _) = holds.expect("it was tried again");
     let at = *at;
     lab.until(at.0 + 1999);
@@ -317,17 +324,17 @@ fn a_restart_goes_on_with_the_time_that_is_left() {
     let state = before.engine.export(before.now).aged(Millis(2000));
     let mut lab = Lab::empty(Settings { seed: 7, restored: Some(state), ..Settings::default() });
     lab.reload(vec![service(OnEject::Reset, 20_000)]);
-    assert_eq!(lab.cut("a"), FlowReset::AtRequest);
+    assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
     lab.until(7999);
-    assert_eq!(lab.cut("a"), FlowReset::AtRequest);
+    assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
     lab.until(8000);
-    assert_eq!(lab.cut("a"), FlowReset::Now);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Now);
 
     before.until(25_000);
     let restored = Some(before.engine.export(before.now));
     let mut lab = Lab::empty(Settings { seed: 7, restored, ..Settings::default() });
     lab.reload(vec![service(OnEject::Reset, 20_000)]);
-    assert_eq!(lab.cut("a"), FlowReset::Now);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Now);
     assert!(lab.news().iter().all(|news| news.0 != EventKind::Drained), "it was told before");
 }
 
