@@ -1,4 +1,4 @@
-//! What the engine costs: time an input in a storm, and a sweep and a snapshot of a thousand services.
+//! The cost of the engine: time an input in a storm, and a sweep and a snapshot of a thousand services.
 //!
 //! `cargo run --release --package lb-core --example cost`
 
@@ -36,7 +36,7 @@ fn main() {
     }
 }
 
-/// The quickest of ten: others on the machine only add.
+/// The quickest of ten runs. Other programs on the machine only add time.
 fn best(mut act: impl FnMut(u64)) -> Duration {
     (1..=10).map(|round| timed(|| act(round))).min().expect("ten rounds")
 }

@@ -15,9 +15,8 @@
 //!
 //! From any state an operator's `Eject` leads to open, and `Admit` to closed.
 //!
-//! Whether a detection may act is the service's matter ([`limits`]), and what
-//! detects is the detectors' ([`detector`]): a [`Signal::Detected`] has passed
-//! both. Nothing here can fail.
+//! The detectors ([`detector`]) find a bad backend, and the service asks its [`limits`] whether the detection
+//! may act. A [`Signal::Detected`] has passed both. Nothing here can fail.
 
 pub mod detector;
 pub mod limits;
@@ -35,7 +34,7 @@ use crate::{
 /// Sweeps without an outcome after which a half-open backend is closed.
 const EMPTY_SWEEPS: u32 = 3;
 
-/// What can happen to a breaker.
+/// The inputs of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// A detector fired, and evidence, ceiling and floor let it act.
@@ -44,15 +43,15 @@ pub enum Signal {
     Good { readmits: bool },
     /// A failure.
     Bad,
-    /// A failure that may not eject: too much evidence was lost, or nothing is enforced.
+    /// A failure that may not eject: too much evidence was lost, or the breaker is not enforced.
     BadRefused,
-    /// A probe passed, and that is to end an ejection.
+    /// A probe passed, and `probe_uneject` is on.
     Unejected,
-    /// An operator takes it out, for this long or as long as a detection would.
+    /// An operator ejects it, for this time or for the time of a detection.
     Eject { time: Option<Millis> },
-    /// An operator takes it back.
+    /// An operator readmits it.
     Admit,
-    /// The end of an interval. `offered`: new connections were on offer to it as half-open.
+    /// The end of an interval. `offered`: the maps let it have new connections in the interval.
     Sweep { readmits: bool, offered: bool },
 }
 
@@ -77,22 +76,22 @@ enum State {
 pub struct Trial {
     /// Good outcomes in a row.
     pub good: u32,
-    /// Sweeps in a row without an outcome although it was on offer.
+    /// Sweeps in a row without an outcome although the maps let it have connections.
     empty: u32,
     /// When the present budget was given. `None`: not yet.
     granted: Option<Instant>,
-    /// An outcome was seen since.
+    /// An outcome came since then.
     learnt: bool,
 }
 
-/// What was seen since the last sweep.
+/// The counts since the last sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// Outcomes of any kind.
     pub heads: u64,
-    /// Heads that the mirror lost.
+    /// Response heads that were lost on the way.
     pub lost: u64,
-    /// Responses in the present state, and what counts as one.
+    /// Responses in the present state, and outcomes that count as one.
     pub responses: u64,
     /// Of these, failures.
     pub failures: u64,
@@ -100,17 +99,17 @@ pub struct Window {
     pub answers: u64,
     /// L4 failures in the present state that are split off.
     pub l4_failures: u64,
-    /// Detections in the present state, carried out or not.
+    /// Enforced detections in the present state, whether or not a limit refused them.
     pub detections: u64,
 }
 
 impl Window {
-    /// More than 1 % of the heads are missing: what the others show may be chance.
+    /// More than 1 % of the heads are missing, so the others may mislead.
     pub const fn distrusted(&self) -> bool {
         100 * self.lost > self.heads + self.lost
     }
 
-    /// Outcomes in the present state that tell something.
+    /// Outcomes in the present state, opaque ones not counted.
     pub const fn outcomes(&self) -> u64 {
         self.responses + self.answers + self.l4_failures
     }
@@ -126,14 +125,14 @@ pub struct Breaker {
     state: State,
     since: Instant,
     ejection: u32,
-    /// All ejections ever: what jitter is drawn for.
+    /// All ejections ever. The jitter of each is drawn by this number.
     ejections: u64,
     key: u64,
     pub window: Window,
 }
 
 impl Breaker {
-    /// `key` is what its random numbers are made from.
+    /// The random numbers of this breaker are made from `key`.
     pub fn new(key: u64, now: Instant) -> Self {
         let window = Window::default();
         Self { state: State::Closed, since: now, ejection: 0, ejections: 0, key, window }
@@ -162,7 +161,7 @@ impl Breaker {
         self.ejections
     }
 
-    /// Goes on from an earlier run.
+    /// Continues from an earlier run.
     pub fn restore(
         &mut self,
         ejection: u32,
@@ -214,14 +213,14 @@ impl Breaker {
             (State::Open { .. }, Signal::Unejected) => Some(self.come_back("probe_uneject", policy, now)),
 
             (State::Closed, Signal::Detected(detector)) => Some(self.open(detector, policy, now)),
-            // What a closed backend answers is the detectors' matter.
+            // The detectors watch a closed backend.
             (State::Closed, Signal::Good { .. } | Signal::Bad | Signal::BadRefused) => None,
             (State::Closed, Signal::Sweep { .. }) => {
                 self.decay(policy, now);
                 None
             }
 
-            // What a backend that is out answers prolongs nothing.
+            // Outcomes of an ejected backend do not extend its ejection.
             (
                 State::Open { .. },
                 Signal::Detected(_) | Signal::Good { .. } | Signal::Bad | Signal::BadRefused,
@@ -254,10 +253,10 @@ impl Breaker {
                 if !readmits {
                     None
                 } else if trials(policy) == 0 {
-                    // A reload abolished them.
+                    // A reload turned trials off.
                     Some(self.close("ejection_time_over", now))
                 } else if trial.good >= policy.half_open_successes {
-                    // The probe objected when the last of them came.
+                    // The probe was not up when the last good outcome came.
                     Some(self.close("half_open_successes", now))
                 } else {
                     closes.then(|| self.close("no_traffic", now))
@@ -266,8 +265,8 @@ impl Breaker {
         }
     }
 
-    /// Whether a half-open backend is due a fresh budget at this sweep: it had none, the last one has
-    /// told something, or it has told nothing for too long although the probe is content.
+    /// Whether a half-open backend gets a new budget at this sweep. It does if it has had none, if the last one
+    /// has led to an outcome, or if none came for `half_open_timeout` while the probe allows a return.
     pub fn wants_budget(&self, readmits: bool, policy: &Policy, now: Instant) -> bool {
         let Some(trial) = self.trial() else { return false };
         match trial.granted {
@@ -288,7 +287,7 @@ impl Breaker {
 
     fn open(&mut self, reason: &'static str, policy: &Policy, now: Instant) -> Change {
         let (base, max) = (policy.base_ejection_time.0, policy.max_ejection_time.0);
-        // Past this the time is at its maximum anyway; a larger number would only take longer to decay.
+        // From here on the time is at its maximum. A larger number would only take longer to decay.
         if u64::from(self.ejection).saturating_mul(base) < max.saturating_add(base) {
             self.ejection = self.ejection.saturating_add(1);
         }
@@ -320,7 +319,7 @@ impl Breaker {
     }
 
     fn decay(&mut self, policy: &Policy, now: Instant) {
-        // A return is not aligned with the sweeps. Half an interval in service makes an interval.
+        // A return is not aligned with the sweeps. Half an interval in service counts as an interval.
         let interval = policy.interval.0;
         let in_service = now - self.since >= Millis(interval - interval / 2);
         let earned = match policy.backoff_decay {
@@ -337,14 +336,15 @@ impl Breaker {
     fn empty_sweeps(&self, trial: &Trial, offered: bool) -> u32 {
         match (self.window.outcomes(), offered) {
             (0, true) => trial.empty + 1,
-            // Without an offer there could be no traffic: that says nothing about the backend.
+            // The maps let it have no connection, so silence shows nothing about the backend.
             (0, false) => trial.empty,
             (_, true | false) => 0,
         }
     }
 }
 
-/// What is not enforced needs no trials either: what a reload found out returns when its time is over.
+/// Without enforcement there are no trials. A backend that a reload finds ejected returns when its time is
+/// over.
 const fn trials(policy: &Policy) -> u32 {
     if policy.enforce { policy.half_open_trials } else { 0 }
 }

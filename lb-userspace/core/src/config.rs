@@ -36,7 +36,7 @@ pub struct Service {
     pub connections: Connections,
     /// At least one; names and addresses are unique within the service, `fallback` included.
     pub backends: Vec<Backend>,
-    /// Used only while nobody of `backends` serves. Default none.
+    /// Used only while none of `backends` serves. Default none.
     pub fallback: Vec<Backend>,
     pub probe: Option<Probe>,
     pub breaker: Breaker,
@@ -49,14 +49,14 @@ impl Service {
     }
 }
 
-/// What becomes of connections whose backend is of no use to them.
+/// How connections end whose backend is out or does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
     pub on_eject: OnEject,
-    /// What is left of a backend's connections so long after it got its last new one is reset. 0: at once.
-    /// Default 60 s.
+    /// When a backend has got no new connections for this long, the connections that are left are reset.
+    /// 0: at once. Default 60 s.
     pub drain_timeout: Millis,
-    /// A handshake that its backend refuses or leaves unanswered goes on with another one. Default false.
+    /// A handshake that its backend refuses or ignores continues with another one. Default false.
     pub redispatch: bool,
 }
 
@@ -66,18 +66,18 @@ impl Default for Connections {
     }
 }
 
-/// What happens to the connections of a backend that gets no new ones, until `drain_timeout` ends what is left.
+/// How the connections of a backend that gets no new ones go on until `drain_timeout` is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnEject {
     /// They go on.
     #[default]
     Drain,
-    /// Each ends where its client begins the next request, or when it is idle.
+    /// Each ends when its client begins the next request, or when it is idle.
     Reset,
 }
 
-/// Whom new connections are taken from. The longest prefix decides; who is in none is taken, unless there is
-/// anybody in `allow`.
+/// The clients whose new connections a service accepts. The longest prefix decides. A client that no prefix
+/// contains is accepted if `allow` is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Of the VIP's family, and no prefix twice in the two.
@@ -85,7 +85,7 @@ pub struct Sources {
     pub deny: Vec<Prefix>,
 }
 
-/// Addresses that begin alike.
+/// A prefix of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     /// The bits behind the prefix are 0.
@@ -104,29 +104,30 @@ pub struct Backend {
 /// How frames reach a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Source and destination are translated.
+    /// Shunt translates source and destination.
     #[default]
     Nat,
-    /// The destination is; the client's address and port stay, and replies must come back through this node.
+    /// Shunt translates the destination. The client's address and port stay, and replies must come back through
+    /// this node.
     Dnat,
 }
 
-/// What a new connection meets when no backend may serve.
+/// The answer to a new connection when no backend may serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NoBackend {
     /// A TCP reset.
     #[default]
     Reset,
-    /// Silence.
+    /// No answer.
     Drop,
-    /// All backends that are not disabled and not probe-`down` are used, whatever the breaker says.
+    /// The service uses all backends that are not disabled and not probe-`down`, ejected ones too.
     Any,
 }
 
 /// `[service.NAME.breaker]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breaker {
-    /// `false`: decide and report, but move nothing. Default true.
+    /// `false`: the breaker decides and reports, but changes no map. Default true.
     pub enforce: bool,
     /// Detectors that report only. Default none.
     pub shadow: BTreeSet<Detector>,
@@ -138,10 +139,10 @@ pub struct Breaker {
     pub split_l4_failures: bool,
     /// L4 failures in a row that eject, when they are split off. 0: off. Default 5.
     pub consecutive_l4_failure: u32,
-    /// No answer to a SYN within it is an L4 failure. 0: off. Default 3 s, within which a client has sent
-    /// its SYN twice (RFC 6298 section 2).
+    /// A SYN without an answer within this time is an L4 failure. 0: off. Default 3 s, within which a client
+    /// has sent its SYN twice (RFC 6298 section 2).
     pub connect_timeout: Millis,
-    /// No response head within it is an L4 failure. 0: off. Default 0.
+    /// A request without a response head within this time is an L4 failure. 0: off. Default 0.
     pub response_timeout: Millis,
     /// Responses in an interval that make a backend comparable. Default 100.
     pub success_rate_min_responses: u32,
@@ -177,11 +178,11 @@ pub struct Breaker {
     pub base_ejection_time: Millis,
     /// Default: the larger of 300 s and the base.
     pub max_ejection_time: Millis,
-    /// Upper bound of what is added at random to each ejection. Default 0.
+    /// The largest random time that is added to an ejection. Default 0.
     pub max_ejection_time_jitter: Millis,
     /// Default 50.
     pub max_ejection_percent: u8,
-    /// Eject one backend whatever the ceiling says. Default false.
+    /// One backend may be ejected even if the ceiling does not allow it. Default false.
     pub always_eject_one: bool,
     /// Backends that must still serve after an ejection. Default 1.
     pub min_serving: u32,
@@ -189,17 +190,17 @@ pub struct Breaker {
     pub half_open_trials: u32,
     /// Good outcomes in a row that readmit. Default: `half_open_trials`.
     pub half_open_successes: u32,
-    /// After which an undecided budget is renewed. Default: `interval`.
+    /// A budget without an outcome is renewed after this time. Default: `interval`.
     pub half_open_timeout: Millis,
-    /// What becomes of a half-open backend that no traffic reaches.
+    /// How a half-open backend ends that no traffic reaches.
     pub half_open_exit: HalfOpenExit,
     /// With a probe: only a backend that is `up` comes back. Default true.
     pub probe_readmits: bool,
     /// A passing probe ends an ejection at once, as in Envoy. Default false.
     pub probe_uneject: bool,
-    /// For so long after a readmission the share rises, in five steps. 0: at once in full. Default 0.
+    /// The share of a readmitted backend rises for this long, in five steps. 0: at once in full. Default 0.
     pub slow_start: Millis,
-    /// While less than this percent of the backends serve, all are used that are not disabled and not
+    /// While less than this percent of the backends serve, the service uses all that are not disabled and not
     /// probe-`down`. 0: off. Default 0.
     pub panic_threshold: u8,
     pub backoff_decay: BackoffDecay,

@@ -10,7 +10,7 @@ use crate::{
     time::{Instant, Millis},
 };
 
-/// Something changed, or was refused.
+/// A change, or the refusal of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Counts from 1 in the order in which events become known.
@@ -47,8 +47,7 @@ pub enum EventKind {
     Eject,
     Trial,
     Readmit,
-    /// A detection that lost evidence, ceiling or floor did not let act, or an operator's order that the floor
-    /// did not.
+    /// Lost evidence, the ceiling or the floor refused a detection, or the floor refused an operator's order.
     Refused,
     Probe,
     Operator,
@@ -57,7 +56,7 @@ pub enum EventKind {
     Membership,
     /// The fallback of a service came into use, or its use is over.
     Fallback,
-    /// `drain_timeout` is over: what is left of a backend's connections is reset.
+    /// `drain_timeout` is over: the connections that a backend still has are reset.
     Drained,
     /// A map write failed, or holds again.
     Dataplane,
@@ -84,11 +83,11 @@ impl fmt::Display for EventKind {
 /// The numbers that a decision was made from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Failures in a row when it was made, and how many detect.
+    /// Failures in a row at the decision, and the threshold.
     pub consecutive_5xx: Option<Run>,
-    /// The same of 502, 503 and 504.
+    /// 502, 503 and 504 in a row.
     pub consecutive_gateway_failure: Option<Run>,
-    /// The same of L4 failures, where they are split off.
+    /// L4 failures in a row, where they are split off.
     pub consecutive_l4_failure: Option<Run>,
     /// The rate that detected.
     pub rate: Option<Rate>,
@@ -103,7 +102,7 @@ pub struct Evidence {
     pub max_ejection_percent: u8,
     pub min_serving: u32,
     pub probe: Option<ProbeState>,
-    /// The probe's last failure, the error of a map write, an operator's reason, or what refused.
+    /// The probe's last failure, the error of a map write, an operator's reason, or the limit that refused.
     pub detail: Option<String>,
 }
 
@@ -113,7 +112,7 @@ pub struct Run {
     pub threshold: u32,
 }
 
-/// A share of the outcomes in a window, in hundredths of a percent, and the one that detects.
+/// A share of the outcomes in a window, in hundredths of a percent, and its threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Good ones for `success_rate`, slow ones for `slow_rate`, failures for the others.
@@ -121,7 +120,7 @@ pub struct Rate {
     pub total: u64,
     /// `count` of `total`, rounded down.
     pub rate: u32,
-    /// `success_rate` detects below it, the others from it on.
+    /// `success_rate` detects below it, the other detectors at it and above.
     pub threshold: u32,
     pub window_ms: Millis,
 }
@@ -142,7 +141,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// What was counted in a window.
+/// The counts of a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub responses: u64,
@@ -165,7 +164,7 @@ pub struct Seen {
 }
 
 impl Event {
-    /// One line for people: what happened and why.
+    /// The event in one line: the change and its cause.
     pub fn sentence(&self) -> String {
         let subject = match &self.backend {
             Some(backend) => format!("{}/{backend}", self.service),

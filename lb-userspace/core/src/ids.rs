@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct ServiceId(pub u16);
 
-/// Index of a backend in the maps. Below `lb_common::MAX_BACKENDS`. An id is
-/// given again after its owner was removed; the generation tells them apart.
+/// Index of a backend in the maps. Below `lb_common::MAX_BACKENDS`. After a
+/// backend was removed another one may get its id. The generation distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BackendId(pub u16);
@@ -38,9 +38,9 @@ pub struct Generation(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adopted {
     pub service: ServiceId,
-    /// `None`: the service has left already, and this backend was to follow.
+    /// `None`: the service is no longer in the maps, and this backend was about to leave them.
     pub vip: Option<SocketAddr>,
-    /// It gets new connections. Of two with one address that one goes on.
+    /// It gets new connections. Of two backends with one address the engine adopts this one.
     pub admits: bool,
     pub id: BackendId,
     pub generation: Generation,

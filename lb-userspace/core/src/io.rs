@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out.
+//! The inputs and the outputs of the engine.
 
 use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ pub use crate::{
 pub enum Input {
     /// The whole configuration: at start, and at each reload.
     Config(Arc<Config>),
-    /// What one exchange with a backend showed. Ignored when the generation is not the id's present one.
+    /// The outcome of one exchange with a backend. The engine ignores it if the id has another generation now.
     /// `ttfb`: from the request to the first byte of the response, where that is known.
     Outcome {
         backend: BackendId,
@@ -27,20 +27,20 @@ pub enum Input {
         ttfb: Option<Duration>,
         client: Option<SocketAddr>,
     },
-    /// The answer to one [`ProbeRequest`].
+    /// The result of one [`ProbeRequest`].
     Probe { backend: BackendId, generation: Generation, result: ProbeResult },
-    /// The answer to one [`Plan`].
+    /// The result of one [`Plan`].
     Applied { plan: u64, result: Result<(), StepFailure> },
-    /// Good responses that were counted and not told one by one. None of them came between a failure and the next
-    /// good response that was told: they end no run.
+    /// Good responses that the program counted and did not mirror. None of them came between a failure and the
+    /// next mirrored good response, so they end no run.
     Successes { backend: BackendId, count: u64 },
-    /// Response heads of a backend that the mirror could not deliver.
+    /// Response heads of a backend that were lost on the way to the daemon.
     EvidenceLost { backend: BackendId, lost: u64 },
     /// Time passes.
     Tick,
 }
 
-/// What an operator wants of one backend.
+/// An operator's order for one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     pub service: String,
@@ -52,9 +52,9 @@ pub struct Operation {
     pub duration: Option<Millis>,
     #[serde(default)]
     pub reason: Option<String>,
-    /// Whoever it is.
+    /// Name of the operator.
     pub actor: String,
-    /// Even if less than `min_serving` would serve.
+    /// Carries out the order even if fewer than `min_serving` would serve.
     #[serde(default)]
     pub force: bool,
 }
@@ -68,11 +68,11 @@ pub enum Verb {
     Disable,
     /// No new connections.
     Drain,
-    /// Opens the breaker, whatever the ceiling says and whether or not it is enforced.
+    /// Opens the breaker, above the ceiling and without enforcement, too.
     Eject,
     /// Closes the breaker.
     Admit,
-    /// Another weight than the configured one. `None` takes it back.
+    /// Replaces the configured weight. `None` takes that back.
     Weight(Option<NonZeroU16>),
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for Verb {
     }
 }
 
-/// The first step of a plan that failed; those before it hold, those after it were not tried.
+/// The step at which a plan failed. The steps before it hold. The steps after it were not tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepFailure {
     pub index: usize,
@@ -103,8 +103,7 @@ pub enum Output {
     Event(Box<Event>),
 }
 
-/// Map writes for one service, to be done in order and answered by one
-/// [`Input::Applied`]. At most one plan per service is under way.
+/// Map writes for one service, in order. One [`Input::Applied`] reports their result. At most one plan per service is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub id: u64,
@@ -138,7 +137,7 @@ pub enum Step {
         evidence: bool,
         redispatch: bool,
         sources: Sources,
-        /// Half-open backends that are offered new connections, at most `lb_common::abi::TRIAL_SLOTS`.
+        /// Half-open backends that get trials, at most `lb_common::abi::TRIAL_SLOTS`.
         trials: Vec<BackendId>,
     },
     RemoveService {
@@ -152,7 +151,7 @@ pub enum Step {
         generation: Generation,
         admit: Admit,
         flow_reset: FlowReset,
-        /// Its good responses may be counted instead of told.
+        /// The program may count its good responses instead of mirroring them.
         count_successes: bool,
     },
     RemoveBackend {
@@ -163,32 +162,32 @@ pub enum Step {
         id: BackendId,
         tokens: u32,
     },
-    /// Builds the Maglev table of these members and swaps it in. Empty: nobody serves.
+    /// Builds the Maglev table of these members and swaps it in. Empty: no backend serves.
     Table {
         service: ServiceId,
         members: Vec<Member>,
     },
 }
 
-/// Whom the packet path gives new connections to.
+/// The new connections that the packet path gives to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
     All,
-    /// Only out of its budget.
+    /// Trials, as long as its budget lasts.
     Trials,
     None,
 }
 
-/// What becomes of the connections that a backend has.
+/// How the connections of a backend end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowReset {
-    /// They go on.
+    /// Shunt does not end them.
     #[default]
     Never,
-    /// They end where their client begins its next request, or when they are idle.
+    /// Each ends when its client begins the next request, or when it is idle.
     AtRequest,
-    /// They end.
+    /// All of them end now.
     Now,
 }
 
@@ -197,11 +196,11 @@ pub enum FlowReset {
 pub struct Member {
     pub id: BackendId,
     pub weight: u16,
-    /// What its place in the table is computed from, so that it does not depend on ids or order.
+    /// Its slots in the table are computed from the address, so that they depend neither on ids nor on order.
     pub address: SocketAddr,
 }
 
-/// One probe to send now. Answered by [`Input::Probe`] within `timeout`.
+/// One probe to send now. [`Input::Probe`] has to report its result within `timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeRequest {
     pub backend: BackendId,

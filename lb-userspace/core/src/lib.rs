@@ -1,4 +1,4 @@
-//! Everything in Shunt that decides, and nothing that does.
+//! The part of Shunt that decides. It does no input or output and reads no clock.
 //!
 //! ```text
 //!   outcomes, probe results, configuration, results of map writes

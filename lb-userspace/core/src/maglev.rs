@@ -58,7 +58,7 @@ fn fill(slots: &mut [u16; TABLE_SLOTS], members: &[Member]) {
     }
 }
 
-/// A member and where it stands in its permutation.
+/// A member and its position in its permutation.
 struct Turn<'a> {
     member: &'a Member,
     credit: u32,

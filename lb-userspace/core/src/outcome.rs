@@ -9,9 +9,9 @@ pub enum Outcome {
     Status(u16),
     Failure(L4Failure),
     /// The first answer on a connection whose responses cannot be read: TLS, HTTP/2, anything else.
-    /// A success as far as it goes, and the only one that such a connection has to show.
+    /// It counts as a success. Such a connection shows no other one.
     Answered,
-    /// A response that cannot be read. Counts for nothing.
+    /// A response that cannot be read. No detector counts it.
     Opaque,
 }
 
@@ -56,9 +56,9 @@ impl fmt::Display for L4Failure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
     Pass,
-    /// An HTTP probe was answered with this; the probe's `expect` and `fail_fast` say what it means.
+    /// The status that answered an HTTP probe. The probe's `expect` and `fail_fast` decide what it means.
     Status(u16),
-    /// What went wrong, in a few words: `status 503`, `connection refused`, `timeout`.
+    /// The failure in a few words: `status 503`, `connection refused`, `timeout`.
     Fail(String),
 }
 

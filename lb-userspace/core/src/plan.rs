@@ -1,13 +1,13 @@
-//! From what the maps hold to what they should hold, in an order in which every
-//! moment between two writes is safe.
+//! The writes from what the maps hold to what they should hold. Their order makes every moment between two
+//! writes safe.
 //!
-//! 1. A VIP that is to go goes first: nothing may match what is being taken apart.
+//! 1. A VIP that has to go goes first: no packet may match a service that is half removed.
 //! 2. Ejections: the backend's own entry takes effect on the next SYN.
-//! 3. Backends that come or come back, and those whose connections are now to end otherwise.
-//! 4. Trial budgets, before the seats that spend them.
-//! 5. The table, which names only backends that are written by now.
+//! 3. Backends that are added or come back, and backends whose connections end in another way than before.
+//! 4. Trial budgets, before the trial slots that spend them.
+//! 5. The table, which contains only backends that are written by now.
 //! 6. The service: its VIP never matches before its table is there.
-//! 7. Backends that left, which nothing names any more, when their connections have come to their end.
+//! 7. Removed backends, when their connections have ended and nothing refers to them any more.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -17,7 +17,7 @@ use crate::{
     io::{Admit, FlowReset, Member, Step},
 };
 
-/// What the maps say about one service, or should say.
+/// What the maps hold for one service, or should hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
     pub service: Option<Entry>,
@@ -46,7 +46,7 @@ pub struct Target {
     pub admit: Admit,
     pub flow_reset: FlowReset,
     pub count_successes: bool,
-    /// As wanted: `None` leaves what is left of it alone. As applied: the last one written.
+    /// Wanted: `None` leaves the budget in the map as it is. Applied: the last one written.
     pub budget: Option<Grant>,
 }
 
@@ -78,7 +78,7 @@ impl Forwarding {
             }
         }
 
-        // Taking the VIP out may take the table with it.
+        // Removing the VIP may remove the table, too.
         let held = self.table.as_ref().filter(|_| going.is_none());
         if let Some(members) = target.table.as_ref().filter(|wanted| held != Some(*wanted)) {
             steps.push(Step::Table { service: id, members: members.clone() });
@@ -94,7 +94,7 @@ impl Forwarding {
         steps
     }
 
-    /// Notes that a step of a plan for `target` holds.
+    /// Notes that the maps hold a step of a plan for `target`.
     pub fn apply(&mut self, step: &Step, target: &Self) {
         match step {
             Step::RemoveService { .. } => {
@@ -127,12 +127,12 @@ impl Forwarding {
         }
     }
 
-    /// What is said of one backend: its entry, its place in the table, whether it has a seat.
+    /// One backend in the maps: its entry, its member of the table, whether it has a trial slot.
     pub(crate) fn place(&self, id: BackendId) -> (Option<Target>, Option<Member>, bool) {
         let entry = self.backends.get(&id).map(|target| Target { budget: None, ..*target });
         let member = self.table.iter().flatten().find(|member| member.id == id).copied();
-        let seated = self.service.as_ref().is_some_and(|service| service.trials.contains(&id));
-        (entry, member, seated)
+        let in_trial_slot = self.service.as_ref().is_some_and(|service| service.trials.contains(&id));
+        (entry, member, in_trial_slot)
     }
 
     fn differs(&self, id: BackendId, wanted: &Target) -> bool {
@@ -141,7 +141,7 @@ impl Forwarding {
             .is_none_or(|held| Target { budget: None, ..*held } != Target { budget: None, ..*wanted })
     }
 
-    /// Whether a backend that is in the maps is to get less than it gets.
+    /// Whether a backend that is in the maps gets fewer new connections than before.
     fn restricts(&self, id: BackendId, to: Admit) -> bool {
         let Some(held) = self.backends.get(&id) else { return false };
         match (held.admit, to) {

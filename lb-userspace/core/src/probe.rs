@@ -1,4 +1,4 @@
-//! What active probes say about one backend, and when the next one is due.
+//! The probe state of one backend, and the time of its next probe.
 //!
 //! ```text
 //!              first result passes
@@ -32,7 +32,7 @@ pub struct Health {
     /// When the last probe was begun.
     started: Instant,
     in_flight: bool,
-    /// Probes begun: what jitter is drawn for.
+    /// Probes begun. The jitter of each is drawn by this number.
     begun: u64,
     key: u64,
     last: Option<ProbeResult>,
@@ -47,7 +47,7 @@ pub struct Change {
 }
 
 impl Health {
-    /// `key` is what its random numbers are made from.
+    /// The random numbers of this backend's probes are made from `key`.
     pub fn new(policy: Option<&Policy>, key: u64, now: Instant) -> Self {
         let mut health = Self {
             state: ProbeState::None,
@@ -63,7 +63,7 @@ impl Health {
         health
     }
 
-    /// A policy came, went or changed. What is known of the backend stays known.
+    /// The probe was added, removed or changed. A changed probe keeps the state.
     pub fn reconfigure(
         &mut self,
         old: Option<&Policy>,
@@ -73,7 +73,7 @@ impl Health {
         match (old, new) {
             (None, None) => None,
             (None, Some(policy)) => {
-                // What is still under way was asked for by a policy that is gone.
+                // The probe under way belongs to the old policy.
                 self.in_flight = false;
                 let spread = policy.interval.min(FIRST_SPREAD).0;
                 self.due = now + Millis(random::up_to(random::draw(self.key, 0), spread));
@@ -173,7 +173,7 @@ impl Health {
 enum Verdict {
     Pass,
     Fail,
-    /// One is enough.
+    /// One such result takes the backend down.
     FailFast,
 }
 
@@ -187,14 +187,14 @@ fn judge(policy: &Policy, result: &ProbeResult) -> Verdict {
         ProbeKind::Http(http) if http.expects(status) => Verdict::Pass,
         ProbeKind::Http(http) if http.fails_fast(status) => Verdict::FailFast,
         ProbeKind::Http(_) => Verdict::Fail,
-        // Something answered, and that is all that is asked.
+        // A TCP probe only needs an answer.
         ProbeKind::Tcp => Verdict::Pass,
-        // HTTP's word says nothing of a health that nobody gave.
+        // An HTTP status says nothing about gRPC health.
         ProbeKind::Grpc(_) => Verdict::Fail,
     }
 }
 
-/// Whether a result is one of those that bring a backend up.
+/// Whether a result counts as a pass.
 pub fn passes(policy: &Policy, result: &ProbeResult) -> bool {
     judge(policy, result) == Verdict::Pass
 }

@@ -1,5 +1,5 @@
-//! Numbers that look random and are not: each is a function of a seed and of
-//! what it is drawn for, so the order of other draws does not matter.
+//! Pseudo-random numbers: each is a function of a seed and of its purpose, so the order of draws does not
+//! matter.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,7 +18,7 @@ pub(crate) const fn up_to(draw: u64, max: u64) -> u64 {
     ((draw as u128 * (max as u128 + 1)) >> 64) as u64
 }
 
-/// A key for what belongs to one address and port. IPv4 and its IPv4-mapped form are alike.
+/// A key of one address and port. IPv4 and its IPv4-mapped form are alike.
 pub(crate) fn of_address(seed: u64, address: SocketAddr) -> u64 {
     let ip = match address.ip() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -30,7 +30,7 @@ pub(crate) fn of_address(seed: u64, address: SocketAddr) -> u64 {
     draw(key, u64::from(address.port()))
 }
 
-/// The same for a name.
+/// A key of a name.
 pub(crate) fn of_name(seed: u64, name: &str) -> u64 {
     name.bytes().fold(draw(seed, name.len() as u64), |key, byte| draw(key, u64::from(byte)))
 }

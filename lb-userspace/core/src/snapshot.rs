@@ -17,16 +17,16 @@ pub struct Snapshot {
     pub t_ms: Instant,
     pub config_generation: u64,
     pub services: Vec<ServiceSnapshot>,
-    /// Backends that were removed and whose connections have not all come to their end.
+    /// Removed backends that still have connections.
     #[serde(default)]
     pub leaving: Vec<LeavingSnapshot>,
 }
 
-/// A backend that is not configured any more.
+/// A removed backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeavingSnapshot {
     pub service: String,
-    /// `None`: an earlier run's.
+    /// `None`: an earlier run left it in the maps.
     pub name: Option<String>,
     pub id: BackendId,
     pub generation: Generation,
@@ -34,13 +34,13 @@ pub struct LeavingSnapshot {
     pub drain: Drain,
 }
 
-/// The end of a backend's connections: it gets no new ones.
+/// A backend gets no new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     pub since_ms: Instant,
-    /// What is left of them then is reset.
+    /// The connections that are left then are reset.
     pub until_ms: Instant,
-    /// What becomes of them now.
+    /// How its connections end now.
     pub flow_reset: FlowReset,
 }
 
@@ -49,13 +49,13 @@ pub struct ServiceSnapshot {
     pub name: String,
     pub id: ServiceId,
     pub vip: SocketAddr,
-    /// All backends that may be used are used: nobody serves and `no_backend` is `any`, or fewer than
+    /// All backends that may be used are used: none serves and `no_backend` is `any`, or fewer than
     /// `panic_threshold` percent serve.
     pub panic: bool,
     /// New connections go to the fallback.
     #[serde(default)]
     pub fallback: bool,
-    /// Why the last map write failed, while it has not yet succeeded.
+    /// The error of the last map write, until a write succeeds.
     pub pending: Option<PendingWrite>,
     pub backends: Vec<BackendSnapshot>,
 }
@@ -73,22 +73,22 @@ pub struct BackendSnapshot {
     pub id: BackendId,
     pub generation: Generation,
     pub address: SocketAddr,
-    /// It is used only while none of the others serves.
+    /// It is used only while no other backend serves.
     #[serde(default)]
     pub fallback: bool,
     pub effective: Effective,
     pub operator: OperatorState,
     pub probe: ProbeState,
     pub breaker: BreakerState,
-    /// Why the effective state is what it is, in one sentence. `None`: it simply serves.
+    /// The reason for the effective state, in one sentence. `None`: it simply serves.
     pub reason: Option<String>,
-    /// The state on its present breaker axis began then.
+    /// When the present breaker state began.
     pub since_ms: Instant,
     pub ejection: u32,
     pub until_ms: Option<Instant>,
-    /// As configured, or as an operator has it.
+    /// The operator's weight, or else the configured one.
     pub weight: u16,
-    /// What operators have changed and not taken back.
+    /// The overrides that hold.
     #[serde(default)]
     pub overrides: Vec<Override>,
     /// Share of new connections that the table gives it, in hundredths of a percent of the service.
@@ -97,7 +97,7 @@ pub struct BackendSnapshot {
     pub weight_percent: u32,
     pub run_5xx: u32,
     pub responses: Responses,
-    /// What the last probe said, `None` before the first.
+    /// The result of the last probe, `None` before the first.
     pub last_probe: Option<String>,
     /// `None`: it may get new connections.
     #[serde(default)]
@@ -105,55 +105,55 @@ pub struct BackendSnapshot {
 }
 
 impl ServiceSnapshot {
-    /// The backends that are no fallback: those of whom so many are to serve.
+    /// The backends that are no fallback. Floor and ceiling count these.
     pub fn regular(&self) -> impl Iterator<Item = &BackendSnapshot> {
         self.backends.iter().filter(|backend| !backend.fallback)
     }
 }
 
-/// One backend in depth: where it stands, what was decided last, and what would change it next.
+/// One backend in depth: its states, the last decision, and the next changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     pub service: String,
     pub backend: BackendSnapshot,
-    /// Since when the operator's and the probe's axes are as they are; the breaker's is in `backend`.
+    /// When the states of operator and probe began. The breaker's is in `backend`.
     pub operator_since_ms: Instant,
     pub probe_since_ms: Instant,
-    /// The maps say of it what was decided.
+    /// The maps hold what was decided for it.
     pub in_maps: bool,
     /// Why the service's last map write failed, while it has not yet succeeded.
     pub pending: Option<PendingWrite>,
     /// The last outcomes, oldest first, at most 16.
     pub last_outcomes: Vec<Seen>,
-    /// Of the breaker, with its evidence. Its `seq` is 0: it may not have become known yet.
+    /// The breaker's last decision with its evidence. Its `seq` is 0: it may not be known yet.
     pub last_decision: Option<Event>,
-    /// Those that are on.
+    /// The detectors that are on.
     pub detectors: Vec<DetectorSnapshot>,
-    /// What would eject or readmit it, in sentences.
+    /// The changes that would eject or readmit it, in sentences.
     pub next: Vec<String>,
     /// When the present interval ends.
     pub next_sweep_ms: Instant,
 }
 
-/// What a detector has counted.
+/// The counts of a detector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetectorSnapshot {
     pub name: String,
-    /// False: it would only report.
+    /// False: it only reports.
     pub enforced: bool,
-    /// In a row; of a rate: failures, slow or, for `success_rate`, good ones.
+    /// The length of the run. Of a rate: failures, slow ones or, for `success_rate`, good ones.
     pub count: u64,
-    /// Of a rate: out of how many.
+    /// Of a rate: all responses.
     pub total: Option<u64>,
-    /// Of a rate: how many it takes.
+    /// Of a rate: the least number of responses with which it can detect.
     pub least: Option<u32>,
-    /// In a row; of a rate: hundredths of a percent. `None`: too few backends can be compared so far.
+    /// Of a run: its length. Of a rate: hundredths of a percent. `None`: too few backends can be compared so far.
     pub threshold: Option<u32>,
-    /// What would make it detect.
+    /// How many more failures would make it detect, in words.
     pub next: String,
 }
 
-/// An operator's word that holds.
+/// An operator's order that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
     /// `disabled`, `draining`, `weight 50`.
@@ -161,7 +161,7 @@ pub struct Override {
     pub actor: String,
     pub reason: Option<String>,
     pub since_ms: Instant,
-    /// `None`: until it is taken back.
+    /// `None`: until an operator takes it back.
     pub until_ms: Option<Instant>,
 }
 
@@ -180,6 +180,6 @@ pub struct Responses {
     /// Exchanges without a response: refused, timed out, reset, closed.
     #[serde(default)]
     pub l4_failures: u64,
-    /// Heads that the mirror lost.
+    /// Response heads that were lost on the way.
     pub lost: u64,
 }

@@ -20,22 +20,22 @@ macro_rules! names {
 }
 
 names! {
-    /// What the operator wants.
+    /// The operator's axis.
     OperatorState { Enabled = "enabled", Draining = "draining", Disabled = "disabled" }
 }
 
 names! {
-    /// What active probes say. `none`: the service has no probe.
+    /// The probe's axis. `none`: the service has no probe.
     ProbeState { None = "none", Unknown = "unknown", Up = "up", Down = "down" }
 }
 
 names! {
-    /// What the breaker says.
+    /// The breaker's axis.
     BreakerState { Closed = "closed", Open = "open", HalfOpen = "half-open" }
 }
 
 names! {
-    /// What follows from the three axes. Derived in one place: [`Effective::of`].
+    /// The state that follows from the three axes. [`Effective::of`] derives it.
     Effective {
         Serving = "serving",
         Trial = "trial",
@@ -47,9 +47,9 @@ names! {
 }
 
 impl Effective {
-    /// The operator's word first, then the probe's, then the breaker's. A backend
-    /// whose probe has not answered yet (`unknown`) is used only when nothing better is
-    /// there; that preference is the table's, not a state.
+    /// The operator's axis decides first, then the probe's, then the breaker's. A backend whose first probe
+    /// has no result yet (`unknown`) is used only while no proven one serves. The table has that preference;
+    /// it is no state.
     pub const fn of(operator: OperatorState, probe: ProbeState, breaker: BreakerState) -> Self {
         match (operator, probe, breaker) {
             (OperatorState::Disabled, _, _) => Self::Disabled,

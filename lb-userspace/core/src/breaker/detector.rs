@@ -1,8 +1,7 @@
-//! What turns outcomes into detections, inside the outcome.
+//! The detectors that look at each outcome when it comes.
 //!
-//! Runs count in a row, without a window; [`Ring`]s count over a window. What is
-//! looked at when an interval ends is [`sweep`](super::sweep)'s. Each detector
-//! is one of [`Detector`], by whose name configuration and events know it.
+//! Runs count in a row, without a window. [`Ring`]s count over a window. The detectors of a whole interval are in
+//! [`sweep`](super::sweep). Each detector has a name: [`Detector`].
 
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::{
 /// One outcome as detectors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
-    /// A response, or what counts as one. `failure`: on which side of `errors` it is.
+    /// A response, or an outcome that counts as one. `failure`: `errors` contains its status.
     Response { status: u16, failure: bool, ttfb: Option<Duration> },
     /// The first answer on a connection whose responses cannot be read, under `split_l4_failures`.
     Answer { ttfb: Option<Duration> },
@@ -64,8 +63,8 @@ impl Tally {
         let mut found = Vec::new();
         let mut run = |detector, run: &mut u32, threshold: u32| {
             *run = run.saturating_add(1);
-            // At least, because a reload may have lowered the threshold below the run. Whatever becomes
-            // of the detection, the run starts again.
+            // The run may be longer than the threshold, because a reload may have lowered it. The run starts
+            // again, whether or not the detection acts.
             if threshold > 0 && *run >= threshold {
                 found.push(Detection { detector, shown: Shown::Run(Run { count: *run, threshold }) });
                 *run = 0;
@@ -74,7 +73,7 @@ impl Tally {
         let (status, failure, ttfb) = match sample {
             Sample::Response { status, failure, ttfb } => (status, failure, ttfb),
             Sample::Answer { ttfb } => {
-                // It tells nothing of statuses.
+                // It shows nothing about statuses.
                 self.run_l4 = 0;
                 found.extend(self.time(policy, ttfb, now));
                 return found;
@@ -106,7 +105,8 @@ impl Tally {
         found
     }
 
-    /// So many good responses that are not failures and end no run. The last that was missing may make a rate count.
+    /// Good responses that the program counted. They end no run. With them the error rate may have enough
+    /// responses to detect.
     pub fn successes(&mut self, policy: &Policy, count: u64, now: Instant) -> Option<Detection> {
         if policy.error_rate_threshold == 0 {
             return None;
@@ -131,7 +131,7 @@ const fn gateway(status: u16) -> bool {
     matches!(status, 502..=504)
 }
 
-/// What a ring is held against.
+/// The limit of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     pub detector: Detector,
@@ -159,7 +159,7 @@ pub const fn slow_rate(policy: &Policy) -> Window {
     }
 }
 
-/// A window that detects starts anew, like a run: else every further response would detect again.
+/// After a detection the window starts again, like a run. Otherwise every further response would detect again.
 fn over(ring: &mut Ring, limit: &Window) -> Option<Detection> {
     let (total, bad) = ring.counted();
     if total < u64::from(limit.least) || 100 * bad < u64::from(limit.percent) * total {
@@ -191,7 +191,7 @@ impl Detection {
         }
     }
 
-    /// For people: what was seen.
+    /// The detection in words.
     pub fn sentence(&self) -> String {
         let what = match self.detector {
             Detector::ConsecutiveGatewayFailure => "gateway failure",

@@ -9,11 +9,11 @@ use crate::config::Breaker as Policy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendCounts {
     pub backends: u32,
-    /// Those whose breaker is not closed.
+    /// Backends whose breaker is not closed.
     pub out: u32,
-    /// Those that the table gives new connections to.
+    /// Backends that the table gives new connections to.
     pub serving: u32,
-    /// Of these, how many are left without the one in question.
+    /// The number that would still serve without the backend in question.
     pub left: u32,
 }
 

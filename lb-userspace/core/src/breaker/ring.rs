@@ -1,8 +1,7 @@
-//! An exact count over the last while: ten buckets, the oldest forgotten whole.
+//! An exact count over a window: ten buckets, of which the oldest is dropped whole.
 //!
-//! A decaying average would be cheaper and can sleep through an outage. Buckets
-//! are aligned to the engine's clock, so the window covers the present bucket,
-//! as far as it has come, and the nine before it.
+//! A decaying average would be cheaper, but it can sleep through an outage. Buckets are aligned to the
+//! engine's clock, so the window covers the present bucket up to now and the nine before it.
 
 use crate::time::{Instant, Millis};
 
@@ -40,7 +39,7 @@ impl Ring {
         }
     }
 
-    /// How many there are in the window that ends at `now`, and how many of them are bad.
+    /// All in the window that ends at `now`, and the bad ones among them.
     pub fn count(&self, window: Millis, now: Instant) -> (u64, u64) {
         let mut ring = self.clone();
         ring.turn(window, now);
@@ -55,7 +54,7 @@ impl Ring {
     fn turn(&mut self, window: Millis, now: Instant) {
         let number = u128::from(now.0) * u128::from(BUCKETS) / u128::from(window.0.max(1));
         let number = u64::try_from(number).unwrap_or(u64::MAX);
-        // A reload may have changed the width: then buckets of both widths age by number.
+        // A reload may have changed the width. Then buckets of both widths age by their numbers.
         let passed = number.saturating_sub(self.newest).min(BUCKETS);
         for step in 1..=passed {
             let oldest = &mut self.buckets[((self.newest + step) % BUCKETS) as usize];

@@ -1,6 +1,6 @@
-//! What turns a finished interval into detections: backends against each other.
+//! The detections of a finished interval: compares the backends of a service with each other.
 //!
-//! All in integers, so that the boundary is where it is said to be.
+//! All arithmetic is in integers, so that the boundary is exact.
 
 use super::{
     Window,
@@ -14,7 +14,7 @@ use crate::{
 /// A rate of one. Rates are rounded down to this many parts, mean and deviation are exact over them.
 const WHOLE: u64 = 1_000_000_000;
 
-/// What one backend showed in the interval: how many, and how many of them good.
+/// The outcomes of one backend in the interval: all, and the good ones.
 #[derive(Clone, Copy, Debug)]
 struct Score {
     index: usize,
@@ -22,8 +22,7 @@ struct Score {
     good: u64,
 }
 
-/// All detections of one interval: by detector, then in the order of `windows`. Each is one of a
-/// backend that is in.
+/// All detections of one interval: by detector, then in the order of `windows`. No backend in `windows` is out.
 pub fn detect(policy: &Policy, windows: &[(usize, Window)]) -> Vec<(usize, Detection)> {
     let scores = |of: fn(&Window) -> (u64, u64)| -> Vec<Score> {
         let score = |(index, window): &(usize, Window)| {
@@ -81,12 +80,12 @@ fn rate(good: u64, total: u64) -> u64 {
     (u128::from(good) * u128::from(WHOLE) / u128::from(total)) as u64
 }
 
-/// How many responses there were, and how many of them were failures.
+/// Counts responses, and the failures among them.
 fn responses(window: &Window) -> (u64, u64) {
     (window.responses, window.failures)
 }
 
-/// The same of connects: an answer shows that its connection was good.
+/// Counts connects, and the failures among them. An answer shows that its connection was good.
 fn connects(window: &Window) -> (u64, u64) {
     (window.responses + window.answers + window.l4_failures, window.l4_failures)
 }
@@ -203,7 +202,7 @@ mod tests {
         assert_eq!(found(&policy, &scores), []);
         let policy = Policy { success_rate_min_backends: 4, ..policy };
         assert_eq!(found(&policy, &scores), [(4, Detector::SuccessRate)]);
-        // One that had too few is not detected itself.
+        // A backend with too few responses is not detected itself.
         scores[4] = (0, 99);
         assert_eq!(found(&Policy { success_rate_min_backends: 1, ..policy }, &scores), []);
     }
@@ -230,7 +229,7 @@ mod tests {
         let scores = [(71, 100), (70, 100), (35, 50), (34, 49), (7000, 10_000), (100, 100)];
         let all = [1, 2, 4].map(|index| (index, Detector::FailurePercentage));
         assert_eq!(found(&policy, &scores), all);
-        // 49 responses are too few to be looked at and to be counted.
+        // With 49 responses a backend is neither evaluated nor counted.
         assert_eq!(found(&policy, &scores[1..5]), []);
     }
 

@@ -30,7 +30,7 @@ fn half_open() -> Breaker {
     breaker
 }
 
-/// The whole table: from each state, what each signal leads to.
+/// The whole table: the next state for each state and signal.
 #[test]
 fn every_pair_of_state_and_signal() {
     use BreakerState::{Closed, HalfOpen, Open};
@@ -176,7 +176,7 @@ fn jitter_reaches_both_ends_and_is_one_draw() {
         breaker.on(Signal::Detected("consecutive_5xx"), &policy, Instant(0));
         let until = breaker.until().expect("it is open").0;
         seen[usize::try_from(until - 30_000).expect("small")] += 1;
-        // Nothing that happens to it while it is open draws again.
+        // No input draws again while it is open.
         for signal in [GOOD, Signal::Bad, Signal::Sweep { readmits: false, offered: false }] {
             breaker.on(signal, &policy, Instant(29_999));
         }

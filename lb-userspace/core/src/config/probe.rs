@@ -56,7 +56,7 @@ pub struct HttpProbe {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrpcProbe {
-    /// Whose health is asked for. Default empty: the server's as a whole.
+    /// The gRPC service whose health the probe asks for. Default empty: the server as a whole.
     pub service: String,
     /// `:authority`. Default: the backend's address and port.
     pub host: Option<String>,
@@ -67,7 +67,7 @@ pub struct GrpcProbe {
 /// How a probe speaks TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// What is asked for by SNI, and whom the certificate must be for. Default: the backend's address.
+    /// The name in SNI and in the certificate. Default: the backend's address.
     pub server_name: Option<String>,
     pub trust: Trust,
 }

@@ -226,7 +226,7 @@ impl Service {
     }
 }
 
-/// A span as people say it: whole seconds once there is one.
+/// A time for people: in seconds from one second on, in minutes from two minutes on.
 pub(super) fn span(span: Millis) -> String {
     match span.0 {
         ms @ 0..1000 => format!("{ms} ms"),

@@ -1,4 +1,4 @@
-//! What happens by itself, and when.
+//! The deadlines of the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Deadline {
     Sweep(ServiceId),
-    /// A failed plan is to be tried again.
+    /// The engine tries a failed plan again.
     Retry(ServiceId),
     Probe(BackendId),
-    /// An operator's word of a service ends, a share of it rises, or connections end.
+    /// An override of a service ends, a share rises, or a drain ends.
     Alarm(ServiceId),
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Replaces whatever was set for this deadline.
+    /// Sets, moves or removes a deadline.
     pub(super) fn set(&mut self, deadline: Deadline, at: Option<Instant>) {
         let former = match at {
             Some(at) => self.at.insert(deadline, at),

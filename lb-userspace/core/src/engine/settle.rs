@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Whether no other service has this one's VIP in the maps.
+    /// Whether the maps hold this service's VIP for no other service.
     fn vip_is_free(&self, id: ServiceId) -> bool {
         let service = &self.services[&id];
         let vip = service.config.vip;

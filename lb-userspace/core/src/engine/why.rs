@@ -38,7 +38,7 @@ impl Engine {
     }
 }
 
-/// A rate as it stands.
+/// The present value of a rate.
 struct Standing {
     detector: Detector,
     bad: u64,
@@ -222,7 +222,7 @@ impl Service {
     }
 }
 
-/// How many failures and nothing else would do it. `None`: none, however many.
+/// How many more failures in a row would make it detect. `None`: no number of failures would.
 fn more_failures(of: &Standing) -> Option<u64> {
     let percent = u64::from(of.percent);
     let missing = u64::from(of.least).saturating_sub(of.total);

@@ -38,7 +38,7 @@ fn within_a_percent(count: u32, numerator: u64, denominator: u64) -> bool {
 }
 
 #[test]
-fn nobody_means_no_backend_everywhere() {
+fn without_members_every_slot_is_no_backend() {
     assert_eq!(shares(&build(&[])), BTreeMap::from([(NO_BACKEND, SLOTS)]));
     assert_eq!(shares(&build(&members(&[0, 0]))), BTreeMap::from([(NO_BACKEND, SLOTS)]));
 }
@@ -77,8 +77,8 @@ fn the_lightest_beside_the_heaviest_ends() {
     assert!(shares[&0] >= SLOTS - 2);
 }
 
-/// 1 % has to move, the slots of the one that left. The rest is what the algorithm costs: it differs
-/// with who leaves, so the promise is the mean over all hundred, and a bound for the worst.
+/// 1 % has to move: the slots of the member that left. The algorithm moves some more, which depends on the
+/// member. So the promise is the mean over all hundred, and a bound for the worst.
 #[test]
 fn removing_one_of_a_hundred_moves_little() {
     let all = equal(100);

@@ -23,7 +23,7 @@ fn target(id: u16, admit: Admit) -> (BackendId, Target) {
     )
 }
 
-/// A service with backends of these kinds, those that take anything in the table.
+/// A service with backends of these kinds. Backends that take all connections are in the table.
 fn forwarding(admits: &[Admit]) -> Forwarding {
     let backends: BTreeMap<_, _> =
         admits.iter().enumerate().map(|(id, admit)| target(id as u16, *admit)).collect();
@@ -118,7 +118,7 @@ proptest! {
         let ranks: Vec<u8> = steps.iter().map(|step| rank(step, &from)).collect();
         prop_assert!(ranks.is_sorted(), "{steps:?}");
         prop_assert_eq!(applied(from.clone(), &steps, &to).steps_to(&to, ID), []);
-        // Broken off anywhere, the next plan still leads there.
+        // After a failure at any step the next plan still leads there.
         let halfway = applied(from, &steps[..cut.min(steps.len())], &to);
         let rest = halfway.steps_to(&to, ID);
         prop_assert_eq!(applied(halfway, &rest, &to).steps_to(&to, ID), []);

@@ -25,9 +25,9 @@ enum Act {
     Lose(usize, u64),
     Probe(usize, bool, usize),
     Operate(usize, Verb),
-    /// Which of the five are there.
+    /// The configured ones of the five backends.
     Members(u8),
-    /// The next writes fail and hold as told.
+    /// The results of the next writes, in order.
     Script(Vec<bool>),
     Restart,
 }
@@ -127,7 +127,7 @@ fn policy() -> impl Strategy<Value = Breaker> {
     )
 }
 
-/// Both of them, and what each is told.
+/// Engine and reference, which get the same inputs.
 struct Pair {
     plain: Reference,
     real: Real,
@@ -193,11 +193,11 @@ impl Pair {
                     }
                 }
             }
-            // What is on offer decides when a silent trial ends, and that is not modelled while maps are behind.
+            // The reference does not model when a silent trial ends while the maps are behind.
             Act::Script(_) if self.plain.policy.half_open_exit == HalfOpenExit::Close => {}
             Act::Script(fates) => self.real.script.extend(fates),
             Act::Restart => {
-                // Events that wait for the maps are lost with the process that kept them.
+                // Events that wait for the maps are lost with the process.
                 if !self.real.behind(now) {
                     self.real.restart(now);
                     self.plain.restart();
@@ -221,11 +221,11 @@ impl Pair {
         }
     }
 
-    /// Both have said the same, and stand the same.
+    /// Both have reported the same events and are in the same states.
     fn compare(&mut self) -> Result<(), TestCaseError> {
         let (plain, real) = (&mut self.plain, &mut self.real);
         if !real.behind(plain.now) {
-            // A refusal is told at once, a change when the maps hold it.
+            // A refusal is known at once, a change when the maps hold it.
             real.said.sort_by_key(|said| format!("{said:?}"));
             plain.said.sort_by_key(|said| format!("{said:?}"));
             prop_assert_eq!(&real.said, &plain.said);
@@ -261,7 +261,7 @@ impl Pair {
 }
 
 proptest! {
-    // A failing history is printed whole; it is kept by making a test of it.
+    // A failing history is printed whole. Make a test of it to keep it.
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -278,7 +278,7 @@ proptest! {
             }
             pair.compare()?;
         }
-        // Whatever failed is written by then.
+        // Every failed write has been repeated by then.
         pair.real.script.clear();
         pair.act(Act::Wait(6000));
         if !pair.plain.close_call {

@@ -1,5 +1,5 @@
-//! The rules, as plainly as they are. Whatever is cheap in the engine is counted afresh here: it keeps every
-//! outcome and looks at them all.
+//! The rules, as plainly as possible. It keeps every outcome and counts them all again for each decision. One
+//! file, so that it can be compared with the rules from top to bottom.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ pub(crate) struct Peer {
     pub(crate) run: u32,
     /// When it became `In` again, and the fifths of its share.
     pub(crate) warm: Option<(u64, u64)>,
-    seat: bool,
+    in_trial_slot: bool,
     gateway: u32,
     l4: u32,
     /// Since the sweep or the last change: (is L4 and split, is a failure).
@@ -60,7 +60,7 @@ pub(crate) struct Peer {
     /// Since the sweep: heads that came and heads that were lost.
     heads: u64,
     lost: u64,
-    /// (when, is bad), for the two windows.
+    /// Time, and whether it is bad, for the two windows.
     errors: Vec<(u64, bool)>,
     slow: Vec<(u64, bool)>,
 }
@@ -93,7 +93,7 @@ impl Reference {
             number: 0,
             run: 0,
             warm: None,
-            seat: false,
+            in_trial_slot: false,
             gateway: 0,
             l4: 0,
             interval: Vec::new(),
@@ -106,7 +106,7 @@ impl Reference {
         self.peers.insert(name, peer);
     }
 
-    /// Ejections, numbers and orders are remembered, nothing else.
+    /// A restart keeps ejections, ejection numbers and orders, nothing else.
     pub(crate) fn restart(&mut self) {
         for (name, before) in std::mem::take(&mut self.peers) {
             self.add(name);
@@ -179,7 +179,7 @@ impl Reference {
         content || !self.policy.probe_readmits
     }
 
-    /// Who gets connections as long as somebody can.
+    /// The peers that get connections as long as one can.
     fn serving(&self) -> BTreeSet<&'static str> {
         let of = |wanted: fn(Probe) -> bool| -> BTreeSet<&'static str> {
             let fit = |peer: &Peer| peer.at == At::In && peer.order == Order::Enabled && wanted(peer.probe);
@@ -195,10 +195,10 @@ impl Reference {
         let few = 100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.peers.len();
         let panic = few && self.peers.values().any(usable);
         let peer = &self.peers[name];
-        if panic { usable(peer) } else { peer.seat && usable(peer) && peer.order == Order::Enabled }
+        if panic { usable(peer) } else { peer.in_trial_slot && usable(peer) && peer.order == Order::Enabled }
     }
 
-    /// Whether connections begin there, whether or not the table names it just now.
+    /// Whether a peer may get new connections, whether or not the table contains it now.
     pub(crate) fn may_begin(&self, name: &str) -> bool {
         let usable = |peer: &Peer| peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. });
         let few = 100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.peers.len();
@@ -314,12 +314,12 @@ impl Reference {
         let is_in = |name: &&'static str| self.peers[*name].at == At::In;
         let (inside, out): (Vec<&'static str>, Vec<&'static str>) =
             self.peers.keys().copied().partition(is_in);
-        // What was on offer in the interval that ends.
+        // The peers that could get connections in the interval that ends.
         let offered: BTreeSet<&str> = out.iter().copied().filter(|name| self.offered(name)).collect();
         for name in out {
             self.swept_out(name, offered.contains(name));
         }
-        // All of them before any of them acts.
+        // The reference finds all detections before one of them acts.
         let scores = [false, true].map(|l4| self.scores(&inside, l4));
         for (l4, scores) in [false, true].into_iter().zip(&scores) {
             if !l4 || policy.split_l4_failures {
@@ -341,7 +341,7 @@ impl Reference {
             (peer.interval, peer.detections) = (Vec::new(), 0);
             (peer.heads, peer.lost) = (0, 0);
             let trial = matches!(peer.at, At::Half { .. }) && !matches!(peer.probe, Probe::Down { .. });
-            peer.seat = trial && peer.order == Order::Enabled;
+            peer.in_trial_slot = trial && peer.order == Order::Enabled;
         }
     }
 
@@ -444,7 +444,7 @@ impl Reference {
     }
 }
 
-/// Runs and windows: what one outcome of a backend that is in detects.
+/// Runs and windows: the detections of one outcome of a peer that is in.
 fn watch(
     policy: &Breaker,
     peer: &mut Peer,

@@ -1,4 +1,4 @@
-//! The engine, with maps that hold what they are told or fail on script.
+//! The engine, with maps in memory that fail on script.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -62,7 +62,7 @@ impl Real {
                     self.engine.handle(Input::Applied { plan: plan.id, result }, Instant(now));
                 }
                 Output::Event(event) => self.hear(*event),
-                // Answered when the history says so.
+                // The history gives the result.
                 Output::Probe(_) => {}
             }
         }
@@ -132,7 +132,7 @@ impl Real {
         self.ids = known.collect();
     }
 
-    /// Another engine goes on from what this one remembers.
+    /// Another engine continues from the state of this one.
     pub(crate) fn restart(&mut self, now: u64) {
         let restored = Some(self.engine.export(Instant(now)));
         self.engine = Engine::new(Settings { restored, ..Settings::default() }, Instant(now));
@@ -173,7 +173,7 @@ impl Real {
         self.drain(now);
     }
 
-    /// A write failed and does not hold yet: what waits for it was not told.
+    /// A write failed and was not repeated yet, so events wait for it.
     pub(crate) fn behind(&self, now: u64) -> bool {
         self.engine.snapshot(Instant(now)).services[0].pending.is_some()
     }

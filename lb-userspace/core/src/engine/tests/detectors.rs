@@ -1,4 +1,4 @@
-//! Every detector in the engine: what makes it fire, and what it leaves alone.
+//! Every detector in the engine: when it fires, and when it does not.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn gateway_failures_in_a_row_eject() {
 }
 
 #[test]
-fn the_gateway_run_is_looked_at_first_and_both_are_told_of() {
+fn the_gateway_run_is_evaluated_first_and_both_are_reported() {
     let mut lab = lab(&["a", "b"], |breaker| {
         breaker.consecutive_gateway_failure = 3;
         breaker.consecutive_5xx = 3;
@@ -265,7 +265,7 @@ fn the_error_rate_detects_at_once_and_from_one_backend_up() {
 }
 
 #[test]
-fn below_the_error_rate_nothing_is_detected_and_old_failures_are_forgotten() {
+fn below_the_error_rate_nothing_is_detected_and_old_failures_expire() {
     let mut lab = lab(&["a", "b"], |breaker| breaker.error_rate_threshold = 10);
     lab.until(500);
     lab.statuses("a", &[500; 2]);
@@ -288,7 +288,7 @@ fn a_good_response_may_complete_the_minimum() {
 }
 
 #[test]
-fn a_window_that_detected_starts_anew() {
+fn a_window_that_detected_starts_again() {
     let mut lab = lab(&["a"], |breaker| breaker.error_rate_threshold = 50);
     lab.statuses("a", &[500; 39]);
     assert_eq!(lab.news(), [said(EventKind::Refused, "a", "floor")]);
@@ -296,7 +296,7 @@ fn a_window_that_detected_starts_anew() {
     assert_eq!(lab.news(), [said(EventKind::Refused, "a", "floor")]);
 }
 
-/// What `n in a row` does not see: 50 requests a second, every tenth bad.
+/// Runs do not find this backend: 50 requests a second, every tenth bad.
 #[test]
 fn one_in_ten_is_caught_within_a_window() {
     let mut lab = lab(&["a", "b"], |breaker| {
@@ -321,7 +321,7 @@ fn slow_responses_eject_by_their_share() {
             lab.timed("a", Outcome::Status(200), Some(Duration::from_micros(micros)));
         }
     };
-    // Exactly the threshold is not slower than it; one of unknown time does not take part.
+    // A response of exactly the threshold is not slow. A response of unknown time does not count.
     answer(&mut lab, 100_000, 15);
     answer(&mut lab, 100_001, 4);
     lab.statuses("a", &[200; 50]);
@@ -376,7 +376,7 @@ fn an_interval_does_not_add_to_the_next() {
     }
     lab.statuses("a", &[500; 25]);
     lab.until(15_000);
-    // Six with outcomes, only one with the 50 that it takes.
+    // Six backends have outcomes, but only one has the 50 that are needed.
     assert_eq!(lab.news(), []);
 }
 
@@ -423,7 +423,7 @@ fn a_sweep_that_detects_keeps_to_ceiling_and_floor() {
     lab.until(5000);
     let floor = |name| said(EventKind::Refused, name, "floor");
     let eject = |name| said(EventKind::Eject, name, "failure_percentage");
-    // An ejection is told when the maps hold it, a refusal at once.
+    // An ejection becomes known when the maps hold it, a refusal at once.
     assert_eq!(lab.news(), [floor("c"), floor("d"), floor("e"), floor("f"), eject("a"), eject("b")]);
 }
 
@@ -511,7 +511,7 @@ fn a_detector_in_shadow_does_not_keep_the_number_from_decaying() {
         lab.statuses("a", &[500; 3]);
         lab.until(30_000);
         lab.statuses("b", &[500; 3]);
-        // The ceiling keeps `a`; whether it counts against it is the shadow's matter.
+        // The ceiling refuses the ejection of `a`. A shadow detection is no mark against it, another one is.
         lab.statuses("a", &[503, 503, 200]);
         lab.until(35_000);
         assert_eq!(lab.backend("a").ejection, ejection);

@@ -1,4 +1,4 @@
-//! What becomes of connections whose backend gets no new ones.
+//! How connections end whose backend gets no new ones.
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
@@ -19,7 +19,7 @@ fn service(on_eject: OnEject, drain_timeout: u64) -> config::Service {
     service
 }
 
-/// At 1 s, with nothing told yet.
+/// At 1 s, without any event yet.
 fn lab(service: config::Service) -> Lab {
     let mut lab = Lab::new(vec![service]);
     lab.until(1000);
@@ -116,13 +116,13 @@ fn from_one_state_without_new_connections_into_another_the_time_runs_on() {
 }
 
 #[test]
-fn who_is_on_trial_or_serves_again_is_never_cut() {
+fn a_backend_on_trial_or_serving_again_is_never_reset() {
     let mut lab = lab(service(OnEject::Reset, 20_000));
     lab.statuses("a", &[500; 3]);
     lab.until(35_000);
     assert_eq!((lab.backend("a").breaker, lab.flow_reset("a")), (BreakerState::HalfOpen, FlowReset::Never));
     assert_eq!(drain(&lab, "a"), None);
-    // What begins on trial is cut only if the trial fails, and from then on.
+    // A connection that began as a trial is reset only if the trial fails, and from then on.
     lab.status("a", 500);
     assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
     assert_eq!(drain(&lab, "a"), Some((35_000, 55_000, FlowReset::AtRequest)));
@@ -137,7 +137,7 @@ fn who_is_on_trial_or_serves_again_is_never_cut() {
 }
 
 #[test]
-fn whom_a_panic_uses_is_not_cut() {
+fn a_backend_that_a_panic_uses_is_not_reset() {
     let mut service = service(OnEject::Reset, 20_000);
     service.breaker.panic_threshold = 60;
     let mut lab = lab(service);
@@ -147,14 +147,14 @@ fn whom_a_panic_uses_is_not_cut() {
     lab.statuses("b", &[500; 3]);
     assert!(lab.service().panic);
     assert_eq!((lab.flow_reset("a"), lab.flow_reset("b")), (FlowReset::Never, FlowReset::Never));
-    // When it is over, so is the use, and the time begins anew.
+    // When the panic is over, the drain begins again.
     lab.until(3000);
     order(&mut lab, "b", Verb::Admit);
     assert_eq!(drain(&lab, "a"), Some((3000, 23_000, FlowReset::AtRequest)));
 }
 
 #[test]
-fn what_is_removed_leaves_when_its_connections_have_ended() {
+fn a_removed_backend_leaves_when_its_connections_have_ended() {
     let mut lab = lab(service(OnEject::Reset, 20_000));
     let a = lab.backend("a").id;
     let mut less = service(OnEject::Reset, 20_000);
@@ -194,7 +194,7 @@ fn removed_while_it_drains_its_time_runs_on() {
 }
 
 #[test]
-fn who_comes_back_meanwhile_is_another_one() {
+fn a_backend_added_again_meanwhile_is_a_new_one() {
     let mut lab = lab(service(OnEject::Drain, 20_000));
     let before = lab.backend("a").id;
     let mut less = service(OnEject::Drain, 20_000);
@@ -231,7 +231,7 @@ fn a_removed_service_is_gone_at_once_and_its_backends_follow() {
 }
 
 #[test]
-fn who_leaves_takes_room_until_it_is_gone() {
+fn a_removed_backend_takes_a_place_until_it_is_gone() {
     use lb_common::MAX_BACKENDS;
     let crowd = |first: u32, count: u32| {
         let mut service = service(OnEject::Drain, 20_000);
@@ -264,7 +264,7 @@ fn another_policy_holds_for_what_has_begun() {
     );
     lab.until(6000);
     assert_eq!(lab.flow_reset("a"), FlowReset::Now);
-    // What is reset already is not undone, what still lives goes on.
+    // A reset is not undone. The connections that are left continue.
     lab.reload(vec![service(OnEject::Drain, 10_000)]);
     assert_eq!(
         (drain(&lab, "a"), lab.flow_reset("a")),
@@ -296,12 +296,12 @@ fn a_backend_leaves_only_after_the_maps_had_its_connections_reset() {
 }
 
 #[test]
-fn what_no_write_ever_named_is_not_drained() {
+fn a_backend_that_was_never_written_is_not_drained() {
     let mut lab = lab(service(OnEject::Drain, 20_000));
     lab.slow = true;
     let with =
         |names: &[&str]| config::Service { backends: web(names).backends, ..service(OnEject::Drain, 20_000) };
-    // Under way is the plan for `d`; `e` has never been in one.
+    // The plan for `d` is under way. `e` was never in a plan.
     lab.reload(vec![with(&["a", "b", "c", "d"])]);
     lab.reload(vec![with(&["a", "b", "c", "d", "e"])]);
     let e = lab.backend("e").id;
@@ -335,22 +335,22 @@ fn a_restart_goes_on_with_the_time_that_is_left() {
     let mut lab = Lab::empty(Settings { seed: 7, restored, ..Settings::default() });
     lab.reload(vec![service(OnEject::Reset, 20_000)]);
     assert_eq!(lab.flow_reset("a"), FlowReset::Now);
-    assert!(lab.news().iter().all(|news| news.0 != EventKind::Drained), "it was told before");
+    assert!(lab.news().iter().all(|news| news.0 != EventKind::Drained), "its event came before");
 }
 
 #[test]
-fn why_tells_what_becomes_of_them() {
+fn why_says_how_they_end() {
     let mut lab = lab(service(OnEject::Reset, 20_000));
-    let told = |lab: &Lab| lab.engine.why("web", "a", lab.now).expect("it is there").next;
-    assert_eq!(told(&lab), [""; 0]);
+    let next = |lab: &Lab| lab.engine.why("web", "a", lab.now).expect("it is there").next;
+    assert_eq!(next(&lab), [""; 0]);
     order(&mut lab, "a", Verb::Drain);
     let (out, last) = (
         "it is draining until an operator enables it",
         "its connections end at their next request or when idle, in 20 s at the latest",
     );
-    assert_eq!(told(&lab), [out, last]);
+    assert_eq!(next(&lab), [out, last]);
     lab.until(21_000);
-    assert_eq!(told(&lab), [out, "what was left of its connections is reset"]);
+    assert_eq!(next(&lab), [out, "what was left of its connections is reset"]);
 }
 
 #[test]
@@ -361,6 +361,6 @@ fn redispatch_reaches_the_maps() {
         let lab = lab(service);
         let (_, last) =
             lab.written.iter().rfind(|(_, step)| matches!(step, Step::Service { .. })).expect("one");
-        assert!(matches!(last, Step::Service { redispatch: told, .. } if *told == redispatch));
+        assert!(matches!(last, Step::Service { redispatch: written, .. } if *written == redispatch));
     }
 }

@@ -1,4 +1,5 @@
-//! Time, order and the edges of what is counted: what the other suites take for granted.
+//! Time, order and the boundaries of every count. The other suites take these for granted.
+//! One file, because each test is about an exact number of the rules.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -52,7 +53,7 @@ fn sweeps_fall_at_multiples_of_the_interval_after_the_service_appeared() {
 
 #[test]
 fn at_one_instant_the_sweep_comes_first() {
-    // What is seen at the moment of the sweep belongs to the interval that begins.
+    // An outcome at the moment of the sweep belongs to the interval that begins.
     let mut lab = lab(&FIVE, |breaker| {
         breaker.consecutive_5xx = 0;
         breaker.failure_percentage_threshold = 50;
@@ -75,7 +76,7 @@ fn at_one_instant_the_sweep_comes_first() {
 }
 
 #[test]
-fn an_ejection_that_ends_with_a_sweep_is_over_before_what_is_seen_then() {
+fn an_ejection_that_ends_with_a_sweep_is_over_before_the_outcomes_of_that_moment() {
     let mut lab = lab(&["a", "b"], |_| {});
     lab.statuses("a", &[500; 3]);
     lab.now = Instant(30_000);
@@ -220,7 +221,7 @@ fn zero_turns_every_run_off() {
 }
 
 #[test]
-fn an_interval_begins_anew_with_a_change_of_state() {
+fn an_interval_begins_again_with_a_change_of_state() {
     let mut lab = lab(&FIVE, |breaker| {
         breaker.half_open_trials = 0;
         breaker.base_ejection_time = Millis(1);
@@ -232,7 +233,7 @@ fn an_interval_begins_anew_with_a_change_of_state() {
     lab.statuses("a", &[500; 3]);
     lab.until(5000);
     lab.news();
-    // 50 failures while it is out, then it comes back by hand: they are not its own any more.
+    // 50 failures while it is out, then an operator readmits it: they no longer count against it.
     lab.statuses("a", &[500; 3]);
     lab.statuses("a", &[500; 50]);
     let order = crate::io::Operation {
@@ -371,7 +372,7 @@ fn evidence_of_health_is_a_response() {
     });
     lab.statuses("a", &[500; 3]);
     lab.until(31_000);
-    // Neither a split L4 failure nor what cannot be read tells of health.
+    // Neither a split L4 failure nor an unreadable response shows health.
     fails(&mut lab, "a", 2);
     lab.outcome("a", Outcome::Opaque);
     lab.until(35_000);
@@ -382,9 +383,9 @@ fn evidence_of_health_is_a_response() {
     assert_eq!(lab.backend("a").ejection, 0);
 }
 
-/// The trials of a backend whose answers cannot be read tell nothing, as if there were none.
+/// Unreadable answers to trials count as no traffic.
 #[test]
-fn trials_that_tell_nothing_are_no_traffic() {
+fn trials_with_opaque_outcomes_are_no_traffic() {
     let mut lab = lab(&["a", "b"], |_| {});
     lab.statuses("a", &[500; 3]);
     for at in [30_000, 35_000, 40_000, 44_999] {
@@ -394,7 +395,7 @@ fn trials_that_tell_nothing_are_no_traffic() {
     }
     lab.until(45_000);
     assert_eq!(lab.news().last(), Some(&said(EventKind::Readmit, "a", "no_traffic")));
-    // What they tell later is told of a backend that is in.
+    // Later outcomes of these trials count for a backend that is in.
     fails(&mut lab, "a", 2);
     assert_eq!((state(&lab, "a"), lab.backend("a").run_5xx), (BreakerState::Closed, 2));
     fails(&mut lab, "a", 1);

@@ -1,4 +1,4 @@
-//! Backends that are used only while none of the others serves.
+//! The fallback: backends that are used only while no other one serves.
 
 use std::collections::BTreeSet;
 
@@ -53,9 +53,9 @@ fn it_is_used_only_while_none_of_the_others_serves() {
     let expected =
         [said(EventKind::Eject, "b", "consecutive_5xx"), said(EventKind::Fallback, "web", "nobody_serves")];
     assert_eq!(lab.news(), expected);
-    let told = lab.events.last().expect("told");
-    assert_eq!((told.from.as_str(), told.to.as_str(), told.actor.as_str()), ("unused", "used", "breaker"));
-    // Who is on trial does not serve yet.
+    let event = lab.events.last().expect("there is an event");
+    assert_eq!((event.from.as_str(), event.to.as_str(), event.actor.as_str()), ("unused", "used", "breaker"));
+    // A half-open backend does not serve yet.
     lab.until(35_000);
     assert_eq!(lab.backend("a").breaker, BreakerState::HalfOpen);
     assert_eq!((lab.table(), lab.admit("a")), (names(&["x", "y"]), Some(Admit::Trials)));
@@ -63,17 +63,17 @@ fn it_is_used_only_while_none_of_the_others_serves() {
     lab.statuses("a", &[200; 3]);
     assert_eq!((lab.table(), lab.service().fallback), (names(&["a"]), false));
     assert_eq!(fallback_news(&mut lab), ["web others_serve"]);
-    // Its connections go on.
+    // The connections of the fallback continue.
     assert_eq!((lab.admit("x"), lab.flow_reset("x")), (Some(Admit::All), crate::io::FlowReset::Never));
 }
 
 #[test]
-fn who_did_it_is_told() {
+fn the_event_names_the_actor() {
     let mut lab = lab(service());
     lab.operate(&order("a", Verb::Drain)).expect("no floor");
     lab.operate(&order("b", Verb::Disable)).expect("no floor");
-    let told = lab.events.last().expect("told");
-    assert_eq!((told.kind, told.actor.as_str()), (EventKind::Fallback, "alice"));
+    let event = lab.events.last().expect("there is an event");
+    assert_eq!((event.kind, event.actor.as_str()), (EventKind::Fallback, "alice"));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn it_counts_for_nothing_with_the_others() {
     lab.news();
     lab.statuses("b", &[500; 3]);
     assert_eq!(lab.news(), [said(EventKind::Refused, "b", "ceiling")]);
-    let event = lab.events.last().expect("told");
+    let event = lab.events.last().expect("there is an event");
     assert_eq!((event.evidence.backends, event.evidence.out, event.evidence.serving), (2, 1, 1));
     let refused = lab.operate(&order("b", Verb::Drain)).expect_err("the last one");
     assert!(matches!(refused, Refused::Floor { serving: 1, left: 0, backends: 2, .. }), "{refused:?}");
@@ -164,8 +164,8 @@ fn unused_it_takes_no_trials_and_comes_back_without() {
     lab.statuses("x", &[500; 3]);
     lab.until(35_000);
     assert_eq!(lab.backend("x").breaker, BreakerState::HalfOpen);
-    let seats = |lab: &Lab| lab.maps.services.values().next().expect("its VIP").1.clone();
-    assert_eq!(seats(&lab), []);
+    let trial_slots = |lab: &Lab| lab.maps.services.values().next().expect("its VIP").1.clone();
+    assert_eq!(trial_slots(&lab), []);
     lab.until(50_000);
     assert_eq!(lab.backend("x").breaker, BreakerState::Closed);
 
@@ -173,9 +173,9 @@ fn unused_it_takes_no_trials_and_comes_back_without() {
     lab.statuses("x", &[500; 3]);
     ["a", "b"].iter().for_each(|name| lab.operate(&order(name, Verb::Disable)).expect("no floor"));
     lab.until(115_000);
-    assert_eq!(seats(&lab), [lab.backend("x").id]);
+    assert_eq!(trial_slots(&lab), [lab.backend("x").id]);
     lab.operate(&order("a", Verb::Enable)).expect("any");
-    assert_eq!(seats(&lab), [], "not for a moment longer");
+    assert_eq!(trial_slots(&lab), [], "not for a moment longer");
 }
 
 #[test]

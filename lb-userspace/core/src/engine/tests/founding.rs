@@ -16,7 +16,7 @@ struct Run {
     sick: u64,
 }
 
-/// 50 requests a second for five minutes, each to whom the maps would send it.
+/// 50 requests a second for five minutes, each to the backend that the maps give it to.
 fn run(names: &[&str]) -> Run {
     let mut service = web(names);
     service.probe = Some(probe());
@@ -39,7 +39,7 @@ fn run(names: &[&str]) -> Run {
     run
 }
 
-/// A seat with budget first, then the table.
+/// First a trial slot with budget, then the table.
 fn choose(lab: &mut Lab, request: u64) -> String {
     let service = lab.service();
     let (_, trials) = &lab.maps.services[&service.vip];
@@ -57,7 +57,7 @@ fn choose(lab: &mut Lab, request: u64) -> String {
 #[test]
 fn beside_a_healthy_backend_the_sick_one_is_taken_out() {
     let Run { lab, good, sick } = run(&["v200", "v5xx"]);
-    // Envoy, told the same, gave 99.5 % good answers.
+    // Envoy with the same configuration gave 99.5 % good answers.
     assert!(good * 1000 >= REQUESTS * 995, "{good} of {REQUESTS} good, {sick} at the sick one");
     let of = |kind| lab.events.iter().filter(|event| event.kind == kind).collect::<Vec<_>>();
     let ejections = of(EventKind::Eject);
@@ -73,7 +73,7 @@ fn beside_a_healthy_backend_the_sick_one_is_taken_out() {
 #[test]
 fn alone_it_is_kept_by_the_floor() {
     let Run { mut lab, good, .. } = run(&["v5xx"]);
-    // Envoy, told the same, gave 0.8 %.
+    // Envoy with the same configuration gave 0.8 %.
     assert!(good * 100 >= REQUESTS * 48, "{good} of {REQUESTS} good");
     assert!(lab.events.iter().all(|event| event.kind != EventKind::Eject));
     let refusals = lab.events.iter().filter(|event| event.kind == EventKind::Refused);

@@ -1,5 +1,5 @@
-//! What holds in every history: random outcomes, probe results, reloads, losses
-//! and failed or slow map writes.
+//! Rules that hold in every history: random outcomes, probe results, reloads, losses, and failed or slow map
+//! writes. One file, because generator, player and checks belong together.
 
 use std::{collections::BTreeMap, num::NonZeroU16};
 
@@ -23,15 +23,15 @@ const INTERVAL: u64 = 1000;
 #[derive(Clone, Debug)]
 enum Act {
     Wait(u64),
-    /// Of the backend with that place, counted round.
+    /// For the backend at that place, modulo their number.
     Statuses(usize, u16, usize),
     Probe(usize, bool),
     Lose(usize, u64),
-    /// The next writes fail and hold as told.
+    /// The results of the next writes, in order.
     Script(Vec<bool>),
     Slow(bool),
     Answer,
-    /// Which of the five are there.
+    /// The configured ones of the five backends.
     Members(u8),
     Policy(Box<Breaker>),
     Operate(usize, Verb, Option<u64>, bool),
@@ -125,16 +125,16 @@ fn history() -> impl Strategy<Value = History> {
     )
 }
 
-/// A history on its way.
+/// A history that is being played.
 struct Play {
     lab: Lab,
     service: config::Service,
-    /// Events that `states` tells of.
+    /// The number of events that are in `states`.
     folded: usize,
     states: BTreeMap<String, String>,
     /// The largest budget that any policy so far allows.
     trial_max: u32,
-    /// Since when backends get no new connections.
+    /// The backends that get no new connections, and since when.
     out: BTreeMap<BackendId, u64>,
 }
 
@@ -204,7 +204,7 @@ impl Play {
         self.check();
     }
 
-    /// Notes who gets no new connections, and that nobody who gets some has them ended.
+    /// Notes which backends get no new connections, and checks that no other one has its connections reset.
     fn follow(&mut self) {
         let (service, now) = (self.now(), self.lab.now.0);
         let out = |backend: &&BackendSnapshot| !takes(&service, backend);
@@ -236,7 +236,7 @@ impl Play {
         Operation { service, backend, verb, duration: ms.map(Millis), reason: None, actor, force }
     }
 
-    /// Unforced, an operator takes nothing from a service that has no more than the floor.
+    /// Without force an operator takes no backend from a service that is at its floor.
     fn operate(&mut self, order: &Operation) {
         let before = serving(&self.now());
         let done = self.lab.operate(order);
@@ -244,7 +244,7 @@ impl Play {
         let min = self.service.breaker.min_serving as usize;
         match done {
             Ok(()) => {
-                // What brings one back may relieve several of whom nothing is known.
+                // If a proven backend comes back, several unproven ones may stop serving.
                 let takes_out = matches!(order.verb, Verb::Disable | Verb::Drain | Verb::Eject);
                 let kept = !takes_out || order.force || after >= before.min(min);
                 assert!(kept, "{order:?}: {before} to {after}");
@@ -273,7 +273,7 @@ impl Play {
         self.lab.service()
     }
 
-    /// Does something, and looks at what the breaker took out by it.
+    /// Plays one act, and checks the ejections that it caused.
     fn guarded(&mut self, act: impl FnOnce(&mut Lab)) {
         let before = self.now();
         act(&mut self.lab);
@@ -296,7 +296,7 @@ impl Play {
         assert!(serving(&after) >= policy.min_serving as usize, "below the floor: {after:?}");
     }
 
-    /// What holds at every moment.
+    /// Checks the rules that hold at every moment.
     fn check(&self) {
         let service = self.now();
         for backend in &service.backends {
@@ -321,7 +321,7 @@ impl Play {
         assert!(given.values().all(|tokens| *tokens <= self.trial_max), "{given:?}");
     }
 
-    /// All writes hold from here on; what is decided is in the maps a little later.
+    /// From here on all writes hold. The maps agree with the decisions a little later.
     fn come_to_rest(&mut self) {
         self.lab.script.clear();
         self.lab.slow = false;
@@ -332,19 +332,19 @@ impl Play {
             waited += 100;
             assert!(waited <= 10_000, "{:?}", self.now());
         }
-        // What was removed leaves once its connections have come to their end.
+        // A removed backend leaves when its connections have ended.
         let leave = self.service.connections.drain_timeout.0 + 2000;
         self.wait(leave);
         assert_eq!(self.lab.engine.snapshot(self.lab.now).leaving, []);
     }
 
-    /// The maps hold what follows from the axes, and the events tell what the states are.
+    /// The maps hold what follows from the axes, and the events lead to the present states.
     fn check_at_rest(&mut self) {
         let service = self.now();
         let expected: Vec<&str> = table(&service).collect();
         let held = self.lab.table();
         assert_eq!(held.iter().map(String::as_str).collect::<Vec<_>>(), expected);
-        let (_, seats) = self.lab.maps.services.values().next().expect("its VIP");
+        let (_, trials) = self.lab.maps.services.values().next().expect("its VIP");
         for backend in &service.backends {
             let admit = match backend.effective {
                 _ if service.panic && usable(backend) => Admit::All,
@@ -357,7 +357,7 @@ impl Play {
             let held = &self.lab.maps.backends[&backend.id];
             assert_eq!(held.admit, admit, "{backend:?}");
             self.check_flow_reset(backend, held.flow_reset);
-            assert!(!seats.contains(&backend.id) || backend.effective == Effective::Trial);
+            assert!(!trials.contains(&backend.id) || backend.effective == Effective::Trial);
         }
         assert_eq!(self.lab.maps.backends.len(), service.backends.len(), "nothing is left behind");
 
@@ -392,7 +392,7 @@ impl Play {
     }
 }
 
-/// Those that get connections by the table, without panic. Written from the rule, not from the engine.
+/// The backends that the table gives connections to, without panic. Written from the rule, not from the engine.
 fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
     let healthy = |state| {
         move |backend: &&BackendSnapshot| {
@@ -417,7 +417,7 @@ fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
     chosen.into_iter()
 }
 
-/// Whether connections begin there, whether or not the table names it just now.
+/// Whether a backend may get new connections, whether or not the table contains it now.
 fn takes(service: &ServiceSnapshot, backend: &BackendSnapshot) -> bool {
     match backend.effective {
         _ if service.panic && usable(backend) => true,
@@ -470,7 +470,7 @@ proptest! {
         }
         // The longest ejection with its jitter, a sweep to open half, three empty ones, one of grace.
         play.wait(12_000 + 500 + 5 * INTERVAL);
-        // One that waits for traffic gets some.
+        // A backend that waits for traffic gets some.
         for name in &names {
             play.lab.statuses(name, &[200; 5]);
         }

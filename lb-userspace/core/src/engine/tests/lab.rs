@@ -1,5 +1,4 @@
-//! An engine on a virtual clock with maps in memory, which check every write and
-//! fail on script.
+//! An engine on a virtual clock with maps in memory. The maps check every write and fail on script.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -34,7 +33,7 @@ pub(super) struct Lab {
     pub(super) written: Vec<(Instant, Step)>,
     /// The fate of the next writes: `true` fails. Beyond the end all hold.
     pub(super) script: VecDeque<bool>,
-    /// Plans are kept until [`Lab::answer`].
+    /// Plans wait until [`Lab::answer`].
     pub(super) slow: bool,
     pub(super) waiting: VecDeque<Plan>,
 }
@@ -137,7 +136,7 @@ impl Lab {
         self.engine.snapshot(self.now).services.swap_remove(0)
     }
 
-    /// What happened since the last call: kind, backend and reason.
+    /// The events since the last call: kind, backend and reason.
     pub(super) fn news(&mut self) -> Vec<(EventKind, String, String)> {
         let news = &self.events[self.seen..];
         self.seen = self.events.len();
@@ -219,7 +218,7 @@ pub(super) struct Held {
 }
 
 impl Maps {
-    /// Every write finds what it refers to.
+    /// Takes a write, and checks that it finds everything that it refers to.
     fn write(&mut self, step: &Step) {
         match step {
             Step::Service { id, vip, trials, no_backend, .. } => {
@@ -283,7 +282,7 @@ impl Maps {
         }
     }
 
-    /// What an earlier run left.
+    /// Puts in a backend of an earlier run.
     pub(super) fn adopt(
         &mut self,
         service: ServiceId,
@@ -357,7 +356,7 @@ pub(super) fn probe() -> Probe {
     Probe::default()
 }
 
-/// The same event, said shortly.
+/// The short form of an event.
 pub(super) fn said(kind: EventKind, backend: &str, reason: &str) -> (EventKind, String, String) {
     (kind, backend.to_owned(), reason.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Reloads, ids and what an earlier run left behind.
+//! Reloads, ids, and the maps of an earlier run.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn the_vip_comes_last_and_the_events_after_it() {
 }
 
 #[test]
-fn what_stays_keeps_its_state_under_the_new_policy() {
+fn a_backend_that_stays_keeps_its_state_under_the_new_policy() {
     let mut lab = Lab::new(vec![web(&["a", "b", "c"])]);
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
@@ -64,7 +64,7 @@ fn what_stays_keeps_its_state_under_the_new_policy() {
     lab.status("b", 500);
     assert_eq!(lab.backend("b").until_ms, Some(Instant(2000)));
     assert_eq!(lab.events.last().expect("ejected").config_generation, 2);
-    // The sweeps go on as they were.
+    // The sweeps continue at the same times.
     lab.until(4999);
     assert_eq!(lab.backend("b").breaker, BreakerState::Open);
     lab.until(5000);
@@ -84,7 +84,7 @@ fn a_lowered_threshold_detects_at_the_next_failure() {
 }
 
 #[test]
-fn another_interval_starts_the_sweeps_anew() {
+fn another_interval_starts_the_sweeps_again() {
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
@@ -99,7 +99,7 @@ fn another_interval_starts_the_sweeps_anew() {
 }
 
 #[test]
-fn what_left_and_came_back_starts_clean() {
+fn a_backend_that_left_and_came_back_starts_clean() {
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.statuses("a", &[500; 3]);
     lab.statuses("b", &[500; 3]);
@@ -170,7 +170,7 @@ fn a_service_goes_vip_first() {
         [said(EventKind::Membership, "a", "removed"), said(EventKind::Membership, "web", "removed")]
     );
     assert_eq!(lab.engine.snapshot(lab.now).services.len(), 1);
-    // Nothing of it goes on but the end of its connections.
+    // Only the drain of its connections continues.
     lab.until(100_000);
     assert_eq!(lab.news(), [said(EventKind::Drained, "a", "drain_timeout")]);
     assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (1, 1));
@@ -193,7 +193,7 @@ fn services_may_swap_or_inherit_a_vip() {
         assert_eq!((held(first), held(second)), (services[0].id, services[1].id));
         assert_eq!(lab.backend("x").run_5xx, 2);
     }
-    // One that is renamed is another one, with the VIP of the first.
+    // A renamed service is another one, with the VIP of the first.
     lab.reload(vec![named("c", one, &["x"])]);
     while !lab.waiting.is_empty() {
         lab.answer();
@@ -206,7 +206,7 @@ fn services_may_swap_or_inherit_a_vip() {
 }
 
 #[test]
-fn a_vip_is_inherited_even_if_letting_go_of_it_fails() {
+fn a_vip_is_inherited_even_if_its_removal_fails_first() {
     let vip = "203.0.113.10:80";
     let mut lab = Lab::new(vec![named("a", vip, &["x"])]);
     lab.script.extend([true, true]);
@@ -222,7 +222,7 @@ fn a_vip_is_inherited_even_if_letting_go_of_it_fails() {
 }
 
 #[test]
-fn a_probe_that_comes_or_goes_is_told() {
+fn a_probe_that_is_added_or_removed_has_an_event() {
     let mut lab = Lab::new(vec![web(&["a", "b"])]);
     lab.news();
     let probed = config::Service { probe: Some(probe()), ..web(&["a", "b"]) };
@@ -239,7 +239,7 @@ fn a_probe_that_comes_or_goes_is_told() {
 }
 
 #[test]
-fn what_an_earlier_run_left_keeps_its_ids_or_goes() {
+fn backends_of_an_earlier_run_keep_their_ids_or_go() {
     let web_vip = "203.0.113.10:80".parse().expect("literal");
     let old_vip = "203.0.113.99:80".parse().expect("literal");
     let left = |service, vip, admits, id, generation, address: &str| Adopted {

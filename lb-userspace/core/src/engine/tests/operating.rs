@@ -47,7 +47,7 @@ fn disabled_and_draining_get_nothing_until_enabled() {
         assert_eq!((a.operator, a.effective, a.breaker), (state, effective, BreakerState::Closed));
         assert_eq!((lab.admit("a"), a.reason.as_deref()), (Some(Admit::None), Some(words)));
         assert_eq!(lab.table(), ["b".to_owned()].into());
-        let event = lab.events.last().expect("told");
+        let event = lab.events.last().expect("there is an event");
         assert_eq!((event.kind, event.actor.as_str()), (EventKind::Operator, "alice"));
         assert_eq!((event.from.as_str(), event.to.clone()), ("enabled", state.to_string()));
         assert_eq!(event.evidence.detail.as_deref(), Some("deploy"));
@@ -79,11 +79,11 @@ fn the_floor_holds_for_operators_unless_forced() {
         let refused = lab.operate(&order("a", verb)).expect_err("the last one");
         assert!(matches!(refused, Refused::Floor { serving: 1, left: 0, min: 1, .. }), "{refused:?}");
         assert_eq!(lab.news(), [said(EventKind::Refused, "a", "floor")]);
-        let event = lab.events.last().expect("told");
+        let event = lab.events.last().expect("there is an event");
         assert_eq!(event.actor, "alice");
         assert!(event.evidence.detail.as_ref().expect("why").contains("min_serving is 1"));
         assert_eq!(lab.backend("a").effective, Effective::Serving);
-        // One that does not serve anyway may go.
+        // A backend that does not serve may be taken out.
         assert_eq!(lab.operate(&order("b", verb)), Ok(()));
         assert_eq!(lab.operate(&Operation { force: true, ..order("a", verb) }), Ok(()));
         assert_ne!(lab.backend("a").effective, Effective::Serving);
@@ -101,7 +101,7 @@ fn an_override_with_a_duration_ends_by_itself() {
     assert_eq!(lab.backend("a").reason.as_deref(), Some(reason));
     lab.until(3500);
     assert_eq!(lab.backend("a").operator, OperatorState::Enabled);
-    let event = lab.events.last().expect("told");
+    let event = lab.events.last().expect("there is an event");
     assert_eq!((event.t_ms, event.to.as_str()), (Instant(3500), "enabled"));
     assert_eq!(event.evidence.detail.as_deref(), Some("its time is over"));
     assert_eq!(lab.admit("a"), Some(Admit::All));
@@ -120,7 +120,7 @@ fn an_operator_may_eject_above_the_ceiling_and_without_enforcement() {
     assert_eq!((a.breaker, a.ejection, a.until_ms), (BreakerState::Open, 1, Some(Instant(30_000))));
     let reason = "ejected 0 ms ago for an order of alice (deploy), ejection 1, 30 s left";
     assert_eq!(a.reason.as_deref(), Some(reason));
-    // It lasts as long as it is told to.
+    // It lasts for the duration of the order.
     let brief = Operation { duration: Some(Millis(700)), ..order("b", Verb::Eject) };
     lab.operate(&brief).expect("one is left");
     assert_eq!(lab.backend("b").until_ms, Some(Instant(700)));
@@ -133,7 +133,7 @@ fn an_operator_may_admit_at_once() {
     lab.operate(&order("a", Verb::Admit)).expect("it is out");
     assert_eq!(lab.news().last(), Some(&said(EventKind::Readmit, "a", "operator")));
     assert_eq!((lab.admit("a"), lab.backend("a").ejection), (Some(Admit::All), 1));
-    // Again there is nothing to do and nothing to tell.
+    // The second time nothing changes, and there is no event.
     lab.operate(&order("a", Verb::Admit)).expect("it is in");
     assert_eq!(lab.news(), []);
 }
@@ -144,7 +144,7 @@ fn a_weight_holds_over_reloads_until_it_is_taken_back() {
     let weight = |weight: u16| Verb::Weight(NonZeroU16::new(weight));
     lab.operate(&order("a", weight(300))).expect("any weight");
     assert_eq!(lab.news(), [said(EventKind::Weight, "a", "operator")]);
-    let event = lab.events.last().expect("told");
+    let event = lab.events.last().expect("there is an event");
     assert_eq!((event.from.as_str(), event.to.as_str()), ("100", "300"));
     let a = lab.backend("a");
     assert_eq!((a.weight, a.share, a.weight_percent), (300, 7500, 100));

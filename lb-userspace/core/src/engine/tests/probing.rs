@@ -1,4 +1,4 @@
-//! Probes: what they change, and when they are sent.
+//! Probes: the changes that they make, and when the engine sends them.
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
@@ -203,7 +203,7 @@ fn a_status_is_judged_by_the_probe() {
 }
 
 #[test]
-fn a_passing_status_that_is_not_yet_enough_is_not_told_as_a_failure() {
+fn a_passing_status_that_is_not_yet_enough_is_not_shown_as_a_failure() {
     let mut service = probed(&["a", "b"]);
     let http = crate::config::ProbeKind::Http(crate::config::HttpProbe::default());
     service.probe = Some(crate::config::Probe { kind: http, ..probe() });
@@ -218,7 +218,7 @@ fn a_passing_status_that_is_not_yet_enough_is_not_told_as_a_failure() {
     assert_eq!(lab.backend("a").probe, ProbeState::Up);
 }
 
-/// Only the place of a probe in time is compared: the last failure is followed up faster.
+/// Compares only the times of probes: after a failure the next one comes sooner.
 #[test]
 fn the_engine_asks_at_the_pace_of_the_state() {
     let mut service = probed(&["a"]);

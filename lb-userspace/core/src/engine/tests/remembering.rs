@@ -1,4 +1,4 @@
-//! State over time: what a restart keeps.
+//! The state that a restart keeps.
 
 use std::num::NonZeroU16;
 
@@ -17,7 +17,7 @@ fn order(backend: &str, verb: Verb, duration: Option<Millis>) -> Operation {
     Operation { service, backend, verb, duration, reason: None, actor, force: false }
 }
 
-/// `a` is open, `b` was and is back, `c` drains, `d` weighs 7, nothing is known of `e`.
+/// `a` is open, `b` was open and is back, `c` drains, `d` has weight 7, `e` has no history.
 fn eventful() -> Lab {
     let mut lab = Lab::new(vec![service()]);
     lab.statuses("b", &[500; 3]);
@@ -41,7 +41,7 @@ fn after(state: State, services: Vec<config::Service>) -> Lab {
 }
 
 #[test]
-fn a_restart_goes_on_with_what_is_left() {
+fn a_restart_continues_with_the_time_that_is_left() {
     let before = eventful();
     let state = before.engine.export(before.now);
     assert_eq!(state.version, State::VERSION);
@@ -116,7 +116,7 @@ fn another_address_service_or_version_is_another_matter() {
 }
 
 #[test]
-fn before_the_first_configuration_nothing_is_forgotten() {
+fn before_the_first_configuration_the_state_is_kept() {
     let before = eventful();
     let state = before.engine.export(before.now);
     let lab = Lab::empty(Settings { seed: 7, restored: Some(state.clone()), ..Settings::default() });
@@ -133,9 +133,9 @@ fn a_reload_keeps_ejections_numbers_and_overrides() {
     assert_eq!(lab.engine.export(lab.now), state);
 }
 
-/// Whatever a file says, going on from it must not be the end.
+/// The engine continues from any state that a file can hold.
 #[test]
-fn numbers_at_their_end_are_no_end() {
+fn the_largest_numbers_do_not_break_the_engine() {
     let mut state = eventful().engine.export(Instant(4000));
     let a = &mut state.services[0].backends[0];
     (a.ejection, a.ejections, a.open_for) = (u32::MAX, u64::MAX, Some(Millis(0)));

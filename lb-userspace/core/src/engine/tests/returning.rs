@@ -1,4 +1,4 @@
-//! Coming back: sweeps, trials, budgets and seats.
+//! The return of ejected backends: sweeps, trials, budgets and trial slots.
 
 use lb_common::abi::TRIAL_SLOTS;
 
@@ -150,7 +150,7 @@ fn the_number_forgives_after_half_an_interval_in_service() {
 }
 
 #[test]
-fn a_budget_is_renewed_at_sweeps_when_it_told_something() {
+fn a_budget_is_renewed_at_sweeps_after_an_outcome() {
     let mut lab = ejected(|service| {
         service.breaker.half_open_successes = 7;
         service.breaker.half_open_timeout = Millis::secs(60);
@@ -271,7 +271,7 @@ fn good_outcomes_wait_for_the_probe() {
 }
 
 #[test]
-fn more_half_open_than_seats_take_turns() {
+fn more_half_open_backends_than_trial_slots_take_turns() {
     let names: Vec<String> = (0..TRIAL_SLOTS + 4).map(|i| format!("b{i:02}")).collect();
     let mut service = web(&names.iter().map(String::as_str).collect::<Vec<_>>());
     service.breaker.min_serving = 0;
@@ -280,17 +280,17 @@ fn more_half_open_than_seats_take_turns() {
     for name in &names {
         lab.statuses(name, &[500; 3]);
     }
-    let seats = |lab: &Lab| lab.maps.services.values().next().expect("there").1.clone();
+    let trial_slots = |lab: &Lab| lab.maps.services.values().next().expect("there").1.clone();
     let mut turns = vec![0; names.len()];
     for sweep in 0..3 {
         lab.until(30_000 + sweep * 5000);
-        assert_eq!(seats(&lab).len(), TRIAL_SLOTS);
-        seats(&lab).iter().for_each(|id| turns[usize::from(id.0)] += 1);
+        assert_eq!(trial_slots(&lab).len(), TRIAL_SLOTS);
+        trial_slots(&lab).iter().for_each(|id| turns[usize::from(id.0)] += 1);
     }
-    // 24 seats for 12 backends.
+    // 24 trial slots for 12 backends.
     assert_eq!(turns, vec![2; names.len()]);
     assert!(names.iter().all(|name| lab.backend(name).breaker == BreakerState::HalfOpen));
-    // Waiting for a seat is no empty sweep: all get three before they close.
+    // A sweep without a trial slot is no empty sweep: each backend gets three before it closes.
     lab.until(30_000 + 4 * 5000);
     let closed = names.iter().filter(|name| lab.backend(name).breaker == BreakerState::Closed).count();
     assert_eq!(closed, TRIAL_SLOTS);
@@ -362,7 +362,7 @@ fn an_ejection_ends_a_slow_start_and_the_smallest_weight_has_one_too() {
 }
 
 #[test]
-fn a_slow_start_has_room_for_the_largest_weights() {
+fn a_slow_start_works_with_the_largest_weights() {
     let mut lab = ejected(|service| {
         service.breaker.half_open_trials = 0;
         service.breaker.slow_start = Millis(8000);

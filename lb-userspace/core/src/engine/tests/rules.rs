@@ -57,7 +57,7 @@ fn only_the_last_sixteen_outcomes_are_remembered() {
 }
 
 #[test]
-fn what_is_a_failure_is_configured() {
+fn the_configuration_decides_which_statuses_are_failures() {
     let mut lab = two(|breaker| breaker.errors = vec![500..=500, 502..=504]);
     lab.statuses("a", &[500, 500, 501, 500, 500, 505, 502, 503]);
     assert_eq!(lab.news(), []);
@@ -84,7 +84,7 @@ fn a_threshold_of_zero_detects_nothing() {
 }
 
 #[test]
-fn what_an_ejected_backend_answers_is_counted_and_prolongs_nothing() {
+fn outcomes_of_an_ejected_backend_are_counted_and_do_not_extend_its_ejection() {
     let mut lab = two(|_| {});
     lab.statuses("a", &[500; 3]);
     let until = lab.backend("a").until_ms;
@@ -96,7 +96,7 @@ fn what_an_ejected_backend_answers_is_counted_and_prolongs_nothing() {
 }
 
 #[test]
-fn an_answer_of_a_former_generation_is_nobodys() {
+fn an_outcome_of_a_former_generation_counts_for_no_backend() {
     let mut lab = two(|_| {});
     let a = lab.backend("a");
     let generation = crate::ids::Generation(a.generation.0 + 1);
@@ -162,7 +162,7 @@ fn one_may_always_be_ejected_if_so_configured() {
 }
 
 #[test]
-fn the_floor_keeps_what_must_serve() {
+fn the_floor_refuses_to_eject_below_min_serving() {
     let mut service = web(&["a", "b", "c"]);
     service.breaker.min_serving = 2;
     let mut lab = Lab::new(vec![service]);
@@ -178,7 +178,7 @@ fn the_floor_keeps_what_must_serve() {
     let reason = "kept by the floor: 2 of 3 backends serve and min_serving is 2; \
                   3 failures in a row refused 4 s ago";
     assert_eq!((b.effective, b.reason.as_deref()), (Effective::Serving, Some(reason)));
-    // An interval of good answers and nothing is held against it any more.
+    // After an interval of good answers the refusal is no longer shown.
     lab.until(5000);
     lab.status("b", 200);
     lab.until(10_000);
@@ -216,7 +216,7 @@ fn without_enforcement_nothing_moves() {
     let a = lab.backend("a");
     assert_eq!((a.effective, a.share, lab.written.len()), (Effective::Serving, 5000, written));
     assert_eq!(a.reason.as_deref(), Some("kept because nothing is enforced; 3 failures in a row 0 ms ago"));
-    // What a limit would have refused is told as that.
+    // If a limit refuses the detection, the event is a refusal.
     let mut lone = web(&["a"]);
     lone.breaker.enforce = false;
     let mut lab = Lab::new(vec![lone]);
@@ -276,7 +276,7 @@ fn ejections_grow_up_to_the_maximum() {
     });
     let times: Vec<u64> = (0..6).map(|_| eject_and_return(&mut lab)).collect();
     assert_eq!(times, [30_000, 60_000, 90_000, 100_000, 100_000, 100_000]);
-    // 5 * 30 >= 100 + 30: the number stops where a larger one would only take longer to decay.
+    // 5 * 30 >= 100 + 30: here the number stops, because a larger one would only take longer to decay.
     assert_eq!(lab.backend("a").ejection, 5);
 }
 

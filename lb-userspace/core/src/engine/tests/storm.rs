@@ -54,7 +54,7 @@ fn sick(backend: usize, second: u64) -> bool {
 
 struct Storm {
     lab: Lab,
-    /// They stay: nobody comes or goes.
+    /// The backends stay the same throughout.
     backends: Vec<(BackendId, Generation)>,
     drawn: u64,
     inputs: u64,
@@ -97,7 +97,7 @@ impl Storm {
             // Once a second a write fails in the middle of a plan, now and then four times in a row.
             let times = match second % 10 {
                 9 => 4,
-                // As long as that takes to be tried again.
+                // Longer than the retries take.
                 0 | 1 => 0,
                 _ => 1,
             };
@@ -112,15 +112,15 @@ impl Storm {
     }
 }
 
-/// What the events tell of the three axes, and the limits at each ejection by the breaker.
+/// The states of the three axes by the events, and the limits at each ejection by the breaker.
 #[derive(Default)]
-struct Told {
+struct Reported {
     breaker: BTreeMap<String, String>,
     probe: BTreeMap<String, String>,
     operator: BTreeMap<String, String>,
 }
 
-impl Told {
+impl Reported {
     fn take(&mut self, event: &Event) {
         let Some(name) = event.backend.clone() else { return };
         let axis = match event.kind {
@@ -204,7 +204,7 @@ fn two_hundred_flapping_backends_break_no_rule_and_lose_no_write() {
         assert!(count(kind) >= least, "{kind}: {}", count(kind));
     }
 
-    // Every write that was wanted holds: the maps are what the states say.
+    // Every wanted write holds: the maps agree with the states.
     let service = lab.service();
     assert_eq!(service.pending, None);
     assert_eq!(lab.table().len(), serving(&service));
@@ -216,16 +216,16 @@ fn two_hundred_flapping_backends_break_no_rule_and_lose_no_write() {
         };
         assert_eq!(lab.maps.backends[&backend.id].admit, admit, "{backend:?}");
     }
-    // What was told adds up to what is, and kept to the limits on the way.
-    let mut told = Told::default();
+    // The events lead to the present states, and kept to the limits on the way.
+    let mut reported = Reported::default();
     for (event, seq) in lab.events.iter().zip(1..) {
         assert_eq!(event.seq, seq);
-        told.take(event);
+        reported.take(event);
     }
     for backend in &service.backends {
-        let breaker = told.breaker.get(&backend.name).map_or("closed", String::as_str);
-        let probe = told.probe.get(&backend.name).map_or("unknown", String::as_str);
-        let operator = told.operator.get(&backend.name).map_or("enabled", String::as_str);
+        let breaker = reported.breaker.get(&backend.name).map_or("closed", String::as_str);
+        let probe = reported.probe.get(&backend.name).map_or("unknown", String::as_str);
+        let operator = reported.operator.get(&backend.name).map_or("enabled", String::as_str);
         let is = (backend.breaker.to_string(), backend.probe.to_string(), backend.operator.to_string());
         assert_eq!((breaker, probe, operator), (&*is.0, &*is.1, &*is.2), "{}", backend.name);
     }

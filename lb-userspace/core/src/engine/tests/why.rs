@@ -1,4 +1,4 @@
-//! What `why` tells, and that what it says comes true.
+//! The answers of `why`, and that its predictions come true.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn detector(lab: &Lab, detector: Detector) -> DetectorSnapshot {
 }
 
 #[test]
-fn only_detectors_that_are_on_are_told_of() {
+fn only_detectors_that_are_on_are_shown() {
     let names = |lab: &Lab| -> Vec<String> {
         why(lab, "a").detectors.into_iter().map(|detector| detector.name).collect()
     };
@@ -47,9 +47,9 @@ fn only_detectors_that_are_on_are_told_of() {
     assert_eq!(all.engine.why("z", "a", all.now), None);
 }
 
-/// Whatever the window holds, the number of failures that is told is the one it takes.
+/// For any window the shown number of failures is exactly the number that detects.
 #[test]
-fn the_number_of_failures_that_is_told_is_exact() {
+fn the_shown_number_of_failures_is_exact() {
     for (good, bad) in [(0, 0), (0, 9), (15, 0), (19, 0), (30, 2), (50, 4), (100, 1)] {
         for percent in [1, 5, 10, 33, 50, 99] {
             let mut lab = lab(|breaker| {
@@ -61,9 +61,9 @@ fn the_number_of_failures_that_is_told_is_exact() {
             if lab.backend("a").breaker == BreakerState::Open {
                 continue;
             }
-            let told = detector(&lab, Detector::ErrorRate);
-            assert_eq!((told.count, told.total), (bad as u64, Some((good + bad) as u64)));
-            let more: usize = told.next.split(' ').next().expect("a number").parse().expect("a number");
+            let shown = detector(&lab, Detector::ErrorRate);
+            assert_eq!((shown.count, shown.total), (bad as u64, Some((good + bad) as u64)));
+            let more: usize = shown.next.split(' ').next().expect("a number").parse().expect("a number");
             lab.statuses("a", &vec![500; more - 1]);
             assert_eq!(lab.backend("a").breaker, BreakerState::Closed, "{good} {bad} {percent} %: {more}");
             lab.status("a", 500);
@@ -73,12 +73,12 @@ fn the_number_of_failures_that_is_told_is_exact() {
 }
 
 #[test]
-fn a_run_tells_what_is_missing_and_whether_it_would_act() {
+fn a_run_shows_the_missing_failures_and_whether_it_would_act() {
     let mut lab = lab(|breaker| breaker.shadow = [Detector::Consecutive5xx].into());
     lab.statuses("a", &[500; 2]);
-    let told = detector(&lab, Detector::Consecutive5xx);
-    assert_eq!((told.count, told.threshold, told.enforced), (2, Some(3), false));
-    assert_eq!(told.next, "1 more in a row");
+    let shown = detector(&lab, Detector::Consecutive5xx);
+    assert_eq!((shown.count, shown.threshold, shown.enforced), (2, Some(3), false));
+    assert_eq!(shown.next, "1 more in a row");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_window_that_has_passed_counts_for_nothing() {
 }
 
 #[test]
-fn the_line_of_the_success_rate_is_told_as_it_stands() {
+fn the_present_line_of_the_success_rate_is_shown() {
     let mut lab = lab(|breaker| {
         breaker.consecutive_5xx = 0;
         breaker.success_rate_stdev_factor = 500;
@@ -107,13 +107,13 @@ fn the_line_of_the_success_rate_is_told_as_it_stands() {
     assert_eq!(detector(&lab, Detector::SuccessRate).threshold, None);
     lab.statuses("b", &[200; 10]);
     // Mean 50, deviation 50.
-    let told = detector(&lab, Detector::SuccessRate);
-    assert_eq!((told.count, told.total, told.threshold), (0, Some(10), Some(2500)));
-    assert_eq!(told.next, "a rate below 25.00 %, as it is now, when the interval ends in 4 s");
+    let shown = detector(&lab, Detector::SuccessRate);
+    assert_eq!((shown.count, shown.total, shown.threshold), (0, Some(10), Some(2500)));
+    assert_eq!(shown.next, "a rate below 25.00 %, as it is now, when the interval ends in 4 s");
 }
 
 #[test]
-fn the_last_decision_is_told_with_its_evidence() {
+fn the_last_decision_is_shown_with_its_evidence() {
     let mut lab = lab(|_| {});
     assert_eq!(why(&lab, "a").last_decision, None);
     lab.statuses("a", &[500; 3]);
@@ -125,7 +125,7 @@ fn the_last_decision_is_told_with_its_evidence() {
     assert_eq!(why(&lab, "a").last_decision.expect("tried").kind, EventKind::Trial);
 }
 
-/// What was asked of the operator's axis says nothing of the breaker.
+/// A refused order belongs to the operator's axis, not to the breaker's.
 #[test]
 fn an_order_that_was_refused_is_no_decision_of_the_breaker() {
     let mut lab = lab(|_| {});
@@ -141,18 +141,18 @@ fn an_order_that_was_refused_is_no_decision_of_the_breaker() {
         let (service, backend, actor) = ("web".to_owned(), "a".to_owned(), "breaker".to_owned());
         let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
         lab.operate(&order).expect_err("the last one serves");
-        let event = lab.events.last().expect("it is told");
+        let event = lab.events.last().expect("there is an event");
         assert_eq!((event.kind, event.from.as_str()), (EventKind::Refused, "enabled"));
     }
     assert_eq!((why(&lab, "a").last_decision, why(&lab, "b").last_decision), decisions);
-    // A detection that a limit did not let act is one.
+    // A detection that a limit refused is a decision of the breaker.
     lab.statuses("a", &[500; 3]);
     let refused = why(&lab, "a").last_decision.expect("decided");
     assert_eq!((refused.kind, refused.from.as_str()), (EventKind::Refused, "closed"));
 }
 
 #[test]
-fn the_return_is_told_to_the_sweep() {
+fn the_time_of_return_is_exact_to_the_sweep() {
     let mut lab = lab(|_| {});
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
@@ -174,7 +174,7 @@ fn the_return_is_told_to_the_sweep() {
 }
 
 #[test]
-fn what_keeps_it_out_is_told_on_every_axis() {
+fn every_axis_shows_its_reason_to_keep_a_backend_out() {
     let mut service = web(&["a", "b"]);
     service.probe = Some(probe());
     let mut lab = Lab::new(vec![service]);
@@ -194,7 +194,7 @@ fn what_keeps_it_out_is_told_on_every_axis() {
 }
 
 #[test]
-fn whether_the_maps_agree_is_told_of_each_backend_by_itself() {
+fn whether_the_maps_agree_is_shown_for_each_backend_by_itself() {
     let mut lab = lab(|_| {});
     let members = |lab: &Lab| lab.engine.members("web").expect("it is there").len();
     assert_eq!((why(&lab, "a").in_maps, why(&lab, "b").in_maps, members(&lab)), (true, true, 2));
@@ -208,7 +208,7 @@ fn whether_the_maps_agree_is_told_of_each_backend_by_itself() {
 }
 
 #[test]
-fn since_when_is_told_of_each_axis() {
+fn each_axis_shows_when_its_state_began() {
     let mut service = web(&["a", "b"]);
     service.probe = Some(probe());
     let mut lab = Lab::new(vec![service]);
@@ -221,13 +221,13 @@ fn since_when_is_told_of_each_axis() {
     let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: false };
     lab.operate(&order).expect("another one serves");
     lab.until(1700);
-    // The same again changes nothing since when.
+    // The same order again does not change these times.
     lab.operate(&order).expect("another one serves");
     lab.until(2000);
     lab.statuses("a", &[200, 500, 500, 500]);
-    let told = why(&lab, "a");
-    let since = (told.operator_since_ms, told.probe_since_ms, told.backend.since_ms);
+    let shown = why(&lab, "a");
+    let since = (shown.operator_since_ms, shown.probe_since_ms, shown.backend.since_ms);
     assert_eq!(since, (Instant(1500), Instant(1000), Instant(2000)));
-    let last: Vec<u16> = told.last_outcomes.iter().map(|seen| seen.status).collect();
+    let last: Vec<u16> = shown.last_outcomes.iter().map(|seen| seen.status).collect();
     assert_eq!(last, [200, 500, 500, 500]);
 }

@@ -50,7 +50,7 @@ fn one_plan_at_a_time_and_the_rest_in_the_next() {
 }
 
 #[test]
-fn what_changes_no_map_is_told_at_once() {
+fn an_event_that_changes_no_map_is_known_at_once() {
     let mut lab = three();
     lab.slow = true;
     lab.statuses("a", &[500; 3]);
@@ -60,7 +60,7 @@ fn what_changes_no_map_is_told_at_once() {
 }
 
 #[test]
-fn a_failed_write_is_tried_again_and_both_are_told() {
+fn a_failed_write_is_tried_again_and_both_have_events() {
     let mut lab = three();
     lab.until(1000);
     lab.script.extend([true; 8]);
@@ -120,7 +120,7 @@ fn changes_meanwhile_only_alter_the_next_plan() {
 }
 
 #[test]
-fn an_overtaken_ejection_is_told_in_order() {
+fn an_overtaken_ejection_is_reported_in_order() {
     let mut service = web(&["a", "b"]);
     service.breaker.half_open_trials = 0;
     service.breaker.base_ejection_time = crate::time::Millis(1);
@@ -142,7 +142,7 @@ fn an_overtaken_ejection_is_told_in_order() {
 }
 
 #[test]
-fn half_open_is_written_before_its_seat_and_returns_before_it_leaves() {
+fn half_open_is_written_before_its_trial_slot_and_returns_before_it_leaves_it() {
     let mut lab = three();
     lab.statuses("a", &[500; 3]);
     lab.written.clear();
@@ -182,7 +182,7 @@ fn a_budget_on_its_way_across_a_sweep_is_that_sweeps() {
 }
 
 #[test]
-fn an_answer_to_no_plan_changes_nothing() {
+fn a_result_of_no_plan_changes_nothing() {
     let mut lab = three();
     let before = lab.engine.snapshot(lab.now);
     let failure = StepFailure { index: 9, error: "late".to_owned() };
@@ -193,7 +193,7 @@ fn an_answer_to_no_plan_changes_nothing() {
 
 #[test]
 fn deadlines_missed_are_caught_up_in_order() {
-    // Woken once, far too late: the same as if woken at every deadline.
+    // One call far too late gives the same as a call at every deadline.
     let run = |late: bool| {
         let mut lab = three();
         lab.until(1000);
@@ -205,9 +205,9 @@ fn deadlines_missed_are_caught_up_in_order() {
             lab.until(49_000);
         }
         lab.status("a", 200);
-        let told: Vec<_> =
+        let events: Vec<_> =
             lab.events.iter().map(|event| (event.t_ms, event.kind, event.reason.clone())).collect();
-        (told, lab.engine.snapshot(lab.now), lab.maps)
+        (events, lab.engine.snapshot(lab.now), lab.maps)
     };
     let (on_time, late) = (run(false), run(true));
     assert_eq!(on_time.0, late.0);
