@@ -15,6 +15,7 @@ mod observe;
 mod operator;
 mod outbox;
 mod probing;
+mod reconfigure;
 mod reload;
 mod report;
 mod schedule;

@@ -1,4 +1,4 @@
-//! A new configuration: adds and removes services and backends.
+//! A new configuration: adds and removes services. Within a service `reconfigure` does the same with backends.
 //!
 //! The engine knows a service by its name, and a backend by service, name and address. A backend that stays
 //! keeps all its state under the new policy. A backend that was removed and comes back in a later reload
@@ -8,14 +8,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     net::SocketAddr,
-    sync::Arc,
 };
 
 use super::{
     Engine,
     backend::Backend,
-    ids::{Exhausted, Ids},
-    leaving::Leaving,
+    ids::Exhausted,
+    reconfigure::{ABSENT, PRESENT, key},
     service::Service,
     writer::Writer,
 };
@@ -23,14 +22,9 @@ use crate::{
     config::{self, Config},
     event::{Event, EventKind, Evidence},
     ids::{Adopted, ServiceId},
-    io::{Admit, FlowReset},
-    plan::{Entry, Forwarding, Target},
-    time::{Instant, Millis},
+    plan::{Entry, Forwarding},
+    time::Instant,
 };
-
-/// The two states in a membership event.
-const ABSENT: &str = "absent";
-const PRESENT: &str = "present";
 
 impl Engine {
     /// Whether the maps have space for what a reload would add, while removed backends are still in them.
@@ -179,153 +173,4 @@ impl Engine {
             self.services.insert(id, service);
         }
     }
-}
-
-impl Service {
-    fn new(id: ServiceId, config: &config::Service, now: Instant) -> Self {
-        Self {
-            id,
-            config: policy(config),
-            config_generation: 0,
-            probe_kind: config.probe.as_ref().map(|probe| Arc::new(probe.kind.clone())),
-            backends: Vec::new(),
-            leaving: Leaving::default(),
-            retired: false,
-            next_sweep: now + config.breaker.interval,
-            trial_slots: Vec::new(),
-            fallback_used: false,
-            trial_slots_given: 0,
-            writer: Writer::default(),
-            decided: Vec::new(),
-        }
-    }
-
-    /// The maps hold a backend that the configuration does not have.
-    fn adopt_removed(&mut self, adopted: &Adopted, now: Instant) {
-        let Adopted { id, address, generation, .. } = *adopted;
-        let held = Target {
-            address,
-            generation,
-            admit: Admit::All,
-            flow_reset: FlowReset::Never,
-            count_successes: false,
-            budget: None,
-        };
-        self.writer.applied.backends.insert(id, held);
-        self.leaving.adopt(adopted, &self.config.connections, now);
-    }
-
-    fn retire(&mut self, config_generation: u64, now: Instant) {
-        self.config_generation = config_generation;
-        for index in 0..self.backends.len() {
-            self.remove_event(index, now);
-        }
-        let event = self.event(EventKind::Membership, None, now);
-        self.report(event, PRESENT, ABSENT, "removed", "config");
-        let policy = self.config.connections;
-        for backend in self.backends.drain(..) {
-            self.leaving.add(backend, &policy, now);
-        }
-        self.retired = true;
-    }
-
-    fn reconfigure(
-        &mut self,
-        wanted: &config::Service,
-        config_generation: u64,
-        ids: &mut Ids,
-        seed: u64,
-        now: Instant,
-    ) {
-        self.config_generation = config_generation;
-        let old = mem::replace(&mut self.config, policy(wanted));
-        let drains = self.backends.iter_mut().filter_map(|backend| backend.drain.as_mut());
-        drains.for_each(|drain| drain.adapt(&old.connections, &wanted.connections, now));
-        self.leaving.adapt(&old.connections, &wanted.connections, now);
-        if old.breaker.interval != wanted.breaker.interval {
-            self.next_sweep = now + wanted.breaker.interval;
-        }
-        if wanted.breaker.slow_start == Millis(0) {
-            self.backends.iter_mut().for_each(|backend| backend.warming = None);
-        }
-        self.reconfigure_probes(&old, now);
-
-        let stays: BTreeSet<_> = wanted.everyone().map(key).collect();
-        for index in 0..self.backends.len() {
-            if !stays.contains(&key(&self.backends[index].config)) {
-                self.remove_event(index, now);
-            }
-        }
-        let mut present: BTreeMap<_, Backend> =
-            self.backends.drain(..).map(|backend| (owned_key(&backend.config), backend)).collect();
-        let mut added = Vec::new();
-        let mut reweighted = Vec::new();
-        for (index, config) in wanted.everyone().enumerate() {
-            let mut backend = match present.remove(&owned_key(config)) {
-                Some(mut backend) => {
-                    let before = backend.weight();
-                    backend.config = config.clone();
-                    if backend.weight() != before {
-                        reweighted.push((index, before));
-                    }
-                    backend
-                }
-                None => {
-                    added.push(index);
-                    Backend::new(ids.backend(), config.clone(), wanted, seed, now)
-                }
-            };
-            backend.fallback = index >= wanted.backends.len();
-            self.backends.push(backend);
-        }
-        let policy = self.config.connections;
-        for backend in present.into_values() {
-            self.leaving.add(backend, &policy, now);
-        }
-
-        for index in added {
-            let event = self.event(EventKind::Membership, Some(index), now);
-            self.report(event, ABSENT, PRESENT, "added", "config");
-        }
-        for (index, from) in reweighted {
-            let event = self.event(EventKind::Weight, Some(index), now);
-            let to = self.backends[index].weight();
-            self.report(event, from.to_string(), to.to_string(), "config", "config");
-        }
-    }
-
-    fn reconfigure_probes(&mut self, old: &config::Service, now: Instant) {
-        if old.probe == self.config.probe {
-            return;
-        }
-        self.probe_kind = self.config.probe.as_ref().map(|probe| Arc::new(probe.kind.clone()));
-        for index in 0..self.backends.len() {
-            let health = &mut self.backends[index].health;
-            let change = health.reconfigure(old.probe.as_ref(), self.config.probe.as_ref(), now);
-            if let Some(change) = change {
-                self.backends[index].health_since = now;
-                let event = self.event(EventKind::Probe, Some(index), now);
-                self.report(event, change.from, change.to, change.reason, "config");
-            }
-        }
-    }
-
-    fn remove_event(&mut self, index: usize, now: Instant) {
-        let event = self.event(EventKind::Membership, Some(index), now);
-        self.report(event, PRESENT, ABSENT, "removed", "config");
-    }
-}
-
-/// The configuration of a service without its backends.
-fn policy(config: &config::Service) -> config::Service {
-    config::Service { backends: Vec::new(), fallback: Vec::new(), ..config.clone() }
-}
-
-/// Identifies a backend within its service.
-fn key(config: &config::Backend) -> (&str, SocketAddr) {
-    (&config.name, config.address)
-}
-
-fn owned_key(config: &config::Backend) -> (String, SocketAddr) {
-    (config.name.clone(), config.address)
 }

@@ -1,7 +1,7 @@
 //! The state of one service, and the events that report its changes.
 //!
-//! `observe`, `probing`, `sweep`, `operator` and `reload` change it, each for another cause. They report by
-//! the methods here; nothing here calls them.
+//! `observe`, `probing`, `sweep`, `operator`, `memory`, `reconfigure` and `follow` change it, each for another
+//! cause. They report through the methods here. No method here calls theirs.
 
 use std::sync::Arc;
 

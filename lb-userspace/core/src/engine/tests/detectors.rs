@@ -1,4 +1,5 @@
-//! Every detector in the engine: when it fires, and when it does not.
+//! Every detector in the engine: when it fires, and when it does not. One file, so that each detector is found
+//! here with the same few backends.
 
 use std::time::Duration;
 
