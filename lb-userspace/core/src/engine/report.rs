@@ -219,7 +219,7 @@ impl Service {
             format!("ejected {} ago for {what}, ejection {number}", span(now - backend.breaker.since()));
         match backend.breaker.until() {
             Some(until) if now < until => reason += &format!(", {} left", span(until - now)),
-            Some(_) if !backend.readmits(&self.config.breaker) => reason += ", over but for its probe",
+            Some(_) if !backend.readmits(&self.config.breaker) => reason += ", over, but its probe is not up",
             Some(_) | None => reason += ", over at the next sweep",
         }
         reason

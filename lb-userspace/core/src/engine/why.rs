@@ -206,11 +206,13 @@ impl Service {
         let drain = backend.drain?;
         let left = span(drain.until - now);
         Some(match drain.flow_reset(&self.config.connections) {
-            FlowReset::Never => format!("its connections go on, what is left of them in {left} is reset"),
+            FlowReset::Never => {
+                format!("its connections continue, and those that are left in {left} are reset")
+            }
             FlowReset::AtRequest => {
                 format!("its connections end at their next request or when idle, in {left} at the latest")
             }
-            FlowReset::Now => "what was left of its connections is reset".to_owned(),
+            FlowReset::Now => "the connections that were left are reset".to_owned(),
         })
     }
 

@@ -350,7 +350,7 @@ fn why_says_how_they_end() {
     );
     assert_eq!(next(&lab), [out, last]);
     lab.until(21_000);
-    assert_eq!(next(&lab), [out, "what was left of its connections is reset"]);
+    assert_eq!(next(&lab), [out, "the connections that were left are reset"]);
 }
 
 #[test]

@@ -156,8 +156,8 @@ fn the_time_of_return_is_exact_to_the_sweep() {
     let mut lab = lab(|_| {});
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
-    let go_on = |left| format!("its connections go on, what is left of them in {left} s is reset");
-    let expected = ["half-open with 3 new connections a sweep in 34 s".to_owned(), go_on(60)];
+    let continues = |left| format!("its connections continue, and those that are left in {left} s are reset");
+    let expected = ["half-open with 3 new connections a sweep in 34 s".to_owned(), continues(60)];
     assert_eq!(why(&lab, "a").next, expected);
     lab.until(34_999);
     assert_eq!(lab.backend("a").breaker, BreakerState::Open);
@@ -188,7 +188,7 @@ fn every_axis_shows_its_reason_to_keep_a_backend_out() {
     let expected = [
         "it is draining until an operator enables it, or by itself in 60 s",
         "1 more passing probes in a row bring it up",
-        "its connections go on, what is left of them in 60 s is reset",
+        "its connections continue, and those that are left in 60 s are reset",
     ];
     assert_eq!(why(&lab, "a").next, expected);
 }
