@@ -1,5 +1,6 @@
 //! Shunt's daemon and command line, as a library for `shunt` itself and for tests.
 
+pub mod attach_mode;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -9,7 +9,7 @@ use lb_core::{
 };
 
 use super::palette::{Paint, Palette};
-use crate::control::model::{BackendTraffic, Evidence, ExpiredFlows, Status, XdpMode};
+use crate::control::model::{AttachMode, BackendTraffic, Evidence, ExpiredFlows, Status};
 
 mod columns;
 mod events;
@@ -119,8 +119,8 @@ fn interfaces(status: &Status, palette: Palette) -> String {
         .iter()
         .map(|interface| {
             let paint = match interface.mode {
-                XdpMode::Native | XdpMode::Tc => Paint::Plain,
-                XdpMode::Generic => Paint::Warning,
+                AttachMode::Native | AttachMode::Tc => Paint::Plain,
+                AttachMode::Generic => Paint::Warning,
             };
             palette.paint(paint, &printable(&format!("{} ({})", interface.name, interface.mode)))
         })

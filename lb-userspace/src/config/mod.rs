@@ -39,6 +39,8 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use reference::reference;
 pub use value::parse_duration;
 
+pub use crate::attach_mode::XdpMode;
+
 /// A commented configuration with every key and its default.
 pub const EXAMPLE: &str = include_str!("../../../dist/shunt.toml");
 
@@ -111,31 +113,6 @@ pub struct Record {
 impl Default for Record {
     fn default() -> Self {
         Self { path: PathBuf::new(), max_size: 64 << 20, files: 4 }
-    }
-}
-
-/// How the program is attached to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum XdpMode {
-    /// In the driver, else generic.
-    #[default]
-    Auto,
-    /// In the driver or not at all.
-    Native,
-    /// In the network stack, whatever the driver can do.
-    Generic,
-    /// Not by XDP, but at tc ingress.
-    Tc,
-}
-
-impl fmt::Display for XdpMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Tc => "tc",
-        })
     }
 }
 

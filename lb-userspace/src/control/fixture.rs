@@ -14,8 +14,8 @@ use lb_core::{
 };
 
 use super::model::{
-    BackendTraffic, BackendView, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program,
-    ResetCounts, ServiceDrops, Status, XdpMode,
+    AttachMode, BackendTraffic, BackendView, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode,
+    Program, ResetCounts, ServiceDrops, Status,
 };
 
 /// 2025-03-01 11:59:00 UTC.
@@ -58,7 +58,7 @@ pub(crate) fn status() -> Status {
         uptime_ms: 3_723_400,
         config_path: "/etc/shunt/shunt.toml".to_owned(),
         config_generation: 2,
-        interfaces: vec![Interface { name: "eth0".to_owned(), mode: XdpMode::Native }],
+        interfaces: vec![Interface { name: "eth0".to_owned(), mode: AttachMode::Native }],
         forwarding: vec![forwarding("web", Evidence::Inline), forwarding("api", Evidence::Inline)],
         events_seq: 17,
         snapshot: Snapshot {

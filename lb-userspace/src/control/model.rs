@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod change;
 mod view;
 
+pub use crate::attach_mode::AttachMode;
 pub use change::{Order, Problem, ProblemKind, Reloaded};
 pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot};
 
@@ -118,19 +119,7 @@ impl Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     pub name: String,
-    pub mode: XdpMode,
-}
-
-/// How the program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpMode {
-    /// In the driver.
-    Native,
-    /// In the network stack, after the kernel has allocated a buffer: slower.
-    Generic,
-    /// At tc ingress.
-    Tc,
+    pub mode: AttachMode,
 }
 
 /// The program that the daemon loaded into the kernel.
@@ -390,16 +379,6 @@ impl From<config::Mode> for Mode {
             config::Mode::Nat => Self::Nat,
             config::Mode::Dnat => Self::Dnat,
         }
-    }
-}
-
-impl fmt::Display for XdpMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Tc => "tc",
-        })
     }
 }
 

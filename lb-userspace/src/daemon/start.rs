@@ -16,6 +16,7 @@ use super::{
     saving::Saving,
 };
 use crate::{
+    attach_mode::AttachMode,
     config::{self, File},
     dataplane::{actor, bpf, next_hop},
     journal::{self, Recorder, Recording},
@@ -34,12 +35,7 @@ pub(super) fn recording(record: &config::Record) -> Result<Recording, journal::O
 pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
     bpf::open(&bpf::Options {
         interfaces: &file.interfaces,
-        xdp_mode: match file.xdp_mode {
-            config::XdpMode::Auto => bpf::XdpMode::Auto,
-            config::XdpMode::Native => bpf::XdpMode::Native,
-            config::XdpMode::Generic => bpf::XdpMode::Generic,
-            config::XdpMode::Tc => bpf::XdpMode::Tc,
-        },
+        xdp_mode: file.xdp_mode,
         bpffs: &file.bpffs,
         instance: &file.instance,
         nat_ports: file.nat_ports.clone(),
@@ -114,7 +110,7 @@ pub(super) fn ports(file: &File, attached: &[bpf::Attached]) -> next_hop::Ports 
     next_hop::Ports {
         vlans: file.vlans.clone(),
         attached: attached.iter().map(|attached| attached.index).collect(),
-        native: attached.iter().any(|attached| attached.mode == bpf::Mode::Native),
+        native: attached.iter().any(|attached| attached.mode == AttachMode::Native),
     }
 }
 

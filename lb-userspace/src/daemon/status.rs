@@ -14,7 +14,7 @@ use crate::{
     config::File,
     control::model::{
         BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
-        ResetCounts, ServiceDrops, Status, XdpMode,
+        ResetCounts, ServiceDrops, Status,
     },
     dataplane::{Counters, bpf},
 };
@@ -41,11 +41,7 @@ impl Facts {
             .iter()
             .map(|attached| Interface {
                 name: attached.interface.clone(),
-                mode: match attached.mode {
-                    bpf::Mode::Native => XdpMode::Native,
-                    bpf::Mode::Generic => XdpMode::Generic,
-                    bpf::Mode::Tc => XdpMode::Tc,
-                },
+                mode: attached.mode,
             })
             .collect();
         let maps = shape

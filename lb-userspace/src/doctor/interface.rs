@@ -5,7 +5,7 @@ use super::{
     host::{known, refused},
 };
 use crate::{
-    config::XdpMode,
+    attach_mode::{AttachMode, XdpMode},
     dataplane::{
         bpf::{OpenError, Owner},
         device::{Offloads, XdpFeatures},
@@ -42,16 +42,8 @@ const NATIVE_DRIVERS: &[&str] = &[
 
 const VETH: &str = "veth";
 
-/// How the program will run on it, as far as can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Native,
-    Generic,
-    /// At tc ingress.
-    Tc,
-    /// It may be either of the first two.
-    Unknown,
-}
+/// How the program will be attached. `None`: native or generic, which this kernel does not let us know in advance.
+type Expected = Option<AttachMode>;
 
 pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<Finding> {
     let mode = expected(device, wanted);
@@ -74,20 +66,22 @@ fn is_veth(device: &Device) -> bool {
     device.driver.as_ref().is_ok_and(|driver| driver == VETH)
 }
 
-fn expected(device: &Device, wanted: &Wanted) -> Mode {
+fn expected(device: &Device, wanted: &Wanted) -> Expected {
     match wanted.xdp_mode {
-        XdpMode::Generic => return Mode::Generic,
-        XdpMode::Tc => return Mode::Tc,
+        XdpMode::Generic => return Some(AttachMode::Generic),
+        XdpMode::Tc => return Some(AttachMode::Tc),
         XdpMode::Auto | XdpMode::Native => {}
     }
     if let Ok(Some(Hook { generic, owner: Ok(Owner::Instance(_)), .. })) = &device.hook {
-        return if *generic { Mode::Generic } else { Mode::Native };
+        return if *generic { Some(AttachMode::Generic) } else { Some(AttachMode::Native) };
     }
     match (&device.features, &device.driver) {
-        (Ok(Some(features)), _) if features.has(XdpFeatures::NATIVE) => Mode::Native,
-        (Ok(Some(_)), _) => Mode::Generic,
-        (Ok(None) | Err(_), Ok(driver)) if NATIVE_DRIVERS.contains(&driver.as_str()) => Mode::Native,
-        (Ok(None) | Err(_), Ok(_) | Err(_)) => Mode::Unknown,
+        (Ok(Some(features)), _) if features.has(XdpFeatures::NATIVE) => Some(AttachMode::Native),
+        (Ok(Some(_)), _) => Some(AttachMode::Generic),
+        (Ok(None) | Err(_), Ok(driver)) if NATIVE_DRIVERS.contains(&driver.as_str()) => {
+            Some(AttachMode::Native)
+        }
+        (Ok(None) | Err(_), Ok(_) | Err(_)) => None,
     }
 }
 
@@ -98,34 +92,34 @@ fn link(device: &Device) -> Finding {
     Finding::warn("link", "down").remedy(format!("ip link set {} up", device.name))
 }
 
-fn driver(device: &Device, mode: Mode, wanted: &Wanted) -> Finding {
+fn driver(device: &Device, mode: Expected, wanted: &Wanted) -> Finding {
     let name = match &device.driver {
         Ok(name) => name.as_str(),
         Err(why) => return Finding::unknown("driver", why),
     };
     match (mode, wanted.xdp_mode) {
-        (Mode::Native, _) => Finding::ok("driver", format!("{name}, native XDP")),
-        (Mode::Tc, _) | (_, XdpMode::Tc) => Finding::ok("driver", format!("{name}, at tc ingress as configured")),
-        (Mode::Generic, XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
-        (Mode::Generic, XdpMode::Auto) if is_veth(device) => {
+        (Some(AttachMode::Native), _) => Finding::ok("driver", format!("{name}, native XDP")),
+        (Some(AttachMode::Tc), _) | (_, XdpMode::Tc) => Finding::ok("driver", format!("{name}, at tc ingress as configured")),
+        (Some(AttachMode::Generic), XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
+        (Some(AttachMode::Generic), XdpMode::Auto) if is_veth(device) => {
             Finding::warn("driver", "veth without native XDP: the other end has more transmit queues than this one receive queues; generic XDP will do, which is slower")
                 .remedy("make both ends with as many queues")
         }
-        (Mode::Generic, XdpMode::Auto) => {
+        (Some(AttachMode::Generic), XdpMode::Auto) => {
             Finding::warn("driver", format!("{name} has no native XDP: generic XDP will do, which is slower"))
                 .remedy("set xdp_mode = \"generic\" to have it without this warning")
         }
-        (Mode::Generic, XdpMode::Native) => Finding::fail("driver", format!("{name} has no native XDP"))
+        (Some(AttachMode::Generic), XdpMode::Native) => Finding::fail("driver", format!("{name} has no native XDP"))
             .remedy("set xdp_mode = \"generic\", or \"auto\""),
-        (Mode::Unknown, _) => Finding::warn(
+        (None, _) => Finding::warn(
             "driver",
             format!("{name}: this kernel does not tell whether it has native XDP; `shunt run` finds out"),
         ),
     }
 }
 
-fn holder(device: &Device, hook: Option<&Hook>, mode: Mode) -> Finding {
-    if mode == Mode::Tc {
+fn holder(device: &Device, hook: Option<&Hook>, mode: Expected) -> Finding {
+    if mode == Some(AttachMode::Tc) {
         return Finding::ok("hook", "tc ingress, which others may have, too");
     }
     let Some(hook) = hook else { return Finding::ok("hook", "free") };
@@ -147,7 +141,7 @@ fn holder(device: &Device, hook: Option<&Hook>, mode: Mode) -> Finding {
     }
 }
 
-fn mtu(device: &Device, mode: Mode, all: &[Device]) -> Finding {
+fn mtu(device: &Device, mode: Expected, all: &[Device]) -> Finding {
     let own = match &device.mtu {
         Ok(mtu) => *mtu,
         Err(why) => return Finding::unknown("mtu", why),
@@ -155,7 +149,7 @@ fn mtu(device: &Device, mode: Mode, all: &[Device]) -> Finding {
     let least = all.iter().filter(|other| other.name != device.name);
     let least = least.filter_map(|other| Some((*other.mtu.as_ref().ok()?, &other.name))).min();
     let frags = matches!(&device.features, Ok(Some(features)) if features.has(XdpFeatures::FRAGS));
-    if own > ONE_BUFFER_MTU && !matches!(mode, Mode::Generic | Mode::Tc) && !frags {
+    if own > ONE_BUFFER_MTU && !matches!(mode, Some(AttachMode::Generic) | Some(AttachMode::Tc)) && !frags {
         return Finding::warn(
             "mtu",
             format!("{own}: more than fits into one buffer, and the driver takes no others"),
@@ -173,8 +167,8 @@ fn mtu(device: &Device, mode: Mode, all: &[Device]) -> Finding {
 }
 
 /// Whether frames of other interfaces can be sent by this one. Where nothing can be told, nothing is.
-fn target(device: &Device, mode: Mode) -> Option<Finding> {
-    if mode == Mode::Tc {
+fn target(device: &Device, mode: Expected) -> Option<Finding> {
+    if mode == Some(AttachMode::Tc) {
         return Some(Finding::ok("redirect", "what is redirected at tc is sent like anything"));
     }
     let Ok(Some(features)) = device.features else { return None };
@@ -204,21 +198,23 @@ fn lro(device: &Device, offloads: Offloads) -> Finding {
         .remedy(format!("ethtool -K {} lro off", device.name))
 }
 
-fn gro(device: &Device, offloads: Offloads, mode: Mode) -> Finding {
+fn gro(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
     match (offloads.gro, mode) {
-        (true, Mode::Generic) => {
+        (true, Some(AttachMode::Generic)) => {
             Finding::warn("gro", "on: generic XDP gets frames that are merged already, larger than the MTU")
                 .remedy(format!("ethtool -K {} gro off", device.name))
         }
-        (true, Mode::Native) => Finding::ok("gro", "on, after the program"),
-        (true, Mode::Tc) => Finding::ok("gro", "on: merged segments are forwarded as one"),
-        (true, Mode::Unknown) => Finding::ok("gro", "on; with generic XDP it would have to be off"),
-        (false, Mode::Native | Mode::Generic | Mode::Tc | Mode::Unknown) => Finding::ok("gro", "off"),
+        (true, Some(AttachMode::Native)) => Finding::ok("gro", "on, after the program"),
+        (true, Some(AttachMode::Tc)) => Finding::ok("gro", "on: merged segments are forwarded as one"),
+        (true, None) => Finding::ok("gro", "on; with generic XDP it would have to be off"),
+        (false, Some(AttachMode::Native) | Some(AttachMode::Generic) | Some(AttachMode::Tc) | None) => {
+            Finding::ok("gro", "off")
+        }
     }
 }
 
-fn vlan(device: &Device, offloads: Offloads, mode: Mode) -> Finding {
-    if mode == Mode::Tc {
+fn vlan(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
+    if mode == Some(AttachMode::Tc) {
         return Finding::ok("vlan", "tags are known, in the frames or beside them");
     }
     match (offloads.rx_vlan, device.vlans.as_slice()) {
@@ -237,8 +233,8 @@ fn vlan(device: &Device, offloads: Offloads, mode: Mode) -> Finding {
 
 /// A sender on a virtual link leaves checksums to a device that is not there: what reaches the program has
 /// half of one, and no translation makes it right.
-fn checksums(device: &Device, mode: Mode) -> Finding {
-    if mode == Mode::Tc {
+fn checksums(device: &Device, mode: Expected) -> Finding {
+    if mode == Some(AttachMode::Tc) {
         return Finding::ok("checksums", "those that a device is to finish are forwarded so");
     }
     let (name, place) = other_end(device);

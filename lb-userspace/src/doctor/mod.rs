@@ -19,7 +19,7 @@ pub use facts::{Bpffs, Device, Hook, Host, Known, Peer};
 pub use read::{devices, host as read_host};
 
 use crate::{
-    config::XdpMode,
+    attach_mode::XdpMode,
     dataplane::{bpf::OpenError, chain},
 };
 

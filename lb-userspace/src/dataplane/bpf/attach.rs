@@ -19,8 +19,9 @@ use tracing::{info, warn};
 use super::{
     super::{chain, device, host::ONE_BUFFER_MTU},
     link::{LINK_PREFIX, is_link, unpin},
-    load::{Attached, Mode, OpenError, PROGRAM, XdpMode, is_os_error},
+    load::{Attached, OpenError, PROGRAM, is_os_error},
 };
+use crate::attach_mode::{AttachMode, XdpMode};
 
 /// Takes over the link of an earlier run without a gap, if it is of the wanted mode.
 pub(super) fn attach(
@@ -30,16 +31,16 @@ pub(super) fn attach(
     index: u32,
     wanted: XdpMode,
 ) -> Result<Attached, OpenError> {
-    for mode in Mode::ALL {
+    for mode in AttachMode::ALL {
         let pin = link_pin(dir, index, mode);
         if !pin.exists() {
             continue;
         }
-        if !may_be(wanted, mode) {
+        if !wanted.accepts(mode) {
             info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
             // The two of XDP exclude each other. At another hook the earlier program goes on until all interfaces have
             // the new one, see [`release_others`].
-            if wanted != XdpMode::Tc && mode != Mode::Tc {
+            if wanted != XdpMode::Tc && mode != AttachMode::Tc {
                 let_go(pin)?;
             }
             continue;
@@ -56,11 +57,11 @@ pub(super) fn attach(
         }
     }
     let (link, mode) = match wanted {
-        XdpMode::Native => (attach_xdp(ebpf, interface, index, AyaMode::Driver)?, Mode::Native),
-        XdpMode::Generic => (attach_xdp(ebpf, interface, index, AyaMode::Skb)?, Mode::Generic),
-        XdpMode::Tc => (attach_tc(ebpf, interface)?, Mode::Tc),
+        XdpMode::Native => (attach_xdp(ebpf, interface, index, AyaMode::Driver)?, AttachMode::Native),
+        XdpMode::Generic => (attach_xdp(ebpf, interface, index, AyaMode::Skb)?, AttachMode::Generic),
+        XdpMode::Tc => (attach_tc(ebpf, interface)?, AttachMode::Tc),
         XdpMode::Auto => match attach_xdp(ebpf, interface, index, AyaMode::Driver) {
-            Ok(link) => (link, Mode::Native),
+            Ok(link) => (link, AttachMode::Native),
             Err(error @ OpenError::Busy { .. }) => return Err(error),
             Err(error) => {
                 warn!(
@@ -68,7 +69,7 @@ pub(super) fn attach(
                     error = chain(&error),
                     "no native XDP here: using generic XDP, which is slower"
                 );
-                (attach_xdp(ebpf, interface, index, AyaMode::Skb)?, Mode::Generic)
+                (attach_xdp(ebpf, interface, index, AyaMode::Skb)?, AttachMode::Generic)
             }
         },
     };
@@ -80,15 +81,6 @@ pub(super) fn attach(
 
 fn let_go(pin: PathBuf) -> Result<(), OpenError> {
     unpin(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })
-}
-
-const fn may_be(wanted: XdpMode, mode: Mode) -> bool {
-    match wanted {
-        XdpMode::Auto => matches!(mode, Mode::Native | Mode::Generic),
-        XdpMode::Native => matches!(mode, Mode::Native),
-        XdpMode::Generic => matches!(mode, Mode::Generic),
-        XdpMode::Tc => matches!(mode, Mode::Tc),
-    }
 }
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, OpenError> {
@@ -115,7 +107,7 @@ fn attach_xdp(ebpf: &mut Ebpf, interface: &str, index: u32, mode: AyaMode) -> Re
                 OpenError::Mtu { interface, mtu, source }
             }
             Ok(_) | Err(_) => {
-                let mode = if native { Mode::Native } else { Mode::Generic };
+                let mode = if native { AttachMode::Native } else { AttachMode::Generic };
                 OpenError::Attach { interface, mode: mode.name(), source }
             }
         }
@@ -136,16 +128,20 @@ fn attach_tc(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, OpenError> {
     FdLink::try_from(link).map_err(|_| OpenError::Object("a kernel with tcx links (Linux 6.6)"))
 }
 
-fn take_over(ebpf: &mut Ebpf, pin: &Path, mode: Mode) -> Result<PinnedLink, Box<dyn std::error::Error>> {
+fn take_over(
+    ebpf: &mut Ebpf,
+    pin: &Path,
+    mode: AttachMode,
+) -> Result<PinnedLink, Box<dyn std::error::Error>> {
     let link: FdLink = PinnedLink::from_pin(pin)?.into();
     // The pin stays in place all the while; what is let go of here is a second handle to the same link.
     let _: FdLink = match mode {
-        Mode::Native | Mode::Generic => {
+        AttachMode::Native | AttachMode::Generic => {
             let program = xdp(ebpf)?;
             let id = program.attach_to_link(XdpLink::try_from(link)?)?;
             program.take_link(id)?.try_into()?
         }
-        Mode::Tc => {
+        AttachMode::Tc => {
             let program = classifier(ebpf)?;
             let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
             program.take_link(id)?.try_into()?
@@ -170,6 +166,6 @@ pub(super) fn release_others(dir: &Path, attached: &[Attached]) {
 }
 
 /// The name of a pin may not contain a dot, an interface's may: hence the number.
-fn link_pin(dir: &Path, index: u32, mode: Mode) -> PathBuf {
+fn link_pin(dir: &Path, index: u32, mode: AttachMode) -> PathBuf {
     dir.join(format!("{LINK_PREFIX}{index}-{}", mode.name()))
 }

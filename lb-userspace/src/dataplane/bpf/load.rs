@@ -40,6 +40,7 @@ use super::{
     spoof_guard::SpoofGuard,
     timeouts::Watch,
 };
+use crate::attach_mode::{AttachMode, XdpMode};
 
 /// The program, as `build.rs` embedded it, for each hook.
 static XDP_OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SHUNT_BPF_OBJECT"));
@@ -114,26 +115,6 @@ impl Tables {
     }
 }
 
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XdpMode {
-    /// Native, else generic with a warning.
-    Auto,
-    Native,
-    Generic,
-    /// At tc ingress, behind the driver.
-    Tc,
-}
-
-impl XdpMode {
-    const fn hook(self) -> Hook {
-        match self {
-            Self::Auto | Self::Native | Self::Generic => Hook::Xdp,
-            Self::Tc => Hook::Tc,
-        }
-    }
-}
-
 /// Which of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -141,22 +122,11 @@ pub enum Hook {
     Tc,
 }
 
-/// What it came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Native,
-    Generic,
-    Tc,
-}
-
-impl Mode {
-    pub(super) const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Tc => "tc",
+impl From<XdpMode> for Hook {
+    fn from(mode: XdpMode) -> Self {
+        match mode {
+            XdpMode::Auto | XdpMode::Native | XdpMode::Generic => Self::Xdp,
+            XdpMode::Tc => Self::Tc,
         }
     }
 }
@@ -181,7 +151,7 @@ pub struct Options<'a> {
 #[derive(Debug)]
 pub struct Attached {
     pub interface: String,
-    pub mode: Mode,
+    pub mode: AttachMode,
     pub index: u32,
     pub(super) _link: PinnedLink,
 }
@@ -349,7 +319,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         }
     };
     let idle = IdleTicks::from(options.idle);
-    let mut ebpf = load(options.xdp_mode.hook(), Some(&dir), tables, idle, options.tx_by_redirect)?;
+    let mut ebpf = load(options.xdp_mode.into(), Some(&dir), tables, idle, options.tx_by_redirect)?;
     let logger = EbpfLogger::init(&mut ebpf)
         .inspect_err(|error| warn!(%error, "the BPF program's log is not readable"))
         .ok();

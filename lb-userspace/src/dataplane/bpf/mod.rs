@@ -44,7 +44,7 @@ use self::reset_sender::Cuts;
 pub use self::{
     flows::{FlowCounts, FlowTables},
     idle::{ExpiredFlows, Idle},
-    load::{Attached, Hook, Logger, Mode, OpenError, Opened, Options, Shape, XdpMode, open},
+    load::{Attached, Hook, Logger, OpenError, Opened, Options, Shape, open},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
     reset_sender::{ResetCounts, ResetSender},
     ring::EvidenceRing,

@@ -1,0 +1,75 @@
+//! How the program is attached to an interface: as the operator asks, and as it turned out.
+//!
+//! Pure data that several edges share: the configuration parses [`XdpMode`], the dataplane takes it and answers
+//! with [`AttachMode`], and `shunt status` shows that.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The attach mode that the operator asks for: the key `xdp_mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native XDP. If the driver has none, generic XDP and a warning.
+    #[default]
+    Auto,
+    /// Native XDP or an error.
+    Native,
+    /// Generic XDP, also where the driver has native XDP.
+    Generic,
+    /// tc ingress instead of XDP.
+    Tc,
+}
+
+impl XdpMode {
+    /// Whether an interface that is attached like this has the mode that is asked for.
+    pub const fn accepts(self, attached: AttachMode) -> bool {
+        match self {
+            Self::Auto => matches!(attached, AttachMode::Native | AttachMode::Generic),
+            Self::Native => matches!(attached, AttachMode::Native),
+            Self::Generic => matches!(attached, AttachMode::Generic),
+            Self::Tc => matches!(attached, AttachMode::Tc),
+        }
+    }
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tc => "tc",
+        })
+    }
+}
+
+/// How the program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the network stack, after the kernel has made its buffer: slower.
+    Generic,
+    /// At tc ingress.
+    Tc,
+}
+
+impl AttachMode {
+    pub const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
