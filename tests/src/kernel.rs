@@ -358,13 +358,13 @@ impl Kernel {
     }
 
     /// Of exchanges that wait too long.
-    pub fn watch(&self) -> bpf::Watch {
-        self.dataplane.watch()
+    pub fn watch(&self) -> bpf::TimeoutScanner {
+        self.dataplane.timeout_scanner()
     }
 
     /// What ends the connections of backends that are out.
     pub fn endings(&self) -> bpf::ResetSender {
-        self.dataplane.endings()
+        self.dataplane.reset_sender()
     }
 
     pub fn program(&mut self) -> &mut Program {
@@ -384,12 +384,12 @@ impl Kernel {
 
     /// Ends every connection.
     pub fn forget_connections(&mut self) {
-        self.flows().end_all(|_| true);
+        self.flows().remove_all(|_| true);
     }
 
     /// Ends every handshake.
     pub fn forget_handshakes(&mut self) {
-        self.flows().end_all(|state| state & flow_state::ESTABLISHED == 0);
+        self.flows().remove_all(|state| state & flow_state::ESTABLISHED == 0);
     }
 
     /// From now on frames seem to come from this interface of the caller's network namespace.

@@ -236,9 +236,9 @@ fn the_program_does_what_the_model_says() {
     world.look().unwrap_or_else(|error| panic!("seed {seed}, at the end: {error}"));
     assert!(world.kernel.flows().inconsistencies().is_empty());
     let (established, embryos, resting) = world.model.census();
-    let census = world.kernel.flows().census();
+    let census = world.kernel.flows().counts();
     assert_eq!(
-        (census.established, census.embryos, census.resting),
+        (census.established, census.handshakes, census.time_wait),
         (established as u64, embryos as u64, resting as u64),
         "seed {seed}"
     );

@@ -42,7 +42,7 @@ pub(super) fn explanation(
         };
         Choice { by, backend: choice.backend().map(name), tries, reason }
     };
-    let steering::Steering { hash, slot, in_slot, pinned, seats, choice: chosen, without } = steering;
+    let steering::Steering { hash, slot, in_slot, pinned, trial_slots, choice: chosen, without } = steering;
     let connection = |pinned: &steering::Pinned| KnownConnection {
         stage: match pinned.stage {
             steering::Stage::Flow => Stage::Established,
@@ -54,13 +54,13 @@ pub(super) fn explanation(
         closing: pinned.closing,
         nat: pinned.nat,
         address: pinned.address,
-        takes_syn: pinned.keeps_syn,
+        takes_syn: pinned.takes_syn,
         drain: drain(pinned.backend),
     };
-    let trial_slot = |seat: &steering::Seat| TrialSlot {
-        backend: name(seat.backend),
-        trials_left: seat.left,
-        available: seat.takes,
+    let trial_slot = |slot: &steering::TrialSlot| TrialSlot {
+        backend: name(slot.backend),
+        trials_left: slot.left,
+        available: slot.takes,
     };
     Explanation {
         service: service.name.clone(),
@@ -72,7 +72,7 @@ pub(super) fn explanation(
         slot: *slot,
         slot_backend: in_slot.map(name),
         connection: pinned.as_ref().map(connection),
-        trial_slots: seats.iter().map(trial_slot).collect(),
+        trial_slots: trial_slots.iter().map(trial_slot).collect(),
         choice: choice(*chosen),
         if_removed: without.map(choice),
     }

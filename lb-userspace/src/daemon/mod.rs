@@ -85,7 +85,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let opened = start::dataplane(&file, veth)?;
     // Ours until the end of this function.
     let _lock = opened.lock;
-    start::announce(&file, &opened.attached, &opened.shape, &opened.adopted, &path);
+    start::announce(&file, &opened.attached, &opened.size, &opened.adopted, &path);
 
     let clock = Clock::start();
     let seed = start::seed();
@@ -94,7 +94,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
 
-    let facts = Facts::new(&file, &config_path, &opened.attached, opened.shape);
+    let facts = Facts::new(&file, &config_path, &opened.attached, opened.size);
     let ports = start::ports(&file, &opened.attached);
     let (configured, addresses) = Configured::new(file, config_path);
     let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports));
@@ -108,10 +108,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let server = tokio::spawn(control::serve(bound.listener, handle, until_stopped(stopped)));
     let background = Background { stop, server, next_hops, kernel_log };
 
-    opened.endings.spawn().map_err(failed("start the thread that ends connections"))?;
+    opened.reset_sender.spawn().map_err(failed("start the reset sender"))?;
     let (limits, watched) = watch::channel(bpf::Limits::new());
-    let timeouts =
-        opened.watch.spawn(watched).map_err(failed("start the thread that looks for overdue exchanges"))?;
+    let timeouts = opened.timeout_scanner.spawn(watched).map_err(failed("start the timeout scanner"))?;
     let signals = Signals::listen().map_err(failed("listen for signals"))?;
 
     // As deep as there are probes at a time: none of them waits to deliver its result.
@@ -119,7 +118,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
     let driver = Driver::new(engine, clock, edges);
     let handlers = Handlers::new(facts, configured, Handle::current());
-    let (ring, success_counts) = (opened.heads, opened.goods);
+    let (ring, success_counts) = (opened.evidence, opened.success_counts);
     let (reload, mut reloads) = mpsc::channel(1);
     let mut looping = own_thread::spawn("loop", async move || {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;

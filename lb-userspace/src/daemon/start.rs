@@ -42,7 +42,7 @@ pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::Ope
         nat_addresses: &file.nat_addresses,
         max_flows: file.max_flows,
         vlans: &file.vlans,
-        idle: bpf::Idle {
+        idle: bpf::IdleTimeouts {
             established: file.timeouts.established,
             closing: file.timeouts.closing,
             handshake: file.timeouts.handshake,
@@ -56,21 +56,21 @@ pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::Ope
 pub(super) fn announce(
     file: &File,
     attached: &[bpf::Attached],
-    shape: &bpf::Shape,
+    size: &bpf::ProgramSize,
     adopted: &[Adopted],
     socket: &Path,
 ) {
     for attached in attached {
         info!(interface = attached.interface, mode = attached.mode.name(), "attached");
     }
-    let bytes: u64 = shape.maps.iter().map(|(_, _, bytes)| bytes).sum();
+    let bytes: u64 = size.maps.iter().map(|(_, _, bytes)| bytes).sum();
     info!(
         instance = file.instance,
         services = file.core.services.len(),
         max_flows = file.max_flows,
-        flow_tables_mib = shape.flow_table_bytes() >> 20,
+        flow_tables_mib = size.flow_table_bytes() >> 20,
         map_memory_mib = bytes >> 20,
-        verified_instructions = shape.verified_instructions,
+        verified_instructions = size.verified_instructions,
         socket = %socket.display(),
         "shunt is running"
     );

@@ -16,7 +16,7 @@ use crate::{
         BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
         ResetCounts, ServiceDrops, Status,
     },
-    dataplane::{Counters, bpf},
+    dataplane::{self, Counters, bpf},
 };
 
 /// What `status` shows besides the state of the engine and the counters.
@@ -35,25 +35,19 @@ impl Facts {
         file: &File,
         config_path: &Path,
         attached: &[bpf::Attached],
-        shape: bpf::Shape,
+        size: bpf::ProgramSize,
     ) -> Self {
         let interfaces = attached
             .iter()
-            .map(|attached| Interface {
-                name: attached.interface.clone(),
-                mode: attached.mode,
-            })
+            .map(|attached| Interface { name: attached.interface.clone(), mode: attached.mode })
             .collect();
-        let maps = shape
-            .maps
-            .into_iter()
-            .map(|(name, entries, bytes)| ProgramMap { name, entries, bytes })
-            .collect();
+        let maps =
+            size.maps.into_iter().map(|(name, entries, bytes)| ProgramMap { name, entries, bytes }).collect();
         let mut facts = Self {
             instance: file.instance.clone(),
             config_path: config_path.display().to_string(),
             interfaces,
-            program: Program { verified_instructions: shape.verified_instructions, maps },
+            program: Program { verified_instructions: size.verified_instructions, maps },
             services: BTreeMap::new(),
         };
         facts.configured(&file.core);
@@ -118,7 +112,7 @@ impl Facts {
             traffic,
             remaining_connections: Vec::new(),
             drops,
-            expired_flows: expired_flows(counters.forgotten),
+            expired_flows: expired_flows(counters.expired_flows),
             mirror_lost: counters.backends.iter().map(|(_, counters)| counters.heads_lost).sum(),
             snapshot,
         }
@@ -138,7 +132,7 @@ impl Facts {
                 .path_warnings
                 .iter()
                 .find(|(id, _)| *id == backend.id)
-                .map(|(_, path_warning)| path_warning.told().to_owned()),
+                .map(|(_, path_warning)| path_warning.message().to_owned()),
             counters: of(backend.id, counters).into(),
             resets: resets(backend.id, counters),
         }
@@ -159,8 +153,8 @@ impl Facts {
     }
 }
 
-fn expired_flows(counted: bpf::ExpiredFlows) -> ExpiredFlows {
-    let bpf::ExpiredFlows { handshakes, established, closing, rested } = counted;
+fn expired_flows(counted: dataplane::ExpiredFlows) -> ExpiredFlows {
+    let dataplane::ExpiredFlows { handshakes, established, closing, rested } = counted;
     ExpiredFlows { handshakes, established, closing, time_wait: rested }
 }
 
@@ -171,8 +165,9 @@ fn of(id: BackendId, counters: &Counters) -> BackendCounters {
 }
 
 fn resets(id: BackendId, counters: &Counters) -> ResetCounts {
-    let found = counters.ended.binary_search_by_key(&id, |(id, _)| *id);
-    let bpf::ResetCounts { idle, drained } = found.map(|place| counters.ended[place].1).unwrap_or_default();
+    let found = counters.resets.binary_search_by_key(&id, |(id, _)| *id);
+    let dataplane::ResetCounts { idle, drained } =
+        found.map(|place| counters.resets[place].1).unwrap_or_default();
     ResetCounts { at_request: of(id, counters).resets, idle, drain: drained }
 }
 
@@ -196,8 +191,8 @@ mod tests {
         let text = "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n\
                     [service.web.backends]\nweb-1 = \"10.0.0.11:80\"\n";
         let file = config::parse("shunt.toml", text).expect("right");
-        let shape = bpf::Shape { verified_instructions: None, maps: Vec::new() };
-        let facts = Facts::new(&file, Path::new("shunt.toml"), &[], shape);
+        let size = bpf::ProgramSize { verified_instructions: None, maps: Vec::new() };
+        let facts = Facts::new(&file, Path::new("shunt.toml"), &[], size);
         let snapshot = fixture::status().snapshot;
         let clock = Clock::start();
         let status = |counters| facts.status(snapshot.clone(), counters, &clock, 7, Daemon::default());

@@ -1,8 +1,7 @@
 //! The thread that owns a dataplane.
 //!
-//! One thread, because the order of map writes is the order of the plans. It ends when
-//! its [`Handle`] is dropped, after the plan under way; nothing it leaves behind is half done
-//! in a way that a repeated plan would not mend.
+//! There is one thread, because the order of map writes is the order of the plans. It ends after the current plan when
+//! its [`Handle`] is dropped. If it leaves a plan half done, a repeated plan completes it.
 
 use std::{
     net::IpAddr,
@@ -18,12 +17,12 @@ use tracing::warn;
 
 use super::{Count, Counters, Dataplane, Error, NextHop, chain, steering::Steering};
 
-/// What became of a plan.
+/// The result of a plan.
 #[derive(Debug)]
 pub struct Report {
     pub plan: u64,
     pub result: Result<(), StepFailure>,
-    /// When its first write was in force, and its last, `CLOCK_MONOTONIC` nanoseconds.
+    /// When its first and its last write were in force, in `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: u64,
     pub last_ns: u64,
     /// Whether it took a backend out of new connections.
@@ -38,8 +37,8 @@ enum Command {
     Connections(BackendId, Generation, oneshot::Sender<Count>),
 }
 
-/// Talks to the thread. Commands queue without bound, but the engine has one plan per
-/// service under way and next hops come as fast as neighbours change.
+/// Sends commands to the thread. Their queue has no bound, but the engine has at most one plan for each service in
+/// it, and next hops come only as fast as neighbours change.
 #[derive(Clone)]
 pub struct Handle {
     commands: Sender<Command>,
@@ -54,29 +53,29 @@ impl Handle {
         self.send(Command::NextHop(address, hop));
     }
 
-    /// `None` when the thread is gone.
+    /// `None`: the thread has ended.
     pub async fn counters(&self) -> Option<Result<Counters, Error>> {
-        let (answer, counters) = oneshot::channel();
-        self.send(Command::Counters(answer));
+        let (reply, counters) = oneshot::channel();
+        self.send(Command::Counters(reply));
         counters.await.ok()
     }
 
-    /// Where a SYN of this client would go. The outer `None` when the thread is gone.
+    /// Where a SYN of this client would go. The outer `None`: the thread has ended.
     pub async fn steering(
         &self,
         key: FlowKey<Addr>,
         members: Vec<Member>,
     ) -> Option<Result<Option<Steering>, Error>> {
-        let (answer, steering) = oneshot::channel();
-        self.send(Command::Steering(key, members, answer));
+        let (reply, steering) = oneshot::channel();
+        self.send(Command::Steering(key, members, reply));
         steering.await.ok()
     }
 
-    /// How many connections a backend has. `None` when the thread is gone.
+    /// How many connections a backend has. `None`: the thread has ended.
     pub async fn connections(&self, id: BackendId, generation: Generation) -> Option<Result<u64, Error>> {
-        let (answer, count) = oneshot::channel();
-        self.send(Command::Connections(id, generation, answer));
-        // Not on the thread of the plans: an ejection must not wait for it.
+        let (reply, count) = oneshot::channel();
+        self.send(Command::Connections(id, generation, reply));
+        // Not on the thread of the plans, because an ejection must not wait for the count.
         tokio::task::spawn_blocking(count.await.ok()?).await.ok()
     }
 
@@ -87,8 +86,8 @@ impl Handle {
     }
 }
 
-/// Starts the thread. Reports arrive in the order of the plans; 64 of them wait while the
-/// daemon is busy, then the thread does.
+/// Starts the thread. Reports arrive in the order of the plans. 64 of them wait while the daemon is busy; after that the
+/// thread waits.
 pub fn spawn(dataplane: impl Dataplane) -> std::io::Result<(Handle, mpsc::Receiver<Report>)> {
     let (commands, queue) = channel();
     let (reports, inbox) = mpsc::channel(64);
@@ -109,15 +108,15 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
                     warn!(%address, error = chain(&error), "next hop not written; it will be tried again");
                 }
             }
-            Command::Counters(answer) => {
-                // Whoever asked may have gone.
-                let _ = answer.send(dataplane.counters());
+            Command::Counters(reply) => {
+                // The caller may have gone.
+                let _ = reply.send(dataplane.counters());
             }
-            Command::Steering(key, members, answer) => {
-                let _ = answer.send(dataplane.steering(&key, &members));
+            Command::Steering(key, members, reply) => {
+                let _ = reply.send(dataplane.steering(&key, &members));
             }
-            Command::Connections(id, generation, answer) => {
-                let _ = answer.send(dataplane.connections(id, generation));
+            Command::Connections(id, generation, reply) => {
+                let _ = reply.send(dataplane.connections(id, generation));
             }
         }
     }
@@ -140,7 +139,7 @@ fn carry_out(dataplane: &mut impl Dataplane, plan: &Plan) -> Report {
     Report { plan: plan.id, result, first_ns, last_ns: monotonic_ns(), ejects }
 }
 
-/// The clock of the XDP program's time stamps.
+/// The clock of the program's time stamps.
 pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is always there");
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64

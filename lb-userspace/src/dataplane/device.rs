@@ -1,4 +1,4 @@
-//! What a network device is and can do, asked of the kernel. Needs no privilege, and changes nothing.
+//! Properties of a network device. The kernel answers without privileges, and nothing is changed.
 
 mod features;
 
@@ -20,16 +20,16 @@ const ETHTOOL_GGRO: u32 = 0x2b;
 const ETH_FLAG_LRO: u32 = 1 << 15;
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 
-/// Offloads that stand between a frame and a program.
+/// Offloads that change a frame before a program sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offloads {
-    /// What this end sends has checksums that the device is to complete.
+    /// The device completes the checksums of frames that this node sends.
     pub tx_checksum: bool,
-    /// Received frames are merged, by the stack.
+    /// The stack merges received frames.
     pub gro: bool,
-    /// The same by the device.
+    /// The device merges received frames.
     pub lro: bool,
-    /// The device takes the VLAN tag out of received frames.
+    /// The device removes the VLAN tag of received frames.
     pub rx_vlan: bool,
 }
 
@@ -88,7 +88,7 @@ fn ethtool<T>(name: &str, command: &mut T) -> io::Result<()> {
 fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: integers, arrays of them and pointers: zeros are values of all.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // One place stays zero: the name's end.
+    // The last byte stays zero, because it ends the name.
     if name.len() >= request.ifr_name.len() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_an_error() {
+    fn an_absent_device_is_an_error() {
         for name in ["", "no-such-device", "a name that is far too long for a device"] {
             mtu(name).expect_err(name);
             driver(name).expect_err(name);

@@ -1,4 +1,4 @@
-//! What the dataplane needs of the host, asked of `/proc`: for a start, which refuses, and for `shunt doctor`, which tells.
+//! Facts about the host from `/proc`. A start refuses what does not fit, and `shunt doctor` reports it.
 
 use std::{fs, io, ops::RangeInclusive};
 
@@ -17,7 +17,7 @@ pub fn overlap(a: &RangeInclusive<u16>, b: &RangeInclusive<u16>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
 
-/// Bytes that can be had without swapping (`MemAvailable`).
+/// Bytes that the host can give without swapping (`MemAvailable`).
 pub fn available_memory() -> io::Result<u64> {
     let path = "/proc/meminfo";
     available(&fs::read_to_string(path)?).ok_or_else(|| not_understood(path))
@@ -33,7 +33,7 @@ fn not_understood(path: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not understood"))
 }
 
-/// How the flow tables go with the memory that there is.
+/// Whether the flow tables fit into the available memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     Well,
@@ -52,8 +52,8 @@ pub const fn fit(needed: u64, available: u64) -> Fit {
     }
 }
 
-/// The largest MTU whose frames every driver with native XDP is known to take in one buffer: a page of 4 KiB
-/// less the program's headroom, the kernel's shared info and the link header.
+/// The largest MTU whose frames fit into one buffer with every driver that has native XDP: a page of 4 KiB without the
+/// program's headroom, the kernel's shared info and the link header.
 pub const ONE_BUFFER_MTU: u32 = 3498;
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_what_there_is_is_the_limit_of_comfort() {
+    fn more_than_half_of_the_memory_is_tight() {
         assert_eq!(fit(50, 100), Fit::Well);
         assert_eq!(fit(51, 100), Fit::Tight);
         assert_eq!(fit(100, 100), Fit::Tight);

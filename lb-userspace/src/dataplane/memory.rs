@@ -1,4 +1,4 @@
-//! A dataplane without a kernel, which fails on script. For tests of the daemon.
+//! A dataplane without a kernel, for tests of the daemon. It fails by a script.
 
 use std::{collections::VecDeque, net::IpAddr};
 
@@ -7,12 +7,12 @@ use lb_core::io::{BackendId, Generation, Member, Step};
 
 use super::{Count, Counters, Dataplane, Error, NextHop, steering::Steering};
 
-/// Remembers what it was told.
+/// Remembers the steps and next hops that it gets.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Steps that were carried out, oldest first.
     pub done: Vec<Step>,
-    /// One entry a step: an error text makes that step fail. Empty: all succeed.
+    /// One entry for each step. A text makes the step fail with it. Empty: all steps succeed.
     pub script: VecDeque<Option<String>>,
     pub next_hops: Vec<(IpAddr, NextHop)>,
 }
@@ -20,7 +20,7 @@ pub struct Memory {
 impl Dataplane for Memory {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         if let Some(detail) = self.script.pop_front().flatten() {
-            return Err(Error::Scripted { map: "BACKENDS", detail });
+            return Err(Error::new("BACKENDS", detail));
         }
         self.done.push(step.clone());
         Ok(())

@@ -1,21 +1,22 @@
-//! What may keep a backend's connections from working although its next hop answers, as far as this node can tell.
+//! Causes that can keep a backend's connections from working although its next hop answers.
 
 use std::fmt;
 
-/// Each is known before the first connection suffers from it.
+/// This node can see each of them before the first connection fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathWarning {
-    /// The way there leaves by an interface that the program is not attached to, so nothing sees the replies.
+    /// Frames to the backend leave by an interface that the program is not attached to, so it does not see the replies.
     NotAttached,
     /// The interface says that it takes no frames that XDP redirects.
     NoRedirect,
-    /// In `dnat` replies go to the clients' own addresses; here by way of a router, which has to send them here.
+    /// The mode is `dnat` and the backend is behind a router. The replies go to the clients' own addresses, so the
+    /// router must send them to this node.
     BehindRouter,
 }
 
 impl PathWarning {
-    /// With the remedy.
-    pub const fn told(self) -> &'static str {
+    /// For the operator, with the remedy.
+    pub const fn message(self) -> &'static str {
         match self {
             Self::NotAttached => {
                 "its replies arrive by an interface that shunt is not attached to: add that to `interfaces`"
@@ -34,6 +35,6 @@ impl PathWarning {
 
 impl fmt::Display for PathWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.told())
+        f.write_str(self.message())
     }
 }

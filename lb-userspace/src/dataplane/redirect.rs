@@ -1,5 +1,5 @@
-//! Which interfaces take frames that XDP redirects, asked of the kernel (generic netlink family `netdev`, Linux
-//! 6.3: Documentation/netlink/specs/netdev.yaml).
+//! Whether an interface takes frames that XDP redirects to it. The kernel answers by the generic netlink family
+//! `netdev` (Linux 6.3, Documentation/netlink/specs/netdev.yaml).
 
 use std::{
     io,
@@ -22,7 +22,7 @@ const DEVICE: (u8, u16, u16) = (1, 1, 3);
 /// `NETDEV_XDP_ACT_NDO_XMIT`.
 const TAKES_REDIRECTED: u64 = 1 << 2;
 
-/// A socket to ask by.
+/// An open socket to the kernel.
 #[derive(Debug)]
 pub(super) struct Redirects {
     socket: OwnedFd,
@@ -30,7 +30,7 @@ pub(super) struct Redirects {
 }
 
 impl Redirects {
-    /// An error where the kernel is older.
+    /// An error if the kernel is older.
     pub(super) fn open() -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
@@ -58,7 +58,7 @@ impl Redirects {
     }
 }
 
-/// One question with one attribute; the answer without its headers. The kernel answers before `send` returns.
+/// Sends one request with one attribute. Returns the answer without its headers. The kernel answers before `send` returns.
 fn ask(socket: &OwnedFd, id: u16, command: u8, kind: u16, value: &[u8]) -> io::Result<Vec<u8>> {
     let mut attribute = Vec::new();
     attribute.extend(((4 + value.len()) as u16).to_ne_bytes());
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_loopback_device_takes_none() {
-        // Older kernels do not know, which is an error and no answer.
+        // Older kernels do not have the family, which is an error.
         if let Ok(redirects) = Redirects::open() {
             assert!(!redirects.taken_by(1).expect("the device is there"));
             assert!(redirects.taken_by(0).is_err());

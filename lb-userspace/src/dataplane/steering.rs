@@ -1,8 +1,7 @@
 //! Where a client's SYN goes, by what the maps say.
 //!
-//! The same decision as the XDP program's (`lb-ebpf`, `to_backend` and `connect`), with the same hash
-//! and in the same order, but asked, not done: no token is taken, no entry made.
-//! `tests/tests/packet/explain.rs` holds the two against each other.
+//! This is the decision of the XDP program (`lb-ebpf`, `to_backend` and `connect`) with the same hash and in the same
+//! order, but it takes no token and makes no flow. `tests/tests/packet/explain.rs` compares the two.
 
 use std::net::SocketAddr;
 
@@ -20,34 +19,34 @@ use lb_core::{
     maglev,
 };
 
-use super::Error;
+use super::error::Error;
 
 /// The maps that decide, each as it is read.
 pub trait Maps {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error>;
-    /// Whether a service takes no connections of a source.
+    /// Whether a service refuses connections of a source.
     fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error>;
-    /// The connection of a client, by the tuple of what it sends.
-    fn flow(&self, key: &FlowKey<Addr>) -> Option<Known>;
+    /// The flow of a client, by the tuple of its packets.
+    fn flow(&self, key: &FlowKey<Addr>) -> Option<KnownFlow>;
     fn backend(&self, id: u16) -> Result<Option<Backend>, Error>;
     /// What is left of a trial budget.
     fn tokens(&self, id: u16) -> Result<i64, Error>;
     fn table(&self, service: u16) -> Result<Option<Box<Table>>, Error>;
 }
 
-/// What the flow tables have of a connection.
+/// A connection, as the flow tables have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownFlow {
     /// `flow_state`
     pub state: u32,
     pub backend: u16,
     pub generation: u32,
-    /// The addresses that the backend sees: ours, and its own.
+    /// The addresses that the backend sees: the NAT address, and its own.
     pub nat: SocketAddr,
     pub address: SocketAddr,
 }
 
-impl<A: Address> From<&Flow<A>> for Known {
+impl<A: Address> From<&Flow<A>> for KnownFlow {
     fn from(flow: &Flow<A>) -> Self {
         Self {
             state: flow.state,
@@ -59,39 +58,39 @@ impl<A: Address> From<&Flow<A>> for Known {
     }
 }
 
-/// How one client is steered.
+/// Where the connections of one client go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steering {
     pub hash: u64,
     pub slot: u32,
-    /// What the table has in that slot.
+    /// The backend in that slot of the Maglev table.
     pub in_slot: Option<BackendId>,
     pub pinned: Option<Pinned>,
-    /// Half-open backends, in the order in which they are offered.
-    pub seats: Vec<Seat>,
+    /// Half-open backends, in the order in which the program tries them.
+    pub trial_slots: Vec<TrialSlot>,
     pub choice: Choice,
-    /// If the chosen backend left: where the next SYN would go instead.
+    /// Where the next SYN would go if the chosen backend left.
     pub without: Option<Choice>,
 }
 
-/// A connection that the maps know.
+/// A connection that the flow tables have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pinned {
     pub stage: Stage,
     pub backend: BackendId,
-    /// Its id has not changed hands since. Otherwise the entry counts for nothing.
+    /// The backend's id still has the same generation. Otherwise the program ignores the flow.
     pub alive: bool,
-    /// It was admitted out of a half-open budget.
+    /// It is a trial.
     pub trial: bool,
-    /// One side has sent its FIN.
+    /// One side has sent a FIN.
     pub closing: bool,
-    /// The addresses that the backend sees: ours, and its own.
+    /// The addresses that the backend sees: the NAT address, and its own.
     pub nat: SocketAddr,
     pub address: SocketAddr,
     /// Its next hop answers.
     pub reachable: bool,
-    /// Also a new SYN of this client goes there.
-    pub keeps_syn: bool,
+    /// A new SYN of this client goes there, too.
+    pub takes_syn: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,24 +100,24 @@ pub enum Stage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct TrialSlot {
     pub backend: BackendId,
-    /// Connections that it may still be given.
+    /// Trials that are left in this sweep's budget.
     pub left: i64,
-    /// It would be given one now.
+    /// A new connection would go there now.
     pub takes: bool,
 }
 
-/// Who gets the SYN.
+/// The destination of the SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// The backend that has the client's connection already.
+    /// The backend of the client's present connection.
     Pinned(BackendId),
-    /// A half-open one, out of its budget.
+    /// A half-open backend, from its trial budget.
     Trial(BackendId),
-    /// By the table, at this try; 1 is the client's own slot.
+    /// By the Maglev table, at this try. 1: the client's own slot.
     Table { backend: BackendId, tries: u32 },
-    /// Nobody.
+    /// No backend.
     Nobody(Reason),
 }
 
@@ -131,8 +130,8 @@ impl Choice {
     }
 }
 
-/// `key`: the client's tuple, from it to the VIP. `members`: of the service's table, for what would be without
-/// one of them. `None`: there is no such VIP.
+/// Decides about a SYN. `key`: the tuple from the client to the VIP. `members`: the members of the service's Maglev
+/// table, for the choice without one of them. `None`: there is no such VIP.
 pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<Option<Steering>, Error> {
     let vip = ServiceKey { addr: key.dst, port: key.dport, proto: 6, zero: 0 };
     let Some(service) = maps.service(&vip)? else { return Ok(None) };
@@ -141,27 +140,27 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
     let table = maps.table(service.id)?;
     let in_slot = table.as_ref().map(|table| table.0[slot as usize]).filter(|id| *id != NO_BACKEND);
     let pinned = pinned(maps, key)?;
-    let seats = seats(maps, &service)?;
-    let choice = match pinned.filter(|pinned| pinned.keeps_syn) {
+    let trial_slots = trial_slots(maps, &service)?;
+    let choice = match pinned.filter(|pinned| pinned.takes_syn) {
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
         Some(_) => Choice::Nobody(Reason::Neighbour),
         None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
-        None => not_itself(maps, &service, key, choose(maps, &seats, table.as_deref(), hash)?)?,
+        None => not_itself(maps, &service, key, choose(maps, &trial_slots, table.as_deref(), hash)?)?,
     };
     let without = match choice.backend() {
         Some(gone) => {
-            let seats: Vec<_> = seats.iter().filter(|seat| seat.backend != gone).copied().collect();
+            let others: Vec<_> = trial_slots.iter().filter(|slot| slot.backend != gone).copied().collect();
             let rest: Vec<_> = members.iter().filter(|member| member.id != gone).copied().collect();
-            let instead = choose(maps, &seats, Some(&*maglev::build(&rest)), hash)?;
+            let instead = choose(maps, &others, Some(&*maglev::build(&rest)), hash)?;
             Some(not_itself(maps, &service, key, instead)?)
         }
         None => None,
     };
     let in_slot = in_slot.map(BackendId);
-    Ok(Some(Steering { hash, slot, in_slot, pinned, seats, choice, without }))
+    Ok(Some(Steering { hash, slot, in_slot, pinned, trial_slots, choice, without }))
 }
 
-/// The client's connection, unless it is over: then it only keeps its NAT port from being used.
+/// The client's connection. A flow in time-wait is none: it only lets its NAT port rest.
 fn pinned(maps: &impl Maps, key: &FlowKey<Addr>) -> Result<Option<Pinned>, Error> {
     let Some(known) = maps.flow(key).filter(|known| known.state & flow_state::TIME_WAIT == 0) else {
         return Ok(None);
@@ -172,7 +171,7 @@ fn pinned(maps: &impl Maps, key: &FlowKey<Addr>) -> Result<Option<Pinned>, Error
     let trial = known.state & flow_state::TRIAL != 0;
     let closing = known.state & (flow_state::CLIENT_FIN | flow_state::BACKEND_FIN) != 0;
     let admits = flags & backend_flags::ADMIT != 0;
-    let keeps_syn = match stage {
+    let takes_syn = match stage {
         Stage::Flow => admits && !closing,
         Stage::Handshake => admits || trial && flags & backend_flags::TRIAL != 0,
     };
@@ -185,24 +184,23 @@ fn pinned(maps: &impl Maps, key: &FlowKey<Addr>) -> Result<Option<Pinned>, Error
         closing,
         nat: known.nat,
         address: known.address,
-        keeps_syn,
+        takes_syn,
     }))
 }
 
-fn seats(maps: &impl Maps, service: &Service) -> Result<Vec<Seat>, Error> {
+fn trial_slots(maps: &impl Maps, service: &Service) -> Result<Vec<TrialSlot>, Error> {
     let ids = service.trials.iter().take(service.trial_len.into());
     ids.map(|id| {
         let left = maps.tokens(*id)?;
         let ready = maps
             .backend(*id)?
             .is_some_and(|backend| backend.flags & backend_flags::TRIAL != 0 && backend.link.is_resolved());
-        Ok(Seat { backend: BackendId(*id), left, takes: ready && left > 0 })
+        Ok(TrialSlot { backend: BackendId(*id), left, takes: ready && left > 0 })
     })
     .collect()
 }
 
-/// Nobody instead of a backend that the client is itself, where the backend would see its own address as the
-/// source.
+/// No backend if the choice is the client itself and the mode is `dnat`: it would see its own address as the source.
 fn not_itself(
     maps: &impl Maps,
     service: &Service,
@@ -216,10 +214,15 @@ fn not_itself(
     Ok(if itself { Choice::Nobody(Reason::Hairpin) } else { choice })
 }
 
-/// A SYN that no connection is known of.
-fn choose(maps: &impl Maps, seats: &[Seat], table: Option<&Table>, mut hash: u64) -> Result<Choice, Error> {
-    if let Some(seat) = seats.iter().find(|seat| seat.takes) {
-        return Ok(Choice::Trial(seat.backend));
+/// The choice for a SYN without a connection.
+fn choose(
+    maps: &impl Maps,
+    trial_slots: &[TrialSlot],
+    table: Option<&Table>,
+    mut hash: u64,
+) -> Result<Choice, Error> {
+    if let Some(slot) = trial_slots.iter().find(|slot| slot.takes) {
+        return Ok(Choice::Trial(slot.backend));
     }
     let Some(table) = table else { return Ok(Choice::Nobody(Reason::NoBackend)) };
     let mut reason = Reason::Swapping;

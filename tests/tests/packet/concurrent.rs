@@ -60,8 +60,11 @@ fn no_two_flows_share_a_nat_port() {
     let flows = kernel.flows();
     let found = flows.inconsistencies();
     assert!(found.is_empty(), "{found:?}");
-    let census = flows.census();
-    assert!(census.embryos > 100 && census.embryos <= 256, "as many as there are ports, at most: {census:?}");
+    let census = flows.counts();
+    assert!(
+        census.handshakes > 100 && census.handshakes <= 256,
+        "as many as there are ports, at most: {census:?}"
+    );
 }
 
 both_families!(a_budget_is_exact_on_two_cpus);

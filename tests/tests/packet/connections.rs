@@ -129,7 +129,7 @@ fn as_many_as_there_may_be_find_a_place() {
         Err(_) => true,
     });
     assert_eq!(refused.count(), 0, "are refused, of {FLOWS}");
-    assert_eq!(kernel.flows().census().established, u64::from(FLOWS));
+    assert_eq!(kernel.flows().counts().established, u64::from(FLOWS));
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 

@@ -78,7 +78,7 @@ fn a_connection_lives_and_ends_as_in_nat() {
     assert_eq!(heads.len(), 1, "evidence is read");
     assert_eq!((heads[0].backend, &heads[0].data[9..12]), (connection.backend, b"503".as_slice()));
     assert_eq!(connection.send(&mut kernel, RST, b""), Action::Redirect);
-    assert_eq!(kernel.flows().census().resting, 1);
+    assert_eq!(kernel.flows().counts().time_wait, 1);
     // The same client port at once: nothing else would do, so the place is taken again.
     Connection::open(&mut kernel, 5);
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
@@ -116,9 +116,9 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
     }
     // Established, its tuple is not given to the other service's connection: the backend has one of that name.
     kernel.run(&Tcp::new(client(1), vip(), ACK).numbers(1001, 10).bytes());
-    assert_eq!(kernel.flows().census().established, 1);
+    assert_eq!(kernel.flows().counts().established, 1);
     assert_eq!(kernel.run(&from(1, other_vip()).bytes()).0, Action::Drop);
-    assert_eq!(kernel.flows().census().established, 1);
+    assert_eq!(kernel.flows().counts().established, 1);
     // Without a flow it could be of either: the client is told to begin anew, and a reply is left alone.
     let (action, out) = kernel.run(&Tcp::new(client(3), vip(), ACK).numbers(5, 7).bytes());
     assert_eq!((action, Tcp::read(&out).map(|tcp| tcp.flags)), (Action::Tx, Some(RST)));
@@ -149,7 +149,7 @@ fn a_client_that_is_its_own_backend_is_refused() {
     };
     let said = kernel.steering(&key, &[]).expect("it is the VIP");
     assert_eq!(said.choice, Choice::Nobody(Reason::Hairpin), "and `explain` says so");
-    assert_eq!(kernel.flows().census(), Default::default(), "nothing is kept of it");
+    assert_eq!(kernel.flows().counts(), Default::default(), "nothing is kept of it");
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
     // In `nat` a backend may be a client of its own service.
     kernel.mode(Mode::Nat);
@@ -226,7 +226,7 @@ fn nearly_all_find_a_place_and_handshakes_give_theirs() {
     });
     let living = living.count();
     assert!(living >= usize::from(MAX - MAX / 500), "{living} of {MAX}");
-    assert_eq!(kernel.flows().census().established, living as u64);
+    assert_eq!(kernel.flows().counts().established, living as u64);
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 
@@ -302,7 +302,7 @@ fn stateless() {
         counters.backends.iter().map(|(_, counters)| field(counters)).sum()
     };
     assert_eq!((of(|c| c.packets_to), of(|c| c.packets_from), of(|c| c.connections)), (4, 4, 0));
-    assert_eq!(kernel.flows().census(), Default::default(), "and nothing is kept");
+    assert_eq!(kernel.flows().counts(), Default::default(), "and nothing is kept");
     // The host's own connections to the backend, and a client whose next hop is silent.
     let own = Tcp::new(backend_address(0), SocketAddr::new(address([10, 1, 0, 1]), 45_000), ACK).bytes();
     assert_eq!(kernel.run(&own), (Action::Pass, own));

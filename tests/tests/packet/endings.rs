@@ -13,7 +13,7 @@ use lb_tests::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{Action, ELSEWHERE, INGRESS, Kernel, backend_address, backend_mac, vip},
 };
-use lb_userspace::dataplane::bpf::{FlowCounts, ResetCounts};
+use lb_userspace::dataplane::{ResetCounts, bpf::FlowCounts};
 
 use crate::connections::{CLIENT_ISN, Connection};
 
@@ -180,7 +180,7 @@ fn whoever_closes_may_do_so() {
     case.sends(ACK | FIN, b"");
     case.replies(ACK | FIN, b"");
     case.sends(ACK, b"");
-    assert_eq!((case.counters().resets, case.kernel.flows().census().resting), (0, 1));
+    assert_eq!((case.counters().resets, case.kernel.flows().counts().time_wait), (0, 1));
 }
 
 both_families!(a_client_that_begins_anew_is_steered_anew);
@@ -209,7 +209,7 @@ fn readmitted_before_the_next_request_nothing_happens() {
 /// What is sent to end connections, as if so many ticks had passed: by which interface, and the segment.
 fn ended(kernel: &Kernel, later: u32) -> Vec<(u32, Tcp)> {
     let mut sent = Vec::new();
-    kernel.endings().look(later, |ifindex, frame| {
+    kernel.endings().scan_once(later, |ifindex, frame| {
         assert_eq!(checksums(frame), (true, true));
         sent.push((ifindex, Tcp::read(frame).expect("tcp")));
     });
@@ -254,7 +254,7 @@ fn whose_client_was_told_is_reset_at_the_backend() {
     case.is_reset(ACK | PSH, GET);
     // At the number behind the request that the backend has, not the one that it never got.
     assert_eq!(case.ends(SOON), [case.to_backend()]);
-    assert_eq!(case.kernel.flows().census(), FlowCounts::default());
+    assert_eq!(case.kernel.flows().counts(), FlowCounts::default());
     assert_eq!(case.kernel.flows().inconsistencies(), [""; 0]);
     // Counted where its client was told, and not again.
     assert_eq!((case.counters().resets, case.ended()), (1, ResetCounts::default()));
@@ -275,7 +275,7 @@ fn a_backend_that_is_back_is_told_what_its_client_was() {
     assert_eq!(case.ends(SOON), [case.to_backend()]);
     assert_eq!(case.ends(LATE), [], "the other one goes on, however idle");
     assert_eq!(other.send(&mut case.kernel, ACK | PSH, GET), Action::Redirect);
-    assert_eq!(case.kernel.flows().census().established, 1);
+    assert_eq!(case.kernel.flows().counts().established, 1);
 }
 
 both_families!(who_comes_back_during_a_look_keeps_the_rest);
@@ -286,12 +286,12 @@ fn who_comes_back_during_a_look_keeps_the_rest() {
     }
     kernel.backend(0, 1, Admit::None, FlowReset::Now);
     let mut sent = 0;
-    kernel.endings().look(SOON, |_, _| {
+    kernel.endings().scan_once(SOON, |_, _| {
         sent += 1;
         kernel.backend(0, 1, Admit::All, FlowReset::Never);
     });
     assert_eq!(sent, 2, "both ends of the first");
-    assert_eq!(kernel.flows().census().established, 2);
+    assert_eq!(kernel.flows().counts().established, 2);
 }
 
 both_families!(what_is_idle_is_reset_at_both_ends);
@@ -305,7 +305,7 @@ fn what_is_idle_is_reset_at_both_ends() {
         case.cut(FlowReset::AtRequest);
         assert_eq!(case.ends(SOON), []);
         assert_eq!(case.ends(LATE), [case.to_client(), case.to_backend()]);
-        assert_eq!(case.kernel.flows().census(), FlowCounts::default());
+        assert_eq!(case.kernel.flows().counts(), FlowCounts::default());
         assert_eq!(case.ended(), ResetCounts { idle: 1, drained: 0 });
     }
 }
@@ -342,7 +342,7 @@ fn all_is_ended_at_last() {
     wanted.extend([begun.to_client(), begun.to_backend()]);
     wanted.sort_by_key(|end| (end.2, end.3));
     assert_eq!(ends, wanted);
-    assert_eq!(case.kernel.flows().census(), FlowCounts::default());
+    assert_eq!(case.kernel.flows().counts(), FlowCounts::default());
     assert_eq!(case.ended(), ResetCounts { idle: 0, drained: 2 });
 }
 
@@ -389,7 +389,7 @@ fn a_refusal_is_kept_from_the_client() {
     let counters = kernel.counters();
     let of = |id: u16| counters.backends.iter().find(|(of, _)| of.0 == id).expect("it is known").1;
     assert_eq!((of(connection.backend).redispatched, of(next).connections), (1, 1));
-    assert_eq!(kernel.flows().census().embryos, 1);
+    assert_eq!(kernel.flows().counts().handshakes, 1);
     assert_eq!(kernel.flows().inconsistencies(), [""; 0]);
 }
 

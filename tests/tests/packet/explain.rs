@@ -154,7 +154,7 @@ fn a_connection_pins_its_client_until_its_backend_may_have_no_new_ones() {
     let at = BackendId(backend_of(&sent));
     let sent = Tcp::read(&sent).expect("a forwarded segment");
     let pinned = explain(&mut kernel, client, &all).pinned.expect("a handshake");
-    assert_eq!((pinned.stage, pinned.backend, pinned.keeps_syn), (Stage::Handshake, at, true));
+    assert_eq!((pinned.stage, pinned.backend, pinned.takes_syn), (Stage::Handshake, at, true));
     assert_eq!((pinned.nat, pinned.address), (sent.src, sent.dst));
     assert_eq!(connections(&mut kernel, at), 1, "a handshake counts while it may complete");
 
@@ -174,7 +174,7 @@ fn a_connection_pins_its_client_until_its_backend_may_have_no_new_ones() {
     kernel.admit(at.0, 1, Admit::None);
     let said = explain(&mut kernel, client, &all);
     let pinned = said.pinned.expect("it goes on");
-    assert_eq!((pinned.stage, pinned.alive, pinned.keeps_syn), (Stage::Flow, true, false));
+    assert_eq!((pinned.stage, pinned.alive, pinned.takes_syn), (Stage::Flow, true, false));
     assert_eq!(said.choice.backend(), syn(&mut kernel, client));
     assert_ne!(said.choice.backend(), Some(at));
     assert_eq!(connections(&mut kernel, at), 0, "it began anew elsewhere");
@@ -198,7 +198,7 @@ fn what_is_over_pins_nobody() {
     assert_eq!(connections(&mut kernel, at), 1);
     kernel.run(&Tcp::new(client, vip(), RST).numbers(sent.seq + 1, 5001).bytes());
     // Its place is taken still: the NAT port rests.
-    assert_eq!(kernel.flows().census().resting, 1);
+    assert_eq!(kernel.flows().counts().time_wait, 1);
     assert_eq!(connections(&mut kernel, at), 0);
     let said = explain(&mut kernel, client, &members(0..3));
     assert_eq!(said.pinned, None);

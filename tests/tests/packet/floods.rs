@@ -201,13 +201,13 @@ fn a_flood_of_syns_harms_nobody_else() {
     for reason in [Reason::NatPorts, Reason::NoFlow] {
         assert_eq!(kernel.drops(reason), 0, "{}", reason.name());
     }
-    let census = kernel.flows().census();
+    let census = kernel.flows().counts();
     assert_eq!(census.established, u64::from(LIVING));
     assert!(kernel.flows().inconsistencies().is_empty());
     println!(
         "{sent_on} SYNs sent on and {dropped} dropped in {took:.1?}, {} embryos; meanwhile {completed} handshakes \
          completed ({repeated} SYNs said again, {late} late) and {exchanges} exchanges on {LIVING} connections",
-        census.embryos
+        census.handshakes
     );
 }
 
@@ -229,10 +229,10 @@ fn a_flood_of_acknowledgements_makes_no_state() {
     });
     let (completed, late, repeated) = (life.completed, life.late, life.repeated);
     assert_eq!(kernel.drops(Reason::NoFlow), resets.into_inner());
-    let census = kernel.flows().census();
-    assert_eq!((census.established, census.embryos), (u64::from(LIVING), late));
+    let census = kernel.flows().counts();
+    assert_eq!((census.established, census.handshakes), (u64::from(LIVING), late));
     // Those that were reset above, as far as their ports were not taken again.
-    assert!(census.resting <= completed, "{census:?}");
+    assert!(census.time_wait <= completed, "{census:?}");
     assert_eq!(repeated, kernel.drops(Reason::SynRate));
 }
 

@@ -13,13 +13,16 @@ use lb_tests::{
     frame::{ACK, FIN, RST, SYN, Tcp},
     kernel::{Action, Kernel, SERVICE, backend_address},
 };
-use lb_userspace::dataplane::bpf::{ExpiredFlows, FlowCounts, Limits, Now, Watch};
+use lb_userspace::dataplane::{
+    ExpiredFlows,
+    bpf::{FlowCounts, Limits, Now, TimeoutScanner},
+};
 
 use crate::connections::{BACKEND_ISN, Connection};
 
 /// The look through the tables that the daemon's thread takes, at a time of the test's choice.
 struct Sweep {
-    watch: Watch,
+    watch: TimeoutScanner,
     start: Now,
     limits: Limits,
 }
@@ -37,18 +40,18 @@ impl Sweep {
             us: self.start.us.wrapping_add(seconds * 1_000_000),
             ticks: self.start.ticks.wrapping_add(((u64::from(seconds) * 1_000_000_000) >> 30) as u32),
         };
-        let look = self.watch.look(&self.limits, Some(&HashSet::new()), now);
+        let look = self.watch.scan(&self.limits, Some(&HashSet::new()), now);
         look.new.iter().map(|overdue| overdue.failure).collect()
     }
 
     fn forgotten(&self) -> ExpiredFlows {
-        self.watch.forgotten()
+        self.watch.expired_flows()
     }
 }
 
 #[track_caller]
 fn holds(kernel: &Kernel, established: u64, embryos: u64, resting: u64) {
-    assert_eq!(kernel.flows().census(), FlowCounts { established, embryos, resting });
+    assert_eq!(kernel.flows().counts(), FlowCounts { established, handshakes: embryos, time_wait: resting });
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 

@@ -270,7 +270,7 @@ fn embryos_give_their_ports_to_those_that_find_none() {
         assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect);
         assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Tx);
     }
-    let census = kernel.flows().census();
-    assert_eq!((census.established, census.embryos), (2, 14));
+    let census = kernel.flows().counts();
+    assert_eq!((census.established, census.handshakes), (2, 14));
     assert_eq!(kernel.flows().inconsistencies(), NOTHING);
 }

@@ -135,7 +135,7 @@ fn who_never_answers_takes_tokens_and_tells_nothing() {
     assert!(told.is_empty(), "{told:?}");
     let waits = Timeouts { connect: Millis(100), response: Millis(100) };
     let limits: Limits = BTreeMap::from([(SERVICE, waits)]);
-    let look = kernel.watch().look(&limits, Some(&Default::default()), Now::read());
+    let look = kernel.watch().scan(&limits, Some(&Default::default()), Now::read());
     assert!(look.new.iter().all(|overdue| overdue.backend != BackendId(TRIAL)), "{:?}", look.new);
     assert_eq!(of_trial(&mut kernel).established, 0);
     // The next budget is there for whoever comes.

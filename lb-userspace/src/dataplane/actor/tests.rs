@@ -32,15 +32,15 @@ fn config() -> Config {
 
 /// Plans to the thread, everything else collected.
 fn drain(engine: &mut Engine, handle: &Handle) -> Vec<EventKind> {
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     while let Some(output) = engine.poll_output() {
         match output {
             Output::Dataplane(plan) => handle.apply(plan),
-            Output::Event(event) => told.push(event.kind),
+            Output::Event(event) => events.push(event.kind),
             Output::Probe(_) => panic!("no probe is configured"),
         }
     }
-    told
+    events
 }
 
 #[tokio::test]
@@ -69,8 +69,8 @@ async fn a_write_that_fails_is_reported_retried_and_announced_only_when_it_holds
     let report = reports.recv().await.expect("a report");
     assert_eq!(report.result, Ok(()));
     engine.handle(Input::Applied { plan: report.plan, result: report.result }, retry);
-    let told = drain(&mut engine, &handle);
-    assert!(told.contains(&EventKind::Membership) && told.contains(&EventKind::Dataplane), "{told:?}");
+    let events = drain(&mut engine, &handle);
+    assert!(events.contains(&EventKind::Membership) && events.contains(&EventKind::Dataplane), "{events:?}");
     assert_eq!(engine.snapshot(retry).services[0].pending, None);
 }
 

@@ -17,13 +17,26 @@ use aya::{
 use tracing::{info, warn};
 
 use super::{
-    super::{chain, device, host::ONE_BUFFER_MTU},
+    error::{OpenError, is_os_error},
     link::{LINK_PREFIX, is_link, unpin},
-    load::{Attached, OpenError, PROGRAM, is_os_error},
+    program::PROGRAM,
 };
-use crate::attach_mode::{AttachMode, XdpMode};
+use crate::{
+    attach_mode::{AttachMode, XdpMode},
+    dataplane::{device, error::chain, host::ONE_BUFFER_MTU},
+};
 
-/// Takes over the link of an earlier run without a gap, if it is of the wanted mode.
+/// An interface that the program is attached to.
+#[derive(Debug)]
+pub struct Attached {
+    pub interface: String,
+    pub mode: AttachMode,
+    pub index: u32,
+    _link: PinnedLink,
+}
+
+/// Attaches the program to an interface. If an earlier run left a link of the wanted mode, the program takes it over
+/// without a gap.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     dir: &Path,
@@ -37,11 +50,11 @@ pub(super) fn attach(
             continue;
         }
         if !wanted.accepts(mode) {
-            info!(interface, was = mode.name(), "xdp_mode has changed: attaching anew");
-            // The two of XDP exclude each other. At another hook the earlier program goes on until all interfaces have
-            // the new one, see [`release_others`].
+            info!(interface, was = mode.name(), "xdp_mode has changed: attaching again");
+            // Native and generic XDP exclude each other. At another hook the earlier program works on until all
+            // interfaces have the new one, see [`release_others`].
             if wanted != XdpMode::Tc && mode != AttachMode::Tc {
-                let_go(pin)?;
+                release(pin)?;
             }
             continue;
         }
@@ -51,8 +64,8 @@ pub(super) fn attach(
                 return Ok(Attached { interface: interface.to_owned(), mode, index, _link: link });
             }
             Err(error) => {
-                info!(interface, %error, "the earlier link is of no use, attaching anew");
-                let_go(pin)?;
+                info!(interface, %error, "the earlier link cannot be taken over: attaching again");
+                release(pin)?;
             }
         }
     }
@@ -79,7 +92,7 @@ pub(super) fn attach(
     Ok(Attached { interface: interface.to_owned(), mode, index, _link: link })
 }
 
-fn let_go(pin: PathBuf) -> Result<(), OpenError> {
+fn release(pin: PathBuf) -> Result<(), OpenError> {
     unpin(&pin).map_err(|source| OpenError::Bpffs { path: pin, source })
 }
 
@@ -96,13 +109,13 @@ fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, OpenError> {
 fn attach_xdp(ebpf: &mut Ebpf, interface: &str, index: u32, mode: AyaMode) -> Result<FdLink, OpenError> {
     let native = matches!(mode, AyaMode::Driver);
     let failed = |source: ProgramError| {
-        // EEXIST: the other program is there in the other mode.
+        // EEXIST: the interface has another program in the other mode.
         if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
             return OpenError::Busy { interface: interface.to_owned() };
         }
         let interface = interface.to_owned();
         match device::mtu(&interface) {
-            // Drivers say it in different ways; that there is no native XDP at all, in one.
+            // Drivers refuse an MTU with different errors. EOPNOTSUPP always means that there is no native XDP.
             Ok(mtu) if native && mtu > ONE_BUFFER_MTU && !is_os_error(&source, libc::EOPNOTSUPP) => {
                 OpenError::Mtu { interface, mtu, source }
             }
@@ -118,7 +131,7 @@ fn attach_xdp(ebpf: &mut Ebpf, interface: &str, index: u32, mode: AyaMode) -> Re
     FdLink::try_from(link).map_err(|_| OpenError::Object("a kernel with XDP links (Linux 5.9)"))
 }
 
-/// Behind the programs of others that are there already.
+/// Behind the other programs of that hook.
 fn attach_tc(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, OpenError> {
     let failed = |source| OpenError::AttachTc { interface: interface.to_owned(), source };
     let program = classifier(ebpf)?;
@@ -134,7 +147,7 @@ fn take_over(
     mode: AttachMode,
 ) -> Result<PinnedLink, Box<dyn std::error::Error>> {
     let link: FdLink = PinnedLink::from_pin(pin)?.into();
-    // The pin stays in place all the while; what is let go of here is a second handle to the same link.
+    // The pin stays in place. This only drops a second handle to the same link.
     let _: FdLink = match mode {
         AttachMode::Native | AttachMode::Generic => {
             let program = xdp(ebpf)?;
@@ -150,14 +163,16 @@ fn take_over(
     Ok(PinnedLink::from_pin(pin)?)
 }
 
-/// Lets go of what an earlier run attached and the configuration no longer asks for: other interfaces, another hook.
+/// Detaches the program of an earlier run where the configuration no longer asks for it: from other interfaces, and
+/// from another hook.
 pub(super) fn release_others(dir: &Path, attached: &[Attached]) {
-    let kept: Vec<_> = attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
+    let current: Vec<_> =
+        attached.iter().map(|attached| link_pin(dir, attached.index, attached.mode)).collect();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if is_link(&entry.path()) && !kept.contains(&entry.path()) {
+        if is_link(&entry.path()) && !current.contains(&entry.path()) {
             match unpin(&entry.path()) {
                 Ok(()) => {
-                    info!(pin = %entry.path().display(), "detached what is no longer configured")
+                    info!(pin = %entry.path().display(), "detached an interface or a hook that is no longer configured")
                 }
                 Err(error) => warn!(pin = %entry.path().display(), %error, "cannot detach"),
             }
@@ -165,7 +180,7 @@ pub(super) fn release_others(dir: &Path, attached: &[Attached]) {
     }
 }
 
-/// The name of a pin may not contain a dot, an interface's may: hence the number.
+/// With the interface's index, because its name may contain a dot and the name of a pin must not.
 fn link_pin(dir: &Path, index: u32, mode: AttachMode) -> PathBuf {
     dir.join(format!("{LINK_PREFIX}{index}-{}", mode.name()))
 }

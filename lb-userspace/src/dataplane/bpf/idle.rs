@@ -1,54 +1,56 @@
-//! Connections that have said nothing for too long: how long that is, and how many there were.
+//! Idle timeouts: after how much silence the daemon removes a flow, and how many flows it has removed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lb_common::abi::{Address, Flow, flow_state};
 use lb_core::time::Millis;
 
-/// For how long a Linux backend keeps the port of a connection that it closed first (`TCP_TIMEWAIT_LEN`).
-/// So long it had better not be given another connection.
-const REST: Millis = Millis::secs(60);
+use crate::dataplane::{actor::monotonic_ns, counters::ExpiredFlows};
 
-/// After how much silence of its backend a connection is forgotten.
+/// For this long a Linux backend reserves the port of a connection that it closed first (`TCP_TIMEWAIT_LEN`). Until
+/// then the NAT port must not carry another connection.
+const TIME_WAIT: Millis = Millis::secs(60);
+
+/// The daemon removes a flow when its backend has been silent for this long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle {
+pub struct IdleTimeouts {
     /// Open in at least one direction.
     pub established: Millis,
-    /// Both ends have said that they are done, and one has not heard it.
+    /// Both ends have sent a FIN, and one FIN is not acknowledged.
     pub closing: Millis,
     /// Since the SYN.
     pub handshake: Millis,
 }
 
-impl Default for Idle {
+impl Default for IdleTimeouts {
     fn default() -> Self {
         Self { established: Millis::secs(15 * 60), closing: Millis::secs(30), handshake: Millis::secs(5) }
     }
 }
 
-/// The same in ticks of [`Flow::seen`], rounded up: nobody is forgotten early.
+/// The same in ticks of [`Flow::seen`], rounded up: no flow is removed early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdleTicks {
     pub(super) established: u32,
     closing: u32,
     handshake: u32,
-    rest: u32,
+    time_wait: u32,
 }
 
-/// What a flow is, as far as silence is concerned.
+/// The part of a flow's life, each with a timeout of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Handshake,
     Established,
     Closing,
-    Resting,
+    TimeWait,
 }
 
 impl Phase {
     const fn of(state: u32) -> Self {
         const BOTH: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN;
         if state & flow_state::TIME_WAIT != 0 {
-            Self::Resting
+            Self::TimeWait
         } else if state & flow_state::ESTABLISHED == 0 {
             Self::Handshake
         } else if state & BOTH == BOTH {
@@ -59,8 +61,8 @@ impl Phase {
     }
 }
 
-impl From<Idle> for IdleTicks {
-    fn from(idle: Idle) -> Self {
+impl From<IdleTimeouts> for IdleTicks {
+    fn from(idle: IdleTimeouts) -> Self {
         // One more, because the first tick may have been nearly over.
         let ticks = |span: Millis| {
             let ticks = (u128::from(span.0) * 1_000_000).div_ceil(1 << 30) + 1;
@@ -71,51 +73,47 @@ impl From<Idle> for IdleTicks {
             established: ticks(idle.established),
             closing: ticks(idle.closing),
             handshake: ticks(idle.handshake),
-            rest: ticks(REST),
+            time_wait: ticks(TIME_WAIT),
         }
     }
 }
 
 impl IdleTicks {
-    /// Whether a flow was silent for too long at this time.
+    /// Whether a flow's timeout has passed at this time.
     pub(super) const fn is_over<A: Address>(&self, flow: &Flow<A>, now: u32) -> bool {
         let limit = match Phase::of(flow.state) {
             Phase::Handshake => self.handshake,
             Phase::Established => self.established,
             Phase::Closing => self.closing,
-            Phase::Resting => self.rest,
+            Phase::TimeWait => self.time_wait,
         };
-        // One that was heard since the clock was read has been silent for less than nothing.
+        // A flow that saw a packet after the caller read the clock has a negative age.
         now.wrapping_sub(flow.seen) as i32 >= limit as i32
     }
 }
 
-/// Flows that were forgotten for their silence, since the daemon started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExpiredFlows {
-    pub handshakes: u64,
-    pub established: u64,
-    pub closing: u64,
-    /// Over before; their NAT ports have rested.
-    pub rested: u64,
+/// The time in ticks of [`Flow::seen`].
+pub(super) fn now_ticks() -> u32 {
+    (monotonic_ns() >> 30) as u32
 }
 
+/// Counts the flows that the daemon removes.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct ExpiredCounters {
     handshakes: AtomicU64,
     established: AtomicU64,
     closing: AtomicU64,
     rested: AtomicU64,
 }
 
-impl Tally {
-    /// By the state in which it was forgotten.
+impl ExpiredCounters {
+    /// `state`: of the flow when the daemon removed it.
     pub(super) fn count(&self, state: u32) {
         let counter = match Phase::of(state) {
             Phase::Handshake => &self.handshakes,
             Phase::Established => &self.established,
             Phase::Closing => &self.closing,
-            Phase::Resting => &self.rested,
+            Phase::TimeWait => &self.rested,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -148,7 +146,7 @@ mod tests {
         const ESTABLISHED: u32 = flow_state::ESTABLISHED;
         const ONE: u32 = ESTABLISHED | flow_state::CLIENT_FIN | flow_state::CLIENT_FIN_ACKED;
         const BOTH: u32 = ONE | flow_state::BACKEND_FIN;
-        let ticks = IdleTicks::from(Idle::default());
+        let ticks = IdleTicks::from(IdleTimeouts::default());
         for (state, seconds) in [
             (0, 5),
             (flow_state::ANSWERED, 5),
@@ -168,20 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn who_was_heard_after_the_clock_was_read_is_not_idle() {
-        let ticks = IdleTicks::from(Idle::default());
+    fn a_flow_that_saw_a_packet_after_the_clock_was_read_is_not_idle() {
+        let ticks = IdleTicks::from(IdleTimeouts::default());
         assert!(!ticks.is_over(&flow(0, 101), 100));
-        let longest = IdleTicks::from(Idle { established: Millis(u64::MAX), ..Idle::default() });
+        let longest =
+            IdleTicks::from(IdleTimeouts { established: Millis(u64::MAX), ..IdleTimeouts::default() });
         assert!(!longest.is_over(&flow(flow_state::ESTABLISHED, 0), i32::MAX as u32 - 1));
     }
 
     #[test]
-    fn what_is_forgotten_is_counted_by_what_it_was() {
-        let tally = Tally::default();
-        tally.count(flow_state::LIVE);
-        tally.count(flow_state::LIVE | flow_state::TIME_WAIT);
-        tally.count(flow_state::LIVE | flow_state::TIME_WAIT | flow_state::ESTABLISHED);
-        tally.count(flow_state::LIVE | flow_state::ESTABLISHED);
-        assert_eq!(tally.read(), ExpiredFlows { handshakes: 1, established: 1, closing: 0, rested: 2 });
+    fn expired_flows_are_counted_by_their_phase() {
+        let counters = ExpiredCounters::default();
+        counters.count(flow_state::LIVE);
+        counters.count(flow_state::LIVE | flow_state::TIME_WAIT);
+        counters.count(flow_state::LIVE | flow_state::TIME_WAIT | flow_state::ESTABLISHED);
+        counters.count(flow_state::LIVE | flow_state::ESTABLISHED);
+        assert_eq!(counters.read(), ExpiredFlows { handshakes: 1, established: 1, closing: 0, rested: 2 });
     }
 }

@@ -1,4 +1,4 @@
-//! Letting go of what is attached, at once.
+//! Detaching an interface at once.
 
 use std::{
     ffi::CString,
@@ -16,7 +16,7 @@ pub(super) const LINK_PREFIX: &str = "link-";
 const OBJ_GET: libc::c_long = 7;
 const LINK_DETACH: libc::c_long = 34;
 
-/// What the kernel wants to be told of a pin (`union bpf_attr`), as far as it is used here.
+/// The part of `union bpf_attr` that names a pin.
 #[repr(C)]
 struct Pin {
     path: u64,
@@ -24,18 +24,18 @@ struct Pin {
     flags: u32,
 }
 
-/// The same of a link.
+/// The part that names a link.
 #[repr(C)]
 struct Link {
     fd: u32,
 }
 
-/// Removes a pin. If it is a link's, its interface is free when this returns: by itself the kernel would only let go of
-/// it some milliseconds after the last handle, and whoever attaches to the interface meanwhile is refused.
+/// Removes a pin. If it is the pin of a link, the interface is free when this returns. Without the detach the kernel
+/// would free it some milliseconds after the last handle is closed, and refuse other programs until then.
 pub(super) fn unpin(pin: &Path) -> io::Result<()> {
     if is_link(pin)
         && let Err(error) = detach(pin)
-        // The interface is gone, and its link only a husk.
+        // The interface is gone, and its link does nothing.
         && !matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV))
     {
         tracing::debug!(pin = %pin.display(), %error, "detached by removing its pin alone");

@@ -27,7 +27,7 @@ fn instance_dir(bpffs: &Path, instance: &str) -> PathBuf {
     bpffs.join("shunt").join(instance)
 }
 
-/// The right to an instance's pins. Whoever holds it is the only one to write the maps.
+/// The right to an instance's pins. Only the process that holds it writes the maps.
 pub type Lock = Flock<fs::File>;
 
 /// `None`: another process holds it.
@@ -39,8 +39,8 @@ fn lock(dir: &Path) -> io::Result<Option<Lock>> {
     }
 }
 
-/// Makes the directory of an instance and takes it, and mounts the BPF filesystem if nobody
-/// has. `None`: another process has taken it.
+/// Makes the directory of an instance and locks it. Mounts the BPF filesystem if it is not mounted. `None`: another
+/// process holds the lock.
 pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<Option<(PathBuf, Lock)>> {
     if !is_bpffs(bpffs)? {
         mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
@@ -51,8 +51,8 @@ pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<Option<(PathBu
     Ok(lock(&instance_dir(bpffs, instance))?.map(|lock| (dir, lock)))
 }
 
-/// Removes, when it is dropped, what a start has added to the pins, unless the start
-/// succeeded. What an earlier run left stays. Hold the lock for longer than this.
+/// When a start fails, its drop removes the pins that the start has added. The pins of an earlier run stay. The lock must
+/// live longer than this.
 pub(super) struct Undo<'a> {
     dir: &'a Path,
     before: BTreeSet<OsString>,
@@ -79,7 +79,7 @@ impl Drop for Undo<'_> {
                 warn!(pin = %self.dir.join(name).display(), %error, "not removed");
             }
         }
-        // Version, instance, `shunt`: as far up as nothing else is in them.
+        // Version, instance, `shunt`: as far up as the directories are empty.
         for dir in self.dir.ancestors().take(3) {
             if fs::remove_dir(dir).is_err() {
                 break;
@@ -100,12 +100,12 @@ pub fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(kind & 0xffff_ffff == BPF_FS_MAGIC)
 }
 
-/// Whose an attached XDP program is.
+/// The owner of an attached XDP program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// An instance of shunt.
     Instance(String),
-    /// Somebody else's, by this name of the program if the kernel tells it.
+    /// Another program than shunt's, with its name if the kernel has one.
     Other(Option<String>),
 }
 
@@ -141,7 +141,7 @@ fn has_link_of(dir: &Path, program: u32) -> io::Result<bool> {
     Ok(false)
 }
 
-/// What [`detach`] removed.
+/// How many pins [`detach`] has removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Detached {
     /// Links to interfaces: forwarding ended there.
@@ -161,20 +161,20 @@ pub enum DetachError {
     },
 }
 
-/// Ends forwarding of an instance whose daemon has stopped, and forgets its connections.
-/// An instance that is not there has nothing to remove.
+/// Ends forwarding of an instance whose daemon has stopped, and drops its connections. An instance without pins has
+/// nothing to remove.
 pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
     let mut detached = Detached::default();
     let dir = instance_dir(bpffs, instance);
     let failed = |source| DetachError::Io { path: dir.clone(), source };
-    // Not `exists`: to somebody who may not look, nothing is there.
+    // Not `exists`: without the permission to look it would say that the directory is absent.
     if !dir.try_exists().map_err(failed)? {
         return Ok(detached);
     }
     let lock = lock(&dir).map_err(failed)?;
     let Some(_lock) = lock else { return Err(DetachError::Running(instance.to_owned())) };
     remove(&dir, &mut detached)?;
-    // The last instance takes the common directory with it; others keep it.
+    // Fails while another instance has pins there.
     let _ = fs::remove_dir(bpffs.join("shunt"));
     Ok(detached)
 }

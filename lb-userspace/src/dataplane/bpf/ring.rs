@@ -1,4 +1,4 @@
-//! The ring of mirrored response heads, read record by record.
+//! The ring `EVIDENCE`, read record by record.
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -6,7 +6,7 @@ use aya::maps::{MapData, RingBuf};
 use lb_common::abi::ExchangeRecord;
 use tracing::error;
 
-/// Readable when a failure was mirrored; other records wait to be looked for.
+/// Its descriptor becomes readable when the program has mirrored a failure. Other records wait until the daemon reads.
 pub struct EvidenceRing(RingBuf<MapData>);
 
 impl EvidenceRing {
@@ -19,10 +19,10 @@ impl EvidenceRing {
         loop {
             let item = self.0.next()?;
             if item.len() == size_of::<ExchangeRecord>() {
-                // SAFETY: the length is right, any bits make a `ExchangeRecord`, and the copy needs no alignment.
+                // SAFETY: the length is right, any bits make an `ExchangeRecord`, and the copy needs no alignment.
                 return Some(unsafe { item.as_ptr().cast::<ExchangeRecord>().read_unaligned() });
             }
-            error!(len = item.len(), "a record of unknown shape");
+            error!(len = item.len(), "a record of unknown size");
         }
     }
 }

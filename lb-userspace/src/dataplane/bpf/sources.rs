@@ -1,8 +1,8 @@
-//! Whom services take connections from: the rules of each, in one trie.
+//! Source rules: the addresses that each service accepts connections from, in one trie.
 //!
-//! A service has two sets of which its entry names one. New rules are written into the other one, the entry is
-//! switched over, and the former ones are removed: a SYN is judged by the old rules or by the new, never by some of
-//! each.
+//! A service has two sets of rules, and its entry names one of them. The daemon writes new rules into the other set,
+//! switches the entry over and removes the old rules. So the program judges a SYN by the old rules or by the new ones,
+//! never by a mixture.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use lb_core::{
     io::ServiceId,
 };
 
-use super::absent_is_fine;
+use super::access::absent_is_fine;
 
-/// A prefix: what it begins with, and how many bits of that count.
+/// A prefix: the key, and how many of its bits count.
 type Rule = (SourceKey, u32);
 
 pub(super) struct SourceRules {
     map: LpmTrie<MapData, SourceKey, u32>,
-    /// What the map holds.
+    /// The content of the map.
     held: BTreeMap<Rule, u32>,
 }
 
 impl SourceRules {
-    /// With what an earlier run left there.
+    /// Takes over what an earlier run wrote.
     pub(super) fn adopt(map: LpmTrie<MapData, SourceKey, u32>) -> Result<Self, MapError> {
         let held = map.iter().map(|entry| entry.map(|(key, rule)| ((key.data(), key.prefix_len()), rule)));
         let held = held.collect::<Result<_, _>>()?;
         Ok(Self { map, held })
     }
 
-    /// Writes the rules of a service, of whose entry these are the present flags. Gives the flags that name them.
+    /// Writes the rules of a service. `present`: the flags of its entry. Returns the flags that name the rules.
     pub(super) fn write(
         &mut self,
         id: ServiceId,
@@ -57,7 +57,7 @@ impl SourceRules {
         Ok(flags | (present ^ service_flags::SECOND_SET))
     }
 
-    /// Removes what an entry with these flags does not name.
+    /// Removes the set that an entry with these flags does not name.
     pub(super) fn tidy(&mut self, id: ServiceId, flags: u16) -> Result<(), MapError> {
         self.clear(id, u16::from(flags & service_flags::SECOND_SET == 0))
     }
@@ -67,7 +67,7 @@ impl SourceRules {
         self.clear(id, 1)
     }
 
-    /// What the program would find for this source.
+    /// The rule that the program would find for this source.
     pub(super) fn rule(&self, service: u16, flags: u16, addr: Addr) -> Result<u32, MapError> {
         let set = u16::from(flags & service_flags::SECOND_SET != 0);
         self.map.get(&Key::new(SourceKey::BITS, SourceKey { service, set, addr }), 0)
@@ -89,7 +89,7 @@ impl SourceRules {
 
 fn rules(id: ServiceId, set: u16, sources: &Sources) -> BTreeMap<Rule, u32> {
     let rule = |prefix: &Prefix| {
-        // Whole addresses are 128 bits wide, those of IPv4 at their end.
+        // The address in the key is 128 bits wide. IPv4 addresses are at its end.
         let before = SourceKey::BITS - if prefix.address.is_ipv4() { 32 } else { 128 };
         (SourceKey { service: id.0, set, addr: prefix.address.into() }, before + u32::from(prefix.length))
     };

@@ -1,4 +1,4 @@
-//! By which way an address may come as a client: what the program knows of VIPs and backends.
+//! The spoof guard's map: by which interface a client may come from the address of a VIP or a backend.
 
 use std::{
     collections::BTreeMap,
@@ -12,59 +12,59 @@ use lb_common::{
     hash::address_hash,
 };
 
-use super::{absent_is_fine, flows::Shared};
+use super::{access::absent_is_fine, mapped::Mapped};
 
 pub(super) struct SpoofGuard {
     map: HashMap<MapData, Addr, OwnAddr>,
-    hashes: Shared<OwnAddrFilter>,
-    /// What the map holds.
+    filter: Mapped<OwnAddrFilter>,
+    /// The content of the map.
     held: BTreeMap<IpAddr, OwnAddr>,
 }
 
 impl SpoofGuard {
-    /// With what an earlier run left there.
+    /// Takes over what an earlier run wrote.
     pub(super) fn adopt(
         map: HashMap<MapData, Addr, OwnAddr>,
-        hashes: Shared<OwnAddrFilter>,
+        filter: Mapped<OwnAddrFilter>,
     ) -> Result<Self, MapError> {
-        let held = map.iter().map(|entry| entry.map(|(address, origin)| (address.into(), origin)));
+        let held = map.iter().map(|entry| entry.map(|(address, own)| (address.into(), own)));
         let held = held.collect::<Result<BTreeMap<_, _>, _>>()?;
-        let origins = Self { map, hashes, held };
-        origins.held.keys().for_each(|address| origins.note(hash(*address), true));
-        Ok(origins)
+        let guard = Self { map, filter, held };
+        guard.held.keys().for_each(|address| guard.set_filter(hash(*address), true));
+        Ok(guard)
     }
 
-    /// `None`: anybody may come from there.
-    pub(super) fn write(&mut self, address: IpAddr, origin: Option<OwnAddr>) -> Result<(), MapError> {
-        if self.held.get(&address) == origin.as_ref() {
+    /// `None`: a client may come from this address by any interface.
+    pub(super) fn write(&mut self, address: IpAddr, own: Option<OwnAddr>) -> Result<(), MapError> {
+        if self.held.get(&address) == own.as_ref() {
             return Ok(());
         }
-        match origin {
-            Some(origin) => {
-                // First, for without it nobody looks further.
-                self.note(hash(address), true);
-                self.map.insert(Addr::from(address), origin, 0)?;
-                self.held.insert(address, origin);
+        match own {
+            Some(own) => {
+                // First, because without it the program does not look into the map.
+                self.set_filter(hash(address), true);
+                self.map.insert(Addr::from(address), own, 0)?;
+                self.held.insert(address, own);
             }
             None => {
                 absent_is_fine(self.map.remove(&Addr::from(address)))?;
                 self.held.remove(&address);
-                let mine = hash(address);
-                self.note(mine, self.held.keys().any(|other| hash(*other) == mine));
+                let own_hash = hash(address);
+                self.set_filter(own_hash, self.held.keys().any(|other| hash(*other) == own_hash));
             }
         }
         Ok(())
     }
 
-    /// Whether any address that is held has this hash.
-    fn note(&self, hash: u16, any: bool) {
+    /// Sets whether any address in the map has this hash.
+    fn set_filter(&self, hash: u16, any: bool) {
         // SAFETY: a byte of the mapping, which nobody else writes; any number of 16 bits is inside.
-        let at = unsafe { AtomicU8::from_ptr(self.hashes.at(0).cast::<u8>().add(usize::from(hash))) };
+        let at = unsafe { AtomicU8::from_ptr(self.filter.at(0).cast::<u8>().add(usize::from(hash))) };
         at.store(any.into(), Ordering::Relaxed);
     }
 }
 
-/// As the program computes it, which knows the addresses of a family.
+/// As the program computes it, which hashes an address in the form of its family.
 fn hash(address: IpAddr) -> u16 {
     let wide = Addr::from(address);
     match address {

@@ -1,9 +1,9 @@
-//! What waits too long: a SYN that nothing answers, a request without a response, a connection that is silent.
+//! The timeout scanner: finds SYNs without a SYN-ACK and requests without a response, and removes silent flows.
 //!
-//! What does not happen wakes no program, so a thread looks through the flows. Exchanges that are overdue it
-//! tells, each once: those that it has told are remembered as long as they wait. What was overdue before the
-//! thread began is an earlier run's, which has told it. Flows that are silent for too long it ends, but none
-//! of which there is still something to be told.
+//! A packet that does not come runs no program, so a thread scans the flows. It reports each exchange whose timeout has
+//! passed once: it remembers those that it has reported for as long as they wait. Timeouts that had passed before the
+//! thread started belong to an earlier run, which has reported them. The thread removes flows that were silent for
+//! their idle timeout, unless it still has to report something about them.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,22 +21,19 @@ use lb_core::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    super::actor::monotonic_ns,
-    flows::{Family, FlowTables, now_ticks},
-    idle::ExpiredFlows,
-};
+use super::{flow_family::Family, flows::FlowTables, idle::now_ticks};
+use crate::dataplane::{actor::monotonic_ns, counters::ExpiredFlows};
 
-/// Between two looks, at least and at most. In between, a quarter of the shortest time that is watched.
-const SHORTEST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(1);
-/// Reading all tables takes less, by far.
-const LONGEST_LOOK_US: u32 = 60_000_000;
+/// Between two scans: a quarter of the shortest timeout, within these limits.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A scan takes far less.
+const LONGEST_SCAN_US: u32 = 60_000_000;
 
-/// Of the time, one part in so many is for looking.
-const LEISURE: u32 = 20;
+/// The thread rests this many times as long as a scan took.
+const REST_FACTOR: u32 = 20;
 
-/// An exchange that waits too long.
+/// An exchange whose timeout has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimedOut {
     pub backend: BackendId,
@@ -47,81 +44,81 @@ pub struct TimedOut {
     pub began_us: u32,
 }
 
-/// For how long each service waits.
+/// The timeouts of each service.
 pub type Limits = BTreeMap<ServiceId, Timeouts>;
 
-/// Reads the flow tables, and ends what is silent in them; made by [`open`](super::open).
-pub struct Watch {
+/// Scans the flow tables; made by [`open`](super::open).
+pub struct TimeoutScanner {
     pub(super) flows: Arc<FlowTables>,
 }
 
-impl Watch {
-    /// Starts the thread. It ends when nobody wants to hear of it any more.
+impl TimeoutScanner {
+    /// Starts the thread. It ends when the receiver of its reports is dropped.
     pub fn spawn(self, limits: watch::Receiver<Limits>) -> io::Result<mpsc::Receiver<TimedOut>> {
-        // As many as one look may find while the daemon is busy; then the thread waits.
+        // As many as one scan may find while the daemon is busy. When the channel is full, the thread waits.
         let (found, inbox) = mpsc::channel(1024);
-        thread::Builder::new().name("overdue".to_owned()).spawn(move || self.run(&limits, &found))?;
+        thread::Builder::new().name("timeouts".to_owned()).spawn(move || self.run(&limits, &found))?;
         Ok(inbox)
     }
 
     fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<TimedOut>) {
-        // What waits already when this thread begins, it knows; and what of that is overdue is not news.
-        let mut told = None;
+        // `None`: the first scan reports nothing. An earlier run has reported what it finds.
+        let mut reported = None;
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
-            let Look { new, known } = self.look(&limits, told.as_ref(), Now::read());
-            for overdue in new {
-                if found.blocking_send(overdue).is_err() {
+            let Scan { new, known } = self.scan(&limits, reported.as_ref(), Now::read());
+            for timed_out in new {
+                if found.blocking_send(timed_out).is_err() {
                     return;
                 }
             }
-            told = Some(known);
-            thread::sleep(pace(&limits).max(Duration::from_nanos(monotonic_ns() - began_ns) * LEISURE));
+            reported = Some(known);
+            thread::sleep(pause(&limits).max(Duration::from_nanos(monotonic_ns() - began_ns) * REST_FACTOR));
         }
     }
 
-    /// What it has ended so far.
-    pub fn forgotten(&self) -> ExpiredFlows {
-        self.flows.forgotten()
+    /// The flows that were removed so far.
+    pub fn expired_flows(&self) -> ExpiredFlows {
+        self.flows.expired()
     }
 
-    /// `told`: whom it was told of, as long as they wait; `None` at the first look.
-    pub fn look(&self, limits: &Limits, told: Option<&HashSet<TimedOut>>, now: Now) -> Look {
-        let mut look = Look::default();
-        self.look_at(&self.flows.v4, limits, told, now, &mut look);
-        self.look_at(&self.flows.v6, limits, told, now, &mut look);
-        look
+    /// Scans once. `reported`: the exchanges that were reported and still wait. `None`: this is the first scan.
+    pub fn scan(&self, limits: &Limits, reported: Option<&HashSet<TimedOut>>, now: Now) -> Scan {
+        let mut scan = Scan::default();
+        self.scan_family(&self.flows.v4, limits, reported, now, &mut scan);
+        self.scan_family(&self.flows.v6, limits, reported, now, &mut scan);
+        scan
     }
 
-    fn look_at<A: Address>(
+    fn scan_family<A: Address>(
         &self,
         family: &Family<A>,
         limits: &Limits,
-        told: Option<&HashSet<TimedOut>>,
+        reported: Option<&HashSet<TimedOut>>,
         now: Now,
-        look: &mut Look,
+        scan: &mut Scan,
     ) {
         let watched = Watched::of(limits);
         family.each(|flow| {
             let waits = watched.waits(flow).map(|failure| TimedOut::of(flow, failure));
-            let to_be_told = waits.is_some_and(|overdue| {
+            let to_be_reported = waits.is_some_and(|exchange| {
                 let service = ServiceId(flow.service);
-                !look.note(overdue, service, limits, told, now) && overdue.limit(service, limits) > 0
+                !scan.note(exchange, service, limits, reported, now) && exchange.limit(service, limits) > 0
             });
-            if !to_be_told && self.flows.idle.is_over(flow, now.ticks) && family.forget(flow) {
-                self.flows.forgotten.count(flow.state);
+            if !to_be_reported && self.flows.idle.is_over(flow, now.ticks) && family.expire(flow) {
+                self.flows.expired.count(flow.state);
             }
         });
     }
 }
 
-/// The time, by both clocks of a flow.
+/// The time, in both units of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Of [`Flow::asked_us`].
+    /// As [`Flow::asked_us`].
     pub us: u32,
-    /// Of [`Flow::seen`].
+    /// As [`Flow::seen`].
     pub ticks: u32,
 }
 
@@ -131,43 +128,44 @@ impl Now {
     }
 }
 
-/// What a look through the tables has shown.
+/// What one scan has found.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct Scan {
+    /// To be reported now.
     pub new: Vec<TimedOut>,
-    /// These, and those that were told of before and wait still: the clock of 32 bits goes round in 71
-    /// minutes, so that age alone would tell them again.
+    /// Reported now or before, and still waiting. The age alone would report them again, because the clock of 32 bits
+    /// goes round in 71 minutes.
     pub known: HashSet<TimedOut>,
 }
 
-impl Look {
-    /// Whether it is told, now or before.
+impl Scan {
+    /// Notes a waiting exchange. Returns whether it is reported now or was before.
     fn note(
         &mut self,
-        overdue: TimedOut,
+        exchange: TimedOut,
         service: ServiceId,
         limits: &Limits,
-        told: Option<&HashSet<TimedOut>>,
+        reported: Option<&HashSet<TimedOut>>,
         now: Now,
     ) -> bool {
-        let is_over = overdue.is_over(service, limits, now.us);
-        let is_told = match told {
-            Some(told) if told.contains(&overdue) => true,
+        let is_over = exchange.is_over(service, limits, now.us);
+        let is_reported = match reported {
+            Some(reported) if reported.contains(&exchange) => true,
             Some(_) if is_over => {
-                self.new.push(overdue);
+                self.new.push(exchange);
                 true
             }
-            None => is_over || overdue.is_ancient(now.us),
+            None => is_over || exchange.is_ancient(now.us),
             Some(_) => false,
         };
-        if is_told {
-            self.known.insert(overdue);
+        if is_reported {
+            self.known.insert(exchange);
         }
-        is_told
+        is_reported
     }
 }
 
-/// Which of the times any service has a limit for.
+/// The timeouts that at least one service has.
 #[derive(Clone, Copy, Debug)]
 struct Watched {
     connect: bool,
@@ -182,7 +180,7 @@ impl Watched {
         }
     }
 
-    /// What a flow waits for, by how it fails.
+    /// The failure that a flow is on its way to, if it waits for a packet.
     fn waits<A: Address>(self, flow: &Flow<A>) -> Option<L4Failure> {
         if flow.state & flow_state::TIME_WAIT != 0 {
             return None;
@@ -209,7 +207,7 @@ impl TimedOut {
         }
     }
 
-    /// For how long a service waits, in milliseconds. 0: nobody does.
+    /// The service's timeout in milliseconds. 0: it has none.
     fn limit(&self, service: ServiceId, limits: &Limits) -> u64 {
         limits.get(&service).map_or(0, |of| match self.failure {
             L4Failure::ConnectTimeout => of.connect.0,
@@ -225,20 +223,20 @@ impl TimedOut {
 
     const fn age_us(&self, now: u32) -> u32 {
         match now.wrapping_sub(self.began_us) {
-            // It began while the tables were being read.
-            age if age > u32::MAX - LONGEST_LOOK_US => 0,
+            // It began during the scan.
+            age if age > u32::MAX - LONGEST_SCAN_US => 0,
             age => age,
         }
     }
 
-    /// Beyond half of the clock's circle a time is long ago.
+    /// More than half of the clock's circle ago.
     const fn is_ancient(&self, now: u32) -> bool {
         self.age_us(now) > u32::MAX / 2
     }
 }
 
-fn pace(limits: &Limits) -> Duration {
+fn pause(limits: &Limits) -> Duration {
     let all = limits.values().flat_map(|of| [of.connect.0, of.response.0]);
-    let least = all.filter(|ms| *ms > 0).min().map_or(LONGEST, |ms| Duration::from_millis(ms / 4));
-    least.clamp(SHORTEST, LONGEST)
+    let least = all.filter(|ms| *ms > 0).min().map_or(LONGEST_PAUSE, |ms| Duration::from_millis(ms / 4));
+    least.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }

@@ -8,15 +8,21 @@ use aya::{
 };
 
 use super::{
-    Bpf, EvidenceRing, Hook, Idle, OpenError, SuccessCounts,
-    idle::IdleTicks,
-    load::{Maps, Tables, flows, load, map_info, own_addr_filter, success_counts, verify},
+    dataplane::Bpf,
+    error::OpenError,
+    flow_spec::FlowSpec,
+    handles::{Handles, flows, own_addr_filter, success_counts},
+    idle::{IdleTicks, IdleTimeouts},
+    maps::map_info,
+    program::{Hook, load, verify},
+    ring::EvidenceRing,
+    success_counts::SuccessCounts,
 };
 
 /// A verified program with its maps. The maps stay in `ebpf`: each dataplane has descriptors of its own to them.
 pub struct Unattached {
     pub ebpf: Ebpf,
-    tables: Tables,
+    flow_tables: FlowSpec,
     idle: IdleTicks,
 }
 
@@ -33,23 +39,23 @@ pub struct Settings<'a> {
 impl Unattached {
     /// Loads the program of a hook with flow tables for so many flows, and lets the kernel verify it.
     pub fn load(hook: Hook, max_flows: u32) -> Result<Self, OpenError> {
-        let tables = Tables::new(max_flows).map_err(OpenError::Descriptor)?;
-        let idle = IdleTicks::from(Idle::default());
-        let mut ebpf = load(hook, None, tables, idle, false)?;
+        let flow_tables = FlowSpec::new(max_flows).map_err(OpenError::Descriptor)?;
+        let idle = IdleTicks::from(IdleTimeouts::default());
+        let mut ebpf = load(hook, None, flow_tables, idle, false)?;
         verify(&mut ebpf)?;
-        Ok(Self { ebpf, tables, idle })
+        Ok(Self { ebpf, flow_tables, idle })
     }
 
     /// Writes the settings, and opens what the daemon reads and writes. Nothing is adopted from the maps, so they
     /// must be as the loader made them.
     pub fn dataplane(&self, settings: Settings<'_>) -> Result<(Bpf, EvidenceRing), OpenError> {
-        let flows = Arc::new(flows(&self.ebpf, self.tables.seed, self.idle)?);
+        let flows = Arc::new(flows(&self.ebpf, self.flow_tables.seed, self.idle)?);
         let filter = own_addr_filter(&self.ebpf)?;
         let duplicate = |name| duplicate(&self.ebpf, name);
-        let mut maps = Maps::take(duplicate, filter, flows, settings.nat_ports)?;
+        let mut handles = Handles::take(duplicate, filter, flows, settings.nat_ports)?;
         let (vlans, new_flows) = (settings.vlans, settings.max_new_flows_per_second);
-        maps.configure(self.tables.seed, settings.nat_addresses, vlans, new_flows)?;
-        Ok((maps.dataplane, maps.heads))
+        handles.configure(self.flow_tables.seed, settings.nat_addresses, vlans, new_flows)?;
+        Ok((handles.dataplane, handles.evidence))
     }
 
     pub fn success_counts(&self) -> Result<SuccessCounts, OpenError> {

@@ -1,4 +1,4 @@
-//! What a driver can do with XDP: the generic netlink family `netdev` (Linux 6.3).
+//! The XDP features of a driver, by the generic netlink family `netdev` (Linux 6.3).
 
 use std::{
     io,
@@ -35,11 +35,11 @@ const HEADERS: usize = 20;
 pub struct XdpFeatures(pub u64);
 
 impl XdpFeatures {
-    /// It runs a program on received frames, and does what the program says.
+    /// It runs a program on received frames and carries out the program's action.
     pub const NATIVE: Self = Self(0b11);
     /// Frames may be redirected to it.
     pub const TARGET: Self = Self(1 << 2);
-    /// A frame may lie in several buffers.
+    /// A frame may span several buffers.
     pub const FRAGS: Self = Self(1 << 5);
 
     pub const fn has(self, other: Self) -> bool {
@@ -47,7 +47,7 @@ impl XdpFeatures {
     }
 }
 
-/// What the driver of a device can do. `None`: the kernel is too old to tell.
+/// The features of a device's driver. `None`: the kernel is too old to report them.
 pub fn xdp_features(ifindex: u32) -> io::Result<Option<XdpFeatures>> {
     let netlink = Netlink::open()?;
     let name = (CTRL_ATTR_FAMILY_NAME, b"netdev\0".as_slice());
@@ -69,19 +69,19 @@ impl Netlink {
     fn open() -> io::Result<Self> {
         let protocol = SockProtocol::NetlinkGeneric;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        // The kernel answers before `send` returns; this is for a kernel that does not.
+        // The kernel answers before `send` returns. The limit is for a kernel that does not.
         setsockopt(&socket, ReceiveTimeout, &TimeVal::new(1, 0))?;
         Ok(Self(socket))
     }
 
-    /// One message with one attribute; the attributes of the answer.
+    /// Sends one message with one attribute. Returns the attributes of the answer.
     fn ask(&self, kind: u16, command: u8, (attribute, value): (u16, &[u8])) -> io::Result<Vec<u8>> {
         let mut message = Vec::new();
         let padded = value.len().next_multiple_of(4);
         message.extend(((HEADERS + 4 + padded) as u32).to_ne_bytes());
         message.extend(kind.to_ne_bytes());
         message.extend(NLM_F_REQUEST.to_ne_bytes());
-        // Number and port: there is one question at a time, and the kernel knows whose.
+        // Number and port: zero is enough, because the socket has one request at a time.
         message.extend([0; 8]);
         message.extend([command, 1, 0, 0]);
         message.extend(((4 + value.len()) as u16).to_ne_bytes());
@@ -101,7 +101,7 @@ impl Netlink {
     }
 }
 
-/// The value of the first attribute of this kind, if it is as long as that.
+/// The value of the first attribute of this kind, if it has this length.
 fn attribute<const N: usize>(mut attributes: &[u8], wanted: u16) -> Option<[u8; N]> {
     while let [a, b, c, d, ..] = *attributes {
         let len = usize::from(u16::from_ne_bytes([a, b]));

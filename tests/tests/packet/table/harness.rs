@@ -255,12 +255,12 @@ impl Bench {
     }
 
     fn traces(&mut self) -> Traces {
-        let census = self.kernel.flows().census();
+        let census = self.kernel.flows().counts();
         let counters = self.kernel.counters();
         Traces {
             established: census.established,
-            embryos: census.embryos,
-            resting: census.resting,
+            embryos: census.handshakes,
+            resting: census.time_wait,
             drops: counters.drops.into_iter().map(|(id, reason, count)| ((id, reason), count)).collect(),
             counters: counters.backends.into_iter().collect(),
         }

@@ -1,0 +1,116 @@
+//! Errors of a start, and what the operator can do about each.
+
+use std::{io, ops::RangeInclusive, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+use super::sizing::flows_within;
+use crate::dataplane::host::ONE_BUFFER_MTU;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another daemon of instance {0} is running")]
+    Running(String),
+    #[error("interface {0} does not exist")]
+    NoInterface(String),
+    #[error("interface {interface} already has an XDP program")]
+    Busy { interface: String },
+    #[error("interface {interface} takes no {mode} XDP program")]
+    Attach {
+        interface: String,
+        mode: &'static str,
+        #[source]
+        source: ProgramError,
+    },
+    #[error("interface {interface} takes no program at tc ingress")]
+    AttachTc {
+        interface: String,
+        #[source]
+        source: ProgramError,
+    },
+    #[error("not permitted to load BPF programs")]
+    NotPermitted,
+    #[error("cannot prepare the BPF filesystem at {}", path.display())]
+    Bpffs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("map {name} pinned in {} has another layout", dir.display())]
+    Layout { name: &'static str, dir: PathBuf },
+    #[error("cannot load the BPF program")]
+    Load(#[source] EbpfError),
+    #[error("the kernel refused the BPF program")]
+    Verifier(#[source] ProgramError),
+    #[error("the BPF object lacks {0}")]
+    Object(&'static str),
+    #[error("cannot read the maps")]
+    Descriptor(#[source] io::Error),
+    #[error("cannot write the maps")]
+    Map(#[source] MapError),
+    #[error("nat_ports {}-{} overlaps the host's own ports {}-{}", nat.start(), nat.end(), host.start(), host.end())]
+    PortOverlap { nat: RangeInclusive<u16>, host: RangeInclusive<u16> },
+    #[error("max_flows = {max_flows} takes {} MiB, {} MiB are available", needed >> 20, available >> 20)]
+    Memory { max_flows: u32, needed: u64, available: u64 },
+    #[error("interface {interface} has an MTU of {mtu}, more than its driver takes in native XDP")]
+    Mtu {
+        interface: String,
+        mtu: u32,
+        #[source]
+        source: ProgramError,
+    },
+}
+
+impl OpenError {
+    /// What the operator can do about it.
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::Running(_) => {
+                "stop it, or give this one a name of its own: `instance = \"…\"` in the configuration"
+                    .to_owned()
+            }
+            Self::NoInterface(_) => "`ip link` lists the interfaces".to_owned(),
+            Self::Busy { interface } => format!(
+                "`ip link show {interface}` names it; remove it with `ip link set {interface} xdp off`, or with \
+                 `shunt detach` if it is another instance of shunt"
+            ),
+            Self::Attach { .. } => "set xdp_mode = \"generic\" if the driver has no XDP".to_owned(),
+            Self::AttachTc { .. } => {
+                "xdp_mode = \"tc\" needs Linux 6.6 (tcx); the other modes do not".to_owned()
+            }
+            Self::NotPermitted => {
+                "run it as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN".to_owned()
+            }
+            Self::Bpffs { path, .. } => format!("mount it: `mount -t bpf bpf {}`", path.display()),
+            Self::Layout { .. } => {
+                "another build of shunt made it; `shunt detach` removes it and its connections".to_owned()
+            }
+            Self::PortOverlap { host, .. } => format!(
+                "choose nat_ports outside of it, or move it: `sysctl net.ipv4.ip_local_port_range` is now {} {}",
+                host.start(),
+                host.end()
+            ),
+            Self::Memory { available, .. } => {
+                format!("choose max_flows of at most {}, or give it more memory", flows_within(*available))
+            }
+            Self::Mtu { interface, .. } => format!(
+                "`ip link set {interface} mtu {ONE_BUFFER_MTU}` or less, or set xdp_mode = \"generic\""
+            ),
+            Self::Load(_) | Self::Verifier(_) | Self::Object(_) | Self::Descriptor(_) | Self::Map(_) => {
+                return None;
+            }
+        })
+    }
+}
+
+/// Whether the error or one of its causes is this error of the operating system.
+pub(super) fn is_os_error(error: &(dyn std::error::Error + 'static), code: i32) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error() == Some(code)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

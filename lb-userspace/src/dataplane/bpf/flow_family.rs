@@ -1,0 +1,98 @@
+//! The three maps that hold the flows of one address family.
+//!
+//! Reading costs no system call and no copy, and does not count as use of a flow. The daemon removes a flow by the same
+//! protocol that the program's CPUs use among themselves (`lb-ebpf/src/program/table.rs`).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use lb_common::{
+    abi::{Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet},
+    hash::{HashKeys, keyed_hash, other_set, set, tag},
+};
+
+use super::mapped::Mapped;
+
+/// The three maps of a family.
+#[derive(Debug)]
+pub(super) struct Family<A: Address> {
+    pub(super) clients: Mapped<ClientSet>,
+    pub(super) replies: Mapped<ReplySet>,
+    pub(super) flows: Mapped<Flow<A>>,
+    pub(super) keys: HashKeys,
+}
+
+impl<A: Address> Family<A> {
+    /// Visits every flow. If the program changes a flow meanwhile, the copy may be half old, half new.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Flow<A>)) {
+        for number in 0..self.clients.len() {
+            let set = self.clients.read(number);
+            for way in (0..CLIENT_WAYS).filter(|way| set.tags[*way] != 0) {
+                let flow = self.flows.read(number * CLIENT_WAYS + way);
+                if flow.is_live() {
+                    visit(&flow);
+                }
+            }
+        }
+    }
+
+    /// Finds a flow as the program does.
+    pub(super) fn by_client(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
+        let hash = keyed_hash(key, &self.keys);
+        let sets = self.clients.len() as u32;
+        [set(hash, sets), other_set(hash, sets)].into_iter().find_map(|number| {
+            let number = number as usize;
+            let way = self.clients.read(number).tags.iter().position(|seen| *seen == tag(hash))?;
+            let flow = self.flows.read(number * CLIENT_WAYS + way);
+            (flow.is_live() && flow.client == *key).then_some(flow)
+        })
+    }
+
+    pub(super) fn remove_all(&self, chosen: impl Fn(u32) -> bool) {
+        self.each(|flow| {
+            if chosen(flow.state) {
+                self.remove(flow);
+            }
+        });
+    }
+
+    /// Removes a flow that the caller has just read, unless its state has changed since.
+    pub(super) fn remove(&self, flow: &Flow<A>) -> bool {
+        let slot = flow.slot as usize;
+        let at = self.flows.at(slot);
+        // SAFETY: a word of the mapping, which is only ever written whole.
+        let state = unsafe { AtomicU32::from_ptr(&raw mut (*at).state) };
+        if state.compare_exchange(flow.state, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // From here on the place belongs to this thread. It reads the flow again, as it is now.
+        let hash = keyed_hash(&self.flows.read(slot).reply, &self.keys);
+        let entry = u64::from(flow.slot) << 32 | u64::from(tag(hash));
+        let ways = self.reply_sets(hash).into_iter().flat_map(|number| {
+            let replies = self.replies.at(number);
+            // SAFETY: as above.
+            (0..REPLY_WAYS).map(move |way| unsafe { AtomicU64::from_ptr(&raw mut (*replies).ways[way]) })
+        });
+        for at in ways {
+            if at.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        let clients = self.clients.at(slot / CLIENT_WAYS);
+        // SAFETY: as above.
+        let tag = unsafe { AtomicU32::from_ptr(&raw mut (*clients).tags[slot % CLIENT_WAYS]) };
+        tag.store(0, Ordering::Release);
+        true
+    }
+
+    /// Removes a flow that the caller has just read, unless it has seen a packet since or its place has another flow.
+    pub(super) fn expire(&self, flow: &Flow<A>) -> bool {
+        let now = self.flows.read(flow.slot as usize);
+        (now.seen, now.client) == (flow.seen, flow.client) && self.remove(flow)
+    }
+
+    /// The sets in which the reply entry of a flow can be.
+    pub(super) fn reply_sets(&self, hash: u64) -> [usize; 2] {
+        let sets = self.clients.len() as u32 * REPLY_SETS;
+        [set(hash, sets) as usize, other_set(hash, sets) as usize]
+    }
+}

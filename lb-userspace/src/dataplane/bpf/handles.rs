@@ -1,0 +1,165 @@
+//! Typed handles to the maps of a loaded program.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, os::fd::AsFd, sync::Arc};
+
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData},
+};
+use lb_common::{
+    abi::{Address, Config, OwnAddrFilter, V4, VLAN_IDS, Vlans},
+    hash::HashKeys,
+};
+
+use super::{
+    backends::Backends,
+    dataplane::Bpf,
+    error::OpenError,
+    flow_family::Family,
+    flows::FlowTables,
+    idle::{ExpiredCounters, IdleTicks},
+    mapped::Mapped,
+    ports::PortMap,
+    program::cpus,
+    registry::Registry,
+    reverse_nat::ReverseNatMap,
+    ring::EvidenceRing,
+    sources::SourceRules,
+    spoof_guard::SpoofGuard,
+    success_counts::SuccessCounts,
+};
+
+/// The success counts of a loaded program.
+pub(super) fn success_counts(ebpf: &Ebpf) -> Result<SuccessCounts, OpenError> {
+    let Some(Map::Array(map)) = ebpf.map("SUCCESS_COUNTS") else {
+        return Err(OpenError::Object("SUCCESS_COUNTS"));
+    };
+    SuccessCounts::new(map.fd().as_fd(), cpus()?).map_err(OpenError::Descriptor)
+}
+
+/// A map that the daemon has mapped into its memory.
+fn mapped<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Mapped<T>, OpenError> {
+    let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
+    let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
+    Mapped::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
+}
+
+pub(super) fn own_addr_filter(ebpf: &Ebpf) -> Result<Mapped<OwnAddrFilter>, OpenError> {
+    mapped(ebpf, "OWN_ADDR_FILTER")
+}
+
+/// The flow tables of a loaded program.
+pub(super) fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTables, OpenError> {
+    fn family<A: Address>(
+        ebpf: &Ebpf,
+        keys: HashKeys,
+        [clients, replies, flows]: [&'static str; 3],
+    ) -> Result<Family<A>, OpenError> {
+        Ok(Family {
+            clients: mapped(ebpf, clients)?,
+            replies: mapped(ebpf, replies)?,
+            flows: mapped(ebpf, flows)?,
+            keys,
+        })
+    }
+    let keys = HashKeys::from_seed(seed);
+    Ok(FlowTables {
+        v4: family(ebpf, keys, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
+        v6: family(ebpf, keys, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+        idle,
+        expired: ExpiredCounters::default(),
+    })
+}
+
+/// The maps of a loaded program, as the daemon uses them.
+pub(super) struct Handles {
+    config: Array<MapData, Config>,
+    vlans: Array<MapData, Vlans>,
+    pub(super) dataplane: Bpf,
+    pub(super) evidence: EvidenceRing,
+}
+
+impl Handles {
+    /// `map` gives a map by its name.
+    pub(super) fn take(
+        mut map: impl FnMut(&'static str) -> Result<Map, OpenError>,
+        filter: Mapped<OwnAddrFilter>,
+        flows: Arc<FlowTables>,
+        nat_ports: RangeInclusive<u16>,
+    ) -> Result<Self, OpenError> {
+        fn take<T: TryFrom<Map>>(
+            map: &mut impl FnMut(&'static str) -> Result<Map, OpenError>,
+            name: &'static str,
+        ) -> Result<T, OpenError> {
+            T::try_from(map(name)?).map_err(|_| OpenError::Object(name))
+        }
+        Ok(Self {
+            config: take(&mut map, "CONFIG")?,
+            vlans: take(&mut map, "VLANS")?,
+            evidence: EvidenceRing::new(take(&mut map, "EVIDENCE")?),
+            dataplane: Bpf {
+                services: take(&mut map, "SERVICES")?,
+                tables: take(&mut map, "TABLES")?,
+                backends: Backends::new(take(&mut map, "BACKENDS")?, take(&mut map, "BACKEND_COUNTERS")?),
+                trial: take(&mut map, "TRIAL_BUDGETS")?,
+                mirror_modes: take(&mut map, "MIRROR_MODES")?,
+                drops: take(&mut map, "DROPS")?,
+                ports: PortMap::new(take(&mut map, "PORTS")?, nat_ports),
+                sources: SourceRules::adopt(take(&mut map, "SOURCES")?).map_err(OpenError::Map)?,
+                spoof_guard: SpoofGuard::adopt(take(&mut map, "OWN_ADDRS")?, filter)
+                    .map_err(OpenError::Map)?,
+                reverse_nat: ReverseNatMap::new(take(&mut map, "REVERSE_NAT")?),
+                registry: Registry::default(),
+                flows,
+                reset_targets: Arc::default(),
+                vips: BTreeMap::new(),
+                path_warnings: BTreeMap::new(),
+            },
+        })
+    }
+
+    /// Writes the settings that the program reads.
+    pub(super) fn configure(
+        &mut self,
+        seed: u64,
+        nat_addresses: &[IpAddr],
+        vlans: &[u16],
+        new_flows: u32,
+    ) -> Result<(), OpenError> {
+        let ports = self.dataplane.ports.nat();
+        let mut config = Config {
+            seed,
+            nat_first: *ports.start(),
+            nat_last: *ports.end(),
+            syn_interval_ns: 1_000_000_000u32.checked_div(new_flows).unwrap_or(0),
+            ..Config::default()
+        };
+        for address in nat_addresses {
+            // The configuration refuses more addresses than the map can hold.
+            match address {
+                IpAddr::V4(v4) => {
+                    if let Some(entry) = config.nat4.get_mut(usize::from(config.nat4_len)) {
+                        *entry = V4(u32::from_ne_bytes(v4.octets()));
+                        config.nat4_len += 1;
+                    }
+                }
+                IpAddr::V6(_) => {
+                    if let Some(entry) = config.nat6.get_mut(usize::from(config.nat6_len)) {
+                        *entry = (*address).into();
+                        config.nat6_len += 1;
+                    }
+                }
+            }
+        }
+        self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        let mut wanted = Vlans([0; VLAN_IDS]);
+        for id in vlans {
+            // The configuration refuses other numbers.
+            if let Some(entry) = wanted.0.get_mut(usize::from(*id)) {
+                *entry = 1;
+            }
+        }
+        self.vlans.set(0, wanted, 0).map_err(OpenError::Map)?;
+        self.dataplane.write_ports().map_err(OpenError::Map)
+    }
+}

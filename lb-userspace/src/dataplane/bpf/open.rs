@@ -1,0 +1,137 @@
+//! The daemon's start: loads the program around the maps of an earlier run, and attaches it.
+
+use std::{io, net::IpAddr, ops::RangeInclusive, path::Path, sync::Arc};
+
+use aya_log::EbpfLogger;
+use lb_core::io::Adopted;
+use tracing::warn;
+
+use super::{
+    adopt::adopt,
+    attach::{self, Attached},
+    dataplane::Bpf,
+    error::OpenError,
+    flow_spec::FlowSpec,
+    handles::{Handles, flows, own_addr_filter, success_counts},
+    idle::{IdleTicks, IdleTimeouts},
+    layout::check_layouts,
+    maps::{ProgramSize, pinned_sizes},
+    pins::{self, Undo},
+    program::{load, verify},
+    requirements::{check_memory, check_ports, interface_indexes},
+    reset_sender::ResetSender,
+    ring::EvidenceRing,
+    success_counts::SuccessCounts,
+    timeouts::TimeoutScanner,
+};
+use crate::attach_mode::XdpMode;
+
+pub struct Options<'a> {
+    pub interfaces: &'a [String],
+    pub xdp_mode: XdpMode,
+    pub bpffs: &'a Path,
+    pub instance: &'a str,
+    pub nat_ports: RangeInclusive<u16>,
+    pub nat_addresses: &'a [IpAddr],
+    pub max_flows: u32,
+    /// The program looks at tagged frames with these ids.
+    pub vlans: &'a [u16],
+    pub idle: IdleTimeouts,
+    /// On each CPU. 0: no limit.
+    pub max_new_flows_per_second: u32,
+    /// A frame that leaves by the interface it came from is redirected there. veth needs this.
+    pub tx_by_redirect: bool,
+}
+
+/// Reads the program's aya-log records into `tracing`.
+pub type Logger = EbpfLogger<&'static dyn log::Log>;
+
+/// Everything that the daemon needs of a loaded program.
+pub struct Opened {
+    pub dataplane: Bpf,
+    pub attached: Vec<Attached>,
+    pub evidence: EvidenceRing,
+    pub success_counts: SuccessCounts,
+    pub timeout_scanner: TimeoutScanner,
+    pub reset_sender: ResetSender,
+    /// `None` when the program logs nothing.
+    pub logger: Option<Logger>,
+    /// Backends of an earlier run. Their flows continue.
+    pub adopted: Vec<Adopted>,
+    pub size: ProgramSize,
+    /// The daemon holds it for as long as it uses the dataplane.
+    pub lock: pins::Lock,
+}
+
+/// Loads the program and attaches it. If there are maps of an earlier run, the program adopts them, and the interfaces
+/// that the earlier run is attached to are switched over without a gap.
+pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
+    let indexes = interface_indexes(options.interfaces)?;
+    check_ports(&options.nat_ports)?;
+    let (dir, lock) = pins::prepare(options.bpffs, options.instance)
+        .map_err(|source| {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                OpenError::NotPermitted
+            } else {
+                OpenError::Bpffs { path: options.bpffs.to_owned(), source }
+            }
+        })?
+        .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
+    // From here to the end, every failure takes back what was pinned and attached until then.
+    let undo =
+        Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
+    check_layouts(&dir)?;
+    let flow_tables = match FlowSpec::pinned(&dir).map_err(OpenError::Map)? {
+        Some(pinned) => pinned,
+        None => {
+            check_memory(options.max_flows)?;
+            FlowSpec::new(options.max_flows).map_err(OpenError::Descriptor)?
+        }
+    };
+    let idle = IdleTicks::from(options.idle);
+    let mut ebpf = load(options.xdp_mode.into(), Some(&dir), flow_tables, idle, options.tx_by_redirect)?;
+    let logger = EbpfLogger::init(&mut ebpf)
+        .inspect_err(|error| warn!(%error, "the BPF program's log is not readable"))
+        .ok();
+    let flows = Arc::new(flows(&ebpf, flow_tables.seed, idle)?);
+    let success_counts = success_counts(&ebpf)?;
+    let filter = own_addr_filter(&ebpf)?;
+    let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
+    let mut handles = Handles::take(take, filter, flows, options.nat_ports.clone())?;
+    let (timeout_scanner, reset_sender) =
+        (handles.dataplane.timeout_scanner(), handles.dataplane.reset_sender());
+    let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;
+    let size = ProgramSize { verified_instructions: verify(&mut ebpf)?, maps: pinned_sizes(&dir) };
+    let mut attached = Vec::new();
+    for (interface, index) in indexes {
+        attached.push(attach::attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
+    }
+    attach::release_others(&dir, &attached);
+    // Last, so that a start that fails leaves the maps of an earlier run as they were.
+    handles.configure(
+        flow_tables.seed,
+        options.nat_addresses,
+        options.vlans,
+        options.max_new_flows_per_second,
+    )?;
+    undo.succeeded();
+    // The loader is done with the kernel's type information, and the allocator would not give that memory back.
+    drop(ebpf);
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain call, which may be made at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    Ok(Opened {
+        dataplane: handles.dataplane,
+        attached,
+        evidence: handles.evidence,
+        success_counts,
+        timeout_scanner,
+        reset_sender,
+        logger,
+        adopted,
+        size,
+        lock,
+    })
+}

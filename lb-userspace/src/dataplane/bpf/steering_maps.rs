@@ -1,0 +1,45 @@
+//! Reads the maps that decide where a client's SYN goes.
+
+use lb_common::abi::{Addr, Backend, FlowKey, Service, ServiceKey, Table, service_flags, source_rule};
+
+use super::{
+    access::{found, on_map},
+    dataplane::Bpf,
+};
+use crate::dataplane::{
+    error::Error,
+    steering::{KnownFlow, Maps},
+};
+
+impl Maps for Bpf {
+    fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error> {
+        found(self.services.get(key, 0)).map_err(on_map("SERVICES"))
+    }
+
+    fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error> {
+        if service.flags & service_flags::SOURCES == 0 {
+            return Ok(false);
+        }
+        let rule = found(self.sources.rule(service.id, service.flags, *source)).map_err(on_map("SOURCES"))?;
+        Ok(rule.map_or(service.flags & service_flags::LISTED_ONLY != 0, |rule| rule == source_rule::DENY))
+    }
+
+    fn flow(&self, key: &FlowKey<Addr>) -> Option<KnownFlow> {
+        self.flows.by_client(key)
+    }
+
+    fn backend(&self, id: u16) -> Result<Option<Backend>, Error> {
+        self.backends.find(id)
+    }
+
+    fn tokens(&self, id: u16) -> Result<i64, Error> {
+        self.trial.get(&id.into(), 0).map_err(on_map("TRIAL_BUDGETS"))
+    }
+
+    fn table(&self, service: u16) -> Result<Option<Box<Table>>, Error> {
+        let Some(table) = found(self.tables.get(&service.into(), 0)).map_err(on_map("TABLES"))? else {
+            return Ok(None);
+        };
+        table.get(&0, 0).map(|table| Some(Box::new(table))).map_err(on_map("TABLES"))
+    }
+}
