@@ -7,7 +7,10 @@ use lb_common::{
     checksum::{self, fold},
 };
 
-use crate::frame::{Frame, forget, host_order};
+use crate::{
+    frame::Frame,
+    verifier::{forget, host_order},
+};
 
 const PROTO_TCP: u8 = 6;
 

@@ -1,5 +1,10 @@
 //! Bounds-checked access to the bytes of a frame.
 
+use crate::verifier::one;
+
+/// Length of an Ethernet header.
+pub const LINK: usize = 14;
+
 /// A frame's bytes: `start` to `end`, exclusive.
 ///
 /// Offsets given to [`Frame::load`] and [`Frame::store`] must be constants, or
@@ -93,70 +98,6 @@ impl Frame {
         // SAFETY: the line above keeps it inside the frame.
         unsafe { write(at, value) };
         true
-    }
-}
-
-/// An address that the compiler computes once. It may otherwise check one sum and use another, equal one, and
-/// the verifier does not know that they are.
-#[inline(always)]
-fn one(at: usize) -> usize {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut at = at;
-        // SAFETY: a move of a register to itself.
-        unsafe { core::arch::asm!("{0} = {0}", inout(reg) at, options(pure, nomem, nostack)) };
-        at
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    at
-}
-
-/// A number of a header, in our byte order. The verifier sees that it has 16 bits: at least up to Linux 6.12 it knows
-/// nothing of a number whose bytes were exchanged.
-#[inline(always)]
-pub fn host_order(number: u16) -> u32 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut number = u16::from_be(number) as u64;
-        // SAFETY: arithmetic in a register.
-        unsafe {
-            core::arch::asm!("{0} &= 65535", inout(reg) number, options(pure, nomem, nostack));
-        }
-        number as u32
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        u16::from_be(number) as u32
-    }
-}
-
-/// The same number, of which the verifier knows nothing any more.
-///
-/// It walks every path with every constant that a path leaves behind. Behind a few branches that is more than it
-/// has patience for, unless they end alike. `noise` is anything that it cannot know, such as a word of the frame.
-#[inline(always)]
-pub fn forget(number: u32, noise: u32) -> u32 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut number = number as u64;
-        // SAFETY: arithmetic in registers; it adds the noise combined with itself, which is 0.
-        unsafe {
-            core::arch::asm!(
-                "{zero} = {noise}",
-                "{zero} ^= {noise}",
-                "{number} += {zero}",
-                zero = out(reg) _,
-                noise = in(reg) noise as u64,
-                number = inout(reg) number,
-                options(pure, nomem, nostack),
-            );
-        }
-        number as u32
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        let _ = noise;
-        number
     }
 }
 

@@ -11,3 +11,4 @@ pub mod reset;
 pub mod segment;
 pub mod syn;
 pub mod translate;
+pub mod verifier;

@@ -7,6 +7,12 @@ mod hook;
 #[cfg(target_arch = "bpf")]
 mod program;
 
+#[cfg(target_arch = "bpf")]
+#[aya_ebpf::macros::xdp(frags)]
+fn shunt(ctx: hook::Context) -> u32 {
+    program::shunt(&ctx)
+}
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
     eprintln!("this program runs in the kernel: build it for target bpfel-unknown-none");

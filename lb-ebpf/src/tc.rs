@@ -7,6 +7,14 @@ mod hook;
 #[cfg(target_arch = "bpf")]
 mod program;
 
+#[cfg(target_arch = "bpf")]
+#[aya_ebpf::macros::classifier]
+fn shunt(ctx: aya_ebpf::programs::TcContext) -> i32 {
+    let ctx = hook::Context::new(ctx.skb.skb);
+    hook::headers_at_hand(&ctx);
+    hook::outcome(program::shunt(&ctx))
+}
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
     eprintln!("this program runs in the kernel: build it for target bpfel-unknown-none");

@@ -15,18 +15,16 @@ use aya_ebpf::{
         bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
         bpf_skb_vlan_pop, bpf_skb_vlan_push,
     },
-    macros::classifier,
-    programs::TcContext,
 };
 use lb_common::{abi::Link, checksum::fold};
 use lb_ebpf::{
     family::{Family, Ipv4, Ipv6},
-    frame::Frame,
+    frame::{Frame, LINK},
     translate::Translation,
 };
 
 use crate::program::{
-    self, LINK, Verdict, frame,
+    action::Action,
     vlan::{Tag, is_looked_at},
 };
 
@@ -81,11 +79,17 @@ const PSEUDO_HEADER: u64 = 0x10;
 
 const ETHER_TYPE: u16 = u16::to_be(0x8100);
 
-#[classifier]
-fn shunt(ctx: TcContext) -> i32 {
-    let ctx = Context::new(ctx.skb.skb);
-    headers_at_hand(&ctx);
-    match program::shunt(&ctx) {
+/// The frame from its link header on.
+#[inline(always)]
+pub(crate) fn frame(ctx: &Context) -> Frame {
+    // SAFETY: the verifier vouches for data..data_end, and the program owns the frame.
+    unsafe { Frame::new(ctx.data(), ctx.data_end()) }
+}
+
+/// The hook's own word for an action of XDP.
+#[inline(always)]
+pub(crate) const fn outcome(action: u32) -> i32 {
+    match action {
         // Others at this hook have their turn.
         XDP_PASS => TC_ACT_UNSPEC,
         XDP_DROP | XDP_ABORTED => TC_ACT_SHOT,
@@ -95,7 +99,7 @@ fn shunt(ctx: TcContext) -> i32 {
 
 /// Sees to it that what every segment has lies in the first buffer, as it does anyway behind most drivers.
 #[inline(always)]
-fn headers_at_hand(ctx: &Context) {
+pub(crate) fn headers_at_hand(ctx: &Context) {
     let kind = field!(ctx.protocol);
     let ip = if kind == Ipv6::ETHER_TYPE as u32 { Ipv6::HEADER } else { Ipv4::HEADER };
     let wanted = LINK + ip + 20;
@@ -130,7 +134,7 @@ pub(crate) fn send(_: &Context, ifindex: u32) -> u32 {
 
 /// Cuts a frame to this length, if it is longer. It is not touched afterwards.
 #[inline(always)]
-pub(crate) fn cut(ctx: &Context, len: u32) -> bool {
+pub(crate) fn shorten(ctx: &Context, len: u32) -> bool {
     // SAFETY: a plain helper call.
     whole(ctx) <= len || unsafe { bpf_skb_change_tail(ctx.ctx, len, 0) } == 0
 }
@@ -195,9 +199,9 @@ pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
 
 /// Gives a frame the tag with which it leaves. It came with `came`, if it had one.
 #[inline(never)]
-pub(crate) fn put_on(ctx: *mut Raw, came: u16, verdict: u32) -> u32 {
-    let (came, verdict) = (Tag(came), Verdict(verdict));
-    let action = verdict.action();
+pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
+    let (came, vlan) = (Tag(came), action.vlan());
+    let action = action.code();
     if action == XDP_DROP || action == XDP_PASS {
         return action;
     }
@@ -205,9 +209,9 @@ pub(crate) fn put_on(ctx: *mut Raw, came: u16, verdict: u32) -> u32 {
     if came.id() != 0 && unsafe { bpf_skb_vlan_pop(ctx) } != 0 {
         return XDP_ABORTED;
     }
-    let tag = came.moved_to(verdict.vlan());
+    let tag = came.moved_to(vlan);
     // SAFETY: as above.
-    if verdict.vlan() != 0 && unsafe { bpf_skb_vlan_push(ctx, ETHER_TYPE, tag.0) } != 0 {
+    if vlan != 0 && unsafe { bpf_skb_vlan_push(ctx, ETHER_TYPE, tag.0) } != 0 {
         return XDP_ABORTED;
     }
     action

@@ -7,7 +7,6 @@ use aya_ebpf::{
     helpers::{
         bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
-    macros::xdp,
 };
 pub(crate) use aya_ebpf::{bindings::xdp_md as Raw, programs::XdpContext as Context};
 use lb_common::abi::Link;
@@ -18,7 +17,7 @@ use lb_ebpf::{
 };
 
 use crate::program::{
-    self, Verdict, frame,
+    action::Action,
     vlan::{Tag, is_looked_at},
 };
 
@@ -31,9 +30,11 @@ pub(crate) const SPLIT: bool = false;
 #[unsafe(no_mangle)]
 static TX_BY_REDIRECT: u8 = 0;
 
-#[xdp(frags)]
-fn shunt(ctx: Context) -> u32 {
-    program::shunt(&ctx)
+/// The frame from its link header on.
+#[inline(always)]
+pub(crate) fn frame(ctx: &Context) -> Frame {
+    // SAFETY: the verifier vouches for data..data_end, and the program owns the frame.
+    unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
 /// Length of a frame with what is not in its first buffer.
@@ -67,7 +68,7 @@ pub(crate) fn send(ctx: &Context, ifindex: u32) -> u32 {
 
 /// Cuts a frame to this length, if it is longer. It is not touched afterwards.
 #[inline(always)]
-pub(crate) fn cut(ctx: &Context, len: u32) -> bool {
+pub(crate) fn shorten(ctx: &Context, len: u32) -> bool {
     let excess = whole(ctx) as i32 - len as i32;
     // SAFETY: a plain helper call, which lets go of what is in other buffers first.
     excess <= 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } == 0
@@ -136,15 +137,15 @@ fn try_take_off(ctx: &Context) -> Option<Tag> {
 
 /// Gives a frame the tag with which it leaves. It came with `came`, if it had one.
 #[inline(never)]
-pub(crate) fn put_on(ctx: *mut Raw, came: u16, verdict: u32) -> u32 {
-    let (ctx, came, verdict) = (&Context::new(ctx), Tag(came), Verdict(verdict));
-    let action = verdict.action();
+pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
+    let (ctx, came, vlan) = (&Context::new(ctx), Tag(came), action.vlan());
+    let action = action.code();
     let tag = match action {
         XDP_DROP => return action,
         XDP_PASS => came,
-        _ if verdict.vlan() == 0 => return action,
+        _ if vlan == 0 => return action,
         // What came without a tag has no priority.
-        _ => came.moved_to(verdict.vlan()),
+        _ => came.moved_to(vlan),
     };
     if !move_addresses(ctx, -TAG) {
         return XDP_ABORTED;

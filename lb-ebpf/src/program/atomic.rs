@@ -7,7 +7,7 @@
 /// # Safety
 /// `at` must be an aligned and writable i64 of a map.
 #[inline(always)]
-pub(super) unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
+pub(crate) unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
     let mut value = value;
     // SAFETY: the caller's.
     unsafe {
@@ -23,7 +23,7 @@ pub(super) unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
 
 /// Sets bits of `*at`; those that another CPU sets at the same time stay.
 #[inline(always)]
-pub(super) fn set(at: &mut u32, bits: u32) {
+pub(crate) fn set(at: &mut u32, bits: u32) {
     let at: *mut u32 = at;
     // SAFETY: the reference makes it an aligned and writable word.
     unsafe {
@@ -38,7 +38,7 @@ pub(super) fn set(at: &mut u32, bits: u32) {
 
 /// Sets bits of `*at` and returns what was there.
 #[inline(always)]
-pub(super) fn fetch_set(at: &mut u32, bits: u32) -> u32 {
+pub(crate) fn fetch_set(at: &mut u32, bits: u32) -> u32 {
     let at: *mut u32 = at;
     let mut bits = bits;
     // SAFETY: the reference makes it an aligned and writable word.
@@ -58,7 +58,7 @@ pub(super) fn fetch_set(at: &mut u32, bits: u32) -> u32 {
 /// # Safety
 /// `at` must be an aligned and writable word of a map.
 #[inline(always)]
-pub(super) unsafe fn replace32(at: *mut u32, old: u32, new: u32) -> bool {
+pub(crate) unsafe fn replace32(at: *mut u32, old: u32, new: u32) -> bool {
     let mut seen = old;
     // SAFETY: the caller's.
     unsafe {
@@ -78,7 +78,7 @@ pub(super) unsafe fn replace32(at: *mut u32, old: u32, new: u32) -> bool {
 /// # Safety
 /// As above.
 #[inline(always)]
-pub(super) unsafe fn replace64(at: *mut u64, old: u64, new: u64) -> bool {
+pub(crate) unsafe fn replace64(at: *mut u64, old: u64, new: u64) -> bool {
     let mut seen = old;
     // SAFETY: the caller's.
     unsafe {
@@ -98,7 +98,7 @@ pub(super) unsafe fn replace64(at: *mut u64, old: u64, new: u64) -> bool {
 /// # Safety
 /// `at` must be an aligned and writable word of a map.
 #[inline(always)]
-pub(super) unsafe fn publish(at: *mut u32, value: u32) {
+pub(crate) unsafe fn publish(at: *mut u32, value: u32) {
     // SAFETY: the caller's.
     unsafe {
         core::arch::asm!(

@@ -3,7 +3,7 @@
 //! The kernel counts these interrupts in a word that a program reads without a call (`bpf_jiffies64`, which the verifier
 //! puts in place). So the clock itself is asked once an interrupt, by whichever CPU comes first.
 
-use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 
 /// What the clock said last, and at which interrupt.
 static mut SAID: Said = Said { jiffies: 0, ns: 0, us: 0 };
@@ -16,7 +16,7 @@ struct Said {
 }
 
 #[inline(always)]
-pub(super) fn coarse_ns() -> u64 {
+pub(crate) fn coarse_ns() -> u64 {
     let said = said();
     // SAFETY: an aligned word that all CPUs read and write.
     unsafe { (&raw const (*said).ns).read_volatile() }
@@ -24,7 +24,7 @@ pub(super) fn coarse_ns() -> u64 {
 
 /// In microseconds, as far as 32 bits go.
 #[inline(always)]
-pub(super) fn coarse_us() -> u32 {
+pub(crate) fn coarse_us() -> u32 {
     let said = said();
     // SAFETY: as above.
     unsafe { (&raw const (*said).us).read_volatile() as u32 }
@@ -50,7 +50,31 @@ fn said() -> *const Said {
 
 /// Another number after each timer interrupt.
 #[inline(always)]
-pub(super) fn interrupt() -> u32 {
+pub(crate) fn interrupt() -> u32 {
     // SAFETY: a plain helper call.
     unsafe { bpf_jiffies64() as u32 }
+}
+
+/// In ticks of 2^30 ns, about seconds.
+#[inline(always)]
+pub(crate) const fn ticks(ns: u64) -> u32 {
+    (ns >> 30) as u32
+}
+
+/// Of `LAST_SYNACK`: it has not answered yet.
+pub(crate) const NEVER: u32 = 0;
+
+/// The time in ticks of 2^20 ns, about milliseconds, which go round in 52 days.
+#[inline(always)]
+pub(crate) fn answer_ticks() -> u32 {
+    match (coarse_ns() >> 20) as u32 {
+        NEVER => 1,
+        ticks => ticks,
+    }
+}
+
+#[inline(always)]
+pub(crate) fn now_us() -> u32 {
+    // SAFETY: a plain helper call.
+    (unsafe { bpf_ktime_get_ns() } / 1000) as u32
 }

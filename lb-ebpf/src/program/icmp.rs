@@ -7,19 +7,21 @@ use lb_common::{
     reason::Reason,
 };
 use lb_ebpf::{
-    frame::Frame,
+    frame::{Frame, LINK},
     icmp::{Errors, Readdressed, quoted, readdress},
+    verifier::opaque,
 };
 
 use super::{
-    LINK, Leave, Way, atomic, coarse_ns, frame,
-    hook::Context,
-    kinds,
-    maps::ICMP_CLOCKS,
-    may_be_kept, opaque,
-    table::{self, Tables},
-    to_backend::backend_of,
+    atomic,
+    backend::backend_of,
+    clock::coarse_ns,
+    flows,
+    maps::{ICMP_CLOCKS, Tables},
+    ports::{kinds, may_be_dnat_reply},
+    verdict::{Egress, Leave},
 };
+use crate::hook::{Context, frame};
 
 /// Errors of one service that are let through: one in so many nanoseconds, that is 100 in a second.
 const EVERY_NS: u64 = 10_000_000;
@@ -32,7 +34,11 @@ const TRIES: u32 = 4;
 
 /// An ICMP error. What it quotes is of a flow, or it is none of ours.
 #[inline(always)]
-pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut u16) -> Result<Way, Leave> {
+pub(crate) fn steer<F: Tables + Errors>(
+    ctx: &Context,
+    _: u16,
+    service_id: &mut u16,
+) -> Result<Egress, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = quoted::<F>(&ip).ok_or(Leave::Pass)?;
@@ -40,7 +46,7 @@ pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut 
     let answer = tuple.key.reversed();
     let source = kinds(tuple.key.sport).ok_or(Leave::Pass)?;
     if source & port_flags::VIP != 0
-        && let Some(flow) = table::by_client::<F>(&answer)
+        && let Some(flow) = flows::by_client::<F>(&answer)
         && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
@@ -50,16 +56,16 @@ pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut 
             return Err(Leave::Drop(Reason::Neighbour));
         }
         // Where the source is translated backends need no way back to anybody else, a router included.
-        let kept = flow.reply.dst == flow.client.src;
+        let preserved = flow.reply.dst == flow.client.src;
         let router = F::load(&ip, F::SRC).ok_or(Leave::Pass)?;
-        let src = if kept { router } else { flow.reply.dst };
+        let src = if preserved { router } else { flow.reply.dst };
         let to = Readdressed { src: &src, quoted: &flow.reply };
         readdress::<F>(&frame, &ip, &tuple, &backend.link, &to).ok_or(Leave::Pass)?;
-        return Ok(Way::new(backend.ifindex, backend.vlan));
+        return Ok(Egress::new(backend.ifindex, backend.vlan));
     }
-    let kept = may_be_kept(tuple.key.dport);
-    if (source & port_flags::NAT != 0 || kept)
-        && let Some(flow) = table::by_reply::<F>(&answer, || kept)
+    let preserved = may_be_dnat_reply(tuple.key.dport);
+    if (source & port_flags::NAT != 0 || preserved)
+        && let Some(flow) = flows::by_reply::<F>(&answer, || preserved)
         && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
@@ -68,7 +74,7 @@ pub(super) fn steer<F: Tables + Errors>(ctx: &Context, _: u16, service_id: &mut 
         let about = flow.client;
         let to = Readdressed { src: &about.dst, quoted: &about };
         readdress::<F>(&frame, &ip, &tuple, &flow.link, &to).ok_or(Leave::Pass)?;
-        return Ok(Way::new(flow.ifindex, flow_state::vlan(flow.state)));
+        return Ok(Egress::new(flow.ifindex, flow_state::vlan(flow.state)));
     }
     Err(Leave::Pass)
 }

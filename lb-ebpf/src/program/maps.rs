@@ -1,4 +1,4 @@
-//! The maps. DESIGN of each: ARCHITECTURE.md, "Maps".
+//! The maps, and those of each family behind one trait. ARCHITECTURE.md explains the design of each.
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -13,100 +13,168 @@ use lb_common::{
     },
     reason::Reason,
 };
+use lb_ebpf::{
+    family::{Family, Ipv4, Ipv6},
+    verifier::opaque,
+};
 
 /// The daemon reads and sweeps the flow tables as its own memory.
 const SHARED: usize = BPF_F_MMAPABLE as usize;
 
 /// A map whose size the daemon sets.
-pub(super) type Sized<T> = Array<T, 1, SHARED>;
+pub(crate) type Sized<T> = Array<T, 1, SHARED>;
 
 #[btf_map]
-pub(super) static CONFIG: Array<Config, 1> = Array::new();
+pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 
 /// What a port may be: most frames that are not ours are told apart by one byte of it.
 #[btf_map]
-pub(super) static PORTS: Array<Ports, 1> = Array::new();
+pub(crate) static PORTS: Array<Ports, 1> = Array::new();
 
 /// Which tagged frames are looked at.
 #[btf_map]
-pub(super) static VLANS: Array<Vlans, 1> = Array::new();
+pub(crate) static VLANS: Array<Vlans, 1> = Array::new();
 
 #[btf_map]
-pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
+pub(crate) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
 
 /// Whom a service takes connections from: `source_rule`. Twice as many as may be configured, for a reload.
 #[btf_map]
-pub(super) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }> = LpmTrie::new();
+pub(crate) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }> = LpmTrie::new();
 
 /// Addresses of VIPs and backends.
 #[btf_map]
-pub(super) static OWN_ADDRS: HashMap<Addr, OwnAddr, { (MAX_BACKENDS + MAX_SERVICES) as usize }> =
+pub(crate) static OWN_ADDRS: HashMap<Addr, OwnAddr, { (MAX_BACKENDS + MAX_SERVICES) as usize }> =
     HashMap::new();
 
 /// Service id → an array with one value, so that one call fills a table and one swaps it. The value is a
 /// [`Table`](lb_common::abi::Table), but no structure in name: Linux 6.1 takes no map that was made without type
 /// information for one that has a structure in it.
 #[btf_map]
-pub(super) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVICES as usize }> =
+pub(crate) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVICES as usize }> =
     ArrayOfMaps::new();
 
 #[btf_map]
-pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 
 /// Which hashes of addresses they have. Of most clients it says at once that they are none of them.
 #[btf_map]
-pub(super) static OWN_ADDR_FILTER: Array<OwnAddrFilter, 1, SHARED> = Array::new();
+pub(crate) static OWN_ADDR_FILTER: Array<OwnAddrFilter, 1, SHARED> = Array::new();
 
 /// A backend's address and port → the VIP that its replies are of when no flow says so.
 #[btf_map]
-pub(super) static REVERSE_NAT: HashMap<ServiceKey, ReverseNat, { MAX_BACKENDS as usize }> = HashMap::new();
+pub(crate) static REVERSE_NAT: HashMap<ServiceKey, ReverseNat, { MAX_BACKENDS as usize }> = HashMap::new();
 
-// The flow tables of each family: see `table.rs`.
+// The flow tables of each family: see `flows`.
 #[btf_map]
-pub(super) static CLIENTS4: Sized<ClientSet> = Array::new();
+pub(crate) static CLIENTS4: Sized<ClientSet> = Array::new();
 #[btf_map]
-pub(super) static CLIENTS6: Sized<ClientSet> = Array::new();
+pub(crate) static CLIENTS6: Sized<ClientSet> = Array::new();
 #[btf_map]
-pub(super) static REPLIES4: Sized<ReplySet> = Array::new();
+pub(crate) static REPLIES4: Sized<ReplySet> = Array::new();
 #[btf_map]
-pub(super) static REPLIES6: Sized<ReplySet> = Array::new();
+pub(crate) static REPLIES6: Sized<ReplySet> = Array::new();
 #[btf_map]
-pub(super) static FLOWS4: Sized<Flow<V4>> = Array::new();
+pub(crate) static FLOWS4: Sized<Flow<V4>> = Array::new();
 #[btf_map]
-pub(super) static FLOWS6: Sized<Flow<Addr>> = Array::new();
+pub(crate) static FLOWS6: Sized<Flow<Addr>> = Array::new();
 
 /// When the next SYN is due on this CPU: see `pace.rs`.
 #[btf_map]
-pub(super) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
+pub(crate) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Backend id → new connections that a half-open backend may still be given.
 #[btf_map]
-pub(super) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
+pub(crate) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
 /// Backend id → when it last answered a SYN, in `answer_ticks`.
 #[btf_map]
-pub(super) static LAST_SYNACK: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+pub(crate) static LAST_SYNACK: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
 
 /// Backend id → which of its good responses are mirrored: `mirror_mode`.
 #[btf_map]
-pub(super) static MIRROR_MODES: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+pub(crate) static MIRROR_MODES: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
 
 /// CPU → the good responses that were not. The daemon reads them as its own memory.
 #[btf_map]
-pub(super) static SUCCESS_COUNTS: Sized<SuccessCounts> = Array::new();
+pub(crate) static SUCCESS_COUNTS: Sized<SuccessCounts> = Array::new();
 
 #[btf_map]
-pub(super) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =
+pub(crate) static BACKEND_COUNTERS: PerCpuArray<BackendCounters, { MAX_BACKENDS as usize }> =
     PerCpuArray::new();
 
 /// Service id × `Reason::COUNT` + reason.
 #[btf_map]
-pub(super) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUNT }> = PerCpuArray::new();
+pub(crate) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUNT }> = PerCpuArray::new();
 
 /// Service id → the moment up to which its share of ICMP errors is used.
 #[btf_map]
-pub(super) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
+pub(crate) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
-/// Mirrored response heads: room for 13 000.
+/// Mirrored response heads, as many as 13 000.
 #[btf_map]
-pub(super) static EVIDENCE: RingBuf<ExchangeRecord, { 4 << 20 }> = RingBuf::new();
+pub(crate) static EVIDENCE: RingBuf<ExchangeRecord, { 4 << 20 }> = RingBuf::new();
+
+/// The maps of one family.
+pub(crate) trait Tables: Family {
+    fn clients(number: u32) -> Option<*mut ClientSet>;
+    fn replies(number: u32) -> Option<*mut ReplySet>;
+    fn flow(slot: u32) -> Option<*mut Flow<Self::Addr>>;
+    /// How many NAT addresses are configured.
+    fn nat_len(config: &Config) -> u16;
+    fn nat_address(config: &Config, number: u32) -> Option<Self::Addr>;
+}
+
+impl Tables for Ipv4 {
+    #[inline(always)]
+    fn clients(number: u32) -> Option<*mut ClientSet> {
+        CLIENTS4.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn replies(number: u32) -> Option<*mut ReplySet> {
+        REPLIES4.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn flow(slot: u32) -> Option<*mut Flow<V4>> {
+        FLOWS4.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn nat_len(config: &Config) -> u16 {
+        config.nat4_len
+    }
+
+    #[inline(always)]
+    fn nat_address(config: &Config, number: u32) -> Option<V4> {
+        config.nat4.get(opaque(number) as usize).copied()
+    }
+}
+
+impl Tables for Ipv6 {
+    #[inline(always)]
+    fn clients(number: u32) -> Option<*mut ClientSet> {
+        CLIENTS6.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn replies(number: u32) -> Option<*mut ReplySet> {
+        REPLIES6.get_ptr_mut(number)
+    }
+
+    #[inline(always)]
+    fn flow(slot: u32) -> Option<*mut Flow<Addr>> {
+        FLOWS6.get_ptr_mut(slot)
+    }
+
+    #[inline(always)]
+    fn nat_len(config: &Config) -> u16 {
+        config.nat6_len
+    }
+
+    #[inline(always)]
+    fn nat_address(config: &Config, number: u32) -> Option<Addr> {
+        config.nat6.get(opaque(number) as usize).copied()
+    }
+}

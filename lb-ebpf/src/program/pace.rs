@@ -8,7 +8,7 @@
 //! ITU-T I.371, annex A).
 
 use super::{
-    coarse_ns,
+    clock::coarse_ns,
     maps::{CONFIG, PACE},
 };
 
@@ -18,7 +18,7 @@ const BURST_NS: u64 = 1 << 25;
 
 /// Whether a new connection may begin now, and if so, counts it.
 #[inline(always)]
-pub(super) fn admits() -> bool {
+pub(crate) fn admits() -> bool {
     let now = coarse_ns();
     let Some(config) = CONFIG.get(0) else { return true };
     if config.syn_interval_ns == 0 {

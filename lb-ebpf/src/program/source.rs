@@ -5,18 +5,15 @@ use lb_common::{
     abi::{Address as _, FlowKey, Service, SourceKey, service_flags, source_rule},
     hash::address_hash,
 };
+use lb_ebpf::verifier::opaque;
 
-use super::{
-    maps::{OWN_ADDR_FILTER, OWN_ADDRS, SOURCES},
-    opaque,
-    table::Tables,
-};
+use super::maps::{OWN_ADDR_FILTER, OWN_ADDRS, SOURCES, Tables};
 
 /// Whether a segment claims to come from a VIP, or from a backend by another way than that backend's.
 ///
 /// A backend may be another service's client, so its address alone says nothing.
 #[inline(always)]
-pub(super) fn is_forged<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
+pub(crate) fn is_forged<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
     may_be_known::<F>(&key.src) && comes_by_another_way::<F>(key, ifindex, vlan)
 }
 
@@ -40,7 +37,7 @@ fn comes_by_another_way<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u
 
 /// Whether a service takes connections of this source: the longest prefix decides.
 #[inline(never)]
-pub(super) fn is_denied<F: Tables>(key: &FlowKey<F::Addr>, service: &Service) -> bool {
+pub(crate) fn is_denied<F: Tables>(key: &FlowKey<F::Addr>, service: &Service) -> bool {
     let set = (service.flags & service_flags::SECOND_SET != 0) as u16;
     let source = SourceKey { service: service.id, set, addr: key.src.wide() };
     match SOURCES.get(&Key::new(SourceKey::BITS, source)) {

@@ -11,23 +11,23 @@ use lb_common::{
     reason::Reason,
 };
 use lb_ebpf::{
-    frame::Frame,
+    frame::{Frame, LINK},
     segment::Segment,
     translate::{Translation, deltas},
+    verifier::opaque,
 };
 
 use super::{
-    LINK, Leave, Packet, Way, counters, frame, hook,
-    hook::Context,
-    maps::{BACKENDS, REVERSE_NAT, SERVICES, TABLES},
-    opaque, ports,
-    table::Tables,
-    whole,
+    backend::counters,
+    maps::{BACKENDS, REVERSE_NAT, SERVICES, TABLES, Tables},
+    packet::{Packet, port_pair},
+    verdict::{Egress, Leave},
 };
+use crate::hook::{self, Context, frame, whole};
 
 /// A segment that is of no flow and begins none, to a `dnat` VIP or from a port that its backends have.
 #[inline(always)]
-pub(super) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -> Result<Way, Leave> {
+pub(crate) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -> Result<Egress, Leave> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = F::tuple(&ip).ok_or(Leave::Pass)?;
@@ -60,11 +60,15 @@ pub(super) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -
         counters.bytes_from += packet.segment.ip_len as u64;
     }
     // A route by the device of a VLAN names that device, by which XDP cannot send.
-    Ok(Way::new(ifindex, 0))
+    Ok(Egress::new(ifindex, 0))
 }
 
 #[inline(always)]
-fn to_backend<F: Tables>(packet: &Packet<'_, F>, service: &Service, vip: &ServiceKey) -> Result<Way, Leave> {
+fn to_backend<F: Tables>(
+    packet: &Packet<'_, F>,
+    service: &Service,
+    vip: &ServiceKey,
+) -> Result<Egress, Leave> {
     let key = &packet.tuple.key;
     let (id, backend) = of_slot::<F>(service, key).ok_or(Leave::Reset(Reason::NoFlow))?;
     let address = ServiceKey { addr: backend.addr, port: backend.port, proto: 6, zero: 0 };
@@ -87,7 +91,7 @@ fn to_backend<F: Tables>(packet: &Packet<'_, F>, service: &Service, vip: &Servic
         counters.packets_to += 1;
         counters.bytes_to += packet.segment.ip_len as u64;
     }
-    Ok(Way::new(backend.ifindex, backend.vlan))
+    Ok(Egress::new(backend.ifindex, backend.vlan))
 }
 
 /// The backend of the client's own slot, also when it may have no new connections: this is none.
@@ -105,7 +109,7 @@ fn of_slot<F: Tables>(service: &Service, key: &FlowKey<F::Addr>) -> Option<(u16,
 fn rewrite<F: Tables>(packet: &Packet<'_, F>, to: &FlowKey<F::Addr>, link: &Link) -> Result<(), Reason> {
     let (tcp_delta, ip_delta) = deltas(&packet.tuple.key, to);
     let to =
-        Translation { src: &to.src, dst: &to.dst, ports: ports(to.sport, to.dport), tcp_delta, ip_delta };
+        Translation { src: &to.src, dst: &to.dst, ports: port_pair(to.sport, to.dport), tcp_delta, ip_delta };
     let tcp = packet.segment.tcp as usize;
     hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, link, &to).ok_or(Reason::Malformed)
 }

@@ -1,0 +1,31 @@
+//! The backend of a flow, its counters, and when it answered a SYN last.
+
+use lb_common::abi::{Address, Backend, BackendCounters, Flow};
+
+use super::{
+    clock::answer_ticks,
+    maps::{BACKEND_COUNTERS, BACKENDS, LAST_SYNACK},
+};
+
+/// The backend a flow belongs to, unless its id has changed hands since.
+#[inline(always)]
+pub(crate) fn backend_of<A: Address>(flow: &Flow<A>) -> Option<&'static Backend> {
+    BACKENDS.get(flow.backend as u32).filter(|backend| backend.generation == flow.generation)
+}
+
+/// This CPU's counters of a backend.
+#[inline(always)]
+pub(crate) fn counters(backend: u16) -> Option<&'static mut BackendCounters> {
+    let counters = BACKEND_COUNTERS.get_ptr_mut(backend as u32)?;
+    // SAFETY: this CPU's own slot, see `count`; no second reference to it is alive
+    // where this is called.
+    Some(unsafe { &mut *counters })
+}
+
+/// The backend takes connections now: a handshake that has to go elsewhere finds it.
+#[inline(always)]
+pub(crate) fn note_alive(backend: u16) {
+    let Some(answered) = LAST_SYNACK.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: a word of a map; whoever writes last is right enough.
+    unsafe { answered.write_volatile(answer_ticks()) };
+}

@@ -1,0 +1,141 @@
+//! A new connection: which backend, which NAT port.
+
+mod choose;
+mod nat_port;
+mod redispatch;
+mod syn;
+
+use lb_common::{
+    NO_BACKEND,
+    abi::{Link, Service, flow_state, service_flags},
+    hash::flow_hash,
+    reason::Reason,
+};
+use lb_ebpf::{frame::Frame, translate::deltas};
+
+use self::{
+    choose::{Choice, choose},
+    nat_port::{ITSELF, PRESERVED, aim_first, preserve, reserve},
+    redispatch::{REFUSED, abandoned, other_backend},
+    syn::look_at_syn,
+};
+use super::{
+    atomic,
+    backend::counters,
+    clock::{coarse_ns, coarse_us, ticks},
+    flows, forward,
+    maps::Tables,
+    pace,
+    packet::Packet,
+    verdict::{Egress, Leave},
+};
+use crate::hook::Context;
+
+/// `anew`: the client had a flow, which may be a handshake that its backend left unanswered.
+#[inline(always)]
+pub(crate) fn connect<F: Tables>(
+    ctx: &Context,
+    packet: &Packet<'_, F>,
+    service: &Service,
+    had_flow: bool,
+) -> Result<Egress, Leave> {
+    let key = &packet.tuple.key;
+    if !pace::admits() {
+        return Err(Leave::Drop(Reason::SynRate));
+    }
+    let hash = flow_hash(key);
+    let (mut moved, mut retry) = (NO_BACKEND, false);
+    if had_flow && service.flags & service_flags::REDISPATCH != 0 {
+        let abandoned = abandoned::<F>(key);
+        if abandoned as u16 != NO_BACKEND {
+            moved = other_backend(service.id, hash, abandoned as u16) as u16;
+            if moved == NO_BACKEND && abandoned & REFUSED != 0 {
+                // There is nobody else, and its client need not wait.
+                return Err(Leave::Reset(Reason::NoBackend));
+            }
+            retry = true;
+        }
+    }
+    let choice = match choose(service, hash, moved, retry) {
+        Ok(choice) => choice,
+        Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
+            return Err(Leave::Reset(Reason::NoBackend));
+        }
+        Err(reason) => return Err(Leave::Drop(reason)),
+    };
+    let Choice { id, backend, trial } = choice;
+    let now = coarse_ns();
+    let mut place = flows::claim::<F>(key);
+    if place == flows::NOWHERE {
+        place = flows::claim_taken::<F>(key, now);
+    }
+    if place == flows::NOWHERE {
+        return Err(Leave::Drop(Reason::TableFull));
+    }
+    let place = place as u32;
+    let flow = F::flow(place).ok_or(Reason::TableFull)?;
+    // SAFETY: the place is ours, and nobody finds it before its state says so.
+    let flow = unsafe { &mut *flow };
+    flow.client = *key;
+    flow.slot = place;
+    flow.seen = ticks(now);
+    flow.asked_us = coarse_us();
+    flow.backend = id;
+    flow.service = service.id;
+    flow.generation = backend.generation;
+    flow.ifindex = ctx.ingress_ifindex() as u32;
+    // A frame that was read this far has a link header.
+    flow.link = link_back(&packet.frame).unwrap_or_default();
+    flow.head = 0;
+    flow.head_seq = 0;
+    flow.sent_end = 0;
+    flow.client_end = packet.segment.end();
+    flow.asked_seq = packet.segment.end();
+    flow.backend_syn_fin_ack = 0;
+    let preserved = service.flags & service_flags::DNAT != 0;
+    if !preserved {
+        aim_first::<F>(flow, backend);
+        flows::prefetch::<F>(&flow.reply);
+    }
+    let watched = service.flags & service_flags::EVIDENCE != 0;
+    if watched {
+        // Meanwhile what was asked for comes from memory.
+        look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+    }
+    flow.client_fin_ack = 0;
+    let reserved = if preserved {
+        match preserve::<F>(place, id) {
+            PRESERVED => Ok(()),
+            ITSELF => Err(Reason::Hairpin),
+            _ => Err(Reason::NatPorts),
+        }
+    } else {
+        reserve::<F>(flow)
+    };
+    if let Err(reason) = reserved {
+        flows::free_place::<F>(place);
+        return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
+    }
+    (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
+    let state = flow_state::LIVE
+        | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
+        | if trial { flow_state::TRIAL } else { 0 }
+        | if watched { flow_state::EVIDENCE } else { 0 }
+        | (packet.vlan as u32) << flow_state::VLAN
+        | flow_state::incarnation(now);
+    // SAFETY: a word of a map.
+    unsafe { atomic::publish(&raw mut flow.state, state) };
+    if let Some(counters) = counters(id) {
+        counters.connections += 1;
+        counters.trials += trial as u64;
+    }
+    forward::to_backend(packet, flow, backend)
+}
+
+/// The way back to whoever sent the frame: both addresses of its link header, exchanged.
+#[inline(always)]
+fn link_back(frame: &Frame) -> Option<Link> {
+    let [a, b] = frame.load::<u16>(10)?.to_ne_bytes();
+    let [c, d] = frame.load::<u16>(0)?.to_ne_bytes();
+    Some(Link([frame.load(6)?, u32::from_ne_bytes([a, b, c, d]), frame.load(2)?]))
+}

@@ -1,0 +1,162 @@
+//! The tuple of a connection's replies: a NAT address and port, or in mode `dnat` the client's own.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_loop};
+use lb_common::{
+    abi::{Address, Backend, Config, Flow, FlowKey, Port},
+    hash::rehash,
+    reason::Reason,
+};
+
+use crate::program::{
+    flows,
+    maps::{BACKENDS, CONFIG, Tables},
+    ports::is_vip,
+};
+
+/// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
+/// 2^44 finds none; its client tries again with other ports.
+const PORT_TRIES: u32 = 44;
+
+/// From this try on a port is taken from an embryo: only in a flood do so many have one.
+const FROM_HANDSHAKES: u32 = 8;
+
+/// How old the embryo must be at that try, in microseconds; after each four tries, half as old. So those go first that will
+/// not complete any more, and a handshake under way is the last, however fast the flood. Most tries fail because their
+/// set of replies is full, which is why there are four.
+const OLDEST_HANDSHAKE: u32 = 1 << 20;
+
+/// From this try on any embryo will do.
+const FROM_ANY_HANDSHAKE: u32 = 32;
+
+/// From this try on a port is taken although it rests after a connection that is over.
+const FROM_TIME_WAIT: u32 = 8;
+
+/// Answers of [`preserve`].
+pub(crate) const PRESERVED: u32 = 0;
+
+const TAKEN: u32 = 1;
+pub(crate) const ITSELF: u32 = 2;
+/// The client's own address and port stay the source.
+// A function of its own, for the sake of the stack.
+#[inline(never)]
+pub(crate) fn preserve<F: Tables>(slot: u32, backend: u16) -> u32 {
+    let (Some(flow), Some(backend)) = (F::flow(slot), BACKENDS.get(backend as u32)) else { return TAKEN };
+    // SAFETY: a place of the map that is the new connection's alone.
+    let flow = unsafe { &mut *flow };
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = flow.client.src;
+    flow.reply.sport = backend.port;
+    flow.reply.dport = flow.client.sport;
+    if flow.reply.src == flow.reply.dst {
+        return ITSELF;
+    }
+    // Else another service's connection of the same client to the same backend is there, and the backend could
+    // not tell them apart.
+    if flows::reserve_preserved::<F>(flow) { PRESERVED } else { TAKEN }
+}
+
+/// A look for a NAT address and port: what goes from one turn to the next.
+#[repr(C)]
+struct Search<A: Address> {
+    flow: *mut Flow<A>,
+    reserved: u64,
+}
+
+/// Holds a NAT address and port for this flow: those that it was given first, or others.
+///
+/// The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them, not at all that can
+/// happen in twelve.
+#[inline(always)]
+pub(crate) fn reserve<F: Tables>(flow: &mut Flow<F::Addr>) -> Result<(), Reason> {
+    let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
+    if F::nat_len(config) == 0 && flow.reply.src == flow.reply.dst {
+        return Err(Reason::Hairpin);
+    }
+    let mut search = Search::<F::Addr> { flow, reserved: 0 };
+    // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
+    unsafe { bpf_loop(PORT_TRIES, turn::<F> as *mut c_void, (&raw mut search).cast(), 0) };
+    // SAFETY: written by the callback, of which the compiler does not know.
+    if unsafe { (&raw const search.reserved).read_volatile() } == 0 {
+        return Err(Reason::NatPorts);
+    }
+    Ok(())
+}
+
+/// How many ports the NAT range has.
+#[inline(always)]
+const fn ports(config: &Config) -> u64 {
+    (config.nat_last as u64).wrapping_sub(config.nat_first as u64).wrapping_add(1)
+}
+
+/// What its replies will be sent to, if that is free.
+#[inline(always)]
+pub(crate) fn aim_first<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) {
+    flow.reply.src = F::Addr::narrow(&backend.addr);
+    flow.reply.dst = F::Addr::narrow(&backend.nat_addr);
+    flow.reply.sport = backend.port;
+    if let Some(config) = CONFIG.get(0) {
+        let (which, wanted) = preferred(&flow.client);
+        aim::<F>(flow, config, which, (wanted as u64).checked_rem(ports(config)).unwrap_or(0));
+    }
+}
+
+/// `which` of the addresses, as a part of 2^32, and which of the ports.
+#[inline(always)]
+fn aim<F: Tables>(flow: &mut Flow<F::Addr>, config: &Config, which: u32, offset: u64) {
+    let addresses = F::nat_len(config) as u64;
+    if let Some(address) = F::nat_address(config, ((which as u64 * addresses) >> 32) as u32)
+        && addresses > 0
+    {
+        flow.reply.dst = address;
+    }
+    flow.reply.dport = Port::new((config.nat_first as u64 + offset) as u16);
+}
+
+/// One turn of the search. 1 ends it.
+unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) -> i64 {
+    // SAFETY: the kernel hands over what `reserve` gave it.
+    let search = unsafe { &mut *search };
+    // SAFETY: a place of the map that is the search's alone.
+    let flow = unsafe { &mut *search.flow };
+    let own = flow.reply.src == flow.reply.dst;
+    if !own
+        && !is_vip(flow.reply.dport)
+        && flows::reserve_reply::<F>(flow, handshake_age(number), number >= FROM_TIME_WAIT)
+    {
+        search.reserved = 1;
+        return 1;
+    }
+    let Some(config) = CONFIG.get(0) else { return 1 };
+    // SAFETY: plain helper calls.
+    let (which, offset) =
+        unsafe { (bpf_get_prandom_u32(), (bpf_get_prandom_u32() as u64 * ports(config)) >> 32) };
+    aim::<F>(flow, config, which, offset);
+    0
+}
+
+/// How old an embryo must be to lose its port at this try.
+#[inline(always)]
+const fn handshake_age(number: u32) -> i32 {
+    if number < FROM_HANDSHAKES {
+        i32::MAX
+    } else if number < FROM_ANY_HANDSHAKE {
+        (OLDEST_HANDSHAKE >> ((number - FROM_HANDSHAKES) / 4)) as i32
+    } else {
+        i32::MIN
+    }
+}
+
+/// The NAT address that a client asks for, and the port that its own port asks for: another one for each of its ports.
+///
+/// So a NAT port comes again when its client's port does, and a backend that still has the
+/// former connection in TIME_WAIT sees the same client's later numbers and time stamps, and
+/// accepts (RFC 6191). A port drawn at random brings it another connection's, which it refuses
+/// as old half of the time.
+#[inline(always)]
+fn preferred<A: Address>(client: &FlowKey<A>) -> (u32, u32) {
+    let [a, b] = client.src.pairs();
+    let hash = rehash(a.rotate_left(32) ^ b);
+    (hash as u32, ((hash >> 32) as u32).wrapping_add(client.sport.host() as u32))
+}

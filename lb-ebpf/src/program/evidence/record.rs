@@ -1,0 +1,93 @@
+//! Records of the ring `EVIDENCE`, and which good responses become one.
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use lb_common::abi::{
+    Address, BackendCounters, ExchangeKind, ExchangeRecord, Flow, flow_state, mirror_mode, record_flags,
+    ttfb_bucket,
+};
+use lb_ebpf::verifier::opaque;
+
+use crate::program::{
+    backend::counters,
+    maps::{EVIDENCE, MIRROR_MODES},
+};
+
+pub(crate) const NO_WAKEUP: u64 = 1;
+pub(crate) const FORCE_WAKEUP: u64 = 2;
+/// What became of an exchange without a head that could be read.
+#[inline(always)]
+pub(crate) fn submit<A: Address>(flow: &Flow<A>, kind: ExchangeKind, wakeup: u64) {
+    if kind != ExchangeKind::Answered {
+        set_mirror_mode(flow.backend, mirror_mode::NONE, mirror_mode::NEXT);
+    }
+    let Some(counters) = counters(flow.backend) else { return };
+    let Some(mut entry) = EVIDENCE.reserve_untyped::<ExchangeRecord>(0) else {
+        counters.heads_lost += 1;
+        return;
+    };
+    // SAFETY: the record is ours until it is submitted.
+    let since_us = unsafe { describe(entry.as_mut_ptr(), flow, counters, 0, kind, 0) };
+    if kind == ExchangeKind::Answered {
+        count_ttfb(counters, since_us);
+    }
+    entry.submit(wakeup);
+}
+
+/// Fills everything but the bytes. Gives the microseconds since the request.
+///
+/// # Safety
+/// `record` is reserved and not yet submitted.
+#[inline(always)]
+pub(crate) unsafe fn describe<A: Address>(
+    record: *mut ExchangeRecord,
+    flow: &Flow<A>,
+    counters: &BackendCounters,
+    len: u16,
+    kind: ExchangeKind,
+    flags: u16,
+) -> u32 {
+    let trial = if flow.state & flow_state::TRIAL != 0 { record_flags::TRIAL } else { 0 };
+    // SAFETY: plain helper calls, and writes into what the caller has reserved.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        (*record).at_ns = now;
+        let since_us = ((now / 1000) as u32).wrapping_sub(flow.asked_us);
+        (*record).since_request_ns = since_us as u64 * 1000;
+        (*record).cpu = cpu();
+        (*record).lost = counters.heads_lost as u32;
+        (*record).client = flow.client.src.wide();
+        (*record).client_port = flow.client.sport;
+        (*record).service = flow.service;
+        (*record).backend = flow.backend;
+        (*record).len = len;
+        (*record).generation = flow.generation;
+        (*record).kind = kind as u16;
+        (*record).flags = flags | trial;
+        since_us
+    }
+}
+
+#[inline(always)]
+pub(crate) fn count_ttfb(counters: &mut BackendCounters, us: u32) {
+    if let Some(count) = counters.ttfb.get_mut(opaque(ttfb_bucket(us) as u32) as usize) {
+        *count += 1;
+    }
+}
+
+/// What is told of a backend changes what is told of it next.
+#[inline(always)]
+pub(crate) fn set_mirror_mode(backend: u16, from: u32, to: u32) {
+    let Some(submit) = MIRROR_MODES.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: an aligned word of an array map. Of two CPUs at once either may be later: so are their responses.
+    unsafe {
+        if submit.read_volatile() == from {
+            submit.write_volatile(to);
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: a plain helper call.
+    unsafe { bpf_get_smp_processor_id() }
+}

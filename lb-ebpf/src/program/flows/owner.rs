@@ -1,0 +1,150 @@
+//! Who owns a flow's place: freeing it, and whether a flow may lose it to another.
+
+use lb_common::{
+    abi::{Address, CLIENT_WAYS, Flow, REPLY_SETS, REPLY_WAYS, flow_state},
+    hash::{other_set, set, tag},
+};
+use lb_ebpf::verifier::opaque;
+
+use super::sets::{entry, hash, sets};
+use crate::program::{
+    atomic,
+    backend::backend_of,
+    clock::{coarse_ns, ticks},
+    maps::Tables,
+};
+
+/// Ticks of `Flow::seen` after which a silent connection may give way to a new one. Set by the daemon, which
+/// forgets it after the same time.
+#[unsafe(no_mangle)]
+static SILENCE: u32 = u32::MAX;
+
+/// How often a state is tried to be swapped that others set bits of.
+const SWAP_TRIES: u32 = 4;
+
+/// Frees a flow's place and its NAT port.
+#[inline(always)]
+pub(crate) fn release<F: Tables>(flow: &mut Flow<F::Addr>) {
+    for _ in 0..opaque(SWAP_TRIES) {
+        // SAFETY: a word of a map that others may write.
+        let state = unsafe { (&raw const flow.state).read_volatile() };
+        if state & flow_state::LIVE == 0 {
+            return;
+        }
+        if owns(flow, state) {
+            free_reply::<F>(flow);
+            free_place::<F>(flow.slot);
+            return;
+        }
+    }
+}
+
+/// Whether this CPU is the one that ends what the flow holds.
+#[inline(always)]
+pub(crate) fn owns<A: Address>(flow: &mut Flow<A>, state: u32) -> bool {
+    // SAFETY: a word of a map.
+    unsafe { atomic::replace32(&raw mut flow.state, state, 0) }
+}
+
+#[inline(always)]
+pub(crate) fn free_reply<F: Tables>(flow: &Flow<F::Addr>) {
+    let hash = hash(&flow.reply);
+    let entry = entry(flow.slot, tag(hash));
+    let sets = sets() * REPLY_SETS;
+    // All but few are in the first. Only what keeps its client's address can be in the other.
+    if !free_entry::<F>(set(hash, sets), entry) {
+        free_entry::<F>(other_set(hash, sets), entry);
+    }
+}
+
+#[inline(always)]
+fn free_entry<F: Tables>(number: u32, entry: u64) -> bool {
+    let Some(set) = F::replies(number) else { return false };
+    for way in 0..REPLY_WAYS {
+        // SAFETY: words of a map that others may write.
+        unsafe {
+            let at = &raw mut (*set).ways[way];
+            if at.read_volatile() == entry {
+                return atomic::replace64(at, entry, 0);
+            }
+        }
+    }
+    false
+}
+
+#[inline(always)]
+pub(crate) fn free_place<F: Tables>(slot: u32) {
+    let number = slot / CLIENT_WAYS as u32;
+    let way = opaque(slot - number * CLIENT_WAYS as u32) as usize;
+    let Some(set) = F::clients(number) else { return };
+    if way < CLIENT_WAYS {
+        // SAFETY: a word of a map, and its place is ours.
+        unsafe { atomic::publish((&raw mut (*set).tags).cast::<u32>().add(way), 0) };
+    }
+}
+
+/// A living connection does not give way.
+pub(crate) const STAYS: u32 = 0;
+
+/// From here on nobody looks further: an embryo of a quarter of a second, or what is over or dead.
+pub(crate) const AT_ONCE: u32 = 1 << 18;
+
+/// How readily a flow gives way: an embryo the more the older it is, so that a handshake under way is the last.
+#[inline(always)]
+pub(crate) fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> u32 {
+    if state & flow_state::LIVE == 0 {
+        // Somebody else is just taking or freeing it.
+        return STAYS;
+    }
+    if state & flow_state::TIME_WAIT != 0 {
+        return AT_ONCE;
+    }
+    if state & flow_state::ESTABLISHED == 0 {
+        return handshake_age(flow, now_us).max(0) as u32 | 1;
+    }
+    if is_dead(flow, ticks(coarse_ns())) { AT_ONCE } else { STAYS }
+}
+
+/// In microseconds, since the SYN was seen. One that came meanwhile is younger than nothing.
+#[inline(always)]
+fn handshake_age<A: Address>(flow: &Flow<A>, now_us: u32) -> i32 {
+    now_us.wrapping_sub(flow.asked_us) as i32
+}
+
+/// Its backend is gone, or it was silent for too long.
+#[inline(always)]
+fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
+    // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
+    let silence = unsafe { (&raw const SILENCE).read_volatile() };
+    now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
+}
+
+/// Ends the flow that holds a NAT port, if it may.
+#[inline(always)]
+pub(crate) fn take_place<F: Tables>(
+    holder: u32,
+    successor: &Flow<F::Addr>,
+    least_age: i32,
+    from_time_wait: bool,
+) -> bool {
+    let Some(flow) = F::flow(holder) else { return false };
+    // SAFETY: as in `in_set`.
+    let flow = unsafe { &mut *flow };
+    // SAFETY: a word of a map that others may write.
+    let state = unsafe { (&raw const flow.state).read_volatile() };
+    if state & flow_state::LIVE == 0 {
+        return false;
+    }
+    // The place may have gone to another flow since its number was read.
+    if flow.reply != successor.reply {
+        return false;
+    }
+    let may = if state & flow_state::TIME_WAIT != 0 {
+        from_time_wait || flow.client == successor.client
+    } else if state & flow_state::ESTABLISHED == 0 {
+        handshake_age(flow, successor.asked_us) >= least_age
+    } else {
+        is_dead(flow, successor.seen)
+    };
+    may && owns(flow, state)
+}

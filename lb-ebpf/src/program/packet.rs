@@ -1,0 +1,48 @@
+//! A TCP segment on its way through the program.
+
+use lb_common::abi::Port;
+use lb_ebpf::{
+    family::Tuple,
+    frame::{Frame, LINK},
+    segment::Segment,
+};
+
+use super::maps::Tables;
+use crate::hook::{Context, load_bytes};
+
+/// A TCP segment that may be ours.
+pub(crate) struct Packet<'a, F: Tables> {
+    pub(crate) ctx: &'a Context,
+    /// From the link header on.
+    pub(crate) frame: Frame,
+    /// Which it came in. 0: none.
+    pub(crate) vlan: u16,
+    /// From the IP header on.
+    pub(crate) ip: Frame,
+    pub(crate) tuple: &'a Tuple<F::Addr>,
+    pub(crate) segment: Segment,
+}
+
+/// Two ports as they lie in a TCP header.
+#[inline(always)]
+pub(crate) const fn port_pair(source: Port, destination: Port) -> u32 {
+    let [a, b] = source.0.to_ne_bytes();
+    let [c, d] = destination.0.to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// Bytes of the payload, `at` behind the IP header's start, in whichever buffer they are.
+#[inline(always)]
+pub(crate) fn first_bytes<F: Tables, const N: usize>(
+    ctx: &Context,
+    packet: &Packet<'_, F>,
+    at: usize,
+) -> Option<[u8; N]> {
+    if let Some(first) = packet.ip.bytes::<N>(at) {
+        return Some(first);
+    }
+    let mut first = [0; N];
+    // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
+    let read = unsafe { load_bytes(ctx, LINK as u32 + at as u32, first.as_mut_ptr().cast(), N as u32) };
+    read.then_some(first)
+}

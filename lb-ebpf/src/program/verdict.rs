@@ -1,0 +1,190 @@
+//! How a frame leaves, and the one place where that becomes an action, a counter and a log line.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_log_ebpf::warn;
+use lb_common::reason::Reason;
+
+use super::{action::Action, maps::DROPS};
+use crate::hook::{Context, send};
+
+/// Target of the log lines.
+const TARGET: &str = concat!(env!("CARGO_CRATE_NAME"), "::program");
+
+/// How a frame leaves a step other than by being forwarded.
+pub(crate) enum Leave {
+    /// The frame is not Shunt's. The stack gets it as it came.
+    Pass,
+    /// The frame belongs to no flow. It may be for a VIP or from a backend.
+    NoFlow,
+    /// As `NoFlow`, but the client had a flow: it has ended, or it is a handshake to redispatch.
+    FlowEnded,
+    /// The frame is no TCP segment. It may be an ICMP error about one.
+    IcmpError,
+    /// The program drops the frame and counts the reason.
+    Drop(Reason),
+    /// The program drops the frame and counts nothing: it has acted on what the frame says.
+    Swallow,
+    /// The program counts the reason and answers with a TCP reset.
+    Reset(Reason),
+}
+
+impl From<Reason> for Leave {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self::Drop(reason)
+    }
+}
+
+/// The interface by which a frame leaves, and the VLAN. 0: no VLAN.
+///
+/// It is one word. Of an `Err` the compiler moves the unset parts of the value too, and the verifier lets it
+/// move unset memory only in whole words.
+pub(crate) struct Egress(u64);
+
+impl Egress {
+    #[inline(always)]
+    pub(crate) const fn new(ifindex: u32, vlan: u16) -> Self {
+        Self(ifindex as u64 | (vlan as u64) << 32)
+    }
+
+    #[inline(always)]
+    const fn ifindex(&self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
+    const fn vlan(&self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+}
+
+/// What one step of the ladder decides about a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The frame leaves by this action.
+    Leaves(Action),
+    /// There is no flow. The frame may be for a VIP, or from a backend.
+    NoFlow,
+    /// As `NoFlow`, but there was a flow.
+    FlowEnded,
+    /// There is no segment. The frame may be an ICMP error about one.
+    IcmpError,
+    /// The frame is answered by a reset.
+    Reset,
+}
+
+/// A [`Verdict`] as one number. The steps are functions of their own, and a BPF function returns one register.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(crate) struct Code(u32);
+
+impl Code {
+    /// From this number on a code is no action.
+    const FIRST: u32 = Self::NO_FLOW;
+    const NO_FLOW: u32 = u32::MAX - 3;
+    const FLOW_ENDED: u32 = u32::MAX - 2;
+    const ICMP_ERROR: u32 = u32::MAX - 1;
+    const RESET: u32 = u32::MAX;
+
+    #[inline(always)]
+    pub(crate) const fn verdict(self) -> Verdict {
+        // One comparison for most frames.
+        if self.0 < Self::FIRST {
+            return Verdict::Leaves(Action::from_bits(self.0));
+        }
+        match self.0 {
+            Self::NO_FLOW => Verdict::NoFlow,
+            Self::FLOW_ENDED => Verdict::FlowEnded,
+            Self::ICMP_ERROR => Verdict::IcmpError,
+            _ => Verdict::Reset,
+        }
+    }
+}
+
+impl Verdict {
+    #[inline(always)]
+    pub(crate) const fn code(self) -> Code {
+        Code(match self {
+            Self::Leaves(action) => action.bits(),
+            Self::NoFlow => Code::NO_FLOW,
+            Self::FlowEnded => Code::FLOW_ENDED,
+            Self::IcmpError => Code::ICMP_ERROR,
+            Self::Reset => Code::RESET,
+        })
+    }
+}
+
+/// Turns how a frame leaves a step into a verdict. Here the program sends, counts and logs.
+///
+/// `service`: set once a VIP or a flow has matched. Before that the program drops nothing.
+#[inline(always)]
+pub(crate) fn decide(ctx: &Context, service: u16, outcome: Result<Egress, Leave>) -> Verdict {
+    match outcome {
+        Ok(egress) => Verdict::Leaves(Action::new(send(ctx, egress.ifindex()), egress.vlan())),
+        Err(Leave::Pass) => Verdict::Leaves(Action::new(XDP_PASS, 0)),
+        Err(Leave::NoFlow) => Verdict::NoFlow,
+        Err(Leave::FlowEnded) => Verdict::FlowEnded,
+        Err(Leave::IcmpError) => Verdict::IcmpError,
+        Err(Leave::Swallow) => Verdict::Leaves(Action::new(XDP_DROP, 0)),
+        Err(Leave::Drop(reason)) => {
+            count(ctx, service, reason);
+            Verdict::Leaves(Action::new(XDP_DROP, 0))
+        }
+        Err(Leave::Reset(reason)) => {
+            count(ctx, service, reason);
+            Verdict::Reset
+        }
+    }
+}
+
+/// Counts a refusal. The log gets the 1st, 2nd, 4th, 8th … of each kind and CPU, so
+/// that a flood of them cannot flood it.
+#[inline(always)]
+fn count(ctx: &Context, service: u16, reason: Reason) {
+    let index = service as u32 * Reason::COUNT as u32 + reason as u32;
+    let Some(counter) = DROPS.get_ptr_mut(index) else { return };
+    // SAFETY: this CPU's own slot; XDP programs on one CPU do not interrupt each other.
+    let seen = unsafe {
+        *counter += 1;
+        *counter
+    };
+    if seen & (seen - 1) != 0 {
+        return;
+    }
+    match reason {
+        Reason::NoBackend => {
+            warn!(ctx, target: TARGET, "xdp: service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
+        }
+        Reason::NatPorts => {
+            warn!(ctx, target: TARGET, "xdp: service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
+        }
+        Reason::Neighbour => {
+            warn!(ctx, target: TARGET, "xdp: service {}: next hop unknown ({} frames on this cpu)", service, seen)
+        }
+        Reason::TableFull => {
+            warn!(ctx, target: TARGET, "xdp: service {}: the flow table is full ({} on this cpu)", service, seen)
+        }
+        Reason::Martian => {
+            warn!(ctx, target: TARGET, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
+        }
+        Reason::SynRate => {
+            warn!(
+                ctx,
+                target: TARGET,
+                "xdp: service {}: too many new connections at once ({} SYNs on this cpu)", service, seen
+            )
+        }
+        // The daily noise of a network, and the moment of a swap: counted, no more.
+        Reason::Malformed
+        | Reason::Fragment
+        | Reason::IpOptions
+        | Reason::Ttl
+        | Reason::Flags
+        | Reason::NoFlow
+        | Reason::Denied
+        | Reason::Swapping
+        | Reason::Hairpin
+        | Reason::IcmpRate
+        | Reason::Ejected => {}
+    }
+}
