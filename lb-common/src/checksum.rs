@@ -28,8 +28,7 @@ pub const fn replace16(old: u16, new: u16) -> u64 {
     !old as u64 + new as u64
 }
 
-/// What a TTL one lower adds to the IPv4 header checksum. TTL is the first
-/// byte of its word.
+/// The change of the IPv4 header checksum when the TTL falls by one. The TTL is the first byte of its word.
 pub const TTL_STEP: u64 = replace16(u16::from_be(0x0100), 0);
 
 /// `HC' = ~(~HC + ~m + m')` (RFC 1624, equation 3).

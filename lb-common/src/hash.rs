@@ -1,7 +1,7 @@
-//! The flow hash: which slot of a table a connection falls into.
+//! The flow hash: the slot of a connection in a Maglev table.
 //!
-//! Only the tuple as the client sent it goes in, so every node that serves the
-//! same VIP with the same backends picks the same slot.
+//! Only the tuple as the client sent it goes in, so all nodes that serve the same VIP with the same backends
+//! choose the same slot.
 
 use crate::{
     TABLE_SLOTS,
@@ -26,7 +26,7 @@ pub fn flow_hash<A: Address>(key: &FlowKey<A>) -> u64 {
     finish(mix(hash, ports))
 }
 
-/// What a [`keyed_hash`] is made with: random numbers that nobody else knows.
+/// The keys of [`keyed_hash`]: random numbers that nobody else knows.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashKeys(pub [u64; HashKeys::COUNT]);
@@ -52,9 +52,10 @@ impl HashKeys {
 // SAFETY: an array of integers.
 unsafe impl aya::Pod for HashKeys {}
 
-/// Where a flow is kept. Who does not know the keys cannot choose tuples that fall together more often than others do:
-/// pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", arXiv 1504.06804), whose products do not wait for each
-/// other. It is linear, so that ports in a row would lie in rows; one more step ends that.
+/// The hash that selects a flow's set. Without the keys nobody can choose tuples that fall together more
+/// often than others: pair-multiply-shift (Thorup, "High Speed Hashing for Integers and Strings", arXiv
+/// 1504.06804). Its products do not wait for each other. It is linear, so consecutive ports would fall into
+/// consecutive sets; one more step prevents that.
 #[inline(always)]
 pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
     let product = |first: usize, a: u32, b: u32| {
@@ -72,14 +73,14 @@ pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
     mix(sum ^ (sum >> 32), 0)
 }
 
-/// What tells most addresses from those of a small set.
+/// A small hash: most addresses differ by it from those of a small set.
 #[inline(always)]
 pub fn address_hash<A: Address>(address: &A) -> u16 {
     let [a, b] = address.pairs();
     ((a.rotate_left(32) ^ b).wrapping_mul(MULTIPLIER) >> 48) as u16
 }
 
-/// Which of so many sets: the high half scaled, without a division.
+/// One of this many sets: the high half scaled, without a division.
 #[inline(always)]
 pub const fn set(hash: u64, sets: u32) -> u32 {
     (((hash >> 32) * sets as u64) >> 32) as u32
@@ -91,7 +92,7 @@ pub const fn other_set(hash: u64, sets: u32) -> u32 {
     set(hash.wrapping_mul(MULTIPLIER), sets)
 }
 
-/// What tells the flows of a set apart: the low half, but never 0.
+/// The tag by which the flows of a set differ: the low half, but never 0.
 #[inline(always)]
 pub const fn tag(hash: u64) -> u32 {
     hash as u32 | 1
@@ -189,8 +190,8 @@ mod tests {
         }
     }
 
-    /// Sets are as unequal as if clients were thrown into them, and no more, whatever the keys: also those of one address whose
-    /// ports are in a row, and those of neighbours with the same port.
+    /// Sets are as unequal as if flows fell into them at random, and no more, for all keys: also the flows of
+    /// one address with consecutive ports, and those of neighbours with the same port.
     #[test]
     fn flows_fall_into_sets_as_if_thrown() {
         const SETS: u32 = 4_096;

@@ -1,10 +1,9 @@
-//! What the XDP program and the daemon agree on.
+//! The contract of the XDP program and the daemon.
 //!
-//! Map keys and values ([`abi`]), the reasons a frame is refused ([`reason`]),
-//! the flow hash ([`hash`]) and incremental checksums ([`checksum`]). One
-//! definition serves both sides; sizes are asserted at compile time, and
-//! [`ABI_VERSION`] moves with every change to them, because the maps outlive
-//! the process that made them.
+//! It has the map keys and values ([`abi`]), the drop reasons ([`reason`]), the flow hash ([`hash`]) and
+//! incremental checksums ([`checksum`]). One definition serves both sides. Sizes are asserted at compile
+//! time, and [`ABI_VERSION`] moves with every change to them, because the maps outlive the process that made
+//! them.
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
@@ -19,9 +18,9 @@ pub const ABI_VERSION: u32 = 8;
 /// number of backends that should share evenly (Maglev, NSDI 2016, section 5.3).
 pub const TABLE_SLOTS: usize = 65_537;
 
-/// How many slots are tried when the table still names a backend that has just been
-/// ejected, or one whose next hop does not answer. At most half of the backends being out (the default ceiling), all tries fail
-/// for one SYN in 65 536, until the new table is in a few milliseconds later.
+/// How many slots the program tries if the table still names a backend that was just ejected, or one whose
+/// next hop does not answer. With half of the backends ejected (the default ceiling) all tries fail for one
+/// SYN in 65 536, for the few milliseconds until the new table is in.
 pub const SLOT_TRIES: u32 = 16;
 
 /// Service ids run from 0 to this, exclusive.

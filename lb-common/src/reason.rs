@@ -1,4 +1,4 @@
-//! Why a frame for a VIP was not forwarded.
+//! Drop reasons: why a frame for a VIP was not forwarded.
 
 /// Every reason, in one list. The number is the index into `DROPS`, at
 /// `service id × Reason::COUNT + reason`.
@@ -13,7 +13,8 @@ pub enum Reason {
     IpOptions = 2,
     /// TTL would reach 0.
     Ttl = 3,
-    /// A source address that no client can have: a VIP's, a backend's on another way than the backend's, none at all.
+    /// A source address that no client can have: a VIP's, a backend's by another interface than the
+    /// backend's, or none at all.
     Martian = 4,
     /// TCP flags that no stack sends.
     Flags = 5,
@@ -21,24 +22,25 @@ pub enum Reason {
     NoBackend = 6,
     /// Every NAT port that was tried is taken.
     NatPorts = 7,
-    /// The next hop is not resolved: of every backend that was tried, or of the one that has the flow.
+    /// The next hop is not resolved: that of every backend that was tried, or of the flow's backend.
     Neighbour = 8,
-    /// Not a SYN, and of no known connection: answered by a reset.
+    /// Not a SYN, and of no known connection. The program answers with a reset.
     NoFlow = 9,
     /// The flow tables refused an entry.
     TableFull = 10,
-    /// The table still names a backend that was just ejected, on every try; the
-    /// client's next SYN finds the new table.
+    /// The table still names a backend that was just ejected, on every try. The client's next SYN finds the
+    /// new table.
     Swapping = 11,
     /// The service does not take connections of this source.
     Denied = 12,
-    /// The client is the chosen backend, or has its address: translated, the frame would go to its own source.
+    /// The client is the chosen backend, or has its address: after translation the frame would go to its own
+    /// source.
     Hairpin = 13,
-    /// More ICMP errors about connections of the service than are let through.
+    /// More ICMP errors about connections of the service than may pass.
     IcmpRate = 14,
     /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
     SynRate = 15,
-    /// The connection's backend is out, and `on_eject` ends its connections: answered by a reset.
+    /// The connection's backend is ejected or drains, and the program resets its connections.
     Ejected = 16,
 }
 

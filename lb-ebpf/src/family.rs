@@ -1,4 +1,4 @@
-//! What differs between IPv4 and IPv6. Everything else is written once.
+//! The differences between IPv4 and IPv6. Everything else is written once.
 //!
 //! Offsets are from the start of the IP header, wherever that lies in the frame.
 
@@ -17,19 +17,19 @@ const PROTO_TCP: u8 = 6;
 /// Extension headers that a segment for a VIP may have.
 const MOST_EXTENSIONS: u32 = 2;
 
-/// Behind more than these nobody looks for ports, and the frame is not ours.
+/// The program looks for ports behind at most this many headers. A frame with more is not Shunt's.
 const DEEPEST: u32 = 6;
 
-/// Who talks to whom in a frame that is TCP and has its ports.
+/// The tuple of a frame that is TCP and has its ports, and where its TCP header is.
 pub struct Tuple<A> {
     pub key: FlowKey<A>,
     /// Where the TCP header begins.
     pub tcp: usize,
-    /// `flaw`: what a VIP does not take, although its ports can be read.
+    /// `flaw`: why a VIP does not accept the frame, although its ports can be read.
     pub flaws: u32,
 }
 
-/// What follows the IP header of a frame that is TCP and has its ports.
+/// The part behind the IP header of a frame that is TCP and has its ports.
 #[derive(Clone, Copy)]
 pub struct Transport {
     /// As they lie in the header.
@@ -55,7 +55,7 @@ pub mod flaw {
     pub const OPTIONS: u32 = 1 << 1;
 }
 
-/// One of the two.
+/// IPv4 or IPv6.
 pub trait Family: Copy {
     type Addr: Address;
 
@@ -63,17 +63,17 @@ pub trait Family: Copy {
     const ETHER_TYPE: u16;
     /// Length of the header without anything that may follow.
     const HEADER: usize;
-    /// TCP follows at once in everything that is forwarded.
+    /// The TCP header always begins at `HEADER` in a frame that is forwarded.
     const FIXED: bool;
-    /// Where TTL or hop limit is.
+    /// Offset of the TTL or hop limit.
     const TTL: usize;
     const SRC: usize;
     const DST: usize;
 
-    /// `None`: no business of ours.
+    /// `None`: the frame is not TCP, or its ports cannot be read.
     fn transport(ip: &Frame) -> Option<Transport>;
 
-    /// The addresses with it. Apart from each other, because of most frames that are not ours the ports say so.
+    /// The tuple. It is read apart from the ports, because the ports alone turn most other frames away.
     #[inline(always)]
     fn tuple_of(ip: &Frame, transport: &Transport) -> Option<Tuple<Self::Addr>> {
         let (src, dst) = (Self::load(ip, Self::SRC)?, Self::load(ip, Self::DST)?);
@@ -82,7 +82,7 @@ pub trait Family: Copy {
         Some(Tuple { key, tcp: transport.tcp, flaws: transport.flaws })
     }
 
-    /// Both.
+    /// Ports and addresses together.
     #[inline(always)]
     fn tuple(ip: &Frame) -> Option<Tuple<Self::Addr>> {
         Self::tuple_of(ip, &Self::transport(ip)?)
@@ -141,13 +141,14 @@ impl Family for Ipv4 {
         if vihl == 0x45 && fragment & 0x3fff == 0 {
             return Some(Transport { ports: ip.load(Self::HEADER)?, tcp: Self::HEADER, flaws: 0 });
         }
-        // Without the first fragment's ports, or no IPv4 at all.
+        // A later fragment has no ports. Other values are no IPv4.
         if fragment & 0x1fff != 0 || vihl >> 4 != 4 || vihl & 0x0f < 5 {
             return None;
         }
         let tcp = ((vihl & 0x0f) as usize) << 2;
         let flaws = if fragment & 0x2000 != 0 { flaw::FRAGMENT } else { flaw::OPTIONS };
-        // Nothing with options is translated, so that where its TCP header begins does not matter.
+        // Frames with options are not translated, so the program does not need to know where their TCP header
+        // begins.
         Some(Transport { ports: ip.load(tcp)?, tcp: Self::HEADER, flaws })
     }
 
@@ -217,8 +218,8 @@ mod next {
     pub(super) const DESTINATION: u8 = 60;
 }
 
-/// Where TCP begins behind extension headers, and what is wrong with them. `None`: it is not TCP, or its ports are
-/// not there.
+/// Where TCP begins behind extension headers, and the flaws of the headers. `None`: the frame is not TCP, or
+/// its ports are missing.
 #[inline(always)]
 fn extensions(ip: &Frame, first: u8) -> Option<(usize, u32)> {
     let mut protocol = first;
@@ -233,7 +234,8 @@ fn extensions(ip: &Frame, first: u8) -> Option<(usize, u32)> {
             flaws |= flaw::FRAGMENT;
             at += 8;
         } else if protocol == next::HOP_BY_HOP || protocol == next::DESTINATION || protocol == next::ROUTING {
-            // With segments left, the destination is not the last one, and the checksum is that of another.
+            // With segments left, the destination is not the last one, and the checksum covers another
+            // address.
             if count > MOST_EXTENSIONS || protocol == next::ROUTING && head[3] != 0 {
                 flaws |= flaw::OPTIONS;
             }
@@ -252,7 +254,7 @@ fn extensions(ip: &Frame, first: u8) -> Option<(usize, u32)> {
     (protocol == PROTO_TCP).then_some(((at & FURTHEST) as usize, flaws))
 }
 
-/// Each extension header is at most 2048 bytes long; this tells the verifier how far they can get.
+/// Each extension header is at most 2048 bytes long. This mask gives the verifier a bound.
 const FURTHEST: u32 = 0x3fff;
 
 impl Family for Ipv6 {

@@ -24,13 +24,13 @@ impl Frame {
         Self { start, end }
     }
 
-    /// The same for an offset that is no constant.
+    /// The rest from `offset` on, where `offset` is no constant.
     #[inline(always)]
     pub fn from_any(&self, offset: usize) -> Self {
         Self { start: one(self.start + offset), end: self.end }
     }
 
-    /// The rest of it, from `offset` on. Nothing is checked; an empty or impossible rest holds nothing.
+    /// The rest from `offset` on. Nothing is checked: an empty or impossible rest holds nothing.
     #[inline(always)]
     pub const fn from(&self, offset: usize) -> Self {
         Self { start: self.start + offset, end: self.end }
@@ -75,7 +75,7 @@ impl Frame {
         Some(unsafe { *at })
     }
 
-    /// Overwrites `N` bytes from `offset` on; false, and nothing written, beyond the end.
+    /// Overwrites `N` bytes from `offset` on. Beyond the end it writes nothing and returns false.
     #[inline(always)]
     pub fn put<const N: usize>(&self, offset: usize, bytes: [u8; N]) -> bool {
         let at = one(self.start + offset);
@@ -88,7 +88,7 @@ impl Frame {
         true
     }
 
-    /// Overwrites the value at `offset`; false, and nothing written, beyond the end.
+    /// Overwrites the value at `offset`. Beyond the end it writes nothing and returns false.
     #[inline(always)]
     pub fn store<T: Word>(&self, offset: usize, value: T) -> bool {
         if self.start + offset + size_of::<T>() > self.end {
@@ -113,7 +113,7 @@ impl Word for u32 {}
 unsafe fn read<T: Word>(at: *const T) -> T {
     // An IPv4 header lies at offset 14, so its words are not aligned. The BPF
     // verifier allows that in packets where the CPU does (and refuses the program
-    // where it does not), but the compiler splits an access that it is told is
+    // where it does not), but the compiler splits an access that it knows is
     // unaligned into bytes: four loads instead of one on every field.
     #[cfg(target_arch = "bpf")]
     // SAFETY: the caller's.

@@ -1,19 +1,19 @@
 //! Which segments show a request or a response, by their first bytes.
 
-/// Bytes that decide what a client says: `MKCALENDAR` is the longest method that they hold with its space.
+/// Bytes that decide what a client speaks: `MKCALENDAR` is the longest method that fits with its space.
 pub const REQUEST_BYTES: usize = 12;
 
-/// Bytes that show that it is no request, if it is none.
+/// Bytes that can show that a segment is no request.
 pub const PREFIX_BYTES: usize = 3;
 
-/// Bytes of `HTTP/1.x NNN` and the one after it: shorter, the status is not decided.
+/// Bytes of `HTTP/1.x NNN` and the one after it. Fewer bytes do not decide the status.
 pub const STATUS_BYTES: u32 = 13;
 
-/// What a client's segment begins with. Nothing but its name: the compiler moves the unset parts of a value like
-/// the others, and the verifier minds.
+/// The protocol that a client's segment begins with. The variants have no fields: the compiler would also
+/// move the unset parts of a value, and the verifier refuses that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speech {
-    /// A method in capital letters, as all registered ones are (RFC 9110 section 16.1), a space and something.
+    /// A method in capital letters, as all registered ones are (RFC 9110 section 16.1), a space, and more.
     Request,
     /// The preface of HTTP/2 (RFC 9113 section 3.4).
     Http2,
@@ -48,13 +48,13 @@ pub const fn speech(first: [u8; REQUEST_BYTES]) -> Speech {
     Speech::Other
 }
 
-/// Bytes of a TLS record after its five of head.
+/// Length of a TLS record without the five bytes of its header.
 #[inline(always)]
 pub const fn record_length(first: [u8; REQUEST_BYTES]) -> u16 {
     u16::from_be_bytes([first[3], first[4]])
 }
 
-/// What a client says whose segment has no more bytes than these. `None`: it may become a request.
+/// The protocol of a segment with no more bytes than these. `None`: it may become a request.
 #[inline(always)]
 pub const fn speech_of_few(first: [u8; PREFIX_BYTES]) -> Option<Speech> {
     if first[0] == 0x16 && first[1] == 3 {
@@ -65,14 +65,15 @@ pub const fn speech_of_few(first: [u8; PREFIX_BYTES]) -> Option<Speech> {
     if letters { None } else { Some(Speech::Other) }
 }
 
-/// Whether a client that says this has said it whole, so that it is owed an answer. `record` is the length of a TLS
-/// record, `length` that of the segment. A hello that does not fit into one segment goes on in the next at once.
+/// Whether the client has sent the whole request, so that a response is due. `record` is the length of a TLS
+/// record, `length` that of the segment. A hello that does not fit into one segment continues in the next one
+/// at once.
 #[inline(always)]
 pub const fn is_whole(speech: Speech, record: u16, length: u32) -> bool {
     match speech {
         Speech::Tls => record as u32 + 5 <= length || length > 1000,
         Speech::Http2 => length >= PREFACE,
-        // The one is for its last bytes to say, and the other's ways are not known.
+        // The last bytes of a request decide, not the first. Other protocols are not known.
         Speech::Request | Speech::Other => false,
     }
 }
@@ -80,14 +81,14 @@ pub const fn is_whole(speech: Speech, record: u16, length: u32) -> bool {
 /// `PRI * HTTP/2.0`, an empty line, `SM`, another one.
 const PREFACE: u32 = 24;
 
-/// Whether the status in a response's first bytes is one that more follows:
-/// 1xx, but not 101, after which HTTP ends (RFC 9110 section 15.2).
+/// Whether more responses follow a response with this status: 1xx, but not 101, after which HTTP ends (RFC
+/// 9110 section 15.2).
 #[inline(always)]
 pub const fn is_interim(class: u8, rest: [u8; 2]) -> bool {
     class == b'1' && !(rest[0] == b'0' && rest[1] == b'1')
 }
 
-/// Whether a response begins as HTTP/1's with a status of 2xx.
+/// Whether a response begins as one of HTTP/1 with a status of 2xx.
 #[inline(always)]
 pub const fn is_success(first: [u8; STATUS_BYTES as usize]) -> bool {
     const HTTP: u32 = u32::from_ne_bytes(*b"HTTP");

@@ -16,10 +16,10 @@ const ICMP_HEADER: usize = 8;
 /// Where a TCP header has its checksum.
 const TCP_CHECKSUM: usize = 16;
 
-/// The furthest that a quoted TCP header can begin, as the verifier is told.
+/// The furthest offset of a quoted TCP header. The mask gives the verifier a bound.
 const FURTHEST: usize = 0x3fff;
 
-/// What differs between the two. Offsets are from the start of the outer IP header.
+/// The differences of the two families. Offsets are from the start of the outer IP header.
 pub trait Errors: Family {
     const ICMP: u8;
     /// Where an IP header has its protocol.
@@ -88,8 +88,8 @@ pub fn may_be_error<F: Errors>(ip: &Frame) -> bool {
     ip.load::<u8>(F::PROTOCOL) == Some(F::ICMP) && ip.load::<u8>(F::HEADER).is_some_and(F::is_error)
 }
 
-/// Who is told of which segment. `None`: not an error, or not one whose ports can be read, or not sent to whom
-/// sent the segment.
+/// The tuple that an error quotes. `None`: the frame is no error, the quoted ports cannot be read, or the
+/// error is not addressed to the sender of the quoted segment.
 #[inline(always)]
 pub fn quoted<F: Errors>(ip: &Frame) -> Option<Tuple<F::Addr>> {
     if !ip.holds(F::HEADER + ICMP_HEADER + F::HEADER) || !may_be_error::<F>(ip) || !F::is_plain(ip) {
@@ -100,14 +100,14 @@ pub fn quoted<F: Errors>(ip: &Frame) -> Option<Tuple<F::Addr>> {
     (F::load(ip, F::DST)? == tuple.key.src).then_some(tuple)
 }
 
-/// Outer addresses of an error to come, and the quoted segment's.
+/// New outer source of an error, and the new tuple of the segment that it quotes.
 pub struct Readdressed<'a, A> {
     pub src: &'a A,
     pub quoted: &'a FlowKey<A>,
 }
 
-/// Rewrites link, addresses, ports, TTL and checksums. `tuple` is what [`quoted`] gave. Where the quoted segment
-/// is cut off before its checksum, there is none to keep right.
+/// Rewrites link, addresses, ports, TTL and checksums. `tuple` is the result of [`quoted`]. A quoted segment
+/// that is cut off before its checksum has none to correct.
 /// `None`: the frame is shorter than its headers, and nothing was written.
 #[inline(always)]
 pub fn readdress<F: Errors>(
@@ -130,7 +130,7 @@ pub fn readdress<F: Errors>(
     let ports = replace16(was.sport.0, will.sport.0) + replace16(was.dport.0, will.dport.0);
     let mut icmp_delta = addresses + ports;
 
-    // The datagram's own end, as the frame may be padded.
+    // The end of the datagram: the frame may be padded.
     let quoted = (F::length(ip)? as usize).checked_sub(F::HEADER + ICMP_HEADER + tcp_at)?;
     if quoted >= TCP_CHECKSUM + 2
         && let Some(check) = tcp.load::<u16>(TCP_CHECKSUM)
@@ -161,7 +161,7 @@ pub fn readdress<F: Errors>(
     Some(())
 }
 
-/// What an address in another's place adds to a sum.
+/// The change of a sum when an address takes the place of another.
 #[inline(always)]
 fn replaced<A: Address>(was: &A, will: &A) -> u64 {
     was.negated_sum() + will.sum()

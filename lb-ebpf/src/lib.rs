@@ -1,6 +1,5 @@
-//! The parts of the XDP program that need no kernel: reading headers, rewriting
-//! them, and making resets. They work on a [`frame::Frame`], which is a packet in
-//! the program and a slice in a test.
+//! The parts of the XDP program that need no kernel: they read headers, rewrite them, and make resets. They
+//! work on a [`frame::Frame`], which is a packet in the program and a slice in a test.
 #![cfg_attr(target_arch = "bpf", no_std, feature(asm_experimental_arch))]
 
 pub mod family;

@@ -12,10 +12,10 @@ use crate::{
 const MIN_FRAME: usize = 60;
 const PROTO_TCP: u8 = 6;
 
-/// Turns the frame into the reset that answers it: `RST` with `SEQ = SEG.ACK` for
-/// a segment with ACK, else `RST|ACK` with `ACK` = what the segment ends at.
-/// Gives the length that the caller cuts the frame to if it is longer; what is beyond the reset is zeroed.
-/// `partial`: the sender's device would have finished the checksum, and so it is again.
+/// Turns the frame into the reset that answers it: `RST` with `SEQ = SEG.ACK` for a segment with ACK,
+/// otherwise `RST|ACK` with `ACK` = the end of the segment. Returns the length to which the caller shortens a
+/// longer frame. The bytes behind the reset are zeroed. `partial`: the sender's device would have finished
+/// the checksum, and it will finish the new one.
 /// `None`: the segment is a reset itself, and a reset is never answered.
 #[inline(always)]
 pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, partial: bool) -> Option<usize> {
@@ -23,7 +23,7 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, parti
     if segment.has(flag::RST) || !ip.holds(F::HEADER + 20) || !frame.holds(12) {
         return None;
     }
-    // What finishes it begins where TCP began.
+    // The device begins where TCP began in the old frame.
     if partial && segment.tcp as usize != F::HEADER {
         return None;
     }
@@ -55,7 +55,7 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, parti
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
     if end < MIN_FRAME {
-        // As far as there is any: what came shorter leaves as short.
+        // As far as there are bytes: a shorter frame leaves as short as it came.
         for at in 20..20 + MIN_FRAME - 54 {
             if !tcp.store(at, 0u8) {
                 break;

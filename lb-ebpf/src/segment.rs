@@ -1,4 +1,4 @@
-//! A TCP segment: what its headers say, and what is wrong with them.
+//! A TCP segment: the fields of its headers, and its flaws.
 
 use lb_common::reason::Reason;
 
@@ -34,7 +34,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// `whole`: asked, when the segment is longer than `ip`, for the length with what is in other buffers.
+    /// `whole`: asked for the length over all buffers, if the segment is longer than `ip`.
     #[inline(always)]
     pub fn read<F: Family>(
         ip: &Frame,
@@ -46,8 +46,8 @@ impl Segment {
         Ok(segment)
     }
 
-    /// The same into a segment that exists. Where the two are one value, the compiler moves whatever happens to
-    /// be in a register along with the reason, and the verifier minds.
+    /// The same into an existing segment. If segment and reason were one value, the compiler would move unset
+    /// registers along with the reason, and the verifier refuses that.
     #[inline(always)]
     pub fn fill<F: Family>(
         &mut self,
@@ -65,7 +65,7 @@ impl Segment {
         if ip.load::<u8>(F::TTL).ok_or(Reason::Malformed)? <= 1 {
             return Err(Reason::Ttl);
         }
-        // What no stack sends: nothing at all, two of SYN, FIN and RST, an end or data without an ACK.
+        // No stack sends these: none of SYN, RST and ACK, two of SYN, FIN and RST, or data without an ACK.
         let kinds = self.flags & (flag::SYN | flag::FIN | flag::RST);
         if kinds & kinds.wrapping_sub(1) != 0 || self.flags & (flag::SYN | flag::RST | flag::ACK) == 0 {
             return Err(Reason::Flags);
@@ -109,7 +109,7 @@ impl Segment {
         self.flags & (flag::SYN | flag::ACK) == flag::SYN
     }
 
-    /// The sequence number after everything this segment occupies.
+    /// The sequence number after everything that this segment occupies.
     #[inline(always)]
     pub const fn end(&self) -> u32 {
         let control = (self.has(flag::SYN) || self.has(flag::FIN)) as u32;

@@ -1,14 +1,14 @@
-//! Whether a SYN has to be answered. Anybody can send one that every stack ignores, and what it then does not answer
-//! says nothing about it.
+//! Whether a backend must answer a SYN. Anybody can send a SYN that every stack ignores, and such a SYN says
+//! nothing about the backend.
 
 use lb_common::{abi::Address as _, checksum::fold};
 
 use crate::{family::Family, frame::Frame};
 
-/// Bytes of a TCP header without options, and with all that it can have.
+/// Shortest and longest TCP header.
 const SHORTEST: u32 = 20;
 const LONGEST: u32 = 60;
-/// Of a SYN of Linux.
+/// TCP header of a SYN of Linux.
 const USUAL: u32 = 40;
 
 /// Kinds of options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413).
@@ -20,8 +20,9 @@ const SACK_PERMITTED: u8 = 4;
 const TIMESTAMPS: u8 = 8;
 const FAST_OPEN: u8 = 34;
 
-/// Whether a SYN has the right checksums; `partial`: that of TCP is of the pseudo header alone, and the sender's device
-/// would finish it. One behind extension headers or with data is not looked at: no. `headers`: up to where the payload begins. `hide` keeps a number from the compiler.
+/// Whether a SYN has the right checksums. `partial`: the TCP checksum covers the pseudo header alone, and the
+/// sender's device would finish it. A SYN behind extension headers or with data is not checked: false.
+/// `headers`: the offset of the payload. `hide` hides a number from the compiler.
 #[inline(always)]
 pub fn is_sound<F: Family>(
     ip: &Frame,
@@ -54,7 +55,7 @@ fn checksums_are_right<F: Family>(
         return Some(tcp.load::<u16>(16)? == fold(sum));
     }
     if length == USUAL {
-        // Without a look at every word for where the frame ends.
+        // One check for the end of the frame instead of one for each word.
         if !tcp.holds(USUAL as usize) {
             return None;
         }
@@ -72,17 +73,17 @@ fn checksums_are_right<F: Family>(
     Some(fold(sum) == 0xffff)
 }
 
-/// Options are looked at one after the other, beginning here in the TCP header.
+/// The offset of the first option in the TCP header.
 pub const FIRST_OPTION: u32 = SHORTEST;
 
-/// In at most so many steps.
+/// The most steps from option to option.
 pub const MOST_OPTIONS: u32 = 13;
 
-/// Answers of [`next_option`] that are no places: all options are known, or one is not.
+/// Results of [`next_option`] that are no offsets: all options are known, or one is unknown.
 pub const ALL_KNOWN: u32 = 64;
 pub const STRANGE: u32 = 65;
 
-/// Whether they are those of Linux, which has most clients: known at a look, which the steps are not.
+/// Whether the options are those of Linux, which most clients run. One look decides, without the steps.
 #[inline(always)]
 pub fn is_linux(tcp: &Frame, length: u32) -> bool {
     const SIZE: u32 = u32::from_ne_bytes([SEGMENT_SIZE, 4, 0, 0]);
@@ -94,8 +95,8 @@ pub fn is_linux(tcp: &Frame, length: u32) -> bool {
         && tcp.load::<u32>(36).is_some_and(|word| word & u32::from_ne_bytes([0xff, 0xff, 0xff, 0]) == SCALE)
 }
 
-/// Where the option after the one that is here begins. A strange one is one that a listener may refuse in silence, as it does
-/// the signatures of RFC 2385 and RFC 5925.
+/// The offset of the next option. A listener may silently refuse a SYN with an unknown option, for example
+/// with the signatures of RFC 2385 and RFC 5925.
 #[inline(always)]
 pub fn next_option(tcp: &Frame, at: u32, length: u32) -> u32 {
     if at >= length {

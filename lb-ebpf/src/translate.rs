@@ -7,8 +7,8 @@ use lb_common::{
 
 use crate::{family::Family, frame::Frame};
 
-/// What a translation adds to the TCP and to the IPv4 header checksum, the TTL left out. The way back adds
-/// the complement of each. Which of the two ends is the source does not matter to a sum.
+/// The change of the TCP checksum and of the IPv4 header checksum by a translation, without the TTL. The way
+/// back adds the complement of each. A sum does not depend on which end is the source.
 #[inline(always)]
 pub fn deltas<A: Address>(from: &FlowKey<A>, to: &FlowKey<A>) -> (u16, u16) {
     let addresses = from.src.negated_sum() + from.dst.negated_sum() + to.src.sum() + to.dst.sum();
@@ -16,7 +16,7 @@ pub fn deltas<A: Address>(from: &FlowKey<A>, to: &FlowKey<A>) -> (u16, u16) {
     (fold(addresses + ports), fold(addresses))
 }
 
-/// Addresses of a segment to come, and what they add to its checksums.
+/// The new addresses of a segment, and the changes of its checksums.
 pub struct Translation<'a, A> {
     pub src: &'a A,
     pub dst: &'a A,
@@ -27,7 +27,7 @@ pub struct Translation<'a, A> {
 }
 
 /// Rewrites link, addresses, ports, TTL and checksums. `frame` begins with the link header, `ip` with the IP
-/// header, and `tcp` is where in that TCP begins.
+/// header, and `tcp` is the offset of the TCP header in `ip`.
 /// `None`: the frame is shorter than its headers, and nothing was written.
 #[inline(always)]
 pub fn translate<F: Family>(

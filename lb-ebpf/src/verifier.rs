@@ -2,8 +2,8 @@
 //!
 //! On the host these functions return what they are given.
 
-/// An address that the compiler computes once. It may otherwise check one sum and use another, equal one, and
-/// the verifier does not know that they are.
+/// An address that the compiler computes once. Otherwise it may check one sum and use another, equal one, and
+/// the verifier does not know that they are equal.
 #[inline(always)]
 pub(crate) fn one(at: usize) -> usize {
     #[cfg(target_arch = "bpf")]
@@ -17,8 +17,8 @@ pub(crate) fn one(at: usize) -> usize {
     at
 }
 
-/// A number of a header, in our byte order. The verifier sees that it has 16 bits: at least up to Linux 6.12 it knows
-/// nothing of a number whose bytes were exchanged.
+/// A number of a header in host order. The verifier sees that it has 16 bits: at least up to Linux 6.12 it
+/// knows nothing of a number whose bytes were exchanged.
 #[inline(always)]
 pub fn host_order(number: u16) -> u32 {
     #[cfg(target_arch = "bpf")]
@@ -38,8 +38,9 @@ pub fn host_order(number: u16) -> u32 {
 
 /// The same number, of which the verifier knows nothing any more.
 ///
-/// It walks every path with every constant that a path leaves behind. Behind a few branches that is more than it
-/// has patience for, unless they end alike. `noise` is anything that it cannot know, such as a word of the frame.
+/// The verifier follows every path with every constant that the path has left. After a few branches that is
+/// too much for it, unless the paths end with the same knowledge. `noise` is any number that it cannot know,
+/// such as a word of the frame.
 #[inline(always)]
 pub fn forget(number: u32, noise: u32) -> u32 {
     #[cfg(target_arch = "bpf")]
@@ -66,8 +67,8 @@ pub fn forget(number: u32, noise: u32) -> u32 {
     }
 }
 
-/// The same number, of which the compiler knows nothing. The compiler proves that an index is inside its table
-/// and drops the check. The verifier cannot follow the proof and needs the check.
+/// The same number, of which the compiler knows nothing. The compiler proves that an index is inside its
+/// table and drops the check. The verifier cannot follow the proof and needs the check.
 #[inline(always)]
 pub fn opaque(index: u32) -> u64 {
     #[cfg(target_arch = "bpf")]

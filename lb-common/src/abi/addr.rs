@@ -11,7 +11,7 @@ pub struct Addr(pub [u32; 4]);
 impl Addr {
     const MAPPED: u32 = u32::from_be(0x0000_ffff);
 
-    /// From the four bytes of an IPv4 header field, as loaded from memory.
+    /// From the four bytes of an IPv4 header field, as they lie in memory.
     #[inline(always)]
     pub const fn v4(word: u32) -> Self {
         Self([0, 0, Self::MAPPED, word])
@@ -58,22 +58,22 @@ impl From<V4> for Addr {
 
 /// An address of one family, as words in network byte order.
 pub trait Address: Copy + Default + PartialEq + Eq + 'static {
-    /// What fills a [`Flow`] up, so that the part that most packets need lies in one cache line.
+    /// Fills a [`Flow`] up, so that the part that most packets need lies in one cache line.
     type Padding: Copy + Default + PartialEq + Eq + core::fmt::Debug;
 
-    /// As maps and records that serve both families have it.
+    /// The address as maps and records of both families have it.
     fn wide(&self) -> Addr;
 
-    /// What is in a map that serves both families, if it is of this one.
+    /// The address out of a map of both families. The caller knows that it is of this family.
     fn narrow(addr: &Addr) -> Self;
 
-    /// The words that differ between two addresses of this family, two at a time.
+    /// The words that can differ between two addresses of this family, two at a time.
     fn pairs(&self) -> [u64; 2];
 
-    /// The sum of its words, for checksums.
+    /// The sum of the words, for checksums.
     fn sum(&self) -> u64;
 
-    /// The same of its complement.
+    /// The sum of the complements of the words.
     fn negated_sum(&self) -> u64;
 }
 
@@ -179,7 +179,7 @@ impl Link {
         [a[0], a[1], a[2], a[3], b[0], b[1]]
     }
 
-    /// Our own address.
+    /// The host's own address.
     pub const fn from(&self) -> [u8; 6] {
         let [b, c] = [self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];
         [b[2], b[3], c[0], c[1], c[2], c[3]]

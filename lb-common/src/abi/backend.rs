@@ -1,10 +1,10 @@
-//! Backends, and the way back from them.
+//! Backends, and reverse NAT.
 
-use super::{Addr, Link, Port};
+use super::addr::{Addr, Link, Port};
 
-/// Value of `REVERSE_NAT`, whose key is a backend's address and port as a [`ServiceKey`]: the one VIP that its
-/// replies can be of, when they belong to no flow. Only of `dnat` services, and only where one service alone
-/// has the backend.
+/// Value of `REVERSE_NAT`. Its key is a backend's address and port as a [`ServiceKey`], its value the one VIP
+/// of the backend's replies if they have no flow. An entry is there only in mode `dnat`, and only if one
+/// service alone has the backend.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReverseNat {
@@ -20,30 +20,30 @@ pub struct ReverseNat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backend {
     pub addr: Addr,
-    /// Source address of what is sent to it (`nat` mode).
+    /// Source address of frames to the backend (mode `nat`).
     pub nat_addr: Addr,
     pub port: Port,
     /// `backend_flags`
     pub flags: u16,
-    /// Grows each time the id is given to another backend, so that a flow of
-    /// the former owner never reaches the new one. 0: no backend.
+    /// Grows each time the id is given to another backend, so that a flow of the former backend never reaches
+    /// the new one. 0: no backend.
     pub generation: u32,
     pub ifindex: u32,
     pub link: Link,
     pub service: u16,
-    /// The VLAN of the way there. 0: frames leave without a tag.
+    /// The VLAN to the backend. 0: frames leave without a tag.
     pub vlan: u16,
 }
 
 /// Bits of [`Backend::flags`].
 pub mod backend_flags {
-    /// May be given new connections by the table.
+    /// The Maglev table may give it new connections.
     pub const ADMIT: u16 = 1 << 0;
-    /// Half-open: may be given new connections out of its `TRIAL` budget.
+    /// Half-open: it gets new connections while its trial budget lasts.
     pub const TRIAL: u16 = 1 << 1;
-    /// Its connections are ended where the client begins its next request.
+    /// Its connections are reset where the client begins its next request.
     pub const RESET_AT_REQUEST: u16 = 1 << 2;
-    /// Its connections are ended, whatever they are doing.
+    /// Its connections are reset at the client's next segment.
     pub const RESET_NOW: u16 = 1 << 3;
 }
 

@@ -1,25 +1,25 @@
 //! Settings that hold for every service, and the small tables that turn most frames away.
 
-use super::{Addr, V4};
+use super::addr::{Addr, V4};
 
 /// NAT addresses of one family that may be configured.
 pub const NAT_ADDRESSES: usize = 8;
 
-/// `CONFIG`, one entry: what holds for every service.
+/// `CONFIG`, one entry: settings for every service.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Keys the hash of the flow tables, so that nobody can choose where a flow is kept. It is the
-    /// tables' for as long as they live.
+    /// Keys the hash of the flow table, so that nobody can choose the set of a flow. It stays the same as
+    /// long as the table lives.
     pub seed: u64,
     /// First port of the NAT range, host order.
     pub nat_first: u16,
     /// Last port of the NAT range, host order, inclusive.
     pub nat_last: u16,
-    /// How many of the NAT addresses below are set. 0: each backend's own.
+    /// How many of the NAT addresses below are set. 0: each backend has its own.
     pub nat4_len: u16,
     pub nat6_len: u16,
-    /// Between two SYNs that begin connections on one CPU, on average. 0: no limit.
+    /// The mean time between two SYNs that begin connections on one CPU. 0: no limit.
     pub syn_interval_ns: u32,
     pub zero: u32,
     pub nat4: [V4; NAT_ADDRESSES],
@@ -37,29 +37,30 @@ pub mod port_flags {
     pub const VIP: u8 = 1 << 0;
     /// It is in the NAT range.
     pub const NAT: u8 = 1 << 1;
-    /// A backend in `dnat` mode has it, or had: what comes *from* it may be a reply to any port.
+    /// A backend in mode `dnat` has it, or had it: a frame *from* it may be a reply to any port.
     pub const DNAT: u8 = 1 << 2;
 }
 
-/// Ids that an 802.1Q tag may have; 0 and the last are none (IEEE 802.1Q, table 9-2).
+/// Ids that an 802.1Q tag can have. 0 and the last id name no VLAN (IEEE 802.1Q, table 9-2).
 pub const VLAN_IDS: usize = 4096;
 
-/// `VLANS`, one entry: whether tagged frames with an id are looked at.
+/// `VLANS`, one entry: whether the program looks at tagged frames with an id.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Vlans(pub [u8; VLAN_IDS]);
 
-/// Value of `OWN_ADDRS`: an address that is no client's, or only that of one who comes by this way.
+/// Value of `OWN_ADDRS`: an address that no client has, or a client behind this interface and VLAN only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnAddr {
-    /// Of a backend: the interface and VLAN by which it is reached. 0: a VIP, which nobody comes from.
+    /// For a backend: the interface and VLAN by which it is reached. 0: a VIP, which sends no frames.
     pub ifindex: u32,
     pub vlan: u16,
     pub zero: u16,
 }
 
-/// `OWN_ADDR_FILTER`, one entry: not 0 where an address of `OWN_ADDRS` has this [`address_hash`](crate::hash::address_hash).
+/// `OWN_ADDR_FILTER`, one entry: not 0 if an address of `OWN_ADDRS` has this
+/// [`address_hash`](crate::hash::address_hash).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct OwnAddrFilter(pub [u8; 65_536]);

@@ -3,8 +3,8 @@
 /// Buckets of [`BackendCounters::ttfb`].
 pub const TTFB_BUCKETS: usize = 16;
 
-/// Upper bound of the first bucket of [`BackendCounters::ttfb`], in microseconds. Each further one is
-/// twice as wide; the last has no bound.
+/// Upper bound of the first bucket of [`BackendCounters::ttfb`], in microseconds. Each further bucket is
+/// twice as wide. The last one has no bound.
 pub const TTFB_FIRST_US: u32 = 64;
 
 /// The bucket of a time to first byte.
@@ -14,7 +14,7 @@ pub const fn ttfb_bucket(us: u32) -> usize {
     if rest >> (TTFB_BUCKETS - 2) != 0 {
         return TTFB_BUCKETS - 1;
     }
-    // The place of the highest bit, by halves: BPF counts no leading zeros.
+    // The index of the highest bit, by halves: BPF cannot count leading zeros.
     let mut bucket = 0;
     let mut half = TTFB_BUCKETS / 2;
     while half > 0 {
@@ -27,8 +27,7 @@ pub const fn ttfb_bucket(us: u32) -> usize {
     bucket
 }
 
-/// Per-CPU value of `BACKEND_COUNTERS`. Totals of a service are the sums over
-/// its backends.
+/// Per-CPU value of `BACKEND_COUNTERS`. The totals of a service are the sums over its backends.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendCounters {
@@ -36,9 +35,9 @@ pub struct BackendCounters {
     pub bytes_to: u64,
     pub packets_from: u64,
     pub bytes_from: u64,
-    /// Connections begun: SYNs that made an embryo.
+    /// Connections begun: SYNs that made a flow.
     pub connections: u64,
-    /// Of these, out of a half-open budget.
+    /// Of these, trials.
     pub trials: u64,
     /// Handshakes completed.
     pub established: u64,
@@ -46,20 +45,21 @@ pub struct BackendCounters {
     pub heads: u64,
     /// Heads that found the ring full.
     pub heads_lost: u64,
-    /// Connections whose client does not speak HTTP/1 in the clear.
+    /// Connections whose client does not speak HTTP/1 without encryption.
     pub opaque: u64,
     /// Connections on which a client pipelined.
     pub pipelined: u64,
-    /// Responses by their time to first byte, see [`ttfb_bucket`]. A connection that is not HTTP/1
-    /// counts once. Of those that are counted and not mirrored one each timer interrupt is timed, for all since the one before.
+    /// Responses by their time to first byte, see [`ttfb_bucket`]. A connection that is not HTTP/1 counts
+    /// once. Of the responses that are counted and not mirrored, the program times one a timer interrupt, and
+    /// counts the others with it.
     pub ttfb: [u64; TTFB_BUCKETS],
-    /// Connections whose client was told by a reset that they are over.
+    /// Connections that the program reset at a client's segment (`CLIENT_RESET`).
     pub resets: u64,
-    /// Handshakes that went on with another backend.
+    /// Handshakes that continued with another backend.
     pub redispatched: u64,
-    /// Responses that are not yet in `ttfb`: the next one that is timed stands for them.
+    /// Responses that are not yet in `ttfb`: they are counted with the next one that is timed.
     pub untimed: u32,
-    /// The timer interrupt at which that happened last, as far as 32 bits go.
+    /// The timer interrupt at which the program last timed a response, modulo 2^32.
     pub timed_at: u32,
 }
 

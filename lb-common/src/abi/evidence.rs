@@ -1,19 +1,19 @@
 //! Records of exchanges, and success counts.
 
-use super::{Addr, Port};
+use super::addr::{Addr, Port};
 use crate::MAX_BACKENDS;
 
 /// Bytes of a response head that are mirrored.
 pub const HEAD_BYTES: usize = 256;
 
-/// A record of `EVIDENCE`: the first bytes of a backend segment that holds the
-/// start of a response; or, without any bytes, what else became of an exchange.
+/// A record of `EVIDENCE`: the first bytes of a backend's segment that holds the start of a response, or what
+/// happened to an exchange without a head.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ExchangeRecord {
-    /// When the segment was seen, `CLOCK_MONOTONIC` nanoseconds.
+    /// When the program saw the segment, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
-    /// Since the request, or the SYN, was seen. 0: not known.
+    /// Time since the request, or the SYN. 0: not known.
     pub since_request_ns: u64,
     pub client: Addr,
     pub client_port: Port,
@@ -26,7 +26,7 @@ pub struct ExchangeRecord {
     pub kind: u16,
     /// `record_flags`
     pub flags: u16,
-    /// The CPU that wrote this, and how many heads of this backend it has lost so far.
+    /// The CPU that wrote this, and how many records of this backend it has lost so far.
     pub cpu: u32,
     pub lost: u32,
     pub data: [u8; HEAD_BYTES],
@@ -39,7 +39,8 @@ impl ExchangeRecord {
     }
 }
 
-/// What the program saw of an exchange. A record has bytes if it is a head, and no other record has any.
+/// The part of an exchange that a record shows. A record has bytes if it is a head, and no other record has
+/// any.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeKind {
@@ -82,33 +83,34 @@ impl ExchangeKind {
 
 /// Bits of [`ExchangeRecord::flags`].
 pub mod record_flags {
-    /// Continues the previous record of the same client.
+    /// Continues the record before of the same connection.
     pub const CONTINUES: u16 = 1 << 0;
-    /// More will follow: the status is not decided by this record.
+    /// More will follow: this record does not decide the status.
     pub const UNFINISHED: u16 = 1 << 1;
     /// The client pipelines: responses are missing from the stream of records.
     pub const PIPELINED: u16 = 1 << 2;
-    /// The connection was admitted out of a half-open budget.
+    /// The connection is a trial.
     pub const TRIAL: u16 = 1 << 3;
 }
 
-/// `SUCCESS_COUNTS`, one entry a CPU: by backend id, good responses that were counted and not mirrored. It only grows.
+/// `SUCCESS_COUNTS`, one entry a CPU: by backend id, the good responses that the program counted and did not
+/// mirror. The counts only grow.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct SuccessCounts(pub [u64; MAX_BACKENDS as usize]);
 
-/// Values of `MIRROR_MODES`: which good responses of a backend are mirrored. A good one has a status of 2xx, came within
-/// [`QUICK_MS`] of its request, and is no trial's.
+/// Values of `MIRROR_MODES`: which good responses of a backend the program mirrors. A good response has a
+/// status of 2xx, comes within [`QUICK_MS`] of its request, and belongs to no trial.
 pub mod mirror_mode {
     /// All of them.
     pub const ALL: u32 = 0;
-    /// None: they are counted in [`SuccessCounts`](super::SuccessCounts).
+    /// None: the program counts them in [`SuccessCounts`](super::SuccessCounts).
     pub const NONE: u32 = 1;
-    /// The next one, because a run of failures may end with it; then none.
+    /// The next one, because a run of failures may end with it. Then none.
     pub const NEXT: u32 = 2;
 }
 
-/// A response that took longer is always mirrored.
+/// A slower response is always mirrored, in milliseconds.
 pub const QUICK_MS: u64 = 500;
 
 layout! {

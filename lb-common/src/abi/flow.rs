@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{Addr, Address, Link, Port, V4};
+use super::addr::{Addr, Address, Link, Port, V4};
 
 /// The tuple of a packet as it arrives.
 #[repr(C)]
@@ -23,7 +23,7 @@ impl<A: Copy> FlowKey<A> {
 }
 
 impl FlowKey<Addr> {
-    /// The same as the program has it when it is one of IPv4.
+    /// The same as a tuple of IPv4, if it is one.
     pub fn as_v4(&self) -> Option<FlowKey<V4>> {
         let are_v4 = IpAddr::from(self.src).is_ipv4() && IpAddr::from(self.dst).is_ipv4();
         are_v4.then(|| FlowKey {
@@ -35,10 +35,11 @@ impl FlowKey<Addr> {
     }
 }
 
-/// Places in one set of `CLIENTS4` and `CLIENTS6`.
+/// Ways of one set of `CLIENTS4` and `CLIENTS6`.
 pub const CLIENT_WAYS: usize = 15;
 
-/// Value of `CLIENTS4` and `CLIENTS6`: one cache line that says which flows have clients of this hash.
+/// Value of `CLIENTS4` and `CLIENTS6`: one cache line with the tags of the flows whose client's tuple has
+/// this hash.
 ///
 /// Way `w` of set `s` belongs to the flow at `s × CLIENT_WAYS + w`.
 #[repr(C, align(8))]
@@ -46,29 +47,29 @@ pub const CLIENT_WAYS: usize = 15;
 pub struct ClientSet {
     /// Part of the hash, never 0. 0: free.
     pub tags: [u32; CLIENT_WAYS],
-    /// Who gives way next when all are taken.
+    /// The way that is considered first for eviction when all are taken.
     pub cursor: u16,
-    /// 0, unless one that belongs here had to go to the other set. Until then nobody looks for it there.
+    /// Not 0 once a flow of this set had to go to the other set. As long as it is 0, nobody looks there.
     pub spilled: u16,
 }
 
-/// Places in one set of `REPLIES4` and `REPLIES6`.
+/// Ways of one set of `REPLIES4` and `REPLIES6`.
 pub const REPLY_WAYS: usize = 8;
 
-/// Sets of replies for each set of clients: about as many places.
+/// Sets of replies for each set of clients: about as many ways.
 pub const REPLY_SETS: u32 = 2;
 
 /// Value of `REPLIES4` and `REPLIES6`: one cache line that leads from replies to flows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplySet {
-    /// Number of the flow in the high half, part of the hash, never 0, in the low one. 0: free.
+    /// The number of the flow in the high half, a part of the hash, never 0, in the low one. 0: free.
     pub ways: [u64; REPLY_WAYS],
 }
 
 /// Value of `FLOWS4` and `FLOWS6`: a connection, both directions.
 ///
-/// What most packets need comes first: 64 bytes in IPv4.
+/// The fields that most packets need come first: 64 bytes in IPv4.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow<A: Address> {
@@ -81,31 +82,32 @@ pub struct Flow<A: Address> {
     pub backend: u16,
     pub service: u16,
     pub generation: u32,
-    /// What translation towards the backend adds to the TCP checksum (RFC 1624), folded.
+    /// The change of the TCP checksum by translation towards the backend (RFC 1624), folded.
     pub tcp_delta: u16,
-    /// What it adds to the IPv4 header checksum, without the TTL.
+    /// The change of the IPv4 header checksum, without the TTL.
     pub ip_delta: u16,
-    /// The interface and link that the client's packets came from.
+    /// The interface and link from which the client's packets came.
     pub ifindex: u32,
     pub link: Link,
-    /// When the backend was last heard, in ticks of 2^30 ns.
+    /// When the backend last sent, in ticks of 2^30 ns.
     pub seen: u32,
-    /// Where this flow is: its place in the map.
+    /// The index of this flow in the map.
     pub slot: u32,
     /// `head_state`
     pub head: u32,
     /// Sequence number at which the response head starts that the program waits for. If it waits for none:
     /// at which the last one started.
     pub head_seq: u32,
-    /// Up to where the backend has sent.
+    /// The end of what the backend has sent, as a sequence number.
     pub sent_end: u32,
-    /// Up to where the client has: the backend has been sent so much.
+    /// The end of what the client has sent and the program has forwarded.
     pub client_end: u32,
     /// Sequence number at which the client's last request begins, or at which its next one will begin: after
     /// the SYN of a new connection, and after each answer on a connection that the program does not read.
     pub asked_seq: u32,
     /// When the client asked last, in microseconds of `CLOCK_MONOTONIC`, modulo 2^32: when it sent its SYN,
-    /// later when it sent the last part of its request (of the parts between two timer interrupts, the first).
+    /// later when it sent the last part of its request (of the parts between two timer interrupts, the
+    /// first).
     pub asked_us: u32,
     /// The acknowledgement number of the client's FIN. 0 before it.
     pub client_fin_ack: u32,
@@ -122,45 +124,46 @@ impl<A: Address> Flow<A> {
     }
 }
 
-/// Bits of [`Flow::state`]. Both directions set them, each on its own CPU: atomically. Who swaps the whole
-/// word for 0 owns the place.
+/// Bits of [`Flow::state`]. Both directions set them, each on its own CPU, so they are set atomically. The
+/// CPU that swaps the whole word for 0 owns the place.
 pub mod flow_state {
-    /// It holds something.
+    /// The place holds a flow.
     pub const LIVE: u32 = 1 << 0;
-    /// The backend's SYN-ACK was seen.
+    /// The backend has sent its SYN-ACK.
     pub const ANSWERED: u32 = 1 << 1;
-    /// The client has acknowledged it. Until then it is an embryo.
+    /// The client has acknowledged it. Before that, the flow is a half-open handshake.
     pub const ESTABLISHED: u32 = 1 << 2;
     /// The client has sent its FIN; `client_fin_ack` holds.
     pub const CLIENT_FIN: u32 = 1 << 3;
     /// The backend has acknowledged it.
     pub const CLIENT_FIN_ACKED: u32 = 1 << 4;
-    /// The backend has sent its FIN; `backend_syn_fin_ack` holds.
+    /// The backend has sent its FIN; `backend_syn_fin_ack` is that of the FIN.
     pub const BACKEND_FIN: u32 = 1 << 5;
     /// The client has acknowledged it.
     pub const BACKEND_FIN_ACKED: u32 = 1 << 6;
-    /// Over. Kept for a while, so that its NAT port rests: the backend may be in TIME_WAIT.
+    /// Time-wait: the connection is over, and its NAT port rests, because the backend may be in TIME_WAIT.
     pub const TIME_WAIT: u32 = 1 << 7;
-    /// Admitted out of a half-open budget.
+    /// The connection is a trial.
     pub const TRIAL: u32 = 1 << 8;
-    /// Its service mirrored response heads when it began.
+    /// Its service mirrored response heads when the connection began.
     pub const EVIDENCE: u32 = 1 << 9;
-    /// Not HTTP/1: nothing is mirrored.
+    /// Not HTTP/1: the program mirrors nothing.
     pub const OPAQUE: u32 = 1 << 10;
-    /// The first payload from the client has been seen.
+    /// The client has sent its first payload.
     pub const SPOKEN: u32 = 1 << 11;
-    /// Its client was told by a reset that it is over. The backend was not, yet.
+    /// The program has reset the client's end. The backend does not know yet.
     pub const CLIENT_RESET: u32 = 1 << 12;
-    /// Its service redispatched when it began.
+    /// Its service redispatched when the connection began.
     pub const REDISPATCH: u32 = 1 << 13;
-    /// In a handshake: its backend has refused, and the client does not know.
+    /// In a handshake: the backend has refused, and the client does not know.
     pub const REFUSED: u32 = 1 << 14;
 
-    /// From this bit on: the VLAN that the client's SYN came in, 0 for none. It never changes.
+    /// From this bit on: the VLAN of the client's SYN, 0 for none. It never changes.
     pub const VLAN: u32 = 16;
 
-    /// What tells a flow from the one that had its place before, in the bits that are left: when it began, in steps of
-    /// 2^24 ns (17 ms), as far as 5 bits go. Who has looked at the former one and swaps then must not end this one.
+    /// A flow differs by this from the one that had its place before, in the bits that are left: when it
+    /// began, in steps of 2^24 ns (17 ms), modulo 32. A CPU that has read the state of the former flow must
+    /// not end the new one with its swap.
     #[inline(always)]
     pub const fn incarnation(now_ns: u64) -> u32 {
         let step = (now_ns >> 24) as u32;
@@ -176,25 +179,26 @@ pub mod flow_state {
 
 /// Bits of [`Flow::head`].
 pub mod head_state {
-    /// A response head is awaited at `head_seq`.
+    /// The program awaits a response head at `head_seq`.
     pub const WANTED: u32 = 1 << 0;
     /// `head_seq` holds a number.
     pub const KNOWN: u32 = 1 << 1;
-    /// The next head continues an exchange of which a part was mirrored already
-    /// (a status line in two segments, or an interim response).
+    /// The next head continues an exchange of which a part was mirrored (a status line in two segments, or an
+    /// interim response).
     pub const CONTINUES: u32 = 1 << 2;
-    /// A request was sent before the response to an earlier one was complete.
+    /// The client sent a request before the response to an earlier one was complete.
     pub const PIPELINED: u32 = 1 << 3;
     /// The backend has answered an earlier request on this connection.
     pub const SERVED: u32 = 1 << 4;
-    /// The client has spoken, in a language we do not read, and the backend has not yet.
+    /// The client has sent payload in a protocol that the program does not read, and the backend has not
+    /// answered.
     pub const UNREAD: u32 = 1 << 6;
     /// The backend has not answered the SYN.
     pub const CONNECTING: u32 = 1 << 7;
-    /// What is awaited is owed: the request is whole, as far as can be told, and asks for an answer.
+    /// The awaited response is due: the request is complete, as far as the program can see.
     pub const OWED: u32 = 1 << 8;
 
-    /// The client waits for an answer of which no byte was seen yet.
+    /// The client waits for a response of which the program has seen no byte.
     pub const AWAITED: u32 = WANTED | UNREAD;
 }
 

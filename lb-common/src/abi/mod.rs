@@ -1,8 +1,7 @@
 //! Keys and values of the BPF maps.
 //!
-//! Addresses and ports are kept in network byte order in memory, so that the
-//! program copies them between packets and maps without a swap. All types are
-//! free of padding: the kernel compares keys byte by byte.
+//! Addresses and ports are in network byte order, so that the program copies them between packets and maps
+//! without a swap. No type has padding: the kernel compares keys byte by byte.
 
 macro_rules! layout {
     ($($type:ty = $size:literal),+ $(,)?) => {

@@ -1,6 +1,6 @@
-//! Services: their VIPs, the sources that they take connections of, and their Maglev tables.
+//! Services: their VIPs, the sources that they accept, and their Maglev tables.
 
-use super::{Addr, Port};
+use super::addr::{Addr, Port};
 
 /// Key of `SERVICES`.
 #[repr(C)]
@@ -12,7 +12,7 @@ pub struct ServiceKey {
     pub zero: u8,
 }
 
-/// How many half-open backends of one service are offered new connections at a time.
+/// How many half-open backends of one service get trials at a time.
 pub const TRIAL_SLOTS: usize = 8;
 
 /// Value of `SERVICES`.
@@ -25,7 +25,7 @@ pub struct Service {
     /// How many entries of `trials` are set.
     pub trial_len: u16,
     pub zero: u16,
-    /// Half-open backends, offered before the table.
+    /// Half-open backends. They come before the Maglev table.
     pub trials: [u16; TRIAL_SLOTS],
 }
 
@@ -33,26 +33,26 @@ pub struct Service {
 pub mod service_flags {
     /// Mirror response heads.
     pub const EVIDENCE: u16 = 1 << 0;
-    /// Without a backend: drop the SYN. Otherwise it is answered by a reset.
+    /// Without a backend: drop the SYN. Otherwise the program answers with a reset.
     pub const NO_BACKEND_DROP: u16 = 1 << 1;
     /// `SOURCES` has rules for it.
     pub const SOURCES: u16 = 1 << 2;
-    /// They are in the second set.
+    /// The rules in force are in the second set.
     pub const SECOND_SET: u16 = 1 << 3;
-    /// Whom no rule names is refused.
+    /// A source that no rule names is refused.
     pub const LISTED_ONLY: u16 = 1 << 4;
-    /// The client's address and port are kept.
+    /// Mode `dnat`: the client's address and port stay the source.
     pub const DNAT: u16 = 1 << 5;
-    /// A handshake that its backend refuses, or leaves unanswered, goes on with another one.
+    /// A handshake that its backend refuses or ignores continues with another backend.
     pub const REDISPATCH: u16 = 1 << 6;
 }
 
-/// What the prefix of a key of `SOURCES` is counted over. Its first four bytes always belong to it.
+/// The key of `SOURCES`, over which a prefix is counted. Its first four bytes always belong to the prefix.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceKey {
     pub service: u16,
-    /// Which of the service's two sets: one is used while the other is written.
+    /// One of the service's two sets. The daemon writes one while the program uses the other.
     pub set: u16,
     pub addr: Addr,
 }

@@ -1,7 +1,8 @@
-//! Attached at tc ingress: behind the driver, where a frame has become the stack's buffer.
+//! The hook for tc ingress: behind the driver, where a frame has become a buffer of the stack.
 //!
-//! On a virtual link nothing has to be copied for that, as it has for XDP, and a segment may be as large as the sender's stack
-//! made it (TSO, GRO). Its checksum may be unfinished then: the device would finish it, and this program must not.
+//! On a virtual link the kernel copies nothing for tc, as it does for XDP, and a segment may be as large as
+//! the sender's stack made it (TSO, GRO). Its checksum may be unfinished: the sender's device would finish
+//! it, and this program must not.
 
 use core::ffi::c_void;
 
@@ -25,13 +26,13 @@ use lb_ebpf::{
 
 use crate::program::{
     action::Action,
-    vlan::{Tag, is_looked_at},
+    vlan::{Tag, is_configured},
 };
 
 pub(crate) type Raw = __sk_buff;
 
-/// A field of the kernel's. Volatile: else the compiler may read it early and hand it from function to function as a number,
-/// which for the verifier is none of a frame's bounds.
+/// A field of the kernel's context. Volatile: otherwise the compiler may read it early and pass it between
+/// functions as a number, and the verifier does not take a number for a bound of the frame.
 macro_rules! field {
     ($context:ident . $name:ident) => {
         // SAFETY: the kernel vouches for what it calls the program with.
@@ -71,10 +72,11 @@ impl EbpfContext for Context {
     }
 }
 
-/// Whether what follows a frame's headers is usually elsewhere than they are.
+/// Whether the payload of a frame usually lies in another buffer than its headers.
 pub(crate) const SPLIT: bool = true;
 
-/// Flag of `bpf_l4_csum_replace`: what changes is of the pseudo header, which an unfinished checksum has in it already.
+/// Flag of `bpf_l4_csum_replace`: the change is in the pseudo header, which an unfinished checksum already
+/// contains.
 const PSEUDO_HEADER: u64 = 0x10;
 
 const ETHER_TYPE: u16 = u16::to_be(0x8100);
@@ -86,36 +88,36 @@ pub(crate) fn frame(ctx: &Context) -> Frame {
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
-/// The hook's own word for an action of XDP.
+/// The hook's own action for an action of XDP.
 #[inline(always)]
 pub(crate) const fn outcome(action: u32) -> i32 {
     match action {
-        // Others at this hook have their turn.
+        // Other programs at this hook have their turn.
         XDP_PASS => TC_ACT_UNSPEC,
         XDP_DROP | XDP_ABORTED => TC_ACT_SHOT,
         redirect => redirect as i32,
     }
 }
 
-/// Sees to it that what every segment has lies in the first buffer, as it does anyway behind most drivers.
+/// Makes sure that the headers of every segment lie in the first buffer. Behind most drivers they do anyway.
 #[inline(always)]
 pub(crate) fn headers_at_hand(ctx: &Context) {
     let kind = field!(ctx.protocol);
     let ip = if kind == Ipv6::ETHER_TYPE as u32 { Ipv6::HEADER } else { Ipv4::HEADER };
     let wanted = LINK + ip + 20;
     if !frame(ctx).holds(wanted) && whole(ctx) as usize >= wanted {
-        // SAFETY: a plain helper call; the frame is asked for anew.
+        // SAFETY: a plain helper call; the bounds of the frame are read again.
         unsafe { bpf_skb_pull_data(ctx.ctx, wanted as u32) };
     }
 }
 
-/// Length of a frame with what is not in its first buffer.
+/// Length of a frame, over all its buffers.
 #[inline(always)]
 pub(crate) fn whole(ctx: &Context) -> u32 {
     field!(ctx.len)
 }
 
-/// Copies bytes of the frame, in whichever buffer they are.
+/// Copies bytes of the frame, from all its buffers.
 ///
 /// # Safety
 /// `len` bytes must be writable there.
@@ -125,22 +127,23 @@ pub(crate) unsafe fn load_bytes(ctx: &Context, at: u32, to: *mut c_void, len: u3
     unsafe { bpf_skb_load_bytes(ctx.ctx.cast(), at, to, len) == 0 }
 }
 
-/// What takes a frame to this interface.
+/// Sends a frame to this interface.
 #[inline(always)]
 pub(crate) fn send(_: &Context, ifindex: u32) -> u32 {
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(ifindex, 0) as u32 }
 }
 
-/// Cuts a frame to this length, if it is longer. It is not touched afterwards.
+/// Shortens a frame to this length, if it is longer. The program does not touch the frame afterwards.
 #[inline(always)]
 pub(crate) fn shorten(ctx: &Context, len: u32) -> bool {
     // SAFETY: a plain helper call.
     whole(ctx) <= len || unsafe { bpf_skb_change_tail(ctx.ctx, len, 0) } == 0
 }
 
-/// Whether somebody is still to finish the TCP checksum that is there. The kernel does not tell, but what it does tells:
-/// such a checksum does not change with what is not of the pseudo header. Where the headers are must be asked for anew.
+/// Whether the TCP checksum of the frame is unfinished. The kernel does not say so, but an unfinished
+/// checksum does not change with the bytes outside the pseudo header. The caller must ask again for the
+/// bounds of the frame.
 #[inline(always)]
 pub(crate) fn is_partial(ctx: &Context, at: u32) -> bool {
     let read = || {
@@ -159,15 +162,15 @@ pub(crate) fn is_partial(ctx: &Context, at: u32) -> bool {
     false
 }
 
-/// Adds to the TCP checksum what changed words add to their sum.
+/// Adds the change of some words to the TCP checksum.
 #[inline(always)]
 fn add(ctx: &Context, at: u32, delta: u16, flags: u64) -> bool {
     // SAFETY: a plain helper call.
     unsafe { bpf_l4_csum_replace(ctx.ctx, at, 0, delta as u64, flags) == 0 }
 }
 
-/// Gives a segment its new addresses. Where its headers are may not be used afterwards; those that are given may be
-/// out of date by now.
+/// Gives a segment its new addresses. The bounds that are passed may be out of date, and the caller must not
+/// use them afterwards.
 #[inline(always)]
 pub(crate) fn translate<F: Family>(
     ctx: &Context,
@@ -185,7 +188,8 @@ pub(crate) fn translate<F: Family>(
     (add(ctx, at, addresses, PSEUDO_HEADER) && add(ctx, at, ports, 0)).then_some(())
 }
 
-/// What a frame holds, and its tag, which the kernel keeps beside it. `None`: nothing that is looked at.
+/// EtherType and tag of a frame. The kernel keeps the tag beside the frame. `None`: the program does not look
+/// at this frame.
 #[inline(always)]
 pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
     let kind = frame(ctx).load::<u16>(12)?;
@@ -194,10 +198,10 @@ pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
     }
     let tag = Tag(field!(ctx.vlan_tci) as u16);
     let plain = field!(ctx.vlan_proto) == ETHER_TYPE as u32;
-    (plain && tag.id() != 0 && is_looked_at(tag)).then_some((kind, tag))
+    (plain && tag.id() != 0 && is_configured(tag)).then_some((kind, tag))
 }
 
-/// Gives a frame the tag with which it leaves. It came with `came`, if it had one.
+/// Gives a frame the tag with which it leaves. `came` is the tag that it came with.
 #[inline(never)]
 pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
     let (came, vlan) = (Tag(came), action.vlan());

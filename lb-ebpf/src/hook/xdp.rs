@@ -1,4 +1,4 @@
-//! Attached as XDP: before the stack, where a frame is still the driver's buffer.
+//! The hook for XDP: before the stack, where a frame is still the driver's buffer.
 
 use core::ffi::c_void;
 
@@ -18,15 +18,15 @@ use lb_ebpf::{
 
 use crate::program::{
     action::Action,
-    vlan::{Tag, is_looked_at},
+    vlan::{Tag, is_configured},
 };
 
-/// Whether what follows a frame's headers is usually elsewhere than they are.
+/// Whether the payload of a frame usually lies in another buffer than its headers.
 pub(crate) const SPLIT: bool = false;
 
-/// Set by the daemon when it loads the program: answer on the interface a frame came from by
-/// a redirect to it. A veth whose peer has no XDP program of its own leaves a frame of
-/// `XDP_TX` in the ring until something else wakes the peer (drivers/net/veth.c, `veth_xdp_flush`).
+/// The daemon sets it when it loads the program: send a frame back by a redirect to its own interface. A veth
+/// whose peer has no XDP program leaves a frame of `XDP_TX` in the ring until something else wakes the peer
+/// (drivers/net/veth.c, `veth_xdp_flush`).
 #[unsafe(no_mangle)]
 static TX_BY_REDIRECT: u8 = 0;
 
@@ -37,14 +37,14 @@ pub(crate) fn frame(ctx: &Context) -> Frame {
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
-/// Length of a frame with what is not in its first buffer.
+/// Length of a frame, over all its buffers.
 #[inline(always)]
 pub(crate) fn whole(ctx: &Context) -> u32 {
     // SAFETY: a plain helper call (Linux 5.18).
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
 }
 
-/// Copies bytes of the frame, in whichever buffer they are.
+/// Copies bytes of the frame, from all its buffers.
 ///
 /// # Safety
 /// `len` bytes must be writable there.
@@ -54,7 +54,7 @@ pub(crate) unsafe fn load_bytes(ctx: &Context, at: u32, to: *mut c_void, len: u3
     unsafe { bpf_xdp_load_bytes(ctx.ctx, at, to, len) == 0 }
 }
 
-/// What takes a frame to this interface.
+/// Sends a frame to this interface.
 #[inline(always)]
 pub(crate) fn send(ctx: &Context, ifindex: u32) -> u32 {
     // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
@@ -66,7 +66,7 @@ pub(crate) fn send(ctx: &Context, ifindex: u32) -> u32 {
     unsafe { bpf_redirect(ifindex, 0) as u32 }
 }
 
-/// Cuts a frame to this length, if it is longer. It is not touched afterwards.
+/// Shortens a frame to this length, if it is longer. The program does not touch the frame afterwards.
 #[inline(always)]
 pub(crate) fn shorten(ctx: &Context, len: u32) -> bool {
     let excess = whole(ctx) as i32 - len as i32;
@@ -74,13 +74,13 @@ pub(crate) fn shorten(ctx: &Context, len: u32) -> bool {
     excess <= 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, -excess) } == 0
 }
 
-/// Whether somebody is still to finish the checksum of the segment whose checksum is there: nobody is.
+/// Whether the TCP checksum of the frame is unfinished. Before the stack it never is.
 #[inline(always)]
 pub(crate) const fn is_partial(_: &Context, _: u32) -> bool {
     false
 }
 
-/// Gives a segment its new addresses. Where its headers are may not be used afterwards.
+/// Gives a segment its new addresses. The caller must not use the bounds of its headers afterwards.
 #[inline(always)]
 pub(crate) fn translate<F: Family>(
     _: &Context,
@@ -98,10 +98,10 @@ const ETHER_TYPE: u16 = u16::to_be(0x8100);
 /// Bytes of a tag.
 const TAG: i32 = 4;
 
-/// Where the two addresses of the link header end.
+/// Length of the two addresses of the link header.
 const ADDRESSES: usize = 12;
 
-/// What a frame holds behind its tag, which is taken off. `None`: nothing that is looked at.
+/// EtherType and tag of a frame. The tag is taken off. `None`: the program does not look at this frame.
 #[inline(always)]
 pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
     let kind = frame(ctx).load::<u16>(12)?;
@@ -113,9 +113,9 @@ pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
     (tag.id() != 0).then_some((kind, tag))
 }
 
-/// Takes the tag off, and gives it. [`Tag::NONE`], and nothing has changed: the frame is in a VLAN that is not
-/// looked at, or holds something else than IP, such as another tag.
-// A function of its own, like the other one, so that the stack of what is called in between is not theirs too.
+/// Takes the tag off and returns it. [`Tag::NONE`]: nothing has changed. The VLAN is not configured, or the
+/// frame holds another tag or something else than IP.
+// A function of its own, like `put_on`, so that the functions called in between do not share its stack.
 #[inline(never)]
 fn take_off(ctx: *mut Raw) -> u16 {
     try_take_off(&Context::new(ctx)).unwrap_or(Tag::NONE).0
@@ -129,13 +129,13 @@ fn try_take_off(ctx: &Context) -> Option<Tag> {
     if kind != Ipv4::ETHER_TYPE && kind != Ipv6::ETHER_TYPE {
         return None;
     }
-    if !is_looked_at(tag) {
+    if !is_configured(tag) {
         return None;
     }
     move_addresses(ctx, TAG).then_some(tag)
 }
 
-/// Gives a frame the tag with which it leaves. It came with `came`, if it had one.
+/// Gives a frame the tag with which it leaves. `came` is the tag that it came with.
 #[inline(never)]
 pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
     let (ctx, came, vlan) = (&Context::new(ctx), Tag(came), action.vlan());
@@ -144,7 +144,7 @@ pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
         XDP_DROP => return action,
         XDP_PASS => came,
         _ if vlan == 0 => return action,
-        // What came without a tag has no priority.
+        // A frame that came without a tag has no priority.
         _ => came.moved_to(vlan),
     };
     if !move_addresses(ctx, -TAG) {
@@ -157,12 +157,12 @@ pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
     action
 }
 
-/// Makes a frame shorter at its head, or longer, by so many bytes behind the link addresses. False, and nothing has
-/// changed, where there is no room.
+/// Makes a frame shorter or longer by `by` bytes, behind the link addresses. False: there is no space, and
+/// nothing has changed.
 #[inline(always)]
 fn move_addresses(ctx: &Context, by: i32) -> bool {
     let Some(addresses) = frame(ctx).bytes::<ADDRESSES>(0) else { return false };
-    // SAFETY: a plain helper call; the frame is asked for anew.
+    // SAFETY: a plain helper call; the bounds of the frame are read again.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, by) } != 0 {
         return false;
     }

@@ -1,6 +1,6 @@
 //! An action of the hook with its VLAN, as one number.
 
-/// What the hook does with a frame: an action of XDP, and the VLAN in which the frame leaves by it. 0: no VLAN.
+/// The fate of a frame: an action of XDP, and the VLAN in which the frame leaves by it. 0: no VLAN.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Action(u32);

@@ -1,6 +1,6 @@
 //! Atomic operations on map values (BPF_ATOMIC, Linux 5.12).
 //!
-//! `core` has none for this target, which it believes to lack compare-and-swap.
+//! `core` has none for this target: it assumes that the target lacks compare-and-swap.
 
 /// Adds to `*at` and returns what was there.
 ///
@@ -21,7 +21,7 @@ pub(crate) unsafe fn fetch_add(at: *mut i64, value: i64) -> i64 {
     value
 }
 
-/// Sets bits of `*at`; those that another CPU sets at the same time stay.
+/// Sets bits of `*at`. Bits that another CPU sets at the same time stay.
 #[inline(always)]
 pub(crate) fn set(at: &mut u32, bits: u32) {
     let at: *mut u32 = at;
@@ -53,7 +53,7 @@ pub(crate) fn fetch_set(at: &mut u32, bits: u32) -> u32 {
     bits
 }
 
-/// Puts `new` in the place of `old`; false, and nothing written, where something else is.
+/// Replaces `old` by `new`. If there is another value, it writes nothing and returns false.
 ///
 /// # Safety
 /// `at` must be an aligned and writable word of a map.

@@ -7,7 +7,7 @@ use super::{
     maps::{BACKEND_COUNTERS, BACKENDS, LAST_SYNACK},
 };
 
-/// The backend a flow belongs to, unless its id has changed hands since.
+/// The backend of a flow. `None`: its id belongs to another backend by now.
 #[inline(always)]
 pub(crate) fn backend_of<A: Address>(flow: &Flow<A>) -> Option<&'static Backend> {
     BACKENDS.get(flow.backend as u32).filter(|backend| backend.generation == flow.generation)
@@ -22,10 +22,10 @@ pub(crate) fn counters(backend: u16) -> Option<&'static mut BackendCounters> {
     Some(unsafe { &mut *counters })
 }
 
-/// The backend takes connections now: a handshake that has to go elsewhere finds it.
+/// The backend answers a SYN: a handshake that needs another backend prefers it.
 #[inline(always)]
 pub(crate) fn note_alive(backend: u16) {
     let Some(answered) = LAST_SYNACK.get_ptr_mut(backend as u32) else { return };
-    // SAFETY: a word of a map; whoever writes last is right enough.
+    // SAFETY: a word of a map; of two CPUs at once either may write last.
     unsafe { answered.write_volatile(answer_ticks()) };
 }

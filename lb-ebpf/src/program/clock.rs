@@ -1,17 +1,18 @@
-//! The time as the last timer interrupt left it: cheap, and some milliseconds old.
+//! The time at the last timer interrupt: cheap, and some milliseconds old.
 //!
-//! The kernel counts these interrupts in a word that a program reads without a call (`bpf_jiffies64`, which the verifier
-//! puts in place). So the clock itself is asked once an interrupt, by whichever CPU comes first.
+//! The kernel counts these interrupts in a word that a program reads without a call (`bpf_jiffies64`, which
+//! the verifier inlines). So the first CPU after each interrupt asks the clock, and the others read its
+//! answer.
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 
-/// What the clock said last, and at which interrupt.
+/// The last answer of the clock, and the interrupt at which it was asked.
 static mut SAID: Said = Said { jiffies: 0, ns: 0, us: 0 };
 
 struct Said {
     jiffies: u64,
     ns: u64,
-    /// The same in microseconds, for a division is worth saving too.
+    /// The same in microseconds: saving a division is worth it.
     us: u64,
 }
 
@@ -22,7 +23,7 @@ pub(crate) fn coarse_ns() -> u64 {
     unsafe { (&raw const (*said).ns).read_volatile() }
 }
 
-/// In microseconds, as far as 32 bits go.
+/// In microseconds, modulo 2^32.
 #[inline(always)]
 pub(crate) fn coarse_us() -> u32 {
     let said = said();
@@ -30,12 +31,13 @@ pub(crate) fn coarse_us() -> u32 {
     unsafe { (&raw const (*said).us).read_volatile() as u32 }
 }
 
-/// Asks the clock, unless it was asked since the last interrupt.
+/// Asks the clock, unless a CPU has asked it since the last interrupt.
 #[inline(always)]
 fn said() -> *const Said {
     let said = &raw mut SAID;
-    // SAFETY: plain helper calls (Linux 5.5, 5.11), and aligned words that all CPUs read and write. The interrupt is written
-    // last: who finds it beside another one's time is an interrupt late, as is who asks while the clock is being set.
+    // SAFETY: plain helper calls (Linux 5.5, 5.11), and aligned words that all CPUs read and write. The
+    // interrupt is written last: who finds it beside another one's time is an interrupt late, as is who asks
+    // while the clock is being set.
     unsafe {
         let jiffies = bpf_jiffies64();
         if (&raw const (*said).jiffies).read_volatile() != jiffies {
@@ -48,7 +50,7 @@ fn said() -> *const Said {
     said
 }
 
-/// Another number after each timer interrupt.
+/// The number of the last timer interrupt, modulo 2^32.
 #[inline(always)]
 pub(crate) fn interrupt() -> u32 {
     // SAFETY: a plain helper call.
@@ -61,10 +63,10 @@ pub(crate) const fn ticks(ns: u64) -> u32 {
     (ns >> 30) as u32
 }
 
-/// Of `LAST_SYNACK`: it has not answered yet.
+/// Value of `LAST_SYNACK` for a backend that has not answered yet.
 pub(crate) const NEVER: u32 = 0;
 
-/// The time in ticks of 2^20 ns, about milliseconds, which go round in 52 days.
+/// The time in ticks of 2^20 ns, about milliseconds. They wrap after 52 days.
 #[inline(always)]
 pub(crate) fn answer_ticks() -> u32 {
     match (coarse_ns() >> 20) as u32 {

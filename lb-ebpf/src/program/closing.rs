@@ -7,9 +7,7 @@ use lb_ebpf::segment::{Segment, flag};
 
 use super::atomic;
 
-/// Keeps track of FIN and RST of a client, and ends a connection that is over.
-///
-/// A direction is over when its FIN was acknowledged; the connection is when both are.
+/// Notes FIN and RST of a client, and the acknowledgement of the backend's FIN.
 #[inline(always)]
 pub(crate) fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     let ends = segment.flags & (flag::FIN | flag::RST) != 0;
@@ -30,7 +28,7 @@ pub(crate) fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     finish(flow, set, segment.has(flag::RST));
 }
 
-/// As for the client, the other way round.
+/// The same for segments of a backend.
 #[inline(always)]
 pub(crate) fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     let ends = segment.flags & (flag::FIN | flag::RST) != 0;
@@ -51,7 +49,8 @@ pub(crate) fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     finish(flow, set, segment.has(flag::RST));
 }
 
-/// Sets what is new. At a reset, or when both FINs are acknowledged, the connection is over, and its NAT port rests.
+/// Sets these bits. At a reset, or when both FINs are acknowledged, the flow goes into time-wait and its NAT
+/// port rests.
 #[inline(always)]
 fn finish<A: Address>(flow: &mut Flow<A>, set: u32, reset: bool) {
     const BOTH: u32 = flow_state::CLIENT_FIN_ACKED | flow_state::BACKEND_FIN_ACKED;

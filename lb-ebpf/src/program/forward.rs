@@ -41,7 +41,7 @@ pub(crate) fn to_backend<F: Tables>(
     Ok(Egress::new(backend.ifindex, backend.vlan))
 }
 
-/// Sends a segment on to the client, by the way the client's own came.
+/// Sends a segment on to the client, by the link from which the client's own came.
 #[inline(always)]
 pub(crate) fn to_client<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> Result<Egress, Leave> {
     let to = Translation {

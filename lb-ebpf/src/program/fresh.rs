@@ -16,7 +16,7 @@ use super::{
 };
 use crate::hook::{Context, frame, whole};
 
-/// A frame of no flow, to a port that a VIP has. `anew`: it had one.
+/// `had_flow`: the client had a flow, which has ended or is to be redispatched.
 #[inline(always)]
 pub(crate) fn steer<F: Tables>(
     ctx: &Context,
@@ -45,7 +45,7 @@ pub(crate) fn steer<F: Tables>(
         return connect(ctx, &packet, service, had_flow);
     }
     if service.flags & service_flags::DNAT != 0 {
-        // The backend may know the connection all the same.
+        // The backend may still know the connection.
         return Err(Leave::NoFlow);
     }
     Err(Leave::Reset(Reason::NoFlow))

@@ -1,6 +1,7 @@
-//! ICMP errors about a connection go to the end that can act on them: those about what we sent to a client
-//! to its backend, those about what we sent to a backend to its client. Above all "fragmentation needed" and
-//! "packet too big", without which a transfer stalls where a path has a smaller MTU.
+//! ICMP errors about a connection go to the end that can act on them. An error about a frame to a client goes
+//! to the backend, and an error about a frame to a backend goes to the client. The most important are
+//! "fragmentation needed" and "packet too big": without them a transfer stalls where a path has a smaller
+//! MTU.
 
 use lb_common::{
     abi::{flow_state, port_flags},
@@ -23,16 +24,16 @@ use super::{
 };
 use crate::hook::{Context, frame};
 
-/// Errors of one service that are let through: one in so many nanoseconds, that is 100 in a second.
+/// The rate of errors that pass, for one service: one in this many nanoseconds, that is 100 in a second.
 const EVERY_NS: u64 = 10_000_000;
 
-/// So many at once, after a time without any.
+/// How many errors may pass at once, after a time without any.
 const BURST: u64 = 1000;
 
-/// How often another CPU may have been faster.
+/// How often another CPU may be faster.
 const TRIES: u32 = 4;
 
-/// An ICMP error. What it quotes is of a flow, or it is none of ours.
+/// An ICMP error. If the tuple that it quotes has no flow, the frame is not Shunt's.
 #[inline(always)]
 pub(crate) fn steer<F: Tables + Errors>(
     ctx: &Context,
@@ -42,7 +43,7 @@ pub(crate) fn steer<F: Tables + Errors>(
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = quoted::<F>(&ip).ok_or(Leave::Pass)?;
-    // The tuple that an answer to the quoted segment would have.
+    // The tuple of the answer to the quoted segment.
     let answer = tuple.key.reversed();
     let source = kinds(tuple.key.sport).ok_or(Leave::Pass)?;
     if source & port_flags::VIP != 0
@@ -55,7 +56,7 @@ pub(crate) fn steer<F: Tables + Errors>(
         if !backend.link.is_resolved() {
             return Err(Leave::Drop(Reason::Neighbour));
         }
-        // Where the source is translated backends need no way back to anybody else, a router included.
+        // In mode `nat` a backend needs no route to any address but the NAT address, also not to a router.
         let preserved = flow.reply.dst == flow.client.src;
         let router = F::load(&ip, F::SRC).ok_or(Leave::Pass)?;
         let src = if preserved { router } else { flow.reply.dst };
@@ -70,7 +71,7 @@ pub(crate) fn steer<F: Tables + Errors>(
     {
         *service_id = flow.service;
         admit::<F>(flow.service, &ip)?;
-        // The client knows of the VIP alone.
+        // The client knows only the VIP.
         let about = flow.client;
         let to = Readdressed { src: &about.dst, quoted: &about };
         readdress::<F>(&frame, &ip, &tuple, &flow.link, &to).ok_or(Leave::Pass)?;
@@ -79,7 +80,7 @@ pub(crate) fn steer<F: Tables + Errors>(
     Err(Leave::Pass)
 }
 
-/// What may be refused before anything is written.
+/// The checks come before the first write.
 #[inline(always)]
 fn admit<F: Errors>(service: u16, ip: &Frame) -> Result<(), Leave> {
     if ip.load::<u8>(F::TTL).ok_or(Leave::Pass)? <= 1 {
@@ -91,8 +92,8 @@ fn admit<F: Errors>(service: u16, ip: &Frame) -> Result<(), Leave> {
     Ok(())
 }
 
-/// One out of a service's rate, whichever CPU asks. The clock of a service stands where the next error would be
-/// due if they came evenly, and may be ahead of time by the burst.
+/// Takes one error out of a service's rate, on any CPU. The clock of a service shows when the next error
+/// would be due if they came evenly. It may be ahead of time by the burst.
 #[inline(always)]
 fn take(service: u16) -> bool {
     let Some(clock) = ICMP_CLOCKS.get_ptr_mut(service as u32) else { return false };

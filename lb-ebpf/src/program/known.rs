@@ -17,7 +17,7 @@ use super::{
 };
 use crate::hook::{Context, frame, whole};
 
-/// A frame of a flow, in either direction.
+/// `vlan` is not used: a flow knows its own VLAN.
 #[inline(always)]
 pub(crate) fn steer<F: Tables + Errors>(
     ctx: &Context,
@@ -45,7 +45,7 @@ pub(crate) fn steer<F: Tables + Errors>(
     }
     if (kinds & port_flags::NAT != 0 || may_be_dnat_reply(tuple.key.sport))
         && let Some(flow) = flows::by_reply::<F>(&tuple.key, || may_be_dnat_reply(tuple.key.sport))
-        // One that is over only keeps its port from being used.
+        // A flow in time-wait only reserves its port.
         && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;

@@ -27,18 +27,18 @@ pub(crate) type Sized<T> = Array<T, 1, SHARED>;
 #[btf_map]
 pub(crate) static CONFIG: Array<Config, 1> = Array::new();
 
-/// What a port may be: most frames that are not ours are told apart by one byte of it.
+/// The uses of each port. One byte of it turns most other frames away.
 #[btf_map]
 pub(crate) static PORTS: Array<Ports, 1> = Array::new();
 
-/// Which tagged frames are looked at.
+/// The VLANs whose tagged frames the program looks at.
 #[btf_map]
 pub(crate) static VLANS: Array<Vlans, 1> = Array::new();
 
 #[btf_map]
 pub(crate) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
 
-/// Whom a service takes connections from: `source_rule`. Twice as many as may be configured, for a reload.
+/// The sources that a service accepts: `source_rule`. Twice as many as may be configured, for a reload.
 #[btf_map]
 pub(crate) static SOURCES: LpmTrie<SourceKey, u32, { 2 * MAX_SOURCES as usize }> = LpmTrie::new();
 
@@ -48,8 +48,8 @@ pub(crate) static OWN_ADDRS: HashMap<Addr, OwnAddr, { (MAX_BACKENDS + MAX_SERVIC
     HashMap::new();
 
 /// Service id → an array with one value, so that one call fills a table and one swaps it. The value is a
-/// [`Table`](lb_common::abi::Table), but no structure in name: Linux 6.1 takes no map that was made without type
-/// information for one that has a structure in it.
+/// [`Table`](lb_common::abi::Table), but not a structure by name: Linux 6.1 does not put a map without type
+/// information into a map whose type is a structure.
 #[btf_map]
 pub(crate) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVICES as usize }> =
     ArrayOfMaps::new();
@@ -57,11 +57,11 @@ pub(crate) static TABLES: ArrayOfMaps<Array<[u16; TABLE_SLOTS], 1>, { MAX_SERVIC
 #[btf_map]
 pub(crate) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 
-/// Which hashes of addresses they have. Of most clients it says at once that they are none of them.
+/// The filter before `OWN_ADDRS`: it shows at once that most clients are not in there.
 #[btf_map]
 pub(crate) static OWN_ADDR_FILTER: Array<OwnAddrFilter, 1, SHARED> = Array::new();
 
-/// A backend's address and port → the VIP that its replies are of when no flow says so.
+/// A backend's address and port → the VIP of its replies if they have no flow.
 #[btf_map]
 pub(crate) static REVERSE_NAT: HashMap<ServiceKey, ReverseNat, { MAX_BACKENDS as usize }> = HashMap::new();
 
@@ -79,11 +79,11 @@ pub(crate) static FLOWS4: Sized<Flow<V4>> = Array::new();
 #[btf_map]
 pub(crate) static FLOWS6: Sized<Flow<Addr>> = Array::new();
 
-/// When the next SYN is due on this CPU: see `pace.rs`.
+/// When the next SYN is due on this CPU: see `pace`.
 #[btf_map]
 pub(crate) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Backend id → new connections that a half-open backend may still be given.
+/// Backend id → the trial budget: new connections that a half-open backend may still get.
 #[btf_map]
 pub(crate) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
 
@@ -95,7 +95,8 @@ pub(crate) static LAST_SYNACK: Array<u32, { MAX_BACKENDS as usize }> = Array::ne
 #[btf_map]
 pub(crate) static MIRROR_MODES: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
 
-/// CPU → the good responses that were not. The daemon reads them as its own memory.
+/// CPU → success counts: good responses that the program did not mirror. The daemon reads them as its own
+/// memory.
 #[btf_map]
 pub(crate) static SUCCESS_COUNTS: Sized<SuccessCounts> = Array::new();
 
@@ -111,7 +112,7 @@ pub(crate) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUN
 #[btf_map]
 pub(crate) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
-/// Mirrored response heads, as many as 13 000.
+/// Records of exchanges: as many as 13 000.
 #[btf_map]
 pub(crate) static EVIDENCE: RingBuf<ExchangeRecord, { 4 << 20 }> = RingBuf::new();
 

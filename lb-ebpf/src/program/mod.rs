@@ -111,9 +111,9 @@ fn reset<F: Tables>(ctx: *mut Raw, vlan: u16) -> Action {
     reset::answer_with_reset::<F>(&Context::new(ctx), vlan)
 }
 
-/// Runs a step. `steer` gets the VLAN of the frame, and notes the service there.
+/// Runs a step. `steer` gets the VLAN of the frame, and notes the service.
 ///
-/// The compiler may call `steer` instead of inlining it, and returns its result through memory then. That is too
+/// The compiler may call `steer` instead of inlining it, and then its result goes through memory. That is too
 /// slow for `known`, which most frames take, so `known` does not use this function.
 #[inline(always)]
 fn step(ctx: &Context, vlan: u16, steer: impl Fn(&Context, u16, &mut u16) -> Result<Egress, Leave>) -> Code {

@@ -1,10 +1,11 @@
-//! How fast one CPU begins connections, at most (`max_new_flows_per_second`).
+//! The limit of new connections on one CPU (`max_new_flows_per_second`).
 //!
-//! A flood of SYNs evicts embryos only. But the faster they come, the shorter an embryo lives, and a handshake
-//! that is evicted before its client has answered is lost; and each SYN costs several times what a packet of a
-//! living connection does. The limit keeps both: so much time for each handshake, so much of the CPU for the rest.
+//! A flood of SYNs evicts only half-open handshakes. But the faster the SYNs come, the sooner a handshake is
+//! evicted, and a handshake that is evicted before its client answers is lost. Each SYN also costs several
+//! times as much as a packet of a living connection. The limit protects both: the time for each handshake,
+//! and the CPU time for everything else.
 //!
-//! It is a token bucket, kept as the one time at which the next SYN is due (the virtual scheduling algorithm of
+//! It is a token bucket, stored as the time at which the next SYN is due (the virtual scheduling algorithm of
 //! ITU-T I.371, annex A).
 
 use super::{
@@ -12,11 +13,11 @@ use super::{
     maps::{CONFIG, PACE},
 };
 
-/// What may come at once: what is due in so much time. The clock moves in steps of up to 10 ms, and within a
-/// step everything comes at once.
+/// SYNs that are due in this time may come at once. The clock moves in steps of up to 10 ms, and within a
+/// step all SYNs have the same time.
 const BURST_NS: u64 = 1 << 25;
 
-/// Whether a new connection may begin now, and if so, counts it.
+/// Whether a new connection may begin now. If so, it is counted.
 #[inline(always)]
 pub(crate) fn admits() -> bool {
     let now = coarse_ns();

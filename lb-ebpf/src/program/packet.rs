@@ -10,12 +10,12 @@ use lb_ebpf::{
 use super::maps::Tables;
 use crate::hook::{Context, load_bytes};
 
-/// A TCP segment that may be ours.
+/// A TCP segment that may be Shunt's.
 pub(crate) struct Packet<'a, F: Tables> {
     pub(crate) ctx: &'a Context,
     /// From the link header on.
     pub(crate) frame: Frame,
-    /// Which it came in. 0: none.
+    /// The VLAN in which it came. 0: none.
     pub(crate) vlan: u16,
     /// From the IP header on.
     pub(crate) ip: Frame,
@@ -31,7 +31,7 @@ pub(crate) const fn port_pair(source: Port, destination: Port) -> u32 {
     u32::from_ne_bytes([a, b, c, d])
 }
 
-/// Bytes of the payload, `at` behind the IP header's start, in whichever buffer they are.
+/// `N` bytes of the payload, `at` bytes from the start of the IP header, from all buffers.
 #[inline(always)]
 pub(crate) fn first_bytes<F: Tables, const N: usize>(
     ctx: &Context,

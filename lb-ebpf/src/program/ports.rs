@@ -1,11 +1,11 @@
-//! What a TCP port may be, and the service of a VIP. Most frames that are not Shunt's are told apart here.
+//! The uses of a TCP port, and the service of a VIP. They turn most other frames away.
 
 use lb_common::abi::{Address as _, FlowKey, Port, Service, ServiceKey, port_flags};
 use lb_ebpf::verifier::host_order;
 
 use super::maps::{PORTS, SERVICES, Tables};
 
-/// What frames to this port may be. 0: not ours.
+/// The uses of this port: `port_flags`. 0: the frame is not Shunt's.
 #[inline(always)]
 pub(crate) fn kinds(port: Port) -> Option<u8> {
     let ports = PORTS.get_ptr(0)?;
@@ -14,13 +14,14 @@ pub(crate) fn kinds(port: Port) -> Option<u8> {
     Some(unsafe { (&raw const (*ports).0).cast::<u8>().add(index).read_volatile() })
 }
 
-/// Whether what comes from this port may be a reply of a connection that keeps its client's address.
+/// Whether a frame from this port may be a reply in mode `dnat`.
 #[inline(always)]
 pub(crate) fn may_be_dnat_reply(source: Port) -> bool {
     kinds(source).is_some_and(|kinds| kinds & port_flags::DNAT != 0)
 }
 
-/// Whether any VIP has this port: on a NAT address, replies to it would be taken for a client's.
+/// Whether any VIP has this port. A reply to a NAT address with such a port would be taken for a client's
+/// segment.
 #[inline(always)]
 pub(crate) fn is_vip(port: Port) -> bool {
     kinds(port).is_none_or(|kinds| kinds & port_flags::VIP != 0)

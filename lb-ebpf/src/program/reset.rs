@@ -18,8 +18,7 @@ pub(crate) fn answer_with_reset<F: Tables>(ctx: &Context, vlan: u16) -> Action {
 fn turn_into_reset<F: Tables>(ctx: &Context) -> Option<()> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
-    // Read again rather than carried here: on this path it does not matter, and on
-    // the others it would fill the stack.
+    // Read again instead of passed on: this path is rare, and on the others the segment would fill the stack.
     let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(LINK as u32)).ok()?;
     let partial = hook::is_partial(ctx, LINK as u32 + segment.tcp + 16);
     let frame = if partial || hook::SPLIT { hook::frame(ctx) } else { frame };

@@ -1,4 +1,4 @@
-//! Who may begin a connection. Looked at for what belongs to none.
+//! The checks of a source that begins a connection: the spoof guard, and the rules of the service.
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use lb_common::{
@@ -9,9 +9,10 @@ use lb_ebpf::verifier::opaque;
 
 use super::maps::{OWN_ADDR_FILTER, OWN_ADDRS, SOURCES, Tables};
 
-/// Whether a segment claims to come from a VIP, or from a backend by another way than that backend's.
+/// Whether a segment claims to come from a VIP, or from a backend by another interface or VLAN than that
+/// backend's.
 ///
-/// A backend may be another service's client, so its address alone says nothing.
+/// A backend may be a client of another service, so its address alone proves nothing.
 #[inline(always)]
 pub(crate) fn is_forged<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
     may_be_known::<F>(&key.src) && comes_by_another_way::<F>(key, ifindex, vlan)
@@ -25,7 +26,7 @@ fn may_be_known<F: Tables>(address: &F::Addr) -> bool {
     unsafe { (&raw const (*hashes).0).cast::<u8>().add(at).read_volatile() != 0 }
 }
 
-// Functions of their own, because the stack of their caller is full.
+// A function of its own, because the stack of its caller is full. The same holds for `is_denied`.
 #[inline(never)]
 fn comes_by_another_way<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
     // SAFETY: integers; each is valid by itself while the daemon writes another.
@@ -35,7 +36,7 @@ fn comes_by_another_way<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u
     }
 }
 
-/// Whether a service takes connections of this source: the longest prefix decides.
+/// Whether a service refuses connections of this source: the longest prefix decides.
 #[inline(never)]
 pub(crate) fn is_denied<F: Tables>(key: &FlowKey<F::Addr>, service: &Service) -> bool {
     let set = (service.flags & service_flags::SECOND_SET != 0) as u16;

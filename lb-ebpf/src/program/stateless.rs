@@ -1,7 +1,9 @@
-//! Connections of `dnat` services that no flow is known of: the table was lost, or they were silent for too long.
-//! Nothing but the destination was changed, so both ways can be told from the segment alone: towards the
-//! backend by the client's place in the table, and back by whose backend it is that answers. Nothing is
-//! remembered, so a flood of such segments costs no place, and nothing of them is evidence.
+//! Connections of `dnat` services without a flow: the flow table was lost, or the connection was silent for
+//! too long.
+//!
+//! The program changes nothing but the destination, so the segment alone shows both ways: towards the backend
+//! by the client's slot in the Maglev table, and back by the one VIP of the backend that answers. The program
+//! stores nothing, so a flood of such segments takes no place, and no segment of them is evidence.
 
 use aya_ebpf::helpers::bpf_fib_lookup;
 use lb_common::{
@@ -25,7 +27,7 @@ use super::{
 };
 use crate::hook::{self, Context, frame, whole};
 
-/// A segment that is of no flow and begins none, to a `dnat` VIP or from a port that its backends have.
+/// A segment without a flow that begins no connection, to a `dnat` VIP or from a port of its backends.
 #[inline(always)]
 pub(crate) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -> Result<Egress, Leave> {
     let frame = frame(ctx);
@@ -43,7 +45,7 @@ pub(crate) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -
     let backend = ServiceKey { addr: key.src.wide(), port: key.sport, proto: 6, zero: 0 };
     // SAFETY: see `fresh`.
     let known = unsafe { REVERSE_NAT.get(&backend) }.ok_or(Leave::Pass)?;
-    // Before anything is counted or dropped: what is for this host is none of ours.
+    // Before the program counts or drops anything: a frame for this host is not Shunt's.
     let (hop, ifindex) = match hop_to::<F>(ctx, known, &ip)? {
         Hop::Found(link, ifindex) => (link, ifindex),
         Hop::Silent => {
@@ -59,7 +61,7 @@ pub(crate) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len as u64;
     }
-    // A route by the device of a VLAN names that device, by which XDP cannot send.
+    // A route by the device of a VLAN names that device, and XDP cannot send by it.
     Ok(Egress::new(ifindex, 0))
 }
 
@@ -74,7 +76,7 @@ fn to_backend<F: Tables>(
     let address = ServiceKey { addr: backend.addr, port: backend.port, proto: 6, zero: 0 };
     // SAFETY: see `fresh`.
     let back = unsafe { REVERSE_NAT.get(&address) };
-    // Where two services share a backend its replies could be of either.
+    // If two services share a backend, its replies could be of either.
     if !back.is_some_and(|back| back.vip == vip.addr && back.port == vip.port) {
         return Err(Leave::Reset(Reason::NoFlow));
     }
@@ -94,7 +96,7 @@ fn to_backend<F: Tables>(
     Ok(Egress::new(backend.ifindex, backend.vlan))
 }
 
-/// The backend of the client's own slot, also when it may have no new connections: this is none.
+/// The backend of the client's slot, even if it gets no new connections: this connection is not new.
 #[inline(always)]
 fn of_slot<F: Tables>(service: &Service, key: &FlowKey<F::Addr>) -> Option<(u16, &'static Backend)> {
     let table = TABLES.get_value(service.id as u32, &0)?;
@@ -114,14 +116,14 @@ fn rewrite<F: Tables>(packet: &Packet<'_, F>, to: &FlowKey<F::Addr>, link: &Link
     hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, link, &to).ok_or(Reason::Malformed)
 }
 
-/// How a client is reached of whose way here nothing is known.
+/// The way to a client that has no flow.
 enum Hop {
     Found(Link, u32),
     /// There is a route, but its next hop does not answer.
     Silent,
 }
 
-/// `struct bpf_fib_lookup` of the kernel (linux/bpf.h): question and answer in one.
+/// `struct bpf_fib_lookup` of the kernel (linux/bpf.h), both question and answer.
 #[repr(C)]
 struct Lookup {
     family: u8,
@@ -138,8 +140,8 @@ struct Lookup {
 }
 const _: () = assert!(size_of::<Lookup>() == 64);
 
-/// Asks the kernel's routes, as if it were to forward the reply. What it would not forward is the stack's:
-/// the host's own connections to its backends, above all.
+/// Asks the kernel's routes as if it were to forward the reply. If it would not, the stack gets the frame:
+/// above all the replies to the host's own connections to its backends.
 #[inline(always)]
 fn hop_to<F: Tables>(ctx: &Context, back: &ReverseNat, ip: &Frame) -> Result<Hop, Leave> {
     const FOUND: i64 = 0;
@@ -159,7 +161,7 @@ fn hop_to<F: Tables>(ctx: &Context, back: &ReverseNat, ip: &Frame) -> Result<Hop
         from: [0; 6],
         to: [0; 6],
     };
-    // SAFETY: the kernel reads and writes as many bytes as it is told of.
+    // SAFETY: the kernel reads and writes as many bytes as it is given.
     let answer =
         unsafe { bpf_fib_lookup(ctx.ctx.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
     match answer as i32 as i64 {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::hook::Context;
 
-/// A segment of a client that has a flow. `None`: the flow is none any more, and the segment may begin another.
+/// `None`: the flow has ended, and the segment may begin another.
 #[inline(always)]
 pub(crate) fn steer<F: Tables>(
     ctx: &Context,
@@ -28,7 +28,7 @@ pub(crate) fn steer<F: Tables>(
     let state = flow.state;
     let backend = if state & flow_state::TIME_WAIT == 0 { backend_of(flow) } else { None };
     let Some(backend) = backend else {
-        // What is over rests, unless the client begins anew.
+        // A flow in time-wait rests, unless the client begins again.
         if segment.opens() || state & flow_state::TIME_WAIT == 0 {
             flows::release::<F>(flow);
         }
@@ -38,8 +38,8 @@ pub(crate) fn steer<F: Tables>(
         return handshake(packet, flow, backend);
     }
     if segment.opens() {
-        // A SYN on a living connection is for its backend to answer (RFC 5961 section 4), as long
-        // as that may have new ones: it may have forgotten the connection and accept.
+        // The backend answers a SYN on a living connection (RFC 5961 section 4), as long as it may get new
+        // connections: it may have lost the connection and accept.
         const CLOSES: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN | flow_state::CLIENT_RESET;
         if state & CLOSES != 0 || backend.flags & backend_flags::ADMIT == 0 {
             flows::release::<F>(flow);
@@ -49,20 +49,20 @@ pub(crate) fn steer<F: Tables>(
     if is_reset(ctx, packet, flow, backend) {
         return Some(Err(Leave::Reset(Reason::Ejected)));
     }
-    // What is not sent on ends nothing.
-    let way = match forward::to_backend(packet, flow, backend) {
-        Ok(way) => way,
+    // A segment that is not forwarded closes nothing.
+    let egress = match forward::to_backend(packet, flow, backend) {
+        Ok(egress) => egress,
         Err(leave) => return Some(Err(leave)),
     };
     if segment.end().wrapping_sub(flow.client_end) as i32 > 0 {
         flow.client_end = segment.end();
     }
     closing::from_client(segment, flow);
-    Some(Ok(way))
+    Some(Ok(egress))
 }
 
-/// Notes what the client asks for, unless its connection ends here: then it is told so instead, and the backend
-/// never sees the segment. Its resets reach the backend all the same.
+/// Notes the client's request, unless its connection is reset here. Then the client gets a reset, and the
+/// backend never sees the segment. Resets of the client still reach the backend.
 #[inline(always)]
 fn is_reset<F: Tables>(
     ctx: &Context,
@@ -88,7 +88,7 @@ fn is_reset<F: Tables>(
     ends
 }
 
-/// Ends the handshake if this is the segment that does: it acknowledges the backend's SYN-ACK.
+/// Completes the handshake if this segment acknowledges the backend's SYN-ACK.
 #[inline(always)]
 fn completes<A: Address>(segment: &Segment, flow: &mut Flow<A>) -> bool {
     let completes = flow.state & flow_state::ANSWERED != 0
@@ -116,30 +116,30 @@ fn handshake<F: Tables>(
 ) -> Option<Result<Egress, Leave>> {
     if packet.segment.opens() {
         if !admits(backend, flow) {
-            // A client that repeats its SYN is steered anew when its backend has left since:
-            // after an ejection no connection begins there.
+            // The client repeats its SYN, and the backend accepts no new connections since: after an ejection
+            // no connection begins there. The client gets another backend.
             flows::release::<F>(flow);
             return None;
         }
         if is_abandoned(flow) {
-            // `connect` finds it, and avoids its backend.
+            // `connect` finds the flow, and avoids its backend.
             return None;
         }
     }
-    let way = match forward::to_backend(packet, flow, backend) {
-        Ok(way) => way,
+    let egress = match forward::to_backend(packet, flow, backend) {
+        Ok(egress) => egress,
         Err(leave) => return Some(Err(leave)),
     };
     if packet.segment.has(flag::RST) {
         flows::release::<F>(flow);
     }
-    Some(Ok(way))
+    Some(Ok(egress))
 }
 
-/// Whether the SYN that comes again is to try another backend.
+/// Whether a repeated SYN is to try another backend.
 #[inline(always)]
 fn is_abandoned<A: Address>(flow: &Flow<A>) -> bool {
-    /// Stacks repeat a SYN after a second (RFC 6298); what comes sooner is not a client that has waited.
+    /// Stacks repeat a SYN after a second (RFC 6298). A client that is sooner has not waited.
     const PATIENCE_US: u32 = 700_000;
     let state = flow.state;
     if state & flow_state::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
@@ -148,7 +148,7 @@ fn is_abandoned<A: Address>(flow: &Flow<A>) -> bool {
     state & flow_state::REFUSED != 0 || coarse_us().wrapping_sub(flow.asked_us) > PATIENCE_US
 }
 
-/// Whether a handshake under way may still begin there.
+/// Whether a half-open handshake may still complete at this backend.
 #[inline(always)]
 const fn admits<A: Address>(backend: &Backend, flow: &Flow<A>) -> bool {
     backend.flags & backend_flags::ADMIT != 0

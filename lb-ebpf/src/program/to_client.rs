@@ -14,7 +14,7 @@ use super::{
 };
 use crate::hook::Context;
 
-/// A segment of a backend that has a flow which is not over.
+/// The flow is not in time-wait.
 #[inline(always)]
 pub(crate) fn steer<F: Tables>(
     ctx: &Context,
@@ -35,14 +35,15 @@ pub(crate) fn steer<F: Tables>(
     if flow.head & head_state::AWAITED != 0 {
         evidence::note_answer(ctx, packet, flow);
     }
-    // On a connection that the program does not read, each answer is one to everything before it.
+    // On a connection that the program does not read, each payload of the backend answers everything before
+    // it.
     let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
     if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
         flow.asked_seq = flow.client_end;
     }
-    let way = forward::to_client(packet, flow)?;
+    let egress = forward::to_client(packet, flow)?;
     closing::from_backend(segment, flow);
-    Ok(way)
+    Ok(egress)
 }
 
 #[inline(always)]
@@ -58,14 +59,14 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
         let refuses = segment.has(flag::ACK) && segment.ack == flow.asked_seq;
         evidence::note_refusal(segment, flow);
         if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
-            // The client is not told: its next SYN goes elsewhere.
+            // The client does not learn of it: its next SYN goes to another backend.
             atomic::set(&mut flow.state, flow_state::REFUSED);
             return Err(Leave::Swallow);
         }
     }
-    let way = forward::to_client(packet, flow)?;
+    let egress = forward::to_client(packet, flow)?;
     if segment.has(flag::RST) {
         flows::release::<F>(flow);
     }
-    Ok(way)
+    Ok(egress)
 }

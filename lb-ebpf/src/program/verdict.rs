@@ -58,7 +58,7 @@ impl Egress {
     }
 }
 
-/// What one step of the ladder decides about a frame.
+/// The decision of one step of the ladder about a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The frame leaves by this action.
@@ -73,7 +73,8 @@ pub(crate) enum Verdict {
     Reset,
 }
 
-/// A [`Verdict`] as one number. The steps are functions of their own, and a BPF function returns one register.
+/// A [`Verdict`] as one number. The steps are functions of their own, and a BPF function returns one
+/// register.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(crate) struct Code(u32);
@@ -137,8 +138,8 @@ pub(crate) fn decide(ctx: &Context, service: u16, outcome: Result<Egress, Leave>
     }
 }
 
-/// Counts a refusal. The log gets the 1st, 2nd, 4th, 8th … of each kind and CPU, so
-/// that a flood of them cannot flood it.
+/// Counts a drop. The log gets the 1st, 2nd, 4th, 8th … of each reason and CPU, so that a flood of frames
+/// cannot flood it.
 #[inline(always)]
 fn count(ctx: &Context, service: u16, reason: Reason) {
     let index = service as u32 * Reason::COUNT as u32 + reason as u32;
@@ -153,19 +154,39 @@ fn count(ctx: &Context, service: u16, reason: Reason) {
     }
     match reason {
         Reason::NoBackend => {
-            warn!(ctx, target: TARGET, "xdp: service {}: no backend may serve ({} SYNs on this cpu)", service, seen)
+            warn!(
+                ctx,
+                target: TARGET,
+                "xdp: service {}: no backend may serve ({} SYNs on this cpu)", service, seen
+            )
         }
         Reason::NatPorts => {
-            warn!(ctx, target: TARGET, "xdp: service {}: no NAT port is free ({} SYNs on this cpu)", service, seen)
+            warn!(
+                ctx,
+                target: TARGET,
+                "xdp: service {}: no NAT port is free ({} SYNs on this cpu)", service, seen
+            )
         }
         Reason::Neighbour => {
-            warn!(ctx, target: TARGET, "xdp: service {}: next hop unknown ({} frames on this cpu)", service, seen)
+            warn!(
+                ctx,
+                target: TARGET,
+                "xdp: service {}: next hop unknown ({} frames on this cpu)", service, seen
+            )
         }
         Reason::TableFull => {
-            warn!(ctx, target: TARGET, "xdp: service {}: the flow table is full ({} on this cpu)", service, seen)
+            warn!(
+                ctx,
+                target: TARGET,
+                "xdp: service {}: the flow table is full ({} on this cpu)", service, seen
+            )
         }
         Reason::Martian => {
-            warn!(ctx, target: TARGET, "xdp: service {}: impossible source ({} frames on this cpu)", service, seen)
+            warn!(
+                ctx,
+                target: TARGET,
+                "xdp: service {}: impossible source ({} frames on this cpu)", service, seen
+            )
         }
         Reason::SynRate => {
             warn!(
@@ -174,7 +195,7 @@ fn count(ctx: &Context, service: u16, reason: Reason) {
                 "xdp: service {}: too many new connections at once ({} SYNs on this cpu)", service, seen
             )
         }
-        // The daily noise of a network, and the moment of a swap: counted, no more.
+        // Usual in a network, or the moment of a table swap: only counted.
         Reason::Malformed
         | Reason::Fragment
         | Reason::IpOptions

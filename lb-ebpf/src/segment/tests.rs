@@ -3,7 +3,7 @@ use lb_common::abi::{FlowKey, Port, V4};
 use super::*;
 use crate::{family::Ipv4, frame};
 
-/// A frame 10.0.0.1:40000 → 203.0.113.10:80 with right checksums left out: nothing here reads them.
+/// A frame 10.0.0.1:40000 → 203.0.113.10:80 without right checksums: nothing here reads them.
 pub(crate) fn tcp(flags: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00];
     let ip_len = (40 + payload.len()) as u16;

@@ -19,8 +19,8 @@ pub(crate) struct Choice {
     pub(crate) trial: bool,
 }
 
-/// Half-open backends first, while their budget lasts; else the table. `moved`: where a handshake goes on that has
-/// come to nothing elsewhere. One that comes `again` has had its token.
+/// Half-open backends first, while their trial budget lasts. Then the table. `moved`: the backend that a
+/// redispatched handshake continues with. `retry`: this handshake has taken its token already.
 #[inline(always)]
 pub(crate) fn choose(service: &Service, hash: u64, moved: u16, retry: bool) -> Result<Choice, Reason> {
     if moved != NO_BACKEND
@@ -58,12 +58,12 @@ pub(crate) fn choose(service: &Service, hash: u64, moved: u16, retry: bool) -> R
     Err(reason)
 }
 
-/// One connection out of a half-open backend's budget. Exact under any number of CPUs:
-/// whoever finds the count positive has taken one.
+/// Takes one trial out of a half-open backend's budget. It is exact with any number of CPUs: a CPU that finds
+/// a positive count has taken one.
 #[inline(always)]
 fn take_token(id: u16) -> bool {
     let Some(tokens) = TRIAL_BUDGETS.get_ptr_mut(id as u32) else { return false };
-    // The look before keeps an exhausted count from running away.
+    // The read before the addition keeps a used-up count from falling further and further.
     // SAFETY: an aligned i64 of an array map, which stays where it is.
     unsafe { tokens.read_volatile() > 0 && atomic::fetch_add(tokens, -1) > 0 }
 }

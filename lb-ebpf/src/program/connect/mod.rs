@@ -16,8 +16,8 @@ use lb_ebpf::{frame::Frame, translate::deltas};
 use self::{
     choose::{Choice, choose},
     nat_port::{ITSELF, PRESERVED, aim_first, preserve, reserve},
-    redispatch::{REFUSED, abandoned, other_backend},
-    syn::look_at_syn,
+    redispatch::{REFUSED, end_abandoned, other_backend},
+    syn::check_syn,
 };
 use super::{
     atomic,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::hook::Context;
 
-/// `anew`: the client had a flow, which may be a handshake that its backend left unanswered.
+/// `had_flow`: the client had a flow, which may be a handshake that its backend did not answer.
 #[inline(always)]
 pub(crate) fn connect<F: Tables>(
     ctx: &Context,
@@ -46,11 +46,11 @@ pub(crate) fn connect<F: Tables>(
     let hash = flow_hash(key);
     let (mut moved, mut retry) = (NO_BACKEND, false);
     if had_flow && service.flags & service_flags::REDISPATCH != 0 {
-        let abandoned = abandoned::<F>(key);
+        let abandoned = end_abandoned::<F>(key);
         if abandoned as u16 != NO_BACKEND {
             moved = other_backend(service.id, hash, abandoned as u16) as u16;
             if moved == NO_BACKEND && abandoned & REFUSED != 0 {
-                // There is nobody else, and its client need not wait.
+                // No other backend is there. The client learns so at once instead of waiting.
                 return Err(Leave::Reset(Reason::NoBackend));
             }
             retry = true;
@@ -84,7 +84,7 @@ pub(crate) fn connect<F: Tables>(
     flow.service = service.id;
     flow.generation = backend.generation;
     flow.ifindex = ctx.ingress_ifindex() as u32;
-    // A frame that was read this far has a link header.
+    // The program has read past the link header, so it is there.
     flow.link = link_back(&packet.frame).unwrap_or_default();
     flow.head = 0;
     flow.head_seq = 0;
@@ -99,8 +99,8 @@ pub(crate) fn connect<F: Tables>(
     }
     let watched = service.flags & service_flags::EVIDENCE != 0;
     if watched {
-        // Meanwhile what was asked for comes from memory.
-        look_at_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+        // During this work the set of replies comes from memory.
+        check_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
     }
     flow.client_fin_ack = 0;
     let reserved = if preserved {
@@ -132,7 +132,7 @@ pub(crate) fn connect<F: Tables>(
     forward::to_backend(packet, flow, backend)
 }
 
-/// The way back to whoever sent the frame: both addresses of its link header, exchanged.
+/// The link header of the way back to the sender: both addresses of its frame, exchanged.
 #[inline(always)]
 fn link_back(frame: &Frame) -> Option<Link> {
     let [a, b] = frame.load::<u16>(10)?.to_ne_bytes();

@@ -15,31 +15,31 @@ use crate::program::{
     ports::is_vip,
 };
 
-/// How many NAT ports are tried, all but the first at random. With half of the range in use, one SYN in
-/// 2^44 finds none; its client tries again with other ports.
+/// How many NAT ports the program tries, all but the first at random. With half of the range in use, one SYN
+/// in 2^44 finds none. Its client then tries again with other ports.
 const PORT_TRIES: u32 = 44;
 
-/// From this try on a port is taken from an embryo: only in a flood do so many have one.
+/// From this try on, the program takes a port from a half-open handshake. Only a flood has so many of them.
 const FROM_HANDSHAKES: u32 = 8;
 
-/// How old the embryo must be at that try, in microseconds; after each four tries, half as old. So those go first that will
-/// not complete any more, and a handshake under way is the last, however fast the flood. Most tries fail because their
-/// set of replies is full, which is why there are four.
+/// The least age of such a handshake, in microseconds. It halves after each four tries. So the program takes
+/// ports first from handshakes that will not complete any more, and last from those that may, however fast
+/// the flood is. There are four tries because most fail on a full set of replies.
 const OLDEST_HANDSHAKE: u32 = 1 << 20;
 
-/// From this try on any embryo will do.
+/// From this try on, the age of a half-open handshake does not matter.
 const FROM_ANY_HANDSHAKE: u32 = 32;
 
-/// From this try on a port is taken although it rests after a connection that is over.
+/// From this try on, the program takes a port from a flow in time-wait.
 const FROM_TIME_WAIT: u32 = 8;
 
-/// Answers of [`preserve`].
+/// Results of [`preserve`].
 pub(crate) const PRESERVED: u32 = 0;
-
 const TAKEN: u32 = 1;
 pub(crate) const ITSELF: u32 = 2;
+
 /// The client's own address and port stay the source.
-// A function of its own, for the sake of the stack.
+// A function of its own, to spare the stack of its caller.
 #[inline(never)]
 pub(crate) fn preserve<F: Tables>(slot: u32, backend: u16) -> u32 {
     let (Some(flow), Some(backend)) = (F::flow(slot), BACKENDS.get(backend as u32)) else { return TAKEN };
@@ -52,22 +52,21 @@ pub(crate) fn preserve<F: Tables>(slot: u32, backend: u16) -> u32 {
     if flow.reply.src == flow.reply.dst {
         return ITSELF;
     }
-    // Else another service's connection of the same client to the same backend is there, and the backend could
-    // not tell them apart.
+    // Otherwise the client has a connection to the same backend by another service, and to the backend both
+    // would be one.
     if flows::reserve_preserved::<F>(flow) { PRESERVED } else { TAKEN }
 }
 
-/// A look for a NAT address and port: what goes from one turn to the next.
+/// The search for a NAT address and port: its state between two turns.
 #[repr(C)]
 struct Search<A: Address> {
     flow: *mut Flow<A>,
     reserved: u64,
 }
 
-/// Holds a NAT address and port for this flow: those that it was given first, or others.
+/// Reserves a NAT address and port for this flow: the preferred ones, or others.
 ///
-/// The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them, not at all that can
-/// happen in twelve.
+/// The kernel runs the turns (`bpf_loop`, Linux 5.17), so that the verifier looks at one turn only.
 #[inline(always)]
 pub(crate) fn reserve<F: Tables>(flow: &mut Flow<F::Addr>) -> Result<(), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
@@ -90,7 +89,7 @@ const fn ports(config: &Config) -> u64 {
     (config.nat_last as u64).wrapping_sub(config.nat_first as u64).wrapping_add(1)
 }
 
-/// What its replies will be sent to, if that is free.
+/// Sets the reply's tuple to the preferred NAT address and port.
 #[inline(always)]
 pub(crate) fn aim_first<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) {
     flow.reply.src = F::Addr::narrow(&backend.addr);
@@ -102,7 +101,7 @@ pub(crate) fn aim_first<F: Tables>(flow: &mut Flow<F::Addr>, backend: &Backend) 
     }
 }
 
-/// `which` of the addresses, as a part of 2^32, and which of the ports.
+/// `which`: one of the addresses, as a part of 2^32. `offset`: one of the ports.
 #[inline(always)]
 fn aim<F: Tables>(flow: &mut Flow<F::Addr>, config: &Config, which: u32, offset: u64) {
     let addresses = F::nat_len(config) as u64;
@@ -123,7 +122,7 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
     let own = flow.reply.src == flow.reply.dst;
     if !own
         && !is_vip(flow.reply.dport)
-        && flows::reserve_reply::<F>(flow, handshake_age(number), number >= FROM_TIME_WAIT)
+        && flows::reserve_reply::<F>(flow, least_age(number), number >= FROM_TIME_WAIT)
     {
         search.reserved = 1;
         return 1;
@@ -136,9 +135,9 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
     0
 }
 
-/// How old an embryo must be to lose its port at this try.
+/// The least age at which a half-open handshake loses its port at this try.
 #[inline(always)]
-const fn handshake_age(number: u32) -> i32 {
+const fn least_age(number: u32) -> i32 {
     if number < FROM_HANDSHAKES {
         i32::MAX
     } else if number < FROM_ANY_HANDSHAKE {
@@ -148,12 +147,12 @@ const fn handshake_age(number: u32) -> i32 {
     }
 }
 
-/// The NAT address that a client asks for, and the port that its own port asks for: another one for each of its ports.
+/// The preferred NAT address of a client, and the preferred port, a different one for each port of the
+/// client.
 ///
-/// So a NAT port comes again when its client's port does, and a backend that still has the
-/// former connection in TIME_WAIT sees the same client's later numbers and time stamps, and
-/// accepts (RFC 6191). A port drawn at random brings it another connection's, which it refuses
-/// as old half of the time.
+/// So a NAT port returns together with the client's port. A backend that still has the former connection in
+/// TIME_WAIT then sees later numbers and time stamps of the same client and accepts (RFC 6191). With a random
+/// port it would see those of another connection, and would refuse half of them as old.
 #[inline(always)]
 fn preferred<A: Address>(client: &FlowKey<A>) -> (u32, u32) {
     let [a, b] = client.src.pairs();

@@ -17,17 +17,17 @@ use crate::program::{
     maps::{BACKENDS, LAST_SYNACK, TABLES, Tables},
 };
 
-/// Slots that are looked at for another backend than the one that a handshake failed with. A quarter of a small
-/// service is missed by one handshake in 10^8.
+/// Slots that the program looks at to find another backend. One handshake in 10^8 misses a quarter of a small
+/// service.
 const OTHER_TRIES: u32 = 64;
 
-/// Beside the id that [`abandoned`] gives: the backend has refused.
+/// Set beside the id that [`end_abandoned`] returns: the backend has refused.
 pub(crate) const REFUSED: u32 = 1 << 16;
 
-/// The backend of a handshake that has come to nothing, which ends here. [`NO_BACKEND`]: there is none.
+/// Ends a handshake to redispatch and returns its backend. [`NO_BACKEND`]: there is no such handshake.
 // A function of its own, like those that follow, because it needs much of the stack.
 #[inline(never)]
-pub(crate) fn abandoned<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
+pub(crate) fn end_abandoned<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(handshake) = flows::by_client::<F>(key) else { return NO_BACKEND as u32 };
     if handshake.state & (flow_state::ANSWERED | flow_state::TIME_WAIT) != 0 {
         return NO_BACKEND as u32;
@@ -42,20 +42,20 @@ pub(crate) fn abandoned<F: Tables>(key: &FlowKey<F::Addr>) -> u32 {
     backend as u32 | refused
 }
 
-/// A look for another backend: what goes from one turn to the next.
+/// The search for another backend: its state between two turns.
 #[repr(C)]
 struct Others {
     table: *const [u16; TABLE_SLOTS],
     hash: u64,
     avoided: u16,
     best: u16,
-    /// Since when `best` has not answered.
+    /// For how long `best` has not answered.
     silence: u32,
     now: u32,
 }
 
-/// Another backend for a handshake that has to go elsewhere: of those that a table offers the one that has answered
-/// a SYN last, because this client has waited long enough. [`NO_BACKEND`]: there is no other.
+/// Another backend for a redispatched handshake. Of the backends in some slots of the table it is the one
+/// that answered a SYN last, because the client has waited long enough. [`NO_BACKEND`]: there is no other.
 #[inline(never)]
 pub(crate) fn other_backend(service: u16, hash: u64, avoided: u16) -> u32 {
     let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
@@ -67,9 +67,9 @@ pub(crate) fn other_backend(service: u16, hash: u64, avoided: u16) -> u32 {
     unsafe { (&raw const others.best).read_volatile() as u32 }
 }
 
-/// One slot is looked at.
+/// Considers one slot. 1 ends the search.
 unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
-    // SAFETY: the kernel hands over what `elsewhere` gave it.
+    // SAFETY: the kernel hands over what `other_backend` gave it.
     let others = unsafe { &mut *others };
     others.hash = rehash(others.hash);
     // SAFETY: the map's one value, which stays as long as the program runs.
@@ -77,7 +77,7 @@ unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
     let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), LAST_SYNACK.get(id as u32)) else { return 0 };
     let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
     let silence = if at == NEVER { u32::MAX } else { others.now.wrapping_sub(at) };
-    // The first of them wins where none is known to have answered.
+    // The first one wins if none is known to have answered.
     if may && (others.best == NO_BACKEND || silence < others.silence) {
         (others.best, others.silence) = (id, silence);
     }

@@ -15,11 +15,11 @@ use crate::{
     program::maps::Tables,
 };
 
-/// Notes whether a backend that does not answer this SYN has failed. Not by what it returns: the verifier would go
-/// through all that follows for each answer.
+/// Notes whether a backend that does not answer this SYN has failed. The result stands in the flow: for a
+/// returned value the verifier would follow every path of the caller again.
 #[inline(never)]
-pub(crate) fn look_at_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip_len: u32) -> u32 {
-    // As if the context came from elsewhere: the compiler would pass the frame's bounds as numbers.
+pub(crate) fn check_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip_len: u32) -> u32 {
+    // Hides where the context comes from. Otherwise the compiler would pass the frame's bounds as numbers.
     let ctx = opaque_pointer(ctx);
     let mut ip = frame(&Context::new(ctx)).from(LINK);
     let hide = |number| opaque(number) as u32;
@@ -33,37 +33,43 @@ pub(crate) fn look_at_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip
         }
     }
     let Some(flow) = F::flow(place) else { return 0 };
-    // SAFETY: a place of the map that is the new connection's alone. Between turns the place of the option is kept in
-    // the map, of which the verifier knows nothing: else it would go through every place that it can have.
+    // SAFETY: a place of the map that is the new connection's alone.
     let flow = unsafe { &mut *flow };
     if syn::is_linux(&ip.from(F::HEADER), headers.wrapping_sub(F::HEADER as u32)) {
         flow.head = head_state::CONNECTING;
         return 0;
     }
-    flow.client_fin_ack = syn::FIRST_OPTION;
-    let mut look = Look::<F::Addr> { ctx, flow, length: headers.wrapping_sub(F::HEADER as u32) };
+    *option_at(flow) = syn::FIRST_OPTION;
+    let mut walk = Walk::<F::Addr> { ctx, flow, length: headers.wrapping_sub(F::HEADER as u32) };
     // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
-    unsafe { bpf_loop(syn::MOST_OPTIONS, option::<F> as *mut c_void, (&raw mut look).cast(), 0) };
+    unsafe { bpf_loop(syn::MOST_OPTIONS, option::<F> as *mut c_void, (&raw mut walk).cast(), 0) };
     0
 }
 
-/// A look at the options of a SYN: what goes from one turn to the next.
+/// The walk over the options of a SYN: its state between two turns.
 #[repr(C)]
-struct Look<A: Address> {
+struct Walk<A: Address> {
     ctx: *mut Raw,
     flow: *mut Flow<A>,
     length: u32,
 }
 
-/// One option is looked at.
-unsafe extern "C" fn option<F: Tables>(_: u32, look: *mut Look<F::Addr>) -> i64 {
-    // SAFETY: the kernel hands over what `look_at_syn` gave it.
-    let (ctx, flow, length) = unsafe { ((*look).ctx, &mut *(*look).flow, (*look).length) };
+/// Considers one option. 1 ends the walk.
+unsafe extern "C" fn option<F: Tables>(_: u32, walk: *mut Walk<F::Addr>) -> i64 {
+    // SAFETY: the kernel hands over what `check_syn` gave it.
+    let (ctx, flow, length) = unsafe { ((*walk).ctx, &mut *(*walk).flow, (*walk).length) };
     let ip = frame(&Context::new(ctx)).from(LINK);
-    let next = syn::next_option(&ip.from(F::HEADER), flow.client_fin_ack, length);
-    flow.client_fin_ack = next;
+    let next = syn::next_option(&ip.from(F::HEADER), *option_at(flow), length);
+    *option_at(flow) = next;
     if next == syn::ALL_KNOWN {
         flow.head = head_state::CONNECTING;
     }
     (next >= syn::ALL_KNOWN) as i64
+}
+
+/// The offset of the next option, in a field that a new flow does not use yet. It lies in the map, because
+/// there the verifier knows nothing of it. Otherwise the verifier would go through every offset.
+#[inline(always)]
+const fn option_at<A: Address>(flow: &mut Flow<A>) -> &mut u32 {
+    &mut flow.client_fin_ack
 }

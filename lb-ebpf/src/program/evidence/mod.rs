@@ -1,10 +1,10 @@
 //! Evidence: which segment of a backend holds the start of a response.
 //!
-//! Without pipelining the next response begins exactly at the acknowledgement number
-//! of the request's segment: everything before it the client has. So the request
-//! leaves that number with the flow (`head_seq`), and the one segment that covers it is
-//! mirrored. A retransmitted request carries the same number and asks for nothing new; a
-//! retransmitted response finds nothing wanted.
+//! Without pipelining the next response begins exactly at the acknowledgement number of the request's
+//! segment, because the client has everything before it. So the program notes that number in the flow
+//! (`head_seq`) and mirrors the one segment that covers it. A retransmitted request carries the same number
+//! and changes nothing. After the response the flow awaits no head, so a retransmitted response is not
+//! mirrored.
 
 mod record;
 mod request;

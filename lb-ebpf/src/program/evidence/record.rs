@@ -14,7 +14,8 @@ use crate::program::{
 
 pub(crate) const NO_WAKEUP: u64 = 1;
 pub(crate) const FORCE_WAKEUP: u64 = 2;
-/// What became of an exchange without a head that could be read.
+
+/// Writes a record of an exchange without a response head.
 #[inline(always)]
 pub(crate) fn submit<A: Address>(flow: &Flow<A>, kind: ExchangeKind, wakeup: u64) {
     if kind != ExchangeKind::Answered {
@@ -33,7 +34,7 @@ pub(crate) fn submit<A: Address>(flow: &Flow<A>, kind: ExchangeKind, wakeup: u64
     entry.submit(wakeup);
 }
 
-/// Fills everything but the bytes. Gives the microseconds since the request.
+/// Fills in everything but the bytes of the head. Returns the microseconds since the request.
 ///
 /// # Safety
 /// `record` is reserved and not yet submitted.
@@ -74,14 +75,15 @@ pub(crate) fn count_ttfb(counters: &mut BackendCounters, us: u32) {
     }
 }
 
-/// What is told of a backend changes what is told of it next.
+/// Changes which good responses of the backend are mirrored next.
 #[inline(always)]
 pub(crate) fn set_mirror_mode(backend: u16, from: u32, to: u32) {
-    let Some(submit) = MIRROR_MODES.get_ptr_mut(backend as u32) else { return };
-    // SAFETY: an aligned word of an array map. Of two CPUs at once either may be later: so are their responses.
+    let Some(mode) = MIRROR_MODES.get_ptr_mut(backend as u32) else { return };
+    // SAFETY: an aligned word of an array map. Of two CPUs at once either may be later: so are their
+    // responses.
     unsafe {
-        if submit.read_volatile() == from {
-            submit.write_volatile(to);
+        if mode.read_volatile() == from {
+            mode.write_volatile(to);
         }
     }
 }

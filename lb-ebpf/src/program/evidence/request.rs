@@ -21,28 +21,29 @@ use crate::{
 
 /// A client sent payload on a connection that is not known to be opaque.
 ///
-/// With `cut`, a segment that asks for something new is not noted. True: it is such a one.
+/// With `stop_new`, the function does not note a segment that asks for something new. It returns true for it.
 #[inline(always)]
 pub(crate) fn note_request<F: Tables>(
     ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
-    cut: bool,
+    stop_new: bool,
 ) -> bool {
     let segment = &packet.segment;
-    // What repeats bytes asks for nothing new; a keep-alive does no more (RFC 9293 section 3.8.4).
+    // A segment that only repeats bytes asks for nothing new. The same holds for a keep-alive (RFC 9293
+    // section 3.8.4).
     if segment.end().wrapping_sub(flow.client_end) as i32 <= 0 {
         return false;
     }
     if flow.head & head_state::AWAITED != 0 {
-        // An answer is due once the last of the request has come: an upload takes its time. The exact clock is not read more
-        // than once a timer interrupt for it.
+        // A response is due after the last part of the request: an upload takes its time. The program reads
+        // the exact clock at most once a timer interrupt for it.
         if coarse_us().wrapping_sub(flow.asked_us) as i32 > 0 {
             flow.asked_us = now_us();
         }
     }
     let spoken = flow.state & flow_state::SPOKEN != 0;
-    // Behind at most two extension headers; the mask tells the verifier.
+    // TCP begins behind at most two extension headers. The mask gives the verifier a bound.
     let at = (segment.payload & 0x3fff) as usize;
     let (mut method, mut record) = (0, u16::MAX);
     let said = if segment.payload_len >= REQUEST_BYTES as u32 {
@@ -55,8 +56,8 @@ pub(crate) fn note_request<F: Tables>(
     } else {
         None
     };
-    // Nothing was asked before, in whatever language.
-    if cut && !spoken {
+    // The client has asked for nothing before, in any protocol.
+    if stop_new && !spoken {
         return true;
     }
     match said {
@@ -65,8 +66,8 @@ pub(crate) fn note_request<F: Tables>(
             note_more(ctx, packet, flow);
             return false;
         }
-        // Too short to tell. Before anything was answered it is a part of the request, afterwards the
-        // beginning of another one.
+        // Too short to decide. Before the response it is a part of the request, and afterwards the beginning
+        // of another one.
         None if unanswered(segment, flow) => {
             note_more(ctx, packet, flow);
             return false;
@@ -84,12 +85,12 @@ pub(crate) fn note_request<F: Tables>(
     if !spoken {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
-    // What has a body may not end like a head.
+    // A request with a body need not end like a head.
     let whole = method == b'P' || ends_head(ctx, packet);
-    await_head(segment, flow, whole, cut)
+    await_head(segment, flow, whole, stop_new)
 }
 
-/// Whether a request is under way of whose answer the client has not seen a byte.
+/// Whether a request is under way, and its client has not seen a byte of the response.
 #[inline(always)]
 const fn unanswered<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
     let under_way = flow.head & (head_state::WANTED | head_state::CONTINUES) == head_state::WANTED;
@@ -109,7 +110,7 @@ fn note_more<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &mut Flow<F
 #[inline(always)]
 fn ends_head<F: Tables>(ctx: &Context, packet: &Packet<'_, F>) -> bool {
     const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
-    /// Further on the helper reads: the verifier wants a bound.
+    /// Beyond this offset the helper reads: the verifier needs a bound.
     const NEAR: u32 = 0x3fff;
     let segment = &packet.segment;
     if segment.payload_len < 4 {
@@ -127,8 +128,8 @@ fn ends_head<F: Tables>(ctx: &Context, packet: &Packet<'_, F>) -> bool {
     read && last == EMPTY_LINE
 }
 
-/// The first word of a client whose language we do not read. Of TLS and HTTP/2 it is known that it is
-/// owed an answer.
+/// The first payload of a client whose protocol the program does not read. For TLS and HTTP/2 it knows
+/// whether a response is due.
 #[inline(always)]
 fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
     if segment.ack != flow.sent_end || flow.head & (head_state::KNOWN | head_state::SERVED) != 0 {
@@ -140,14 +141,14 @@ fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
     flow.head |= head_state::UNREAD | if whole { head_state::OWED } else { 0 };
 }
 
-/// A request asks for the head of its response. True: not with `cut`, because nothing was asked before that is
-/// not answered.
+/// Notes a request, and that its response head is awaited. True: `stop_new` is set, every request has its
+/// response, and this one is new. Then nothing is noted.
 #[inline(always)]
-fn await_head<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, cut: bool) -> bool {
+fn await_head<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, stop_new: bool) -> bool {
     if segment.ack != flow.sent_end {
-        // The client has not got all that the backend has sent: it does not wait for the
-        // response before it asks again. Where the next head will be is anybody's guess; and a
-        // client that makes its numbers up must not choose what is taken for a head.
+        // The client has not received all that the backend has sent: it asks again before the response is
+        // complete. The program cannot know where the next head begins, and a client that makes up its
+        // numbers must not choose the bytes that are taken for a head.
         if is_later(segment, flow) {
             note_pipelining(flow);
         }
@@ -155,19 +156,20 @@ fn await_head<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, cu
     }
     let known = flow.head & head_state::KNOWN != 0 && segment.ack == flow.head_seq;
     if known && flow.head & head_state::CONTINUES == 0 {
-        // The request comes again, or in several segments, or another one before the first is answered.
+        // The client repeats the request, sends it in several segments, or sends another one before the first
+        // is answered.
         if flow.head & head_state::WANTED != 0 && is_later(segment, flow) {
             note_pipelining(flow);
         }
         return false;
     }
-    if cut && flow.head & (head_state::WANTED | head_state::PIPELINED) == 0 {
+    if stop_new && flow.head & (head_state::WANTED | head_state::PIPELINED) == 0 {
         return true;
     }
     flow.head_seq = segment.ack;
     flow.asked_seq = segment.seq;
     flow.asked_us = now_us();
-    // What was mirrored of an exchange before ended inside its own segment: this is a new one.
+    // The last exchange, of which a part was mirrored, ended inside its own segment. This is a new one.
     let served = if flow.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
     let owed = if whole { head_state::OWED } else { 0 };
     flow.head = flow.head & !(head_state::CONTINUES | head_state::OWED)
@@ -175,7 +177,7 @@ fn await_head<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, cu
     false
 }
 
-/// Whether it is not the request that is answered now, sent again.
+/// Whether the segment is later than the request that is answered now.
 #[inline(always)]
 const fn is_later<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
     flow.head & head_state::KNOWN != 0 && segment.seq.wrapping_sub(flow.asked_seq) as i32 > 0

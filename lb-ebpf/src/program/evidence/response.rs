@@ -26,12 +26,12 @@ use crate::{
     },
 };
 
-/// A segment of a backend that owes an answer.
+/// A segment of a backend whose response is awaited.
 #[inline(always)]
 pub(crate) fn note_answer<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
     let segment = &packet.segment;
     if segment.payload_len > 0 {
-        // Where the head begins in it. Without a head that is read, any byte answers.
+        // Where the head begins in the segment. On a connection that is not read, any byte is a response.
         let skip = flow.head_seq.wrapping_sub(segment.seq);
         if skip < segment.payload_len {
             if skip == 0 && count_success(ctx, packet, flow) {
@@ -49,7 +49,8 @@ pub(crate) fn note_answer<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow
     }
 }
 
-/// Counts the response that begins with this segment, if it is a good one that nobody waits to be told of.
+/// Counts the response that begins with this segment instead of mirroring it, if it is good and the daemon
+/// waits for no record.
 #[inline(always)]
 fn count_success<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
     const PLAIN: u32 = head_state::WANTED;
@@ -57,12 +58,13 @@ fn count_success<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F
     if flow.head & KINDS != PLAIN || flow.state & flow_state::TRIAL != 0 {
         return false;
     }
-    let Some(submit) = MIRROR_MODES.get_ptr(flow.backend as u32) else { return false };
+    let Some(mode) = MIRROR_MODES.get_ptr(flow.backend as u32) else { return false };
     // SAFETY: an aligned word of an array map.
-    if unsafe { submit.read_volatile() } != mirror_mode::NONE {
+    if unsafe { mode.read_volatile() } != mirror_mode::NONE {
         return false;
     }
-    // Behind at most two extension headers; the mask tells the verifier. What is seldom in another buffer is mirrored then.
+    // TCP begins behind at most two extension headers. The mask gives the verifier a bound. A payload in
+    // another buffer is rare with XDP, and is mirrored.
     let at = (packet.segment.payload & 0x3fff) as usize;
     const FIRST: usize = STATUS_BYTES as usize;
     let first =
@@ -89,17 +91,19 @@ fn count_success<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F
     true
 }
 
-/// Whether the response that begins now came soon after its request. In doubt it did not: this clock may be late.
+/// Whether the response that begins now came soon after its request. In doubt it did not: the coarse clock
+/// may be late.
 #[inline(always)]
 fn is_quick<A: Address>(flow: &Flow<A>) -> bool {
-    /// More than between two timer interrupts.
+    /// Longer than the time between two timer interrupts.
     const LATE_MS: i32 = 16;
     let us = coarse_us().wrapping_sub(flow.asked_us) as i32;
     us < (QUICK_MS as i32 - LATE_MS) * 1000
 }
 
-/// Counts the response that begins now by its time to first byte. The exact clock costs more than all else of a response, so
-/// it is read once a timer interrupt, for those as well that came since: one by one unless there are hundreds a second.
+/// Counts the response that begins now by its time to first byte. The exact clock costs more than all other
+/// work on a response. So the program reads it once a timer interrupt, and counts the responses since the
+/// last reading with the same time. Below some hundred responses a second each one has its own time.
 #[inline(always)]
 fn time<A: Address>(counters: &mut BackendCounters, flow: &Flow<A>) {
     let now = interrupt();
@@ -125,8 +129,8 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
         return;
     };
     let record = entry.as_mut_ptr();
-    // At least 1, as `skip` is smaller than the length, and at most all; the verifier is told by arithmetic: of a
-    // number that was put aside on the stack Linux 6.1 does not learn from a look at its copy.
+    // At least 1, because `skip` is smaller than the length, and at most all. Arithmetic gives the verifier
+    // the bound: Linux 6.1 learns nothing about a number on the stack from a comparison of its copy.
     const MOST: u32 = HEAD_BYTES as u32 - 1;
     const _: () = assert!(HEAD_BYTES.is_power_of_two());
     let beyond_first = (segment.payload_len - skip).wrapping_sub(1);
@@ -157,7 +161,7 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
     } else {
         flow.head &= !(head_state::WANTED | head_state::CONTINUES);
         if status == *b"101" {
-            // What follows is another protocol: nothing that the client says from now on is a request.
+            // Another protocol follows. From now on no payload of the client is a request.
             atomic::set(&mut flow.state, flow_state::OPAQUE);
         }
     }
@@ -167,8 +171,8 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
         count_ttfb(counters, since_us);
     }
     counters.heads += 1;
-    // Errors are told at once; good news waits for the daemon's next look. Anything that
-    // does not read as 1xx to 3xx may be one.
+    // The program wakes the daemon for a failure. Good responses wait for the daemon's next read. A status
+    // that does not read as 1xx to 3xx may be a failure.
     let urgent = unfinished || status[0] >= b'4' || status[0] < b'1';
     if urgent {
         set_mirror_mode(flow.backend, mirror_mode::NONE, mirror_mode::NEXT);
@@ -178,13 +182,13 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
     entry.submit(if urgent { FORCE_WAKEUP } else { NO_WAKEUP });
 }
 
-/// The backend closes or resets the connection. If it owes an answer and has not begun with it, it has
+/// The backend closes or resets the connection. If a response is due and has not begun, the backend has
 /// failed.
 ///
-/// Not its failure: the request is not whole, and it has waited for the rest; the client has closed before, and
-/// waits no longer; or a kept connection is closed for being idle, and the next request
-/// crosses that on its way. What closes it then does not acknowledge the request, and the reset that answers
-/// the request follows it. A backend that closes a connection before its first request has no such excuse.
+/// Three cases are no failure of the backend. It has waited for the rest of a request. Or the client has
+/// closed before and waits no longer. Or the backend closes a persistent connection that was idle, and the
+/// next request crosses its FIN on the way: then the FIN does not acknowledge the request, and the backend
+/// answers the request with a reset. The last case needs an answered request before it.
 #[inline(always)]
 fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     let client_closed = flow.state & flow_state::CLIENT_FIN != 0;
@@ -201,7 +205,7 @@ fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
         }
         return;
     }
-    // Where a byte of the answer is missing, it was sent and is still on its way.
+    // If a byte of the response is missing, the backend sent it and it is still on its way.
     let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
     if owes && !client_closed && nothing_sent && got_request {
         flow.head &= !head_state::AWAITED;
@@ -209,7 +213,7 @@ fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     }
 }
 
-/// A reset in answer to a SYN.
+/// The backend answers a SYN with a reset.
 #[inline(always)]
 pub(crate) fn note_refusal<A: Address>(segment: &Segment, handshake: &mut Flow<A>) {
     let answers = segment.has(flag::ACK) && segment.ack == handshake.asked_seq;
@@ -219,7 +223,7 @@ pub(crate) fn note_refusal<A: Address>(segment: &Segment, handshake: &mut Flow<A
     }
 }
 
-/// The client begins to ask anew, and the backend has not answered at all.
+/// The client sends its SYN again, and the backend has not answered.
 #[inline(always)]
 pub(crate) fn note_silence<A: Address>(handshake: &mut Flow<A>) {
     if handshake.head & head_state::CONNECTING != 0 {

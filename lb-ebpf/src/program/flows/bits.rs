@@ -11,13 +11,14 @@ pub(crate) const fn ones(mask: u32) -> u32 {
     (eights + (eights >> 8)) & 0x1f
 }
 
-/// 1 for 0, else 0. Without a branch, which the verifier would follow both ways for each way of a set.
+/// 1 for 0, otherwise 0. It has no branch, because the verifier would follow both sides for each way of a
+/// set.
 #[inline(always)]
 pub(crate) fn is_zero(number: u32) -> u32 {
     (opaque(number).wrapping_sub(1) >> 63) as u32
 }
 
-/// The place of the lowest bit of at most 16, likewise.
+/// The index of the lowest bit of a mask of at most 16 bits, also without a branch.
 #[inline(always)]
 pub(crate) fn lowest(mask: u32) -> u64 {
     let bit = mask & mask.wrapping_neg();

@@ -20,7 +20,7 @@ pub(crate) fn by_client<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mu
     let first = F::clients(number)?;
     match in_set::<F>(key, first, number, tag(hash)) {
         Some(flow) => Some(flow),
-        // Most never had to go to the other set, and a look there is a wait for memory.
+        // Most sets have no flow in the other set, and a look there waits for memory.
         // SAFETY: a word of a map.
         None if unsafe { (&raw const (*first).spilled).read_volatile() } != 0 => {
             let number = other_set(hash, sets());
@@ -45,7 +45,7 @@ fn in_set<F: Tables>(
         while unsafe { word(&raw const (*set).tags, way)? } != tag {
             way += 1;
         }
-        // Wherever it was found, it goes on alike.
+        // From here on the verifier sees one path, wherever the tag was found.
         way = forget(way, tag) & 15;
     }
     let flow = F::flow(number * CLIENT_WAYS as u32 + way)?;
@@ -58,17 +58,18 @@ fn in_set<F: Tables>(
 /// No place.
 pub(crate) const NOWHERE: u64 = u64::MAX;
 
-/// A free place for a new flow of this client, or [`NOWHERE`]. It holds nothing yet: nobody finds it.
+/// A free way for a new flow of this client, or [`NOWHERE`]. It holds no state yet, so nobody finds it.
 ///
-/// The first set, where it is found at once, until few ways of it are left; then the one of the two that has more. If one were
-/// filled before the other was looked at, some would find none long before there are `max_flows`.
-// A function of its own, for the verifier follows it only once that way.
+/// The first set is preferred, because a flow is found there at once, until few of its ways are free. Then
+/// the set with more free ways is used. If one set were filled before the other was used, some flows would
+/// find no way long before there are `max_flows`.
+// A function of its own, so that the verifier follows it only once.
 #[inline(never)]
 pub(crate) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
     let hash = hash(key);
     let tag = tag(hash);
     let (first, other) = (set(hash, sets()), other_set(hash, sets()));
-    // Once more when another CPU was quicker.
+    // Another CPU may have been quicker: one more try.
     for _ in 0..opaque(2) {
         let (mut number, mut free) = (first, free_ways::<F>(first, tag));
         if ones(free) <= SPARE {
@@ -81,14 +82,14 @@ pub(crate) fn claim<F: Tables>(key: &FlowKey<F::Addr>) -> u64 {
             if number != first {
                 spill::<F>(first);
             }
-            // Wherever it was found, it goes on alike.
+            // From here on the verifier sees one path, wherever the way was found.
             return forget(place, tag) as u64;
         }
     }
     NOWHERE
 }
 
-/// The free ways of a set; none if it has the tag.
+/// The free ways of a set, as a mask. 0 if the set already has the tag.
 #[inline(always)]
 fn free_ways<F: Tables>(number: u32, tag: u32) -> u32 {
     let Some(set) = F::clients(number) else { return 0 };
@@ -96,14 +97,14 @@ fn free_ways<F: Tables>(number: u32, tag: u32) -> u32 {
     for way in 0..CLIENT_WAYS {
         // SAFETY: words of maps may be read while others write them.
         let seen = unsafe { (&raw const (*set).tags[way]).read_volatile() };
-        // Added up way by way: left to itself the compiler keeps all ways for the end, on a stack that is full.
+        // Added up way by way. Otherwise the compiler holds all ways until the end, on a stack that is full.
         same = opaque(same | is_zero(seen ^ tag)) as u32;
         free = opaque(free | is_zero(seen) << way) as u32;
     }
     free & same.wrapping_sub(1)
 }
 
-/// Takes one of these ways: the one where the tag is looked for first, if that is free.
+/// Takes one of these free ways: the home of the tag, if that is among them.
 #[inline(always)]
 fn take<F: Tables>(number: u32, free: u32, tag: u32) -> Option<u32> {
     let set = F::clients(number)?;
@@ -118,7 +119,7 @@ fn take<F: Tables>(number: u32, free: u32, tag: u32) -> Option<u32> {
     won.then_some(number * CLIENT_WAYS as u32 + way as u32)
 }
 
-/// Something that belongs to this set goes to the other. To be said before it can be looked for.
+/// Notes that a flow of this set goes to the other one. This comes before the flow can be looked for.
 #[inline(always)]
 fn spill<F: Tables>(number: u32) {
     if let Some(set) = F::clients(number) {

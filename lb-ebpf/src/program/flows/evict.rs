@@ -16,10 +16,10 @@ use super::{
 };
 use crate::program::{atomic, maps::Tables};
 
-/// How many of a full set are looked at for one that gives way. The next SYN looks at the next ones.
+/// How many flows of a full set the program considers. The next SYN considers the next ones.
 const TURNS: u32 = 5;
 
-/// The same after that when there is no free one: somebody gives way, if anybody does. `now` in nanoseconds.
+/// The same when no way is free: it evicts a flow, if one may be evicted. `now` in nanoseconds.
 #[inline(never)]
 pub(crate) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
     let hash = hash(key);
@@ -27,7 +27,7 @@ pub(crate) fn claim_taken<F: Tables>(key: &FlowKey<F::Addr>, now: u64) -> u64 {
     evict::<F>(numbers, tag(hash), now).map_or(NOWHERE, u64::from)
 }
 
-/// Who is looked at for a place, and the best so far.
+/// The flows that are considered, and the best choice so far.
 #[repr(C)]
 struct Search {
     set: u32,
@@ -36,20 +36,20 @@ struct Search {
     /// `readiness`
     best: u32,
     chosen: u32,
-    /// The state of the best when it was looked at.
+    /// The state of the best when it was considered.
     state: u32,
-    /// In microseconds, as far as 32 bits go.
+    /// In microseconds, modulo 2^32.
     now: u32,
 }
 
-/// Of those looked at, who gives way most readily. Where nothing but a flood fills a set, that is the next in turn:
-/// they go in the order in which they came.
+/// Evicts the flow that is readiest of those considered. In a set that is full of a flood's half-open
+/// handshakes, that is the next one at the cursor: they leave in the order in which they came.
 #[inline(always)]
 fn evict<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Option<u32> {
     let way = cursor::<F>(number)?;
     let now = (now / 1000) as u32;
     let mut search = Search { set: number, other, way, best: STAYS, chosen: 0, state: 0, now };
-    // The turns are the kernel's loop (Linux 5.17): the verifier looks at one of them only.
+    // The kernel runs the turns (`bpf_loop`, Linux 5.17), so that the verifier looks at one turn only.
     // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.
     unsafe { bpf_loop(2 * TURNS, consider::<F> as *mut c_void, (&raw mut search).cast(), 0) };
     let found = &raw const search;
@@ -70,7 +70,7 @@ fn evict<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Option<u
     let slot = number * CLIENT_WAYS as u32 + at as u32;
     // SAFETY: as in `in_set`.
     let flow = unsafe { &mut *F::flow(slot)? };
-    // If something has happened to it since, it stays.
+    // If the flow has changed since, it stays.
     if !owns(flow, state) {
         return None;
     }
@@ -83,13 +83,13 @@ fn evict<F: Tables>((number, other): (u32, u32), tag: u32, now: u64) -> Option<u
 
 /// One turn of the search. 1 ends it.
 unsafe extern "C" fn consider<F: Tables>(turn: u32, search: *mut Search) -> i64 {
-    // SAFETY: the kernel hands over what `taken_over` gave it.
+    // SAFETY: the kernel hands over what `evict` gave it.
     let search = unsafe { &mut *search };
     if turn == TURNS {
         if search.best != STAYS {
             return 1;
         }
-        // Nobody here; the next SYN begins with others.
+        // No flow of this set may be evicted. The next SYN begins with other flows.
         set_cursor::<F>(search.set, search.way);
         search.set = search.other;
         search.way = cursor::<F>(search.set).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Who owns a flow's place: freeing it, and whether a flow may lose it to another.
+//! The ownership of a flow's place: freeing it, and which flows may lose it.
 
 use lb_common::{
     abi::{Address, CLIENT_WAYS, Flow, REPLY_SETS, REPLY_WAYS, flow_state},
@@ -14,12 +14,12 @@ use crate::program::{
     maps::Tables,
 };
 
-/// Ticks of `Flow::seen` after which a silent connection may give way to a new one. Set by the daemon, which
-/// forgets it after the same time.
+/// Ticks of `Flow::seen` after which a new flow may evict a silent one. The daemon sets it when it loads the
+/// program, and expires flows after the same time.
 #[unsafe(no_mangle)]
 static SILENCE: u32 = u32::MAX;
 
-/// How often a state is tried to be swapped that others set bits of.
+/// How often the program tries to swap a state whose bits other CPUs set meanwhile.
 const SWAP_TRIES: u32 = 4;
 
 /// Frees a flow's place and its NAT port.
@@ -39,7 +39,7 @@ pub(crate) fn release<F: Tables>(flow: &mut Flow<F::Addr>) {
     }
 }
 
-/// Whether this CPU is the one that ends what the flow holds.
+/// Whether this CPU wins the swap, and so ends the flow.
 #[inline(always)]
 pub(crate) fn owns<A: Address>(flow: &mut Flow<A>, state: u32) -> bool {
     // SAFETY: a word of a map.
@@ -51,7 +51,7 @@ pub(crate) fn free_reply<F: Tables>(flow: &Flow<F::Addr>) {
     let hash = hash(&flow.reply);
     let entry = entry(flow.slot, tag(hash));
     let sets = sets() * REPLY_SETS;
-    // All but few are in the first. Only what keeps its client's address can be in the other.
+    // Nearly all entries are in the first set. Only a flow in mode `dnat` can have its entry in the other.
     if !free_entry::<F>(set(hash, sets), entry) {
         free_entry::<F>(other_set(hash, sets), entry);
     }
@@ -83,17 +83,19 @@ pub(crate) fn free_place<F: Tables>(slot: u32) {
     }
 }
 
-/// A living connection does not give way.
+/// A living connection is not evicted.
 pub(crate) const STAYS: u32 = 0;
 
-/// From here on nobody looks further: an embryo of a quarter of a second, or what is over or dead.
+/// From this readiness on the search ends: a half-open handshake of a quarter of a second, a flow in
+/// time-wait, or a dead one.
 pub(crate) const AT_ONCE: u32 = 1 << 18;
 
-/// How readily a flow gives way: an embryo the more the older it is, so that a handshake under way is the last.
+/// How ready a flow is to be evicted. For a half-open handshake it grows with its age, so that the youngest
+/// are evicted last.
 #[inline(always)]
 pub(crate) fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> u32 {
     if state & flow_state::LIVE == 0 {
-        // Somebody else is just taking or freeing it.
+        // Another CPU is taking or freeing this place.
         return STAYS;
     }
     if state & flow_state::TIME_WAIT != 0 {
@@ -105,13 +107,13 @@ pub(crate) fn readiness<A: Address>(flow: &Flow<A>, state: u32, now_us: u32) -> 
     if is_dead(flow, ticks(coarse_ns())) { AT_ONCE } else { STAYS }
 }
 
-/// In microseconds, since the SYN was seen. One that came meanwhile is younger than nothing.
+/// In microseconds, since the SYN was seen. Negative for a SYN that came meanwhile.
 #[inline(always)]
 fn handshake_age<A: Address>(flow: &Flow<A>, now_us: u32) -> i32 {
     now_us.wrapping_sub(flow.asked_us) as i32
 }
 
-/// Its backend is gone, or it was silent for too long.
+/// Whether its backend is gone, or the flow was silent for too long.
 #[inline(always)]
 fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
     // SAFETY: a constant of the loaded program; volatile because the loader rewrites it.
@@ -119,9 +121,9 @@ fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
     now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
 }
 
-/// Ends the flow that holds a NAT port, if it may.
+/// Ends the flow that has a tuple which another flow needs, if it may be ended.
 #[inline(always)]
-pub(crate) fn take_place<F: Tables>(
+pub(crate) fn end_holder<F: Tables>(
     holder: u32,
     successor: &Flow<F::Addr>,
     least_age: i32,
@@ -135,7 +137,7 @@ pub(crate) fn take_place<F: Tables>(
     if state & flow_state::LIVE == 0 {
         return false;
     }
-    // The place may have gone to another flow since its number was read.
+    // The place may belong to another flow since its number was read.
     if flow.reply != successor.reply {
         return false;
     }

@@ -8,12 +8,13 @@ use lb_ebpf::verifier::opaque;
 
 use super::{
     bits::{is_zero, lowest, ones},
-    owner::{STAYS, free_place, owns, readiness, take_place},
+    owner::{STAYS, end_holder, free_place, owns, readiness},
     sets::{SPARE, entry, hash, sets},
 };
 use crate::program::{atomic, maps::Tables};
 
-/// The flow of a segment from a backend. `kept`: it may be one that keeps its client's address.
+/// The flow of a segment from a backend. `preserved`: asked when the first set has none; true if the flow may
+/// be one of mode `dnat`, which can be in either set.
 #[inline(always)]
 pub(crate) fn by_reply<F: Tables>(
     key: &FlowKey<F::Addr>,
@@ -54,7 +55,7 @@ fn in_replies<F: Tables>(
     (flow.is_live() && flow.reply == *key).then_some(flow)
 }
 
-/// Asks for the memory that [`reserve_reply`] will look at, and does not wait for it.
+/// Begins to load the set that [`reserve_reply`] will read, and does not wait for it.
 #[inline(always)]
 pub(crate) fn prefetch<F: Tables>(reply: &FlowKey<F::Addr>) {
     if let Some(set) = F::replies(set(hash(reply), sets() * REPLY_SETS)) {
@@ -63,8 +64,9 @@ pub(crate) fn prefetch<F: Tables>(reply: &FlowKey<F::Addr>) {
     }
 }
 
-/// Holds the tuple of its replies for a flow, if it is free, or held by something that must give way.
-/// Embryos do so from an age on, in microseconds, and what rests after another client's connection, as the caller says.
+/// Reserves the tuple of a flow's replies, if it is free or if its holder may be ended. A half-open handshake
+/// may be ended from `least_age` on, in microseconds, and a flow in time-wait if `from_time_wait` is set or
+/// if it is of the same client.
 #[inline(always)]
 pub(crate) fn reserve_reply<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, from_time_wait: bool) -> bool {
     let hash = hash(&flow.reply);
@@ -77,8 +79,8 @@ pub(crate) fn reserve_reply<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, fro
     enter(set, free, entry(flow.slot, tag), || ways(set, tag).0)
 }
 
-/// The same for a flow that keeps its client's address: no other tuple will do for it, so it may lie in
-/// either of two sets, and everything that may give way does.
+/// The same in mode `dnat`. No other tuple will do for this flow, so its entry may lie in either of two sets,
+/// and every flow that may be evicted is evicted for it.
 #[inline(always)]
 pub(crate) fn reserve_preserved<F: Tables>(flow: &Flow<F::Addr>) -> bool {
     let hash = hash(&flow.reply);
@@ -96,7 +98,7 @@ pub(crate) fn reserve_preserved<F: Tables>(flow: &Flow<F::Addr>) -> bool {
     if free | free_too == 0 {
         return evict_one::<F>(first, flow, tag);
     }
-    // The first, where it is found at once, until that fills up more than the other.
+    // The first set, where an entry is found at once, until it is fuller than the other.
     let in_first = ones(free) > SPARE || ones(free) >= ones(free_too);
     let (set, free) = if in_first { (first, free) } else { (second, free_too) };
     enter(set, free, entry(flow.slot, tag), || {
@@ -114,14 +116,14 @@ fn ways(set: *mut ReplySet, tag: u32) -> (u32, u32) {
         let seen = unsafe { (&raw const (*set).ways[way]).read_volatile() };
         same |= is_zero(seen as u32 ^ tag) << way;
         free |= is_zero(seen as u32) << way;
-        // At once, before the next is read: else a whole set waits on the stack.
+        // At once, before the next way is read. Otherwise the compiler holds a whole set on the stack.
         (same, free) = (opaque(same) as u32, opaque(free) as u32);
     }
     (same, free)
 }
 
-/// Enters a flow into a free way, and steps back if another CPU has just entered the same. `all`: a bit for
-/// each way that has the tag.
+/// Enters a flow into a free way. It steps back if another CPU has entered the same tag at the same time.
+/// `all`: a mask of the ways that have the tag.
 #[inline(always)]
 fn enter(set: *mut ReplySet, free: u32, mine: u64, all: impl FnOnce() -> u32) -> bool {
     let way = lowest(free) as usize;
@@ -143,7 +145,7 @@ fn enter(set: *mut ReplySet, free: u32, mine: u64, all: impl FnOnce() -> u32) ->
     true
 }
 
-/// Takes the entry of a flow that has the same tuple, if that may be ended.
+/// Takes the entry of a flow that has the same tag, if that flow may be ended.
 #[inline(always)]
 fn take_over<F: Tables>(
     set: *mut ReplySet,
@@ -160,9 +162,9 @@ fn take_over<F: Tables>(
     // SAFETY: inside, by the line above; read once more, it may be another's by now.
     let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(taken) };
     // SAFETY: a word of a map.
-    let held = unsafe { at.read_volatile() };
-    let holder = (held >> 32) as u32;
-    if held as u32 != tag || !take_place::<F>(holder, flow, least_age, from_time_wait) {
+    let found = unsafe { at.read_volatile() };
+    let holder = (found >> 32) as u32;
+    if found as u32 != tag || !end_holder::<F>(holder, flow, least_age, from_time_wait) {
         return false;
     }
     // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
@@ -171,7 +173,7 @@ fn take_over<F: Tables>(
     true
 }
 
-/// Takes the entry of a flow that gives way, out of a set that is full.
+/// Evicts a flow of a full set and takes its entry.
 #[inline(always)]
 fn evict_one<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> bool {
     for way in 0..opaque(REPLY_WAYS as u32) as usize {
@@ -182,16 +184,17 @@ fn evict_one<F: Tables>(set: *mut ReplySet, flow: &Flow<F::Addr>, tag: u32) -> b
         // SAFETY: inside, by the line above.
         let at = unsafe { (&raw mut (*set).ways).cast::<u64>().add(way) };
         // SAFETY: a word of a map.
-        let held = unsafe { at.read_volatile() };
-        let holder = (held >> 32) as u32;
+        let found = unsafe { at.read_volatile() };
+        let holder = (found >> 32) as u32;
         let Some(other) = F::flow(holder) else { continue };
         // SAFETY: as in `in_set`.
         let other = unsafe { &mut *other };
         // SAFETY: a word of a map that others may write.
         let state = unsafe { (&raw const other.state).read_volatile() };
-        // Its entry must still be this one, or another's would be overwritten.
+        // The entry must still be the one that was read. Otherwise the entry of another flow would be
+        // overwritten.
         // SAFETY: a word of a map.
-        let still = || unsafe { at.read_volatile() } == held;
+        let still = || unsafe { at.read_volatile() } == found;
         if state & flow_state::LIVE != 0
             && readiness(other, state, flow.asked_us) != STAYS
             && still()

@@ -8,15 +8,15 @@ use lb_ebpf::verifier::opaque;
 
 use crate::program::maps::Tables;
 
-/// Sets of `CLIENTS4` and `CLIENTS6`. Set by the daemon when it loads the program.
+/// Sets of `CLIENTS4` and `CLIENTS6`. The daemon sets it when it loads the program.
 #[unsafe(no_mangle)]
 static CLIENT_SETS: u32 = 1;
 
-/// Of `Config::seed`. Set by the daemon when it loads the program.
+/// Derived from `Config::seed`. The daemon sets it when it loads the program.
 #[unsafe(no_mangle)]
 static HASH_KEYS: HashKeys = HashKeys([0; HashKeys::COUNT]);
 
-/// Ways that are kept in the first of two sets for those that have no other.
+/// Ways of the first set that stay free for flows that have no other set.
 pub(crate) const SPARE: u32 = 4;
 
 #[inline(always)]
@@ -34,7 +34,7 @@ pub(crate) fn hash<A: Address>(key: &FlowKey<A>) -> u64 {
     )
 }
 
-/// Where a tag is put if that way is free, so that most are found at the first look.
+/// The way of a tag, if that is free: most tags are found at the first look.
 #[inline(always)]
 pub(crate) const fn home(tag: u32) -> u32 {
     ((tag >> 8) * CLIENT_WAYS as u32) >> 24
@@ -57,7 +57,7 @@ pub(crate) const fn entry(slot: u32, tag: u32) -> u64 {
     (slot as u64) << 32 | tag as u64
 }
 
-/// Whose turn it is in a set.
+/// The way in a set that is considered first for eviction.
 #[inline(always)]
 pub(crate) fn cursor<F: Tables>(number: u32) -> Option<u32> {
     // SAFETY: a word of a map.
