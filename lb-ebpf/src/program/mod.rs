@@ -16,7 +16,7 @@ mod forward;
 mod fresh;
 mod icmp;
 mod known;
-mod maps;
+pub(crate) mod maps;
 mod pace;
 mod packet;
 mod ports;
