@@ -34,7 +34,7 @@ pub struct Event {
     /// The backend's ejection number after this event.
     pub ejection: u32,
     pub until_ms: Option<Instant>,
-    /// Who caused it: `breaker`, `probe`, `config`, an operator's name.
+    /// The cause: `breaker`, `probe`, `config`, an operator's name.
     pub actor: String,
     /// Of the configuration in force; grows with each reload.
     pub config_generation: u64,

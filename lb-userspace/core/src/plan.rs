@@ -17,7 +17,7 @@ use crate::{
     io::{Admit, FlowReset, Member, Step},
 };
 
-/// What the maps hold for one service, or should hold.
+/// The entries of one service in the maps: as they are, or as they should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
     pub service: Option<Entry>,

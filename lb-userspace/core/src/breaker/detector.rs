@@ -33,7 +33,7 @@ impl Sample {
     }
 }
 
-/// What the detectors remember of one backend.
+/// The counts of one backend's detectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub run_gateway: u32,

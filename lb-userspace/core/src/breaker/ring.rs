@@ -73,7 +73,7 @@ mod tests {
     const WINDOW: Millis = Millis(1000);
 
     #[test]
-    fn what_is_older_than_ten_buckets_is_forgotten_whole() {
+    fn outcomes_older_than_ten_buckets_are_dropped_whole() {
         let mut ring = Ring::default();
         ring.add(true, WINDOW, Instant(0));
         ring.add(false, WINDOW, Instant(99));

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn who_had_no_outcome_takes_no_part() {
+    fn a_backend_without_an_outcome_takes_no_part() {
         let policy = Policy {
             success_rate_stdev_factor: 1,
             success_rate_min_responses: 0,

@@ -72,13 +72,13 @@ pub struct Tls {
     pub trust: Trust,
 }
 
-/// Whose certificates are believed.
+/// The authorities whose certificates the probe accepts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// Those that this host trusts.
     #[default]
     Platform,
-    /// What these sign, in DER, and nothing else.
+    /// Only these, in DER.
     Authorities(Vec<Vec<u8>>),
     /// Any.
     Anyone,

@@ -1,4 +1,4 @@
-//! What the maps should hold for a service: follows from the states of its backends.
+//! Computes the map entries of a service from the states of its backends.
 
 use lb_common::abi::QUICK_MS;
 
@@ -15,7 +15,7 @@ use crate::{
     states::Effective,
 };
 
-/// What the maps should hold for `service`.
+/// The entries that the maps should hold for `service`.
 pub(super) fn wanted(service: &Service, mirror_all: bool) -> Forwarding {
     let policy = &service.config.connections;
     let leaving = service.leaving.targets(policy);

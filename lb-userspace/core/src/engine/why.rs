@@ -151,7 +151,7 @@ impl Service {
         self.config.breaker.enforce && !self.config.breaker.shadow.contains(&detector)
     }
 
-    /// Where `success_rate` draws the line among the backends of the fallback, or among the others.
+    /// The threshold of `success_rate` among the backends of the fallback, or among the others.
     fn lines(&self, fallback: bool) -> (Option<u32>, Option<u32>) {
         let like = |backend: &Backend| backend.fallback == fallback && !backend.out();
         let inside = self.backends.iter().enumerate().filter(|(_, backend)| like(backend));
@@ -159,7 +159,7 @@ impl Service {
         sweep::lines(&self.config.breaker, &windows)
     }
 
-    /// What comes next, the nearest reason first.
+    /// The next changes, the nearest first.
     fn outlook(&self, backend: &Backend, now: Instant) -> Vec<String> {
         let policy = &self.config.breaker;
         let mut next = Vec::new();

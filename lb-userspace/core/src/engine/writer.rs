@@ -1,4 +1,4 @@
-//! What the maps hold of a service, the plan under way, and the events that wait for it.
+//! The state of a service in the maps, the plan under way, and the events that wait for it.
 //!
 //! An event that announces a change of forwarding becomes known only when the maps hold the change, so that
 //! its reader can rely on it. Each change of what is wanted is a new revision. A plan carries one. When
@@ -36,7 +36,7 @@ struct Flight {
     revision: u64,
 }
 
-/// What the engine has to do now.
+/// The next thing to do for a service.
 pub(super) enum Next {
     /// A plan is under way.
     Wait,

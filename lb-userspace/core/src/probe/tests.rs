@@ -107,7 +107,7 @@ fn a_wrong_status_counts_like_any_failure_unless_it_is_to_fail_fast() {
 }
 
 #[test]
-fn what_is_expected_does_not_fail_fast() {
+fn an_expected_status_does_not_fail_fast() {
     let kind = HttpProbe { expect: vec![500..=500], fail_fast: vec![500..=599], ..HttpProbe::default() };
     let policy = Policy { kind: ProbeKind::Http(kind), ..policy() };
     let mut health = health();

@@ -198,7 +198,7 @@ impl Lab {
     }
 }
 
-/// What the maps hold.
+/// The maps in memory.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Maps {
     pub(super) services: BTreeMap<SocketAddr, (ServiceId, Vec<BackendId>)>,

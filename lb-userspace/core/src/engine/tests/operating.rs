@@ -61,7 +61,7 @@ fn disabled_and_draining_get_nothing_until_enabled() {
 }
 
 #[test]
-fn what_is_not_there_cannot_be_operated() {
+fn an_order_for_an_unknown_backend_is_refused() {
     let mut lab = lab(&["a"]);
     let refused = lab.operate(&order("z", Verb::Enable)).expect_err("no such backend");
     assert_eq!(refused.to_string(), "service `web` has no backend `z`");

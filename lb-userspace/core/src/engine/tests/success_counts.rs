@@ -30,7 +30,7 @@ impl Program {
     }
 }
 
-/// What the last write of a backend's entry says.
+/// Whether the last write of a backend's entry allows the program to count.
 fn may_count(lab: &Lab, name: &str) -> bool {
     let of = lab.backend(name).id;
     let written = lab.written.iter().rev().find_map(|(_, step)| match step {
