@@ -38,7 +38,7 @@ pub struct BackendState {
     /// The cause of the ejection.
     pub cause: Option<String>,
     pub operator: OperatorState,
-    /// Why `operator` is not `enabled`.
+    /// Why `operator` is not `enabled`. The alias is its name in state files of earlier versions.
     #[serde(rename = "override", alias = "mandate")]
     pub operator_override: Option<OverrideState>,
     pub weight: Option<(NonZeroU16, OverrideState)>,

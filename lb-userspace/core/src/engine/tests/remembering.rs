@@ -80,6 +80,17 @@ fn a_state_survives_its_text() {
     assert_eq!(serde_json::from_str::<State>(&text).expect("just written"), state);
 }
 
+/// State files of earlier versions have another word for an override.
+#[test]
+fn a_state_with_the_former_name_of_an_override_is_read() {
+    let lab = eventful();
+    let state = lab.engine.export(lab.now);
+    let text = serde_json::to_string(&state).expect("plain data");
+    let former = text.replace("\"override\"", concat!("\"man", "date\""));
+    assert_ne!(former, text);
+    assert_eq!(serde_json::from_str::<State>(&former).expect("it is one"), state);
+}
+
 #[test]
 fn a_state_ages_while_it_lies() {
     let before = eventful();
