@@ -1,7 +1,7 @@
 //! The three maps that hold the flows of one address family.
 //!
 //! Reading costs no system call and no copy, and does not count as use of a flow. The daemon removes a flow by the same
-//! protocol that the program's CPUs use among themselves (`lb-ebpf/src/program/table.rs`).
+//! protocol that the program's CPUs use among themselves (`lb-ebpf/src/program/flows`).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
