@@ -103,7 +103,7 @@ impl Load {
     fn end(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A client that panicked has told so already.
+            // A client that panicked has printed it already.
             let _ = thread.join();
         }
     }

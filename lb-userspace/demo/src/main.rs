@@ -10,6 +10,7 @@
 //! it ends: the scene owns all and takes it down when dropped.
 
 mod load;
+mod moment;
 mod scene;
 mod stage;
 mod story;

@@ -1,4 +1,4 @@
-//! What the demo consists of.
+//! The hosts, servers and daemon of the demo.
 
 use std::{
     env,

@@ -3,52 +3,19 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Result, bail};
-use lb_core::{
-    event::Event,
-    snapshot::{BackendSnapshot, ServiceSnapshot},
-    time::Instant,
-};
+use lb_core::{event::Event, snapshot::BackendSnapshot, time::Instant};
 use lb_lab::{Heard, clock, signals};
 use lb_userspace::control::model::Status;
 
 use super::{
     load::{Load, Sample},
+    moment::{Moment, Report, STEPS, Step, backend_of},
     scene::{BAD, Scene, vip},
-    story::STEPS,
     view::View,
 };
 
 const TURN: Duration = Duration::from_millis(40);
 const REFRESH: Duration = Duration::from_millis(400);
-
-/// A step of the story.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Awaited,
-    Seen(String),
-    Missed(String),
-}
-
-/// What there is to tell in the end.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) steps: Vec<Step>,
-    /// By service.
-    pub(super) samples: Vec<(&'static str, Vec<Sample>)>,
-    pub(super) events: Vec<Event>,
-    pub(super) lasted: Duration,
-}
-
-/// Everything at one moment, for the view.
-#[derive(Debug)]
-pub(super) struct Moment<'a> {
-    pub(super) since_begin: Duration,
-    pub(super) service: &'a str,
-    pub(super) status: &'a Status,
-    pub(super) samples: &'a [Sample],
-    pub(super) events: &'a [Heard],
-    pub(super) steps: &'a [Step],
-}
 
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -61,7 +28,8 @@ pub(super) struct Stage {
     steps: Vec<Step>,
     load: Option<(&'static str, Load)>,
     finished: Vec<(&'static str, Vec<Sample>)>,
-    told: usize,
+    /// Events before this place are shown already.
+    shown: usize,
     quit: bool,
     /// Last: the clients above end first.
     pub(super) scene: Scene,
@@ -80,7 +48,7 @@ impl Stage {
             steps: vec![Step::Awaited; STEPS.len()],
             load: None,
             finished: Vec::new(),
-            told: 0,
+            shown: 0,
             quit: false,
             scene,
         })
@@ -145,7 +113,7 @@ impl Stage {
         })
     }
 
-    /// What status says about a backend that fits.
+    /// A backend as status shows it, once it fits.
     pub(super) fn backend(
         &mut self,
         limit: Duration,
@@ -163,7 +131,7 @@ impl Stage {
         &self.status
     }
 
-    pub(super) fn tell(&mut self, number: usize, step: Step) {
+    pub(super) fn record(&mut self, number: usize, step: Step) {
         self.view.step(clock::now() - self.begun, number, &step);
         self.steps[number] = step;
     }
@@ -200,8 +168,8 @@ impl Stage {
         if let Some(ended) = self.scene.shunt.process().ended() {
             bail!("shunt run ended by itself ({ended}):\n{}", self.scene.shunt.log());
         }
-        for heard in self.scene.events.since(self.told) {
-            self.told += 1;
+        for heard in self.scene.events.since(self.shown) {
+            self.shown += 1;
             self.view.event(clock::now() - self.begun, &heard.event);
         }
         if self.view.is_live() && clock::now() >= self.refreshed + REFRESH {
@@ -229,14 +197,6 @@ impl Stage {
             steps: &self.steps,
         });
     }
-}
-
-pub(super) fn service_of<'a>(status: &'a Status, name: &str) -> Option<&'a ServiceSnapshot> {
-    status.snapshot.services.iter().find(|service| service.name == name)
-}
-
-pub(super) fn backend_of<'a>(status: &'a Status, service: &str, name: &str) -> Option<&'a BackendSnapshot> {
-    service_of(status, service)?.backends.iter().find(|backend| backend.name == name)
 }
 
 /// Trial connections that the kernel has given to the bad backend so far.

@@ -1,4 +1,4 @@
-//! What must be seen, in order.
+//! The steps that must be seen, in order.
 
 use std::time::Duration;
 
@@ -11,21 +11,10 @@ use lb_lab::{Heard, clock};
 
 use super::{
     load::{Outcome, Sample},
+    moment::{STEPS, Step, backend_of, percent},
     scene::{APP, BAD, GOOD, INTERVAL, LONE, TRIALS},
-    stage::{Stage, Step, backend_of, trials_of},
+    stage::{Stage, trials_of},
 };
-
-pub(super) const STEPS: [&str; 9] = [
-    "both backends are up for their probes and share new connections",
-    "app-v5xx answers the third 500 in a row",
-    "it is ejected, although its probe says 200",
-    "its share of new connections is 0",
-    "no new connection reaches it while it is out",
-    "half-open: trial connections stay within the budget",
-    "app-v5xx is healed",
-    "it is readmitted, and new connections reach it again",
-    "alone in its service app-v5xx is kept by the floor, and status says why",
-];
 
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +31,7 @@ const HANDSHAKE: Duration = Duration::from_millis(50);
 const CLOCKS: Duration = Duration::from_millis(5);
 const LONE_VISIT: Duration = Duration::from_secs(8);
 
-/// What one step showed: it was seen, or it was not.
+/// The outcome of one step: it was seen, or it was not.
 type Shown = std::result::Result<String, String>;
 
 pub(super) fn play(stage: &mut Stage) -> Result<End> {
@@ -53,9 +42,9 @@ pub(super) fn play(stage: &mut Stage) -> Result<End> {
             return Ok(End::Quit);
         }
         match shown {
-            Ok(what) => act.stage.tell(number, Step::Seen(what)),
+            Ok(what) => act.stage.record(number, Step::Seen(what)),
             Err(why) => {
-                act.stage.tell(number, Step::Missed(why));
+                act.stage.record(number, Step::Missed(why));
                 return Ok(End::Missed);
             }
         }
@@ -243,7 +232,7 @@ impl Act<'_> {
 
     fn heals(&mut self) -> Result<Shown> {
         self.stage.scene.bad.heal()?;
-        Ok(Ok("from now on it answers 200; nobody tells Shunt".to_owned()))
+        Ok(Ok("from now on it answers 200; Shunt is not informed".to_owned()))
     }
 
     fn is_readmitted(&mut self) -> Result<Shown> {
@@ -305,9 +294,4 @@ impl Act<'_> {
 
 fn of(event: &Event, service: &str, kind: EventKind) -> bool {
     event.service == service && event.backend.as_deref() == Some(BAD) && event.kind == kind
-}
-
-/// From hundredths of a percent.
-pub(super) fn percent(share: u32) -> String {
-    format!("{}.{} %", share / 100, share % 100 / 10)
 }

@@ -6,8 +6,8 @@ use lb_core::event::EventKind;
 
 use super::{
     load::{Kind, Outcome, Sample},
+    moment::{Report, Step},
     scene::{APP, LONE},
-    stage::{Report, Step},
     view::line,
 };
 
@@ -92,7 +92,7 @@ fn tenths(part: usize, whole: usize) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-/// What still carries the lab's name.
+/// Everything that still carries the lab's name.
 fn left_behind(lab: &str) -> Vec<String> {
     let folders = ["/run/netns", "/tmp", "/sys/fs/bpf/shunt"];
     let instance = lab.strip_prefix("shunt-").unwrap_or(lab);

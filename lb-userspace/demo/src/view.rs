@@ -1,4 +1,4 @@
-//! What a person sees: a live picture on a terminal, lines otherwise.
+//! The demo on the screen: a live picture on a terminal, lines otherwise.
 
 use std::{
     io::{self, Write},
@@ -9,9 +9,8 @@ use lb_core::event::{Event, EventKind};
 
 use super::{
     load::{Kind, Sample},
+    moment::{Moment, STEPS, Step, percent, service_of},
     scene::{BAD, EJECTION, GOOD, IN_A_ROW, INTERVAL, TRIALS},
-    stage::{Moment, Step, service_of},
-    story::{STEPS, percent},
     terminal::Terminal,
 };
 
@@ -45,7 +44,7 @@ impl View {
         }
     }
 
-    /// What is about to happen.
+    /// The first words: what is about to happen.
     pub(super) fn opening(&self) {
         match self {
             Self::Lines => line(&opening()),

@@ -68,8 +68,8 @@ impl Host {
         command
     }
 
-    /// Starts a program made by [`Host::command`]. It is out of reach of the terminal's keys; whoever
-    /// holds the answer decides when it ends.
+    /// Starts a program made by [`Host::command`]. It is out of reach of the terminal's keys; the
+    /// holder of the [`Process`] decides when it ends.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).spawn();

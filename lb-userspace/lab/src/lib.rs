@@ -7,7 +7,7 @@
 //!
 //! Both ends of every link are made inside namespaces, so nothing is ever seen or sent in
 //! the namespace that the program started in. A [`Lab`] owns its namespaces and what runs in them; dropping it,
-//! also by a panic, ends and removes all of it. What a killed program left is removed by the next lab:
+//! also by a panic, ends and removes all of it. The next lab removes what a killed program left:
 //! names hold the process id.
 //!
 //! Needs root, `ip` and `ethtool`.
@@ -44,7 +44,7 @@ pub use self::{
     wait::{until, until_ok},
 };
 
-/// What went wrong while hosts were made or used.
+/// A failure while hosts were made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("`{command}` failed: {stderr}")]
@@ -55,7 +55,7 @@ pub enum Error {
     Deadline {
         what: String,
         limit: Duration,
-        /// What was seen last, if anything: `: …`.
+        /// The last thing that was seen, if any: `: …`.
         last: String,
     },
     #[error("interrupted")]
@@ -110,8 +110,8 @@ impl Lab {
         self.hosts.push(host.clone());
         host.ip("link set lo up")?;
         host.sysctl("net/ipv4/ip_forward", "0")?;
-        for whom in ["all", "default"] {
-            host.sysctl(&format!("net/ipv4/conf/{whom}/rp_filter"), "0")?;
+        for device in ["all", "default"] {
+            host.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "0")?;
         }
         Ok(host)
     }
@@ -147,7 +147,7 @@ impl Lab {
             end.host.ip(&format!("link set {} up", end.device))?;
         }
         for end in ends.iter().filter(|_| !style.tc) {
-            // Only now: switched on before the device is up, it does not tell the kernel that the other end may
+            // Only now: switched on before the device is up, it does not make the kernel know that the other end may
             // be redirected to (drivers/net/veth.c, `veth_set_features`; seen on Linux 6.18).
             end.host.run(&["ethtool", "-K", &end.device, "gro", "on"])?;
         }
@@ -168,7 +168,7 @@ impl Lab {
         Ok(())
     }
 
-    /// What the names of this lab's namespaces begin with.
+    /// The beginning of the names of this lab's namespaces.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -191,7 +191,7 @@ pub struct Style {
 static STYLE: OnceLock<Style> = OnceLock::new();
 
 impl Style {
-    /// What [`Style::set`] said, else both if the environment has `SHUNT_LAB_TC`, else neither.
+    /// The style of [`Style::set`], else both if the environment has `SHUNT_LAB_TC`, else neither.
     pub fn get() -> Self {
         *STYLE.get_or_init(|| {
             let tc = env::var_os("SHUNT_LAB_TC").is_some();

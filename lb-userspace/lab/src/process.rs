@@ -65,7 +65,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended().is_none() {
-            // Nobody is left to tell.
+            // Nobody is left to report it to.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

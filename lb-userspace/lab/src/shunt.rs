@@ -106,7 +106,7 @@ impl Shunt {
         &self.socket
     }
 
-    /// What it remembers over a restart.
+    /// The file of all that it remembers over a restart.
     pub fn state_file(&self) -> &Path {
         &self.state
     }
@@ -116,7 +116,7 @@ impl Shunt {
         Path::new(stale::PINS).join(&self.instance)
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -12,7 +12,7 @@ use super::{Error, Result};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 const CAUGHT: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// While it lives, these signals end waits of the lab with [`Error::Interrupted`] instead of ending the program.
+/// While it lives, these signals end waits of the lab with [`Error::Interrupted`] instead of the program.
 #[derive(Debug)]
 pub struct Guard {
     before: Vec<(Signal, SigAction)>,

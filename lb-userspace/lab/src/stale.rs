@@ -1,4 +1,4 @@
-//! What labs leave when they are killed, and its removal by the next lab.
+//! Killed labs leave things behind; the next lab removes them.
 //!
 //! Namespaces, folders and pins carry the maker's process id in their names: `shunt-PREFIX-PID-SERIAL…`,
 //! and `PREFIX-PID-SERIAL` as the name of an instance.

@@ -1,11 +1,11 @@
-//! What needs no root; the rest is proven by the lab suite of lb-tests.
+//! Tests that need no root; the rest is proven by the lab suite of lb-tests.
 
 use std::{cell::Cell, time::Duration};
 
 use super::{Error, stale, until, until_ok};
 
 #[test]
-fn names_tell_their_maker() {
+fn names_hold_their_maker() {
     for (name, expected) in [
         ("shunt-demo-4711-0-app-v200", Some(4711)),
         ("shunt-demo-4711-0", Some(4711)),
@@ -31,7 +31,7 @@ fn waits_end_with_the_condition() {
 }
 
 #[test]
-fn a_missed_deadline_tells_what_was_seen() {
+fn a_missed_deadline_says_what_was_seen() {
     let missed = until_ok::<(), _>("answer", Duration::from_millis(20), || Err("status 503"));
     let error = missed.expect_err("it never succeeds");
     assert!(matches!(error, Error::Deadline { .. }));

@@ -16,7 +16,7 @@ pub(super) fn settled(what: &str, limit: Duration, mut condition: impl FnMut() -
     wait(what, limit, || false, || if condition() { Ok(()) } else { Err(String::new()) })
 }
 
-/// Waits until `attempt` succeeds; the error tells its last failure.
+/// Waits until `attempt` succeeds; the error holds its last failure.
 pub fn until_ok<T, E: Display>(
     what: &str,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! What a backend has seen, and what it answers next.
+//! The requests that a backend has seen, and what it answers next.
 
 use std::{
     collections::{BTreeMap, VecDeque},

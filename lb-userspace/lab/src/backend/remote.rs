@@ -1,4 +1,4 @@
-//! A backend process, from the side of whoever started it.
+//! A backend process, from the side of the program that started it.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -77,7 +77,7 @@ impl Remote {
     }
 
     fn ask(&mut self, order: &str) -> Result<String> {
-        writeln!(self.orders, "{order}").map_err(Error::io(format!("telling a backend to {order}")))?;
+        writeln!(self.orders, "{order}").map_err(Error::io(format!("ordering a backend to {order}")))?;
         self.line()
     }
 

@@ -49,7 +49,7 @@ fn orders_change_what_is_answered() {
 }
 
 #[test]
-fn the_book_tells_clients_from_probes_and_old_from_new() {
+fn the_book_separates_clients_from_probes_and_old_from_new() {
     let book = Book::new(Script::new(&args(Mode::Bad)));
     let probe = book.accepted("10.0.0.1:40000".parse().expect("an address"));
     book.probed(probe);
