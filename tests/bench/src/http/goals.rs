@@ -1,10 +1,10 @@
-//! What the rows are to come to, as ratios inside one run. They are told, not enforced: a busy machine misses them.
+//! Goals for the rows, as ratios inside one run. They are shown, not enforced: a busy machine misses them.
 
 use serde::Serialize;
 
 use super::{
     pattern::{BULK, EACH, EACH_RATE, KEPT_32, KEPT_256, KEPT_RATE},
-    report::Row,
+    row::Row,
 };
 use crate::peers::Peer;
 
@@ -40,7 +40,7 @@ enum Bound {
     AtMost(f64),
 }
 
-/// What of two rows is divided.
+/// The numbers of two rows that are divided.
 #[derive(Clone, Copy)]
 enum Of {
     /// Of the best repetitions each.

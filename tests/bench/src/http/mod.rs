@@ -8,6 +8,7 @@ mod goals;
 mod open;
 mod pattern;
 mod report;
+mod row;
 mod table;
 mod wrk;
 

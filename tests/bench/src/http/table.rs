@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{
     pattern::{BULK, Demand, PATTERNS, Pattern},
-    report::{Report, Row},
+    report::Report,
+    row::Row,
 };
 use crate::peers::Watches;
 
@@ -42,11 +43,11 @@ impl Report {
                 Demand::Open { .. } => open(&mut text, rows),
             }
         }
-        self.told(&mut text);
+        self.write_remarks(&mut text);
         text
     }
 
-    fn told(&self, text: &mut String) {
+    fn write_remarks(&self, text: &mut String) {
         if self.at_once {
             put(
                 text,
