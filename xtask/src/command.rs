@@ -25,7 +25,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What it wrote to standard output; its errors are part of ours.
+/// Its standard output; its errors are part of ours.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("starting `{}`", shown(command)))?;

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     command::{self, cargo, read},
-    target_dir,
+    place::target_dir,
 };
 
 /// Edges with a counter each, and what is compared with what.

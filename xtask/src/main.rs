@@ -1,19 +1,26 @@
 //! Sets up, builds, checks and runs Shunt from a checkout: `cargo xtask --help`.
 
 mod checks;
+mod clock;
 mod command;
+mod demo;
+mod deny;
+mod documents;
+mod files;
 mod fuzz;
 mod layers;
+mod place;
 mod promises;
 mod setup;
 mod vm;
+mod words;
 
-use std::{ffi::OsString, os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::command::cargo;
+use crate::{command::cargo, place::workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds, checks and runs Shunt from a checkout")]
@@ -28,7 +35,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run every check: format, layers, lints, tests, namespace labs
+    /// Run every check: format, layers, words, documents, lints, tests, namespace labs
     Test {
         /// Leave out the namespace labs
         #[arg(long)]
@@ -72,7 +79,7 @@ Examples:
         /// Of `packet`: how many
         #[arg(long, default_value_t = 2_000_000)]
         frames: u64,
-        /// Of `packet`: which, as an earlier run has told [default: others each time]
+        /// Of `packet`: the seed that an earlier run printed [default: another each time]
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -83,9 +90,23 @@ Examples:
         #[arg(long)]
         update: bool,
     },
-    /// Check who may depend on whom
+    /// Check which part depends on which, and that no files go round in a circle
     Layers,
-    /// What continuous integration runs
+    /// Check that code and documents speak the language of the glossary
+    Words {
+        /// Write the numbers of xtask/words-allowed.toml down where there is less to find
+        #[arg(long)]
+        shrink: bool,
+    },
+    /// Check that no page is missing and that every link leads somewhere
+    Documents,
+    /// Check licences, duplicates, sources and advisories with cargo-deny
+    Deny {
+        /// Install cargo-deny first, which takes some minutes
+        #[arg(long)]
+        install: bool,
+    },
+    /// Run everything that continuous integration runs
     Ci,
 }
 
@@ -95,7 +116,7 @@ fn main() -> Result<ExitCode> {
     match task {
         Task::Setup => setup::run(setup::Need::Tests)?,
         Task::Build => build()?,
-        Task::Demo { args } => demo(&args)?,
+        Task::Demo { args } => demo::run(&args)?,
         Task::Test { quick } => return checks::run(quick),
         Task::Ci => return checks::run(false),
         Task::Bench { install_peers: true, .. } => setup::peers(),
@@ -103,29 +124,18 @@ fn main() -> Result<ExitCode> {
         Task::Fuzz { target, frames, seed, .. } if target == "packet" => fuzz_packet(frames, seed)?,
         Task::Fuzz { target, seconds, keep, .. } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
         Task::Vm { update } => return vm::run(update),
-        Task::Layers => return layers(),
+        Task::Layers => return lines("layers", layers::check(&workspace())?),
+        Task::Words { shrink: true } => words::shrink(&workspace())?,
+        Task::Words { shrink: false } => return lines("words", words::check(&workspace())?),
+        Task::Documents => return lines("documents", documents::check(&workspace())?),
+        Task::Deny { install } => deny::run(install)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn workspace() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
 }
 
 fn build() -> Result<()> {
     setup::run(setup::Need::Build)?;
     command::run(cargo().args(["build", "--release", "--package", "lb-userspace"]))
-}
-
-/// Becomes the demo, so that keys, signals and the exit code are its own.
-fn demo(args: &[OsString]) -> Result<()> {
-    setup::run(setup::Need::Demo)?;
-    // In one go, so that no crate is built twice with other features.
-    let packages = ["lb-userspace", "lb-lab", "lb-demo"].iter().flat_map(|package| ["--package", package]);
-    command::run(cargo().args(["build", "--release", "--bins"]).args(packages))?;
-    let program = target_dir().join("release/shunt-demo");
-    let error = std::process::Command::new(&program).args(args).exec();
-    Err(error).with_context(|| format!("running {}", program.display()))
 }
 
 fn bench(args: &[OsString]) -> Result<()> {
@@ -150,18 +160,14 @@ fn fuzz_packet(frames: u64, seed: Option<u64>) -> Result<()> {
     command::run(&mut fuzz)
 }
 
-fn layers() -> Result<ExitCode> {
-    let broken = layers::check(&workspace())?;
+/// The outcome of a check that lists what is wrong.
+fn lines(name: &str, broken: Vec<String>) -> Result<ExitCode> {
     for line in &broken {
         eprintln!("{line}");
     }
     if broken.is_empty() {
-        println!("layers: every dependency points the right way");
+        println!("{name}: ok");
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
-}
-
-fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }

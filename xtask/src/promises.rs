@@ -115,7 +115,7 @@ fn collect(folder: &Path, sources: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What a promise's last cell names and what is not there. A test's name belongs to the files named before it.
+/// Names in a promise's last cell that stand for nothing. A test's name belongs to the files named before it.
 fn missing(workspace: &Path, sources: &[PathBuf], quoted: &[&str]) -> Vec<String> {
     let mut files: Vec<&PathBuf> = Vec::new();
     let (mut broken, mut proofs) = (Vec::new(), 0);

@@ -20,12 +20,12 @@ pub(crate) enum Need {
     Tests,
 }
 
-/// What runs other kernels.
+/// For a machine that runs other kernels.
 pub(crate) fn machine() -> Result<()> {
     packages::install_tools(packages::MACHINE)
 }
 
-/// What the benchmark compares with, as far as it can be had.
+/// The balancers that the benchmark compares with, as far as they can be had.
 pub(crate) fn peers() {
     peers::install();
 }

