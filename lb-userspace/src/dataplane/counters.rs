@@ -1,4 +1,4 @@
-//! What the dataplane counts.
+//! Counters of the dataplane.
 
 use lb_common::{abi::BackendCounters, reason::Reason};
 use lb_core::io::{BackendId, ServiceId};

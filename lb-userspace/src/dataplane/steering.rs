@@ -29,7 +29,7 @@ pub trait Maps {
     /// The flow of a client, by the tuple of its packets.
     fn flow(&self, key: &FlowKey<Addr>) -> Option<KnownFlow>;
     fn backend(&self, id: u16) -> Result<Option<Backend>, Error>;
-    /// What is left of a trial budget.
+    /// The trials that are left in a budget.
     fn tokens(&self, id: u16) -> Result<i64, Error>;
     fn table(&self, service: u16) -> Result<Option<Box<Table>>, Error>;
 }

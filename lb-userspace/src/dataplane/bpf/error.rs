@@ -62,7 +62,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What the operator can do about it.
+    /// The remedy: an action of the operator.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::Running(_) => {

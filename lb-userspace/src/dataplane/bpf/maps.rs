@@ -89,7 +89,7 @@ pub(super) fn is_flow_table(name: &str) -> bool {
     MAPS.iter().any(|map| map.name == name && matches!(map.entries, Entries::PerClientSet(_)))
 }
 
-/// What the kernel says about a map.
+/// The kernel's description of a map.
 pub(super) fn map_info(map: &Map) -> Result<MapInfo, MapError> {
     match map {
         Map::Array(data)

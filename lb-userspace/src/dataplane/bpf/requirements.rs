@@ -1,4 +1,4 @@
-//! What the host must have before anything is loaded.
+//! Requirements of the host, checked before anything is loaded.
 
 use std::ops::RangeInclusive;
 

@@ -14,7 +14,7 @@ use crate::dataplane::counters::ResetCounts;
 /// ones. One scan could miss the connection of a SYN that the program handled while the maps were written.
 const ENOUGH_SCANS: u8 = 2;
 
-/// Backends whose connections are to be ended, and how they are reached. Written by whoever writes the maps.
+/// Backends whose connections are reset, each with its next hop. The dataplane updates it, and the reset sender reads it.
 #[derive(Debug, Default)]
 pub(super) struct ResetTargets {
     state: Mutex<State>,

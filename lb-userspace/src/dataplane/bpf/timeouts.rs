@@ -128,7 +128,7 @@ impl Now {
     }
 }
 
-/// What one scan has found.
+/// The results of one scan.
 #[derive(Debug, Default)]
 pub struct Scan {
     /// To be reported now.
