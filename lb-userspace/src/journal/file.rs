@@ -8,23 +8,31 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Options;
-
-/// What every line of ours begins with.
+/// Every line of a recording begins with this.
 const BEGINNING: &[u8] = b"{\"t_ms\":";
 
-/// How far from the end of a file the end of its last whole line is looked for. Longer lines are not written
-/// at the end of a run.
+/// Bytes at the end of a file in which its last whole line must end. No longer lines are written at the end of
+/// a run.
 const TAIL: u64 = 1 << 20;
 
-/// Who may read it: it names clients.
+/// A recording names clients, so not everybody may read it.
 const PERMISSIONS: u32 = 0o640;
+
+/// Where to record, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub path: PathBuf,
+    /// In bytes, of one file. Past it, FILE becomes FILE.1, that FILE.2, and so on.
+    pub max_size: u64,
+    /// How many files there are at most, with the one that is written. At least 1.
+    pub files: u32,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("cannot record to {path}")]
     Io { path: PathBuf, source: io::Error },
-    /// Whatever it is, nothing is added to it.
+    /// The file is no recording. The daemon adds nothing to it.
     #[error("cannot record to {0}: it holds something else")]
     Foreign(PathBuf),
 }
@@ -41,15 +49,14 @@ impl OpenError {
 #[derive(Debug)]
 pub(super) struct LogFile {
     options: Options,
-    /// `None`: since an error it is not known what is at its path. It is opened anew before more is written.
+    /// `None`: since an error, another file may be at its path. It is opened again before more is written.
     file: Option<File>,
-    /// Of the whole lines in it.
+    /// Bytes of the whole lines in it.
     len: u64,
 }
 
 impl LogFile {
-    /// Opens or creates it. A recording of an earlier run is continued; a line that it did not finish is
-    /// dropped.
+    /// Opens or creates it. A recording of an earlier run is continued, without a last line that is not whole.
     pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
         let (file, len) = continued(&options.path)?;
         Ok(Self { options: options.clone(), file: Some(file), len })
@@ -59,16 +66,16 @@ impl LogFile {
         &self.options.path
     }
 
-    /// Whether so much more would be too much.
+    /// Whether so many more bytes would be too many.
     pub(super) fn is_full(&self, more: u64) -> bool {
         self.len > 0 && self.len + more > self.options.max_size
     }
 
-    /// All of it or, with an error, nothing.
+    /// Adds all of `lines` or, with an error, nothing.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut file = self.opened()?;
         if let Err(error) = file.write_all(lines) {
-            // A part of a line would make the rest unreadable. Cutting needs no room.
+            // A part of a line would make the rest unreadable. Cutting needs no space on the disk.
             file.set_len(self.len)?;
             self.file = Some(file);
             return Err(error);
@@ -96,19 +103,19 @@ impl LogFile {
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         self.shift()?;
         let file = append_to(&self.options.path)?;
-        // It is still the old one where only one is kept.
+        // Where there is only one file, it is still the old one.
         file.set_len(0)?;
         self.len = 0;
         self.file = Some(file);
         Ok(())
     }
 
-    /// Moves all that are kept out of the way of a new one; the oldest is dropped.
+    /// Renames all files to make place for a new one, and drops the oldest.
     pub(super) fn shift(&mut self) -> io::Result<()> {
-        // Its name may be another one from here on.
+        // From here on it may have another name.
         self.file = None;
         let path = &self.options.path;
-        // A place may be free since an attempt that failed half-way: nothing beyond it has to move or to go.
+        // A number may be free since an attempt that failed half-way. Then no older file has to move.
         let last = self.options.files.saturating_sub(1);
         let free = (0..last).find(|age| !numbered(path, *age).exists()).unwrap_or(last);
         for age in (0..free).rev() {
@@ -118,7 +125,7 @@ impl LogFile {
     }
 }
 
-/// A recording that is there, or a new one, and the length of its whole lines.
+/// Opens the recording at `path`, or a new one. Returns it with the length of its whole lines.
 fn continued(path: &Path) -> Result<(File, u64), OpenError> {
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let mut file = append_to(path).map_err(io)?;
@@ -135,7 +142,7 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(PERMISSIONS).open(path)
 }
 
-/// Of age 0 is FILE itself.
+/// The path of the file of that age. Age 0 is FILE itself.
 fn numbered(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     if age > 0 {
@@ -144,7 +151,7 @@ fn numbered(path: &Path, age: u32) -> PathBuf {
     name.into()
 }
 
-/// How many bytes of a recording are whole lines. `None`: it is none.
+/// How many bytes of the file are whole lines. `None`: the file is no recording.
 fn whole_lines(file: &mut File) -> io::Result<Option<u64>> {
     let len = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
@@ -158,6 +165,6 @@ fn whole_lines(file: &mut File) -> io::Result<Option<u64>> {
     let mut tail = Vec::new();
     file.take(TAIL).read_to_end(&mut tail)?;
     let end = tail.iter().rposition(|byte| *byte == b'\n').map(|end| from + end as u64 + 1);
-    // Without an end of a line in a long tail it cannot be one.
+    // A long tail without an end of a line is not from a recording.
     Ok(if end.is_none() && from > 0 { None } else { Some(end.unwrap_or(0)) })
 }

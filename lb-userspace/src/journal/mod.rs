@@ -1,11 +1,11 @@
-//! What a run was told, on disk: recorded by the daemon, read by replay.
+//! The inputs of a run, on disk: the daemon records them, replay reads them.
 //!
-//! [`line`] is the format, both ways. [`Recorder`] is the daemon's end: it hands
-//! every input of the engine to a thread of its own, which writes them to a file
-//! that is bounded in size. Recording never holds the daemon up: what the thread
-//! cannot take is counted and said to be missing, and what the disk cannot take
-//! is a warning.
+//! [`line`] is the format, both ways. [`Recorder`] is the daemon's side: it gives every input of the engine to a
+//! thread of its own, which writes it to a file that is bounded in size. Recording never delays the daemon. When
+//! the thread does not keep up, the recorder leaves inputs out, counts them, and writes how many are missing. When
+//! the disk fails, the daemon logs a warning and continues.
 
+mod entry;
 mod file;
 pub mod line;
 mod recorder;
@@ -13,17 +13,7 @@ mod recorder;
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
-
-pub use file::OpenError;
-pub use recorder::{Recorder, Recording};
-
-/// Where to record, and how much of it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    pub path: PathBuf,
-    /// In bytes, of one file. Past it, FILE becomes FILE.1, that FILE.2, and so on.
-    pub max_size: u64,
-    /// How many are kept, the one that is written included. At least 1.
-    pub files: u32,
-}
+pub use self::{
+    file::{OpenError, Options},
+    recorder::{Recorder, Recording},
+};

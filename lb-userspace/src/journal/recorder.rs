@@ -1,13 +1,11 @@
-//! The daemon's end of a recording.
+//! The daemon's side of a recording.
 //!
-//! One thread, owned by the [`Recorder`], owns the file. It ends when the
-//! recorder does, after what it was given. Between them is a bounded queue; what
-//! finds it full is left out, counted, and said to be missing.
+//! One thread, owned by the [`Recorder`], owns the file. It ends when the recorder ends, after it has written
+//! what it was given. Between them is a bounded queue. An entry that finds the queue full is left out and
+//! counted, and a line in the recording says how many are missing.
 
 use std::{
     io,
-    net::SocketAddr,
-    num::NonZeroU16,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -18,61 +16,23 @@ use std::{
 
 use lb_core::{
     config::Config,
-    io::{BackendId, Generation, Input, Operation, Outcome, ProbeResult},
+    io::{Input, Operation},
     snapshot::Snapshot,
     time::Instant,
 };
 use tracing::warn;
 
 use super::{
-    Options,
-    file::{LogFile, OpenError},
-    line::Member,
+    entry::{Entry, memberships},
+    file::{LogFile, OpenError, Options},
     writer::Writer,
 };
 
-/// A third of a second of 200 000 responses a second, which is longer than a busy disk
-/// commonly takes for what the page cache holds back; 6 MiB.
+/// Entries for a third of a second at 200 000 responses a second. A busy disk rarely stops for longer. 6 MiB.
 const DEPTH: usize = 65_536;
 
-/// What the end of the daemon waits for the disk at most.
+/// The daemon's end waits for the disk no longer than this.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Something to be written.
-#[derive(Debug)]
-pub(super) enum Entry {
-    Members(Vec<Membership>),
-    Outcome {
-        backend: BackendId,
-        generation: Generation,
-        outcome: Outcome,
-        ttfb: Option<Duration>,
-        client: Option<SocketAddr>,
-    },
-    Probe {
-        backend: BackendId,
-        generation: Generation,
-        result: ProbeResult,
-    },
-    Operation(Operation),
-    SuccessCounts {
-        backend: BackendId,
-        count: u64,
-    },
-    EvidenceLost {
-        backend: BackendId,
-        lost: u64,
-    },
-    Gap(u64),
-}
-
-/// The backends of one service, by name and by what the engine calls them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Membership {
-    pub(super) service: String,
-    pub(super) members: Vec<Member>,
-    pub(super) ids: Vec<(BackendId, Generation)>,
-}
 
 /// A file that is open and that nothing is written to yet.
 #[derive(Debug)]
@@ -90,14 +50,14 @@ impl Recording {
         let writer = Writer::new(self.0, began_unix_ms, seed);
         thread::Builder::new().name("recorder".to_owned()).spawn(move || {
             writer.run(&entries);
-            // Nobody may wait for it any more.
+            // The daemon may have stopped waiting.
             let _ = done.send(());
         })?;
         Ok(Recorder(Some(Active { queue, ended, missing: 0, owed: None })))
     }
 }
 
-/// Takes note of the engine's inputs, or of nothing when there is no recording.
+/// Records the engine's inputs, or nothing when there is no recording.
 #[derive(Debug)]
 pub struct Recorder(Option<Active>);
 
@@ -107,7 +67,7 @@ struct Active {
     ended: Receiver<()>,
     /// Entries that found the queue full, since the last that did not.
     missing: u64,
-    /// A membership that did: without it nothing that follows can be read.
+    /// A membership that found the queue full. Without it, nothing that follows can be read.
     owed: Option<(Instant, Entry)>,
 }
 
@@ -116,8 +76,8 @@ impl Recorder {
         Self(None)
     }
 
-    /// Notes an input at the moment that the engine is given it. A configuration is noted afterwards, by
-    /// [`Recorder::configured`]; it is returned if that is wanted.
+    /// Records an input at the moment at which the engine gets it. A configuration is returned instead: it is
+    /// recorded after the engine took it, by [`Recorder::configured`].
     pub fn input(&mut self, input: &Input, now: Instant) -> Option<Arc<Config>> {
         self.0.as_ref()?;
         let entry = match input {
@@ -140,19 +100,19 @@ impl Recorder {
         None
     }
 
-    /// Notes what [`Engine::operate`](lb_core::Engine::operate) is asked for.
+    /// Records an order to [`Engine::operate`](lb_core::Engine::operate).
     pub fn operation(&mut self, operation: &Operation, now: Instant) {
         if self.0.is_some() {
             self.send(now, Entry::Operation(operation.clone()));
         }
     }
 
-    /// Notes who belongs to which service from now on.
+    /// Records the backends of each service from now on.
     pub fn configured(&mut self, config: &Config, snapshot: &Snapshot, now: Instant) {
         self.send(now, Entry::Members(memberships(config, snapshot)));
     }
 
-    /// Has everything written. Waits for the disk, but not for ever.
+    /// Waits until everything is written, or until the disk takes too long.
     pub fn finish(self) {
         let Some(Active { queue, ended, missing, .. }) = self.0 else { return };
         drop(queue);
@@ -208,7 +168,7 @@ impl Active {
         Ok(())
     }
 
-    /// False: there was no room.
+    /// False: the queue was full.
     fn offer(&mut self, now: Instant, entry: Entry) -> Result<bool, Gone> {
         match self.queue.try_send((now, entry)) {
             Ok(()) => Ok(true),
@@ -235,20 +195,4 @@ impl Active {
             | Entry::EvidenceLost { .. } => self.missing += 1,
         }
     }
-}
-
-fn memberships(config: &Config, snapshot: &Snapshot) -> Vec<Membership> {
-    let of_service = |service: &lb_core::config::Service| {
-        let known = snapshot.services.iter().find(|known| known.name == service.name)?;
-        let with_id = service.everyone().enumerate().filter_map(|(place, backend)| {
-            let known = known.backends.iter().find(|known| known.name == backend.name)?;
-            let weight = NonZeroU16::new(backend.weight)?;
-            let fallback = place >= service.backends.len();
-            let member = Member { name: backend.name.clone(), address: backend.address, weight, fallback };
-            Some((member, (known.id, known.generation)))
-        });
-        let (members, ids) = with_id.unzip();
-        Some(Membership { service: service.name.clone(), members, ids })
-    };
-    config.services.iter().filter_map(of_service).collect()
 }

@@ -7,7 +7,7 @@ use lb_core::{
     time::Instant,
 };
 
-use super::{file::LogFile, line::What, recorder::Entry, writer::Writer, *};
+use super::{entry::Entry, file::LogFile, line::What, writer::Writer, *};
 
 fn options(path: &Path) -> Options {
     Options { path: path.to_owned(), max_size: 64 << 20, files: 4 }
@@ -36,7 +36,7 @@ fn configuration() -> Config {
 }
 
 #[test]
-fn what_is_not_a_recording_is_left_alone() {
+fn a_file_that_is_no_recording_is_left_alone() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("passwd");
     for foreign in ["root:x:0:0::/root:/bin/sh\n", "{\"t_msx\":1}\n", "x"] {
@@ -52,7 +52,7 @@ fn what_is_not_a_recording_is_left_alone() {
 
 /// A disk that is full.
 #[test]
-fn an_error_of_the_disk_suspends_and_what_is_missing_is_counted() {
+fn an_error_of_the_disk_suspends_and_missing_lines_are_counted() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("events.jsonl");
     let mut file = LogFile::open(&options(&path)).expect("new");
@@ -84,7 +84,7 @@ fn an_error_of_the_disk_suspends_and_what_is_missing_is_counted() {
     assert!(lines.iter().any(|line| matches!(line.what, What::Clock { began_unix_ms: 5, seed: Some(6) })));
 }
 
-/// What is in the file after a disk was full at first, for a run that began at so many milliseconds of 1970.
+/// The lines of a file after the disk was full at first, for a run that began at `began_unix_ms`.
 fn after_a_full_disk(path: &Path, began_unix_ms: u64) -> Vec<(Instant, What<'static>)> {
     let mut file = LogFile::open(&options(path)).expect("ours");
     let writable = file.replace(fs::File::open(path).expect("there"));
@@ -118,7 +118,7 @@ fn after_a_full_disk_the_file_begins_with_its_clock() {
 }
 
 #[test]
-fn after_a_full_disk_a_restart_is_told_before_anything_of_its_time() {
+fn after_a_full_disk_a_restart_is_recorded_before_anything_of_its_time() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("events.jsonl");
     fs::write(&path, "{\"t_ms\":9000000,\"began_unix_ms\":5,\"seed\":6}\n").expect("written");
@@ -133,8 +133,8 @@ fn after_a_full_disk_a_restart_is_told_before_anything_of_its_time() {
     assert_eq!(after_a_full_disk(&path, 9_500_000), expected);
 }
 
-/// The names of what is kept and the first line of each.
-fn kept(dir: &Path) -> Vec<(String, String)> {
+/// The names of the files and the first line of each.
+fn files(dir: &Path) -> Vec<(String, String)> {
     let entries = fs::read_dir(dir).expect("there").map(|entry| entry.expect("readable"));
     let first = |path: &Path| fs::read_to_string(path).expect("text").lines().next().map(str::to_owned);
     let mut all: Vec<_> = entries
@@ -147,7 +147,7 @@ fn kept(dir: &Path) -> Vec<(String, String)> {
     all
 }
 
-/// FILE has been moved and the new one cannot be made: for want of an inode, say.
+/// FILE has been moved, and a new one cannot be made, for example because the disk has no inode left.
 #[test]
 fn a_rotation_that_fails_half_way_costs_no_old_file() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -167,13 +167,13 @@ fn a_rotation_that_fails_half_way_costs_no_old_file() {
         let lines = numbers.map(|number| line(number).trim_end().to_owned());
         names.into_iter().map(str::to_owned).zip(lines).collect::<Vec<_>>()
     };
-    assert_eq!(kept(dir.path()), expected([4, 3, 2]));
-    // Twice the same: what is out of the way already is not moved again.
+    assert_eq!(files(dir.path()), expected([4, 3, 2]));
+    // Twice the same: a file that was moved already is not moved again.
     file.shift().expect("renamed");
     file.shift().expect("nothing to do");
     file.rotate().expect("room");
     file.append(line(5).as_bytes()).expect("room");
-    assert_eq!(kept(dir.path()), expected([5, 4, 3]));
+    assert_eq!(files(dir.path()), expected([5, 4, 3]));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_thread_that_does_not_keep_up_costs_lines_and_not_time() {
     for at in 2..=6 {
         recorder.input(&outcome, Instant(at));
     }
-    // Even the membership finds no room now.
+    // Even the membership finds the queue full now.
     recorder.configured(&config, &snapshot, Instant(7));
     let taken: Vec<_> = queue.try_iter().map(|(at, _)| at).collect();
     assert_eq!(taken, [Instant(1), Instant(2)]);

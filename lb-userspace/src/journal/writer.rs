@@ -1,8 +1,7 @@
 //! The thread that writes a recording.
 //!
-//! Knows backends by name, makes lines, and gives them to the file in pieces. An
-//! error of the disk suspends it: what comes meanwhile is counted, and after a
-//! while it tries again.
+//! It knows the names of the backends, makes lines, and gives them to the file in pieces. An error of the disk
+//! suspends it: it counts the lines that come in the meantime, and tries again after a while.
 
 use std::{
     borrow::Cow,
@@ -19,9 +18,9 @@ use lb_core::{
 use tracing::{info, warn};
 
 use super::{
+    entry::{Entry, Membership},
     file::LogFile,
     line::{Line, Member, Order, What},
-    recorder::{Entry, Membership},
 };
 
 /// Lines are written in pieces of about this size.
@@ -41,7 +40,7 @@ pub(super) struct Writer {
     services: BTreeMap<String, Vec<Member>>,
     names: HashMap<BackendId, Name>,
     piece: Piece,
-    /// Since an error of the disk, or the last attempt to go on.
+    /// The time of the disk's error, or of the last attempt to continue after it.
     suspended: Option<Instant>,
 }
 
@@ -57,7 +56,7 @@ struct Name {
 struct Piece {
     bytes: Vec<u8>,
     lines: u64,
-    /// The time of the first.
+    /// The time of the first of them.
     since: Instant,
 }
 
@@ -96,7 +95,7 @@ impl Writer {
         &mut self.file
     }
 
-    /// Until the other end is gone.
+    /// Writes until the recorder is gone.
     pub(super) fn run(mut self, entries: &Receiver<(Instant, Entry)>) {
         loop {
             match entries.recv_timeout(Duration::from_millis(LATEST.0)) {
@@ -134,13 +133,13 @@ impl Writer {
             Entry::Operation(operation) => self.piece.put(&operator(at, &operation)),
             Entry::Gap(lost) => self.piece.put(&Line { at, service: None, what: What::Gap { lost } }),
         }
-        // While it is suspended, pieces are made only to count their lines.
+        // While it is suspended, it makes pieces only to count their lines.
         if self.piece.bytes.len() >= PIECE || at - self.piece.since >= LATEST {
             self.flush();
         }
     }
 
-    /// Writes what there is.
+    /// Writes the piece.
     pub(super) fn flush(&mut self) {
         if self.suspended.is_some() {
             // Only counted: `lines` goes on.
@@ -169,10 +168,10 @@ impl Writer {
         self.file.append(&self.piece.bytes)
     }
 
-    /// Goes on after an error, if that is possible by now.
+    /// Tries to continue after an error.
     fn resume(&mut self, at: Instant) {
         let lost = self.piece.lines;
-        // First whose time it is: the file may be empty, or hold an earlier run's.
+        // First the clock of the lines: the file may be empty, or hold lines of an earlier run.
         let mut bytes = self.preamble(at);
         Line { at, service: None, what: What::Gap { lost } }.write(&mut bytes);
         match self.file.append(&bytes) {
@@ -181,12 +180,12 @@ impl Writer {
                 self.suspended = None;
                 self.piece.clear();
             }
-            // It was warned about.
+            // The log has a warning already.
             Err(_) => self.suspended = Some(at),
         }
     }
 
-    /// A file is read on its own, too: whose time it has, and who is there.
+    /// The first lines of a file, so that it can be read alone: the clock of its lines, and the members.
     fn preamble(&self, at: Instant) -> Vec<u8> {
         let mut bytes = Vec::new();
         clock(self, at).write(&mut bytes);
@@ -197,7 +196,7 @@ impl Writer {
     }
 
     fn members(&mut self, at: Instant, memberships: Vec<Membership>) {
-        // Should the file be rotated before these lines, then its head names the members from here on.
+        // When the file is rotated before these lines, the preamble of the new one has these members.
         self.flush();
         self.names.clear();
         let former = std::mem::take(&mut self.services);
@@ -213,7 +212,7 @@ impl Writer {
         }
     }
 
-    /// A line about a backend, if it still is one: what comes of former ones, the engine ignores too.
+    /// A line about a backend, if it still is one. The engine ignores former backends, too.
     fn about<'a>(
         &'a mut self,
         at: Instant,

@@ -1,6 +1,9 @@
-use std::num::NonZeroU16;
+use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
-use lb_core::io::{L4Failure, Outcome, ProbeResult, Verb};
+use lb_core::{
+    io::{L4Failure, Outcome, ProbeResult, Verb},
+    time::{Instant, Millis},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -93,7 +96,7 @@ fn everything_else() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place_and_a_remedy() {
+fn an_error_is_reported_with_its_place_and_a_remedy() {
     for (line, column, said) in [
         (r#"{"t_ms":1,"backend":"a","statsu":500}"#, 32, "unknown key `statsu` | did you mean `status`?"),
         (r#"{"t_ms":1,"colour":"red"}"#, 18, "unknown key `colour` | known are `t_ms`, `service`"),
@@ -238,7 +241,7 @@ fn what() -> impl Strategy<Value = What<'static>> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back_the_same(at: u64, service in proptest::option::of(name()), what in what()) {
+    fn a_written_line_reads_back_the_same(at: u64, service in proptest::option::of(name()), what in what()) {
         let line = Line { at: Instant(at), service, what };
         let mut bytes = Vec::new();
         line.write(&mut bytes);
@@ -249,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_answered(bytes: Vec<u8>, text in r#"\{("(t_ms|backend|status|op|probe)":[0-9a-z"]{1,4},?){0,4}\}"#) {
+    fn any_bytes_are_parsed_or_refused(bytes: Vec<u8>, text in r#"\{("(t_ms|backend|status|op|probe)":[0-9a-z"]{1,4},?){0,4}\}"#) {
         let _ = parse(&bytes);
         let _ = parse(text.as_bytes());
     }

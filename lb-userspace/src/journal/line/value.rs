@@ -8,9 +8,9 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::parse::{Trouble, nearest};
+use super::trouble::{Trouble, nearest};
 
-/// A value, whatever it is.
+/// A value of any type.
 pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     Unsigned(u64),

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, num::NonZeroU16, time::Duration};
 use lb_core::io::{L4Failure, Outcome, ProbeResult, Verb};
 use serde::Serialize;
 
-use super::{Line, Member, Order, What};
+use super::content::{Line, Member, Order, What};
 
 /// The keys in the order in which people like to read them.
 #[derive(Default, Serialize)]
