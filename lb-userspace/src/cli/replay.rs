@@ -17,8 +17,7 @@ use super::{
 use crate::{
     control::model::Document,
     replay::{
-        self, InputError, Options, Record, Replay, Then, Unfit,
-        account::Yardsticks,
+        self, InputError, Options, Record, Replay, Then, Unfit, Yardsticks,
         compare::{Comparison, Side},
     },
 };

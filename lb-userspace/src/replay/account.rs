@@ -1,148 +1,34 @@
-//! What clients would have seen, and what it cost.
+//! The account of a replay: the errors that clients would have seen, and the time that backends were out.
 //!
-//! A recording says what each backend answered under the configuration that was in
-//! force then. Under another one some of these exchanges would not have happened, so each is judged
-//! by what the maps say at its moment, as if it were a new connection. It
+//! A recording has the outcomes of each backend under the configuration that was in force then. Under another one
+//! some of these exchanges would not have happened. So the account judges each by what the maps hold at its
+//! moment, as if it were a new connection. The exchange
 //!
-//! - *reaches its client* if the backend is in the table, or half-open with a seat
-//!   and something left of its budget, which it takes;
-//! - is *diverted* if not: somebody else of the table would have answered;
-//! - is *unserved* if there is nobody in the table: the client would have had no
-//!   answer, which is an error that it saw.
+//! - *reaches its client* if the backend is in the table, or half-open in a trial slot with something left of its
+//!   budget, which it takes;
+//! - is *diverted* if not: another backend in the table would have answered;
+//! - is *unserved* if no backend is in the table: the client would have had no answer, which is an error that it
+//!   saw.
 //!
-//! The engine is given all of them. It counts, but does not judge, what a backend
-//! that is out answers.
+//! The engine is given all of them. It counts the outcomes of a backend that is out, and does not judge them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::RangeInclusive,
-};
+use std::collections::HashMap;
 
 use lb_core::{
     config::Config,
     event::{Event, EventKind},
-    io::{Admit, BackendId, Generation, Outcome, Plan, ServiceId, Step},
+    io::{BackendId, Generation, Outcome, Plan, ServiceId, Step},
     snapshot::Snapshot,
-    time::{Instant, Millis},
+    time::Instant,
 };
-use serde::Serialize;
 
-/// What errors and false readmissions are measured by, by service. Two configurations are compared by the
-/// same ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Yardsticks(BTreeMap<String, Yardstick>);
+use super::{
+    summary::{BackendSummary, Summary, Totals},
+    virtual_maps::{Destination, Entry},
+    yardsticks::{Yardstick, Yardsticks},
+};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Yardstick {
-    errors: Vec<RangeInclusive<u16>>,
-    /// A readmission is false when another ejection follows it within this time.
-    relapse: Millis,
-}
-
-impl Yardsticks {
-    /// An error is what any of the configurations calls one; a relapse is what the one with the longest
-    /// `base_ejection_time` does.
-    pub fn of<'a>(configs: impl IntoIterator<Item = &'a Config>) -> Self {
-        let mut all: BTreeMap<String, Yardstick> = BTreeMap::new();
-        for service in configs.into_iter().flat_map(|config| &config.services) {
-            let yardstick = all.entry(service.name.clone()).or_default();
-            yardstick.errors.extend(service.breaker.errors.iter().cloned());
-            yardstick.relapse = yardstick.relapse.max(service.breaker.base_ejection_time);
-        }
-        Self(all)
-    }
-}
-
-/// What came of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// The first moment; 0 unless a recording begins later.
-    pub began_ms: Instant,
-    pub ended_ms: Instant,
-    pub total: Totals,
-    /// In the order in which they appeared.
-    pub backends: Vec<BackendSummary>,
-    /// Lines of services that were left out.
-    pub skipped: u64,
-    /// Lines that the recording lacks.
-    pub missing: u64,
-    /// Results of probes in services that have none.
-    pub unused_probes: u64,
-    /// Services with a probe that no result came of: what is ejected there stays out.
-    pub unprobed: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BackendSummary {
-    pub service: String,
-    pub backend: String,
-    #[serde(flatten)]
-    pub totals: Totals,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Outcomes in the input, L4 failures included.
-    pub responses: u64,
-    /// Of these, errors.
-    pub errors: u64,
-    /// Errors that reached clients, and exchanges that were unserved.
-    pub client_errors: u64,
-    /// Outcomes that somebody else would have answered.
-    pub diverted: u64,
-    /// Outcomes that nobody would have.
-    pub unserved: u64,
-    /// Outcomes that were admitted out of a half-open budget.
-    pub trials: u64,
-    /// Time out of the table, half-open included.
-    pub out_ms: u64,
-    /// By the breaker, and in force.
-    pub ejections: u64,
-    /// Of these, from half-open.
-    pub failed_trials: u64,
-    pub readmissions: u64,
-    /// Of these, followed by an ejection within one `base_ejection_time`.
-    pub false_readmissions: u64,
-    /// Detections that ceiling, floor or lost evidence did not let act.
-    pub refused: u64,
-    /// Detections that were not enforced.
-    pub unenforced: u64,
-}
-
-impl Totals {
-    fn add(&mut self, other: &Self) {
-        let Self {
-            responses,
-            errors,
-            client_errors,
-            diverted,
-            unserved,
-            trials,
-            out_ms,
-            ejections,
-            failed_trials,
-            readmissions,
-            false_readmissions,
-            refused,
-            unenforced,
-        } = other;
-        self.responses += responses;
-        self.errors += errors;
-        self.client_errors += client_errors;
-        self.diverted += diverted;
-        self.unserved += unserved;
-        self.trials += trials;
-        self.out_ms += out_ms;
-        self.ejections += ejections;
-        self.failed_trials += failed_trials;
-        self.readmissions += readmissions;
-        self.false_readmissions += false_readmissions;
-        self.refused += refused;
-        self.unenforced += unenforced;
-    }
-}
-
-/// Keeps the account of one replay, and holds what the maps of an ideal kernel would.
+/// The account of one replay, with the maps of an ideal kernel.
 #[derive(Debug)]
 pub struct Account {
     services: Vec<Service>,
@@ -170,32 +56,16 @@ struct Service {
 #[derive(Debug)]
 struct Backend {
     name: String,
-    /// `None`: it is not there at present.
-    ids: Option<(BackendId, Generation)>,
-    in_table: bool,
-    /// Since when it is not in the table although it is there.
-    out_since: Option<Instant>,
-    admit: Admit,
-    seated: bool,
-    budget: u32,
+    entry: Entry,
     readmitted: Option<Instant>,
     totals: Totals,
-}
-
-/// Where an exchange would have gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Table,
-    Trial,
-    Diverted,
-    Unserved,
 }
 
 impl Account {
     pub(super) fn new(config: &Config, yardsticks: &Yardsticks) -> Self {
         let own = Yardsticks::of([config]);
         let services = config.services.iter().map(|service| {
-            let yardstick = yardsticks.0.get(&service.name).or_else(|| own.0.get(&service.name));
+            let yardstick = yardsticks.of_service(&service.name).or_else(|| own.of_service(&service.name));
             Service {
                 name: service.name.clone(),
                 yardstick: yardstick.cloned().unwrap_or_default(),
@@ -229,13 +99,13 @@ impl Account {
             self.by_service_id.insert(known.id, index);
             for backend in &mut service.backends {
                 if !configured.everyone().any(|of| of.name == backend.name) {
-                    backend.leave(now);
+                    backend.entry.leave(now);
                 }
             }
             for of in &known.backends {
                 let place = service.place(&of.name);
                 self.by_id.insert(of.id, (index, place));
-                service.backends[place].join((of.id, of.generation), now);
+                service.backends[place].entry.join((of.id, of.generation), now);
             }
         }
     }
@@ -243,13 +113,13 @@ impl Account {
     /// Whether a backend is there.
     pub(super) fn knows(&self, service: usize, backend: &str) -> bool {
         let service = &self.services[service];
-        service.by_name.get(backend).is_some_and(|place| service.backends[*place].ids.is_some())
+        service.by_name.get(backend).is_some_and(|place| service.backends[*place].entry.ids().is_some())
     }
 
     /// Of a backend that is there.
     pub(super) fn ids(&self, service: usize, backend: &str) -> (BackendId, Generation) {
         let service = &self.services[service];
-        service.backends[service.by_name[backend]].ids.expect("it is there")
+        service.backends[service.by_name[backend]].entry.ids().expect("it is there")
     }
 
     pub(super) fn outcome(
@@ -260,10 +130,10 @@ impl Account {
     ) -> (BackendId, Generation) {
         let service = &mut self.services[service];
         let place = service.by_name[backend];
-        let way = service.way(place);
+        let destination = service.destination(place);
         let backend = &mut service.backends[place];
-        if way == Way::Trial {
-            backend.budget -= 1;
+        if destination == Destination::Trial {
+            backend.entry.budget -= 1;
         }
         let error = match outcome {
             Outcome::Status(status) => service.yardstick.errors.iter().any(|range| range.contains(&status)),
@@ -273,39 +143,40 @@ impl Account {
         let totals = &mut backend.totals;
         totals.responses += 1;
         totals.errors += u64::from(error);
-        match way {
-            Way::Table => totals.client_errors += u64::from(error),
-            Way::Trial => {
+        match destination {
+            Destination::Table => totals.client_errors += u64::from(error),
+            Destination::Trial => {
                 totals.trials += 1;
                 totals.client_errors += u64::from(error);
             }
-            Way::Diverted => totals.diverted += 1,
-            Way::Unserved => {
+            Destination::Diverted => totals.diverted += 1,
+            Destination::Unserved => {
                 totals.unserved += 1;
                 totals.client_errors += 1;
             }
         }
-        backend.ids.expect("it is there")
+        backend.entry.ids().expect("it is there")
     }
 
-    /// So many good responses that were not told one by one. `None`: its backend is on trial there, and each would be.
-    pub(super) fn goods(&mut self, service: usize, backend: &str, count: u64) -> Option<BackendId> {
+    /// So many good responses that the program counted. `None`: the backend is on trial here. Then the program
+    /// would have mirrored each.
+    pub(super) fn successes(&mut self, service: usize, backend: &str, count: u64) -> Option<BackendId> {
         let service = &mut self.services[service];
         let place = service.by_name[backend];
-        let way = service.way(place);
+        let destination = service.destination(place);
         let backend = &mut service.backends[place];
         let totals = &mut backend.totals;
-        match way {
-            Way::Table => {}
-            Way::Trial => return None,
-            Way::Diverted => totals.diverted += count,
-            Way::Unserved => {
+        match destination {
+            Destination::Table => {}
+            Destination::Trial => return None,
+            Destination::Diverted => totals.diverted += count,
+            Destination::Unserved => {
                 totals.unserved += count;
                 totals.client_errors += count;
             }
         }
         totals.responses += count;
-        Some(backend.ids.expect("it is there").0)
+        Some(backend.entry.ids().expect("it is there").0)
     }
 
     pub(super) fn probe(&mut self, service: usize, backend: &str) -> (BackendId, Generation) {
@@ -334,17 +205,18 @@ impl Account {
                 Step::Service { id, trials, .. } => {
                     let Some(service) = self.by_service_id.get(id) else { continue };
                     for backend in &mut self.services[*service].backends {
-                        backend.seated = backend.ids.is_some_and(|(id, _)| trials.contains(&id));
+                        backend.entry.in_trial_slot =
+                            backend.entry.id().is_some_and(|id| trials.contains(&id));
                     }
                 }
                 Step::Backend { id, admit, .. } => {
                     if let Some(backend) = self.backend(*id) {
-                        backend.admit = *admit;
+                        backend.entry.admit = *admit;
                     }
                 }
                 Step::Budget { id, tokens } => {
                     if let Some(backend) = self.backend(*id) {
-                        backend.budget = *tokens;
+                        backend.entry.budget = *tokens;
                     }
                 }
                 Step::Table { service, members } => {
@@ -352,11 +224,11 @@ impl Account {
                     let service = &mut self.services[*service];
                     service.serving = members.len();
                     for backend in &mut service.backends {
-                        let its = backend.ids.map(|(id, _)| id);
-                        backend.set_in_table(members.iter().any(|member| Some(member.id) == its), now);
+                        let its = backend.entry.id();
+                        backend.entry.set_in_table(members.iter().any(|member| Some(member.id) == its), now);
                     }
                 }
-                // Who leaves has left the names before.
+                // A backend that leaves has left the names before.
                 Step::RemoveService { .. } | Step::RemoveBackend { .. } => {}
             }
         }
@@ -397,15 +269,17 @@ impl Account {
         }
     }
 
-    /// Those of a service that a new connection may go to, the half-open ones with a budget first, then those
-    /// of the table. For drivers that play the clients.
-    pub fn choices(&self, service: usize) -> impl Iterator<Item = (&str, Way)> {
+    /// The backends of a service that a new connection may go to: first the half-open ones with a budget, then
+    /// those in the table. For drivers that play the clients.
+    pub fn choices(&self, service: usize) -> impl Iterator<Item = (&str, Destination)> {
         let service = &self.services[service];
-        let on = |wanted: Way| {
-            let ways = (0..service.backends.len()).map(|place| (place, service.way(place)));
-            ways.filter(move |(_, way)| *way == wanted)
+        let on = |wanted: Destination| {
+            let all = (0..service.backends.len()).map(|place| (place, service.destination(place)));
+            all.filter(move |(_, destination)| *destination == wanted)
         };
-        on(Way::Trial).chain(on(Way::Table)).map(|(place, way)| (service.backends[place].name.as_str(), way))
+        on(Destination::Trial)
+            .chain(on(Destination::Table))
+            .map(|(place, destination)| (service.backends[place].name.as_str(), destination))
     }
 
     pub(super) fn summary(&self, now: Instant) -> Summary {
@@ -423,7 +297,7 @@ impl Account {
             }
             for backend in &service.backends {
                 let mut totals = backend.totals;
-                totals.out_ms += backend.out_since.map_or(0, |since| (now - since).0);
+                totals.out_ms = backend.entry.out_ms(now);
                 summary.total.add(&totals);
                 summary.backends.push(BackendSummary {
                     service: service.name.clone(),
@@ -449,12 +323,7 @@ impl Service {
         }
         self.backends.push(Backend {
             name: name.to_owned(),
-            ids: None,
-            in_table: false,
-            out_since: None,
-            admit: Admit::None,
-            seated: false,
-            budget: 0,
+            entry: Entry::new(),
             readmitted: None,
             totals: Totals::default(),
         });
@@ -462,49 +331,7 @@ impl Service {
         self.backends.len() - 1
     }
 
-    fn way(&self, place: usize) -> Way {
-        let backend = &self.backends[place];
-        let tried = backend.admit == Admit::Trials && backend.seated && backend.budget > 0;
-        if backend.in_table {
-            Way::Table
-        } else if tried {
-            Way::Trial
-        } else if self.serving > 0 {
-            Way::Diverted
-        } else {
-            Way::Unserved
-        }
-    }
-}
-
-impl Backend {
-    fn join(&mut self, ids: (BackendId, Generation), now: Instant) {
-        // Under another id it is another one, also to the maps.
-        if self.ids != Some(ids) {
-            self.leave(now);
-            self.ids = Some(ids);
-            self.out_since = Some(now);
-        }
-    }
-
-    fn leave(&mut self, now: Instant) {
-        self.set_in_table(false, now);
-        if let Some(since) = self.out_since.take() {
-            self.totals.out_ms += (now - since).0;
-        }
-        (self.ids, self.seated, self.budget, self.admit) = (None, false, 0, Admit::None);
-    }
-
-    fn set_in_table(&mut self, in_table: bool, now: Instant) {
-        match (self.in_table, in_table) {
-            (false, true) => {
-                if let Some(since) = self.out_since.take() {
-                    self.totals.out_ms += (now - since).0;
-                }
-            }
-            (true, false) => self.out_since = Some(now),
-            (true, true) | (false, false) => {}
-        }
-        self.in_table = in_table;
+    fn destination(&self, place: usize) -> Destination {
+        self.backends[place].entry.destination(self.serving)
     }
 }

@@ -3,16 +3,16 @@
 use lb_core::time::Instant;
 use serde::Serialize;
 
-use super::account::{BackendSummary, Summary, Totals};
+use super::summary::{BackendSummary, Summary, Totals};
 
-/// What came of both, and how much more of it under the second one.
+/// The results of both, and the second less the first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Comparison {
     pub ended_ms: Instant,
     pub a: Side,
     pub b: Side,
     pub difference: Difference,
-    /// Backends of either, those of the first in their order before the others.
+    /// All backends: those of the first run in their order, then those that only the second had.
     pub backends: Vec<BackendDifference>,
 }
 
@@ -76,7 +76,7 @@ impl Comparison {
 }
 
 impl Side {
-    /// Of one backend. `None`: it was never there.
+    /// The totals of one backend. `None`: it was never there.
     pub fn totals(&self, (service, backend): &(String, String)) -> Option<Totals> {
         let its = |of: &&BackendSummary| (&of.service, &of.backend) == (service, backend);
         self.summary.backends.iter().find(its).map(|of| of.totals)

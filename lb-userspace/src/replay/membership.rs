@@ -1,10 +1,10 @@
-//! Backends that come and go in a replay, as a reload would bring and take them.
+//! Backends that come and go in a replay, as with a reload.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use lb_core::config::{Backend, Config};
 
-use super::Unfit;
+use super::unfit::Unfit;
 use crate::journal::line::Member;
 
 const DEFAULT_WEIGHT: u16 = 100;
@@ -26,7 +26,7 @@ pub(super) fn check(
     }
 }
 
-/// Adds a backend: as the file has it, or a new one. False: it is there.
+/// Adds a backend: as the file has it, or a new one. False: it is there already.
 pub(super) fn add(
     config: &mut Config,
     original: &Config,
@@ -63,7 +63,7 @@ pub(super) fn add(
     true
 }
 
-/// Makes these the members, in this order. False: they are.
+/// Makes these the members, in this order. False: they were already.
 pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bool {
     let wanted = |of_fallback: bool| -> Vec<Backend> {
         let of = members.iter().filter(|member| member.fallback == of_fallback);
@@ -81,8 +81,8 @@ pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bo
     new
 }
 
-/// An address for a backend that has none: of those that are reserved for benchmarks (RFC 2544), the first
-/// that nobody has.
+/// An address for a backend that has none: the first unused one of those that are reserved for benchmarks
+/// (RFC 2544).
 fn unused(backends: &[Backend]) -> SocketAddr {
     let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
     let mut all = (0..u32::MAX).map(|i| SocketAddr::from((Ipv4Addr::from(first.wrapping_add(i)), 80)));

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Read},
 };
 
-use super::{Replay, Unfit};
+use super::{run::Replay, unfit::Unfit};
 use crate::journal::line::{self, LineError};
 
 /// A line with the members of a service with 16 384 backends is about half as long.
@@ -22,7 +22,7 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// What to do about it.
+    /// The remedy.
     pub fn help(&self) -> Option<&str> {
         match self {
             Self::Line { error, .. } => Some(&error.help),
@@ -32,16 +32,16 @@ impl InputError {
     }
 }
 
-/// What is to become of a run after a line.
+/// Whether the caller wants more lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     GoOn,
-    /// Nobody wants the rest.
+    /// The caller does not want the rest.
     Stop,
 }
 
-/// Gives all lines of `input`, which errors call `name`, to all `replays`, which they call by their names.
-/// After each line `each` may take the records; `idle` says that the next line has to be waited for.
+/// Gives all lines of `input` to all `replays`. Errors call the input `name`, and each replay by its own name.
+/// After each line, `each` may take the records. Its second argument says that no further line is there yet.
 pub fn read<R: Read, E: From<InputError>>(
     name: &str,
     input: &mut BufReader<R>,

@@ -1,4 +1,4 @@
-//! What a replay prints.
+//! Records: the output of a replay.
 
 use std::collections::BTreeMap;
 

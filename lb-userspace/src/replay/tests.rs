@@ -1,9 +1,9 @@
 mod founding;
 mod recording;
 
-use lb_core::event::EventKind;
+use lb_core::{config::Config, event::EventKind, time::Instant};
 
-use super::*;
+use super::{summary::Summary, *};
 use crate::{config, journal::line};
 
 const CONFIG: &str = r#"
@@ -45,23 +45,23 @@ fn statuses(replay: &mut Replay, at: u64, backend: &str, statuses: &[u16]) {
 }
 
 fn events(replay: &mut Replay) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     while let Some(record) = replay.next_record() {
         match record {
             Record::Event(event) if event.kind == EventKind::Membership => {}
             Record::Event(event) => {
                 let backend = event.backend.as_deref().unwrap_or("-");
-                told.push(format!("{} {} {backend} {}", event.t_ms.0, event.kind, event.reason));
+                shown.push(format!("{} {} {backend} {}", event.t_ms.0, event.kind, event.reason));
             }
             Record::Snapshot(snapshot) => {
-                told.push(format!("{} snapshot {}", snapshot.t_ms.0, snapshot.service))
+                shown.push(format!("{} snapshot {}", snapshot.t_ms.0, snapshot.service))
             }
         }
     }
-    told
+    shown
 }
 
-fn of<'a>(summary: &'a Summary, name: &str) -> &'a account::Totals {
+fn of<'a>(summary: &'a Summary, name: &str) -> &'a summary::Totals {
     &summary.backends.iter().find(|of| of.backend == name).expect("it is there").totals
 }
 
@@ -104,14 +104,14 @@ fn trials_take_their_budget_and_no_more() {
     statuses(&mut replay, 36_000, "web-1", &[200, 200, 200, 200]);
     let summary = replay.summary();
     assert_eq!((of(&summary, "web-1").trials, of(&summary, "web-1").diverted), (3, 1));
-    // The next sweep gives a fresh budget, because the last one told something.
+    // The next sweep gives a fresh budget, because the last one brought an outcome.
     statuses(&mut replay, 41_000, "web-1", &[500]);
     let summary = replay.summary();
     assert_eq!((of(&summary, "web-1").trials, of(&summary, "web-1").failed_trials), (4, 1));
 }
 
 #[test]
-fn a_request_that_nobody_would_serve_is_an_error_that_a_client_saw() {
+fn a_request_that_no_backend_would_serve_is_an_error_that_a_client_saw() {
     let alone = CONFIG.replace("web-2 = \"10.0.0.12:80\"\n", "");
     let mut without_floor = replay(&alone.replace("interval", "min_serving = 0\ninterval"));
     let mut with_floor = replay(&alone);
@@ -144,8 +144,8 @@ fn a_fallback_has_lines_of_its_own() {
             r#"{"t_ms":4000,"backend":"sorry","status":200}"#,
         ],
     );
-    let told = events(&mut replay);
-    assert!(told.iter().filter(|line| line.contains("fallback")).count() >= 3, "{told:?}");
+    let shown = events(&mut replay);
+    assert!(shown.iter().filter(|line| line.contains("fallback")).count() >= 3, "{shown:?}");
     assert_eq!(of(&replay.summary(), "sorry").responses, 3);
     assert_eq!(of(&replay.summary(), "sorry").diverted, 1);
 }
@@ -178,7 +178,7 @@ fn members_come_and_go() {
     );
     assert_eq!(events(&mut replay), Vec::<String>::new());
     let summary = replay.summary();
-    assert_eq!(of(&summary, "web-1").out_ms, 0, "who is not there is not out of service");
+    assert_eq!(of(&summary, "web-1").out_ms, 0, "a backend that is not there is not out of service");
     assert_eq!(of(&summary, "web-1").responses, 3);
     let clash = r#"{"t_ms":2600,"backend":"web-4","op":"add","address":"10.0.0.12:80"}"#;
     let clash = take(&mut replay, clash).expect_err("web-2 has it");
@@ -210,10 +210,10 @@ fn operators_and_their_refusals() {
             r#"{"t_ms":800,"ask":"snapshot"}"#,
         ],
     );
-    let mut told = events(&mut replay);
-    assert_eq!(told.pop().as_deref(), Some("800 snapshot web"));
+    let mut shown = events(&mut replay);
+    assert_eq!(shown.pop().as_deref(), Some("800 snapshot web"));
     assert_eq!(
-        told,
+        shown,
         [
             "10 operator web-1 operator",
             "20 refused web-2 floor",
@@ -273,7 +273,7 @@ fn one_of_several_services_has_to_be_named() {
     let two = CONFIG.to_owned()
         + "[service.api]\nvip = \"203.0.113.11:80\"\n[service.api.backends]\na = \"10.0.1.1:80\"\n";
     let mut both = replay(&two);
-    let which = take(&mut both, r#"{"t_ms":1,"backend":"web-1","status":500}"#).expect_err("whose?");
+    let which = take(&mut both, r#"{"t_ms":1,"backend":"web-1","status":500}"#).expect_err("which service?");
     assert!(which.message.contains("`web`, `api`") || which.message.contains("`api`, `web`"), "{which}");
     let wrong =
         take(&mut both, r#"{"t_ms":1,"service":"wbe","backend":"web-1","status":500}"#).expect_err("wrong");

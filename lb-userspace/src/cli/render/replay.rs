@@ -10,8 +10,8 @@ use super::{
 use crate::{
     cli::palette::{Paint, Palette},
     replay::{
-        account::{Summary, Totals},
         compare::{Comparison, Side},
+        summary::{Summary, Totals},
     },
 };
 
@@ -154,7 +154,7 @@ mod tests {
     use lb_core::time::Instant;
 
     use super::*;
-    use crate::replay::account::BackendSummary;
+    use crate::replay::summary::BackendSummary;
 
     fn run(client_errors: u64, out_ms: u64) -> Summary {
         let totals =

@@ -1,21 +1,21 @@
 //! The case that Shunt was made for, and `dist/examples/founding.*`, which show it: half of the answers of one
-//! backend are 500. The clients choose as the maps would have them: a half-open backend with a budget
-//! first, else somebody of the table.
+//! backend are 500. The clients choose as the maps would: first a half-open backend with a budget, else one in
+//! the table.
 
 use std::{env, fs};
 
 use super::*;
-use crate::replay::account::Way;
+use crate::replay::Destination;
 
 const BOTH: &str = include_str!("../../../../dist/examples/founding.toml");
 const EVENTS: &str = include_str!("../../../../dist/examples/founding.jsonl");
 
-/// What one request met.
+/// The answer to one request.
 #[derive(Clone, Debug)]
 struct Answer {
     at: u64,
     backend: String,
-    way: Way,
+    destination: Destination,
     good: bool,
 }
 
@@ -42,10 +42,14 @@ fn run(config: &str, per_second: u64, seconds: u64) -> Run {
     for request in 0..per_second * seconds {
         let at = 1000 + request * 1000 / per_second;
         run.replay.pass(Instant(at));
-        let choices: Vec<(String, Way)> =
-            run.replay.account().choices(0).map(|(name, way)| (name.to_owned(), way)).collect();
+        let choices: Vec<(String, Destination)> = run
+            .replay
+            .account()
+            .choices(0)
+            .map(|(name, destination)| (name.to_owned(), destination))
+            .collect();
         let chosen = match choices.first() {
-            Some(first) if first.1 == Way::Trial => first.clone(),
+            Some(first) if first.1 == Destination::Trial => first.clone(),
             Some(_) => choices[(draw(&mut random) % choices.len() as u64) as usize].clone(),
             None => panic!("somebody always serves here"),
         };
@@ -54,7 +58,7 @@ fn run(config: &str, per_second: u64, seconds: u64) -> Run {
         let line = format!("{{\"t_ms\":{at},\"backend\":\"{name}\",\"status\":{status}}}");
         all(&mut run.replay, &[&line]);
         run.lines += &(line + "\n");
-        run.answers.push(Answer { at, backend: chosen.0, way: chosen.1, good });
+        run.answers.push(Answer { at, backend: chosen.0, destination: chosen.1, good });
         while let Some(record) = run.replay.next_record() {
             match record {
                 Record::Event(event) => run.events.push(*event),
@@ -83,13 +87,16 @@ fn beside_a_healthy_backend_three_bad_answers_an_ejection() {
                 ejections += 1;
             }
             // One bad trial is enough.
-            "half_open_failure" => assert_eq!((last[0].way, last[0].good), (Way::Trial, false)),
+            "half_open_failure" => {
+                assert_eq!((last[0].destination, last[0].good), (Destination::Trial, false))
+            }
             other => panic!("ejected for {other}"),
         }
     }
     // A sweep's budget is three.
-    let in_sweep =
-        |sweep: u64| answers.iter().filter(move |of| of.way == Way::Trial && of.at / 5000 == sweep).count();
+    let in_sweep = |sweep: u64| {
+        answers.iter().filter(move |of| of.destination == Destination::Trial && of.at / 5000 == sweep).count()
+    };
     assert!((0..121).all(|sweep| in_sweep(sweep) <= 3));
     let out: Vec<_> = events.iter().filter(|event| event.kind == EventKind::Eject).collect();
     for event in &out {
@@ -131,7 +138,7 @@ fn the_example_is_this_case() {
     if env::var_os("BLESS").is_some() {
         fs::write(path, &run.lines).expect("written");
     } else {
-        assert_eq!(run.lines, EVENTS, "{path} is not what the engine makes of it; BLESS=1 writes it anew");
+        assert_eq!(run.lines, EVENTS, "{path} is not what the engine makes of it; BLESS=1 writes it again");
     }
     let total = run.replay.summary().total;
     assert!(total.ejections >= 2 && total.client_errors >= 4, "{total:?}");

@@ -1,4 +1,4 @@
-//! From the daemon's inputs to a file and back: what was recorded decides the same.
+//! From the daemon's inputs to a file and back: a recording gives the same decisions.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -192,7 +192,7 @@ fn decision(event: &Event) -> Decision {
     (t_ms, kind.to_string(), service, backend, from, to, reason, ejection, until_ms)
 }
 
-fn replayed(config: Config, text: &[u8]) -> (Vec<Event>, replay::account::Summary) {
+fn replayed(config: Config, text: &[u8]) -> (Vec<Event>, replay::summary::Summary) {
     let mut events = Vec::new();
     let mut replays = [(None, Replay::new(config, replay::Options::default()).expect("fits"))];
     let mut input = std::io::BufReader::new(text);
@@ -223,7 +223,7 @@ fn a_recording_replayed_decides_the_same() {
     let text = fs::read(&path).expect("recorded");
     let (again, summary) = replayed(configuration(), &text);
     assert_eq!(summary.missing, 0);
-    // What the daemon lets out only when the maps hold it may be told in another order.
+    // Events that the daemon publishes only when the maps hold them may come in another order.
     let sorted = |events: &[Event]| {
         let mut all: Vec<_> = events.iter().map(decision).collect();
         all.sort();
@@ -231,7 +231,7 @@ fn a_recording_replayed_decides_the_same() {
     };
     let (live, again) = (sorted(&events), sorted(&again));
     let ejected = live.iter().filter(|decision| decision.1 == "eject").count();
-    assert!(ejected > 10, "{ejected} ejections in {} events: too few to tell anything", live.len());
+    assert!(ejected > 10, "{ejected} ejections in {} events: too few to show anything", live.len());
     for (i, decision) in live.iter().enumerate() {
         assert_eq!(again.get(i), Some(decision));
     }

@@ -1,0 +1,94 @@
+//! The numbers that a replay ends with.
+
+use lb_core::time::Instant;
+use serde::Serialize;
+
+/// The result of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The first moment; 0 unless a recording begins later.
+    pub began_ms: Instant,
+    pub ended_ms: Instant,
+    pub total: Totals,
+    /// In the order in which they appeared.
+    pub backends: Vec<BackendSummary>,
+    /// Lines of services that were left out.
+    pub skipped: u64,
+    /// Lines that the recording lacks.
+    pub missing: u64,
+    /// Results of probes in services that have none.
+    pub unused_probes: u64,
+    /// Services that have a probe, and not one result of it in the input. A backend that is ejected there stays
+    /// out.
+    pub unprobed: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BackendSummary {
+    pub service: String,
+    pub backend: String,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Outcomes in the input, L4 failures included.
+    pub responses: u64,
+    /// Of these, errors.
+    pub errors: u64,
+    /// Errors that reached clients, and exchanges that were unserved.
+    pub client_errors: u64,
+    /// Outcomes that another backend would have answered.
+    pub diverted: u64,
+    /// Outcomes that no backend would have answered.
+    pub unserved: u64,
+    /// Outcomes that were admitted out of a trial budget.
+    pub trials: u64,
+    /// Time out of the table, half-open included.
+    pub out_ms: u64,
+    /// By the breaker, and in force.
+    pub ejections: u64,
+    /// Of these, from half-open.
+    pub failed_trials: u64,
+    pub readmissions: u64,
+    /// Of these, followed by an ejection within one `base_ejection_time`.
+    pub false_readmissions: u64,
+    /// Detections that the ceiling, the floor or lost evidence refused.
+    pub refused: u64,
+    /// Detections that were not enforced.
+    pub unenforced: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self {
+            responses,
+            errors,
+            client_errors,
+            diverted,
+            unserved,
+            trials,
+            out_ms,
+            ejections,
+            failed_trials,
+            readmissions,
+            false_readmissions,
+            refused,
+            unenforced,
+        } = other;
+        self.responses += responses;
+        self.errors += errors;
+        self.client_errors += client_errors;
+        self.diverted += diverted;
+        self.unserved += unserved;
+        self.trials += trials;
+        self.out_ms += out_ms;
+        self.ejections += ejections;
+        self.failed_trials += failed_trials;
+        self.readmissions += readmissions;
+        self.false_readmissions += false_readmissions;
+        self.refused += refused;
+        self.unenforced += unenforced;
+    }
+}
