@@ -1,4 +1,4 @@
-//! The task that writes.
+//! The task that writes the file.
 
 use std::{
     path::PathBuf,
@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tracing::{info, warn};
 
-use super::{Record, write};
+use super::file::{Record, write};
 
 /// After this long a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// How long a stop waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Writes the latest of what it is given; what is overtaken while the disk is slow is never written.
+/// Writes the latest state that it is given. While the disk is slow, a newer state replaces one that waits.
 #[derive(Debug)]
 pub struct Keeper {
     path: PathBuf,
@@ -44,7 +44,7 @@ impl Keeper {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has this written, soon. Never waits.
+    /// Orders this to be written soon. Never waits.
     pub fn keep(&self, record: Record) {
         self.latest.send_replace(Some(Arc::new(record)));
     }
@@ -64,10 +64,10 @@ async fn run(
     failing: Arc<Mutex<Option<String>>>,
 ) {
     let mut failed = false;
-    // What is not yet seen is told of even when the sender is gone.
+    // `changed` reports a last state even after the sender is gone.
     loop {
         let more = if failed {
-            // An error of the wait is its end: time to try again.
+            // An error means that the time is over: try again.
             timeout(RETRY, wanted.changed()).await.unwrap_or(Ok(()))
         } else {
             wanted.changed().await

@@ -1,157 +1,16 @@
 //! The state file: what the engine remembers over a restart ([`lb_core::state`]).
 //!
-//! One JSON document with the wall-clock time of writing, replaced as a whole: written beside its place,
-//! brought to the disk, renamed. [`load`] reads it at start and never fails: what cannot be read is set aside, and the
-//! daemon begins without. [`Keeper`] writes it, in a task of its own. The file belongs to the daemon that holds the
-//! instance's lock.
+//! It is one JSON document with the wall-clock time of its writing. It is replaced as a whole: the daemon writes a
+//! new file beside it, waits until that is on the disk, and renames it. [`load`] reads the file at start and
+//! never fails: it sets an unusable file aside, and the daemon begins without a state. [`Keeper`] writes the file,
+//! in a task of its own. The file belongs to the daemon that holds the instance's lock.
 
+mod file;
 mod keeper;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+pub use self::{
+    file::{Record, load},
+    keeper::Keeper,
 };
-
-use lb_core::{state::State, time::Millis};
-use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
-
-pub use self::keeper::Keeper;
-
-/// Larger than all backends that there can be, each with much to remember.
-const MAX_BYTES: u64 = 64 << 20;
-
-/// Files set aside that are kept; older ones are removed.
-const KEPT: usize = 3;
-
-const ASIDE: &str = ".damaged-";
-
-/// What the file holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Unix time at which `state` was so.
-    pub written_unix_ms: u64,
-    #[serde(flatten)]
-    pub state: State,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("cannot be read")]
-    Unreadable(#[from] io::Error),
-    #[error("is larger than {} MiB", MAX_BYTES >> 20)]
-    TooLarge,
-    #[error("is damaged: {0}")]
-    Damaged(serde_json::Error),
-    #[error("has version {0}, this program's is {own}", own = State::VERSION)]
-    Version(u64),
-}
-
-/// The state as it is at `unix_ms`, after it lay for a while. `None`: there is none, or none of use.
-pub fn load(path: &Path, unix_ms: u64) -> Option<State> {
-    match read(path) {
-        Ok(Some(record)) => {
-            // A clock that ran back has not made anything younger.
-            let age = Millis(unix_ms.saturating_sub(record.written_unix_ms));
-            let backends: usize = record.state.services.iter().map(|service| service.backends.len()).sum();
-            info!(path = %path.display(), backends, age_ms = age.0, "goes on with the state of an earlier run");
-            Some(record.state.aged(age))
-        }
-        Ok(None) => None,
-        Err(unusable) => {
-            set_aside(path, &unusable, unix_ms / 1000);
-            None
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Option<Record>, Unusable> {
-    /// The part that every version has.
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u64,
-    }
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Unusable::TooLarge);
-    }
-    let Versioned { version } = serde_json::from_slice(&bytes).map_err(Unusable::Damaged)?;
-    if version != u64::from(State::VERSION) {
-        return Err(Unusable::Version(version));
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(Unusable::Damaged)
-}
-
-/// Out of the way of the next one, for a person to look at.
-fn set_aside(path: &Path, why: &Unusable, unix_secs: u64) {
-    let aside = beside(path, &format!("{ASIDE}{unix_secs}"));
-    let why = chain(why);
-    match fs::rename(path, &aside) {
-        Ok(()) => warn!(
-            path = %path.display(), aside = %aside.display(), why,
-            "the state file is of no use and was set aside: ejections and overrides of the earlier run are forgotten"
-        ),
-        Err(error) => warn!(
-            path = %path.display(), %error, why,
-            "the state file is of no use, and cannot be set aside"
-        ),
-    }
-    if let Err(error) = forget_old(path) {
-        warn!(path = %path.display(), %error, "state files set aside earlier are not removed");
-    }
-}
-
-/// Removes all but the last few that were set aside.
-fn forget_old(path: &Path) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let prefix = format!("{}{ASIDE}", name.to_string_lossy());
-    let mut aside = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let age = name.strip_prefix(&prefix).and_then(|secs| secs.parse::<u64>().ok());
-        aside.extend(age.map(|secs| (secs, entry.path())));
-    }
-    aside.sort_unstable();
-    let old = aside.len().saturating_sub(KEPT);
-    aside[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
-}
-
-/// Replaces the file. Afterwards it is on the disk, or is what it was.
-fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
-    let new = beside(path, ".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
-    let mut text = serde_json::to_vec(record).expect("a state is plain data with text keys");
-    text.push(b'\n');
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // The name too has to be on the disk.
-    File::open(folder)?.sync_all()
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// An error and its cause in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}

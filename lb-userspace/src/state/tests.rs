@@ -1,9 +1,15 @@
+use std::{fs, path::Path};
+
 use lb_core::{
     snapshot::OperatorState,
-    state::{BackendState, OverrideState, ServiceState},
+    state::{BackendState, OverrideState, ServiceState, State},
+    time::Millis,
 };
 
-use super::*;
+use super::{
+    file::{KEPT, write},
+    *,
+};
 
 /// One backend that is out for so long still, and drained for twice that.
 fn state(left: u64) -> State {
@@ -36,7 +42,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_is_read_and_has_aged() {
+fn a_written_state_is_read_and_has_aged() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("made/for/it/state.json");
     assert_eq!(load(&path, 5000), None, "nothing is there, and nothing is wrong with that");
@@ -58,13 +64,13 @@ fn modes_keep_strangers_out() {
     let path = dir.path().join("shunt/state.json");
     write(&path, &Record { written_unix_ms: 0, state: state(1) }).expect("writable");
     let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
-    // Less what the umask of whoever runs the test takes away.
+    // Less what the umask of the test takes away.
     assert_eq!(mode(path.parent().expect("has one")) & !0o750, 0);
     assert_eq!(mode(&path) & !0o640, 0);
 }
 
 #[test]
-fn what_is_of_no_use_is_set_aside_and_few_are_kept() {
+fn an_unusable_file_is_set_aside_and_few_of_them_stay() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("state.json");
     let whole = serde_json::to_string(&Record { written_unix_ms: 0, state: state(9) }).expect("plain data");
@@ -107,7 +113,7 @@ fn a_directory_in_its_place_is_no_reason_to_fail() {
 }
 
 #[tokio::test]
-async fn the_keeper_writes_the_last_word() {
+async fn the_keeper_writes_the_last_state() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("state.json");
     let keeper = Keeper::start(path.clone());
@@ -126,7 +132,7 @@ async fn a_keeper_with_nothing_to_write_makes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_fails_is_told_and_tried_again() {
+async fn a_write_that_fails_is_reported_and_tried_again() {
     let dir = tempfile::tempdir().expect("temp dir");
     let folder = dir.path().join("shunt");
     // A file where the folder should be: no user may write below it, root included.
