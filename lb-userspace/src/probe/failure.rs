@@ -24,7 +24,7 @@ pub(super) enum Failure {
     Tls(String),
     #[error("HTTP/2: {0}")]
     Http2(String),
-    /// An answer that no gRPC server gives.
+    /// No gRPC server answers like this.
     #[error("not gRPC: {0}")]
     NotGrpc(String),
     #[error("gRPC status {0}")]
@@ -35,7 +35,7 @@ pub(super) enum Failure {
     Request(hyper::http::Error),
 }
 
-/// How much of a body was looked at.
+/// How much of a body was searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     Whole,
@@ -52,7 +52,7 @@ impl Failure {
         }
     }
 
-    /// What hyper's error comes down to: its innermost cause.
+    /// The innermost cause of hyper's error.
     pub(super) fn hyper(error: &hyper::Error) -> Self {
         let mut cause: &(dyn Error + 'static) = error;
         loop {
@@ -78,11 +78,11 @@ impl Failure {
         }
     }
 
-    /// Of a connection that was established.
+    /// An error of an established connection.
     fn exchange(kind: io::ErrorKind) -> Self {
         match kind {
-            // We had something to write when the backend had closed; or, in TLS, it closed without the
-            // message that announces it.
+            // The backend had closed before the prober wrote. Or, in TLS, it closed without the message that
+            // announces it.
             io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => Self::ClosedEarly,
             kind => Self::Io(kind),
         }
@@ -95,7 +95,7 @@ impl Failure {
         let what = match error.reason() {
             Some(reason) if error.is_go_away() && error.is_remote() => format!("GOAWAY {reason:?}"),
             Some(reason) if error.is_reset() && error.is_remote() => format!("RST_STREAM {reason:?}"),
-            // What the backend sent was against the protocol, most often because it speaks another.
+            // The backend broke the protocol, most often because it speaks another one.
             Some(reason) => format!("{reason:?}"),
             None => error.to_string(),
         };
@@ -103,7 +103,7 @@ impl Failure {
     }
 }
 
-/// Without the moment at which it was looked at, so that one failure keeps one text.
+/// The text of a TLS error. It leaves out the time of the check, so that one failure always has one text.
 fn tls(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
     match error {

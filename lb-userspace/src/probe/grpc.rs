@@ -25,11 +25,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Deadline, Failure, USER_AGENT, ending::LINGER};
+use super::{close::LINGER, deadline::Deadline, failure::Failure, http::USER_AGENT};
 
-/// Of the answer, which is a few bytes.
+/// Bytes of the answer. A usual one has a few.
 const MOST_READ: usize = 4096;
-/// Before each message: whether it is compressed, and its length.
+/// Bytes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
 /// `grpc.health.v1.HealthCheckRequest`.
@@ -55,7 +55,7 @@ enum Health {
     ServiceUnknown = 3,
 }
 
-/// Asks once. No error: it serves.
+/// Asks once. Without an error, the backend serves.
 pub(super) async fn check(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     address: SocketAddr,
@@ -68,11 +68,12 @@ pub(super) async fn check(
         .max_header_list_size(16 * 1024)
         .initial_stream_window_size(MOST_READ as u32)
         .handshake(TokioIo::new(stream));
-    let (mut sender, connection) = deadline.hold(handshake).await?.map_err(|error| Failure::hyper(&error))?;
+    let (mut sender, connection) =
+        deadline.limit(handshake).await?.map_err(|error| Failure::hyper(&error))?;
     let answer = async move {
-        let response = deadline.hold(sender.send_request(request)).await?;
+        let response = deadline.limit(sender.send_request(request)).await?;
         let response = response.map_err(|error| Failure::hyper(&error))?;
-        deadline.hold(judge(response)).await?
+        deadline.limit(judge(response)).await?
     };
     match select(pin!(answer), pin!(connection)).await {
         Either::Left((result, connection)) => {
@@ -162,7 +163,7 @@ fn served(message: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// What the end of a call says: nothing, that it is well, or an error.
+/// The `grpc-status` in the head or the trailers of a call: none, an end without an error, or an error.
 fn status(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     const NAMES: [&str; 17] = [
         "OK",
@@ -196,7 +197,7 @@ fn status(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A backend's text, bounded and in visible ASCII.
+/// Text of a backend, bounded and in visible ASCII.
 fn shown(value: Option<&HeaderValue>) -> String {
     const LONGEST: usize = 60;
     match value.map(HeaderValue::to_str) {
@@ -206,7 +207,7 @@ fn shown(value: Option<&HeaderValue>) -> String {
     }
 }
 
-/// Runs what hyper spawns for a connection, and ends it with the probe.
+/// Runs the tasks that hyper spawns for a connection, and ends them with the probe.
 #[derive(Clone, Default)]
 struct Tasks(Arc<Mutex<JoinSet<()>>>);
 

@@ -18,9 +18,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Deadline, Failure, MOST_READ, USER_AGENT, ending::LINGER, failure::Read};
+use super::{
+    close::{LINGER, MOST_READ},
+    deadline::Deadline,
+    failure::{Failure, Read},
+};
 
-/// Asks once. The status is what came of it, unless the body is not as it should be.
+pub(super) const USER_AGENT: &str = concat!("shunt/", env!("CARGO_PKG_VERSION"));
+
+/// Asks once. The result is the status, unless the body is not as expected.
 pub(super) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin,
     address: SocketAddr,
@@ -34,13 +40,13 @@ pub(super) async fn exchange(
         .await
         .map_err(|error| Failure::hyper(&error))?;
     let answer = async move {
-        let response = deadline.hold(sender.send_request(request)).await?;
+        let response = deadline.limit(sender.send_request(request)).await?;
         let response = response.map_err(|error| Failure::hyper(&error))?;
         let status = response.status().as_u16();
         if probe.expects(status) {
-            deadline.hold(read(response, probe.expect_body.as_deref())).await??;
+            deadline.limit(read(response, probe.expect_body.as_deref())).await??;
         } else {
-            // The status decides. Read only so that the connection ends without a reset.
+            // The status decides. The body is read only so that the connection ends without a reset.
             let _ = timeout(LINGER, read(response, None)).await;
         }
         Ok(ProbeResult::Status(status))
@@ -69,11 +75,11 @@ fn request(address: SocketAddr, probe: &HttpProbe) -> Result<Request<Empty<Bytes
     request.body(Empty::new())
 }
 
-/// Reads the body to its end, or to where it is long enough, and looks for a text in it.
+/// Reads the body to its end, or up to [`MOST_READ`], and looks for a text in it.
 async fn read(response: Response<Incoming>, text: Option<&str>) -> Result<(), Failure> {
     let status = response.status().as_u16();
-    // Such a body ends where the connection does. In TLS that end should be announced, and often is not;
-    // what it protects from, a body that somebody cut off, is no danger here.
+    // Such a body ends with its connection. In TLS the backend should announce that end, and often does not. The
+    // announcement protects from a body that an attacker cut off, which is no danger here.
     let until_close = response.body().size_hint().exact().is_none()
         && !response.headers().contains_key(header::TRANSFER_ENCODING);
     let mut body = response.into_body();

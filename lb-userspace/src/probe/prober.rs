@@ -9,14 +9,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::tls::Trusted;
+use super::{exchange, tls::Trusted};
 
 /// Runs probes in tasks of its own and sends each result as [`Input::Probe`].
 ///
-/// At most [`Prober::LIMIT`] are under way. The rest wait in the order in which they came, and
-/// their timeouts begin only when they are sent: being late for lack of descriptors is our
-/// overload, not a backend's failure. The queue has an end, because the engine asks for the next
-/// probe of a backend only after the last one was answered.
+/// At most [`Prober::LIMIT`] are under way. The rest wait in the order in which they came, and their timeouts begin
+/// only when they are sent: a delay for lack of descriptors is the daemon's overload, and no failure of a backend.
+/// The queue is bounded, because the engine asks for the next probe of a backend only after the last one was
+/// answered.
 #[derive(Debug)]
 pub struct Prober {
     permits: Arc<Semaphore>,
@@ -32,7 +32,8 @@ impl Prober {
     /// hangs until a timeout of 1 s, these are still 256 probes per second.
     pub const LIMIT: usize = 256;
 
-    /// The probes run where this is called: a tokio runtime. `results` may be of any depth: a full channel holds back results, not probes.
+    /// The probes run on the tokio runtime of the caller. `results` may have any depth: a full channel delays
+    /// results, not probes.
     pub fn new(results: mpsc::Sender<Input>) -> Self {
         Self::with_limit(results, Self::LIMIT)
     }
@@ -55,16 +56,16 @@ impl Prober {
         let probe = async move {
             // Served in the order of asking.
             let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
-            let result = super::run(&request, &trusted).await;
+            let result = exchange::run(&request, &trusted).await;
             drop(permit);
             let input = Input::Probe { backend: request.backend, generation: request.generation, result };
-            // Nobody listens any more: the daemon is stopping.
+            // Without a receiver the daemon is stopping.
             let _ = results.send(input).await;
         };
         self.tasks.spawn_on(probe, &self.runs);
     }
 
-    /// The host's own trusted certificates are read anew when they are needed next. For a reload.
+    /// The host's own trusted certificates are read again when they are needed next. For a reload.
     pub fn forget_trusted(&self) {
         self.trusted.forget();
     }

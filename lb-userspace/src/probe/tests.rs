@@ -1,20 +1,21 @@
 #![expect(clippy::disallowed_methods, reason = "they look at how long a probe took")]
 //! All on loopback, against servers that each test makes.
 
-use std::{fs, io, net::SocketAddr, sync::Arc};
+use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_core::{
-    config::{GrpcProbe, HttpProbe, Tls, Trust},
-    io::{BackendId, Generation},
+    config::{GrpcProbe, HttpProbe, ProbeKind, Tls, Trust},
+    io::{BackendId, Generation, ProbeRequest, ProbeResult},
+    time::Millis,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::*;
+use super::{exchange::run, tls::Trusted, *};
 
 mod certificates;
 mod grpc;

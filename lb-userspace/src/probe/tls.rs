@@ -1,4 +1,4 @@
-//! Whom probes trust, and the TLS sessions that come of it.
+//! TLS sessions of probes, and the certificates that probes trust.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +21,9 @@ use tokio_rustls::{
     },
 };
 
-use super::{Deadline, Ending, Failure};
+use super::{close::Closing, deadline::Deadline, failure::Failure};
 
-/// What is spoken inside TLS.
+/// The protocol inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Protocol {
     Http1,
@@ -34,7 +34,7 @@ enum Protocol {
 #[derive(Debug, Default)]
 pub(super) struct Trusted(Mutex<BTreeMap<Trust, BTreeMap<Protocol, Arc<ClientConfig>>>>);
 
-/// What a handshake with one backend needs.
+/// Everything that a handshake with one backend needs.
 pub(super) struct Session {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -43,11 +43,11 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn begin(
         self,
-        stream: Ending,
+        stream: Closing,
         deadline: Deadline,
-    ) -> Result<TlsStream<Ending>, Failure> {
+    ) -> Result<TlsStream<Closing>, Failure> {
         let stream = stream.unbuffered()?;
-        deadline.hold(self.connector.connect(self.name, stream)).await?.map_err(|error| match error.kind() {
+        deadline.limit(self.connector.connect(self.name, stream)).await?.map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 Failure::Tls("the connection was closed in the handshake".to_owned())
             }
@@ -73,7 +73,7 @@ impl Trusted {
                 .map_err(|_| Failure::Tls(format!("{name} cannot be the name of a server")))?,
             None => ServerName::from(address.ip()),
         };
-        // Whoever panicked with it had not put anything half-made there.
+        // A panic while it was locked has left nothing half-made in it.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = known.get(&tls.trust).and_then(|configs| configs.get(&protocol)) {
             return Ok(Session { connector: config.clone().into(), name });
@@ -83,7 +83,7 @@ impl Trusted {
         Ok(Session { connector: config.into(), name })
     }
 
-    /// What has changed on this host is seen from now on.
+    /// Reads the certificates again when they are needed next.
     pub(super) fn forget(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -115,7 +115,7 @@ fn roots(trust: &Trust) -> Result<Option<RootCertStore>, Failure> {
     let mut roots = RootCertStore::empty();
     match trust {
         Trust::Platform => {
-            // Those that cannot be read or understood are left out, as everywhere on the host.
+            // Certificates that cannot be read or parsed are left out, as everywhere on the host.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         Trust::Authorities(authorities) => {

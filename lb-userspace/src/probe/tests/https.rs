@@ -1,6 +1,6 @@
 use super::{certificates::Authority, *};
 
-/// What a server saw of one connection.
+/// One connection as its server saw it.
 struct Seen {
     name: Option<String>,
     alpn: Option<Vec<u8>>,
@@ -92,7 +92,7 @@ async fn a_wrong_certificate_fails_and_says_why() {
     for (identity, why) in cases {
         let (address, served) = serves(identity.acceptor(&[]), 2).await;
         assert_eq!(probe(address, https(authority.tls(Some("shop.example")))).await, fail(why));
-        // Whoever is trusted blindly passes all the same.
+        // With `insecure` any certificate passes.
         let insecure = Tls { server_name: Some("shop.example".to_owned()), trust: Trust::Anyone };
         assert_eq!(probe(address, https(insecure)).await, ProbeResult::Status(200), "{why}");
         let seen = served.await.expect("served");
@@ -188,7 +188,7 @@ async fn a_body_up_to_an_end_that_is_not_announced() {
     }
 }
 
-/// What a reload brings: other certificates are trusted, and the earlier ones are not.
+/// As after a reload: other certificates are trusted, and the earlier ones are not.
 #[tokio::test]
 async fn another_authority_holds_from_the_next_probe_on() {
     let (before, after) = (Authority::new(), Authority::new());

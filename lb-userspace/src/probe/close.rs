@@ -1,16 +1,14 @@
-//! How the connection of a probe ends.
+//! How the connection of a probe is closed.
 //!
-//! We close first, as soon as we have what we asked for, and read until the backend has closed
-//! too. Whoever closes first keeps the connection in TIME_WAIT for a minute: that is this host,
-//! with a small entry for each probe of the last minute (30 for each backend at the default
-//! interval), each of which takes one of our ports towards that one backend. Therefore the
-//! requests do not say `Connection: close`, which would have the backend close first, and the
-//! entries pile up where all load balancers of a site probe the same server.
+//! The prober closes first, as soon as it has what it asked for, and reads until the backend has closed too. The
+//! side that closes first has the connection in TIME_WAIT for a minute. So this host has a small entry for each
+//! probe of the last minute (30 for each backend at the default interval), and each entry takes one of its ports
+//! towards that one backend. If the requests said `Connection: close`, the backend would close first. The
+//! entries would then pile up where all load balancers of a site probe the same server.
 //!
-//! The other way out is a reset (SO_LINGER of 0), which leaves no entry anywhere. But a
-//! backend that reads, or is about to write, meets it as an error: it stands in the logs of sshd, of
-//! mail servers and of many an application, every two seconds. So a reset happens only where a
-//! backend sends more than we read, or what nobody waits for any more.
+//! A reset (SO_LINGER of 0) would leave no entry anywhere. But a backend that reads, or is about to write, sees it
+//! as an error: sshd, mail servers and many applications would log it every two seconds. So a reset happens only
+//! when a backend sends more than the prober reads, or sends after the prober has stopped to wait.
 
 use std::{
     io,
@@ -25,42 +23,45 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Failure, MOST_READ};
+use super::failure::Failure;
 
-/// How long the backend's end is waited for once the result is known.
+/// Bytes that the prober reads of what a backend sends.
+pub(super) const MOST_READ: usize = 64 * 1024;
+
+/// How long the prober waits for the backend's close once it knows the result.
 pub(super) const LINGER: Duration = Duration::from_millis(100);
 
 /// A connection whose shutdown is over only when the backend has closed, too.
 ///
-/// What the backend still says is read, up to a bound: TLS and HTTP/2 end with a message of
-/// their own, and the kernel answers with a reset what comes after a close.
+/// Until then it reads what the backend still sends, up to a bound: TLS and HTTP/2 end with a message of their
+/// own, and the kernel would answer a segment after the close with a reset.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct Closing {
     stream: TcpStream,
     closed: bool,
     left: usize,
 }
 
-impl Ending {
+impl Closing {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self { stream, closed: false, left: MOST_READ }
     }
 
-    /// Sends at once what is written, also while an earlier segment is not acknowledged. For
-    /// protocols that write more than once without an answer between.
+    /// Sends every write at once, also while an earlier segment is not acknowledged. For protocols that write
+    /// more than once before they get an answer.
     pub(super) fn unbuffered(self) -> Result<Self, Failure> {
         self.stream.set_nodelay(true).map_err(Failure::io)?;
         Ok(self)
     }
 
-    /// Ends a connection on which nothing was asked.
-    pub(super) async fn end(&mut self) {
-        // The result is known: how the connection ends does not change it.
+    /// Closes a connection that had no request.
+    pub(super) async fn close(&mut self) {
+        // The result is known. An error of the close does not change it.
         let _ = timeout(LINGER, self.shutdown()).await;
     }
 }
 
-impl AsyncRead for Ending {
+impl AsyncRead for Closing {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -70,7 +71,7 @@ impl AsyncRead for Ending {
     }
 }
 
-impl AsyncWrite for Ending {
+impl AsyncWrite for Closing {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
