@@ -203,9 +203,9 @@ async fn remaining_connections(snapshot: &Snapshot, dataplane: &actor::Handle) -
     let present = snapshot.services.iter().flat_map(|service| &service.backends);
     let present = present.filter_map(|of| Some((of.id, of.generation, of.drain?)));
     let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.drain));
-    let ending = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
+    let drains = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
     let mut all = Vec::new();
-    for (backend, generation, _) in ending.take(MOST) {
+    for (backend, generation, _) in drains.take(MOST) {
         match dataplane.connections(backend, generation).await {
             Some(Ok(connections)) => all.push(RemainingConnections { backend, connections }),
             Some(Err(error)) => warn!(error = chain(&error), "cannot count connections"),

@@ -4,8 +4,8 @@ use std::{io, thread};
 
 use tokio::{runtime, sync::oneshot};
 
-/// Runs what `make` returns. On a busy host each thread that has to be woken on the way of an event costs its
-/// turn in the run queue; here there is one.
+/// Runs the future of `make`. On a busy host, each thread that must wake on the way of an event waits for its
+/// turn in the run queue. Here there is one such thread.
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     make: impl AsyncFnOnce() -> T + Send + 'static,
@@ -13,7 +13,7 @@ pub(super) fn spawn<T: Send + 'static>(
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (end, ended) = oneshot::channel();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // Whoever waited may have gone.
+        // The caller may have stopped waiting.
         let _ = end.send(runtime.block_on(make()));
     })?;
     Ok(ended)

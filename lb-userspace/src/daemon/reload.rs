@@ -15,17 +15,17 @@ use crate::{
     dataplane::chain,
 };
 
-/// The configuration that holds, where it came from, and who has to know of it.
+/// The configuration in force, the file that it came from, and the addresses in it.
 #[derive(Debug)]
 pub(super) struct Configured {
-    /// As the start found it, for what only a start looks at; `core` is of the last reload.
+    /// As the start found it, for the keys that only a start reads. `core` is of the last reload.
     file: File,
     path: PathBuf,
     addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 impl Configured {
-    /// Also answers with what follows the addresses of all backends.
+    /// Also returns the addresses of all backends, for the edge that follows their next hops.
     pub(super) fn new(file: File, path: PathBuf) -> (Self, watch::Receiver<Vec<IpAddr>>) {
         let (addresses, watched) = watch::channel(backend_addresses([&file.core]));
         (Self { file, path, addresses }, watched)
@@ -35,7 +35,7 @@ impl Configured {
         &self.file.core
     }
 
-    /// What the file says now.
+    /// Reads the file again.
     pub(super) fn read(&self) -> Result<File, Problem> {
         config::load(&self.path).map_err(|error| match error {
             config::LoadError::Invalid(diagnostics) => Problem {
@@ -55,7 +55,7 @@ impl Configured {
         differences(&self.file.core, &new.core)
     }
 
-    /// Keys that are looked at during a start only and are not what it found.
+    /// Keys that only a start reads and that have changed since.
     pub(super) fn needs_restart(&self, new: &File) -> Vec<String> {
         // Taken apart whole, so that a new key cannot be forgotten here.
         let File {
@@ -95,7 +95,8 @@ impl Configured {
     }
 
     pub(super) fn take(&mut self, file: File) {
-        // Whom this reload removes has connections still: the way there is followed until the next one.
+        // A backend that this reload removes still has connections: its next hop is followed until the next
+        // reload.
         self.addresses.send_replace(backend_addresses([&self.file.core, &file.core]));
         self.file.core = file.core;
     }
@@ -112,7 +113,7 @@ fn backend_addresses<const N: usize>(configs: [&Config; N]) -> Vec<IpAddr> {
     all.into_iter().collect()
 }
 
-/// A sentence for each thing that is not as it was.
+/// A sentence for each difference.
 fn differences(old: &Config, new: &Config) -> Vec<String> {
     let named =
         |config: &'_ Config, name: &str| config.services.iter().find(|service| service.name == name).cloned();
@@ -135,7 +136,7 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
 }
 
 fn service_differences(old: &Service, new: &Service) -> Vec<String> {
-    // Whole again: what a service may be has to be told of here.
+    // Taken apart whole again, so that a new key of a service cannot be forgotten here.
     let Service {
         name,
         vip,

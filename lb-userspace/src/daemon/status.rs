@@ -19,7 +19,7 @@ use crate::{
     dataplane::{self, Counters, bpf},
 };
 
-/// What `status` shows besides the state of the engine and the counters.
+/// Everything that `status` shows besides the state of the engine and the counters.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     instance: String,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lb_common::abi::{ExchangeRecord, record_flags, socket_addr};
 use lb_core::io::{BackendId, Generation, Outcome};
 
-/// What one exchange showed, and where.
+/// The outcome of one exchange, with its backend, client and times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     pub backend: BackendId,

@@ -81,7 +81,7 @@ fn what_needs_a_restart_is_named() {
 }
 
 #[test]
-fn the_way_to_whom_a_reload_removes_is_followed_until_the_next() {
+fn the_next_hop_of_a_removed_backend_is_followed_until_the_next_reload() {
     let (mut configured, watched) = Configured::new(file(BEFORE), "shunt.toml".into());
     let removed: IpAddr = "10.0.0.11".parse().expect("literal");
     for is_followed in [true, false] {
@@ -99,9 +99,9 @@ fn what_needs_a_restart_is_named_until_it_is_in_force() {
         assert_eq!(configured.needs_restart(&file(&moved)), ["max_flows"]);
         configured.take(file(&moved));
     }
-    // What does change with a reload is compared with the last one.
+    // The keys that a reload changes are compared with the last reload.
     assert_eq!(configured.differences(&file(&moved)), [""; 0]);
     assert!(watched.borrow().contains(&"10.0.0.99".parse().expect("literal")));
-    // And what runs already needs none.
+    // The file of the start needs no restart.
     assert_eq!(configured.needs_restart(&file(BEFORE)), [""; 0]);
 }

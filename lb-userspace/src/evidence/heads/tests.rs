@@ -42,7 +42,7 @@ fn outcomes(records: &[(u16, &[u8])]) -> Vec<Option<Outcome>> {
     outcomes.collect()
 }
 
-/// What the program sets for the first record of a head.
+/// The flags that the program sets in the first record of a head.
 fn flags_of(first: &[u8]) -> u16 {
     let interim = first.len() >= 13 && first[9] == b'1' && &first[9..12] != b"101";
     if first.len() < 13 || interim { UNFINISHED } else { FIRST }
@@ -257,7 +257,7 @@ fn the_number_of_unfinished_heads_is_bounded() {
         assert_eq!(heads.read(&record_of(port, UNFINISHED, b"HTTP/1.1 5")), None);
     }
     assert_eq!((heads.unfinished.len(), heads.by_age.len()), (MOST, MOST));
-    // The oldest was given up; the newest is there.
+    // The oldest was given up. The newest is there.
     assert_eq!(heads.read(&record_of(0, CONTINUES, b"00 X\r\n")), None);
     let newest = heads.read(&record_of(MOST as u16, CONTINUES, b"00 X\r\n"));
     assert_eq!(newest.map(|reading| reading.outcome), status(500));
