@@ -151,7 +151,7 @@ async fn every_part_of_the_answer_counts() {
 }
 
 #[tokio::test]
-async fn a_server_without_health_is_told_apart() {
+async fn a_server_without_the_health_service_is_recognized() {
     let address = by_hand(|mut connection| async move {
         let (request, mut respond) = connection.accept().await.expect("a request").expect("well-formed");
         assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");

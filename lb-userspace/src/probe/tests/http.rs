@@ -35,7 +35,7 @@ async fn the_request_is_as_configured() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_not_expected_is_told_as_it_came() {
+async fn a_status_that_is_not_expected_is_reported_as_it_came() {
     // More than is read along with the head: left unread, it would end in a reset.
     let answer = format!("HTTP/1.1 503 Sorry\r\nContent-Length: 60000\r\n\r\n{}", "x".repeat(60_000));
     let (address, served) = answers(answer).await;
