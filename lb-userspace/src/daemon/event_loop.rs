@@ -50,7 +50,7 @@ impl EventLoop {
     /// Begins with giving the engine its configuration.
     pub(super) fn new(mut driver: Driver, handlers: Handlers, success_counts: SuccessCounts) -> Self {
         handlers.configure(&mut driver);
-        let mut next_read = interval(evidence::next_look(0));
+        let mut next_read = interval(evidence::read_interval(0));
         next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { driver, handlers, intake: Intake::new(), success_counts, lag: Lag::default(), next_read }
     }
@@ -113,7 +113,7 @@ impl EventLoop {
                 match self.read_ring(sources.ring.get_mut()) {
                     // More is in the ring. It would otherwise wait for the next read, and the ring fill.
                     BATCH => self.next_read.reset_immediately(),
-                    read => self.next_read.reset_after(evidence::next_look(read)),
+                    read => self.next_read.reset_after(evidence::read_interval(read)),
                 }
             }
         }

@@ -45,7 +45,7 @@ pub use reading::Reading;
 /// How long records of good responses may wait in the ring after a read that took this many records out of it.
 /// Failures wake the daemon at once. The ring has space for 13 000 records, and a busy host may delay the
 /// daemon: in a rush it reads while the ring is still almost empty.
-pub const fn next_look(read: usize) -> Duration {
+pub const fn read_interval(read: usize) -> Duration {
     const RUSH: usize = 1024;
     Duration::from_millis(if read < RUSH { 20 } else { 5 })
 }

@@ -138,7 +138,7 @@ fn together((others, of_eight): (u32, u32), span: Duration) -> Result<Row> {
             if last {
                 break;
             }
-            thread::sleep(evidence::next_look(now as usize).saturating_sub(took));
+            thread::sleep(evidence::read_interval(now as usize).saturating_sub(took));
         }
         let elapsed = clock::now() - begun;
         let (played, took) = producer.join().expect("the producer does not panic")?;
