@@ -21,12 +21,12 @@ impl Clock {
         Instant(self.elapsed().as_millis() as u64)
     }
 
-    /// Since moment 0, finer than the engine wants it.
+    /// The time since moment 0, finer than the engine's milliseconds.
     pub(super) fn elapsed(&self) -> Duration {
         self.origin.elapsed()
     }
 
-    /// Unix time as the host has it now, which somebody may have set since the start.
+    /// The Unix time of the host. Somebody may have set it since the start.
     pub(super) fn unix_ms(&self) -> u64 {
         unix_ms()
     }

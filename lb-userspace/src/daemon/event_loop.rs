@@ -162,7 +162,7 @@ impl EventLoop {
         self.give(inputs);
     }
 
-    /// Of all backends.
+    /// Gives the engine the success counts of all backends.
     fn read_success_counts(&mut self) {
         let Some(last) = self.driver.last_id() else { return };
         for id in (0..=last.0).map(BackendId) {

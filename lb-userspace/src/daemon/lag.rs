@@ -7,8 +7,8 @@ use crate::control::model::LoopLag;
 /// `recent` covers one to two of these.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The longest waits. Two windows take turns, so that no single wait has to be remembered. Times count from the
-/// start of the clock.
+/// The longest waits. Two windows take turns, so that no single wait has to be remembered. Times count from
+/// the start of the clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lag {
     /// When the turn under way began its work.

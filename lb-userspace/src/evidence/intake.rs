@@ -16,8 +16,8 @@ use super::{
 ///
 /// The caller gives it records, timeouts and success counts in the order in which they come, and gives the
 /// engine the inputs in the order in which they are returned. `successes` reads how many good responses of a
-/// backend the program has counted since the last time: they came before the piece of evidence at hand, so the
-/// engine takes them first.
+/// backend the program has counted since the last time: they came before the piece of evidence at hand, so
+/// the engine takes them first.
 #[derive(Debug, Default)]
 pub struct Intake {
     heads: Heads,
@@ -41,7 +41,8 @@ pub struct Timeout {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     pub input: Input,
-    /// When the program saw the segment that caused it, `CLOCK_MONOTONIC` nanoseconds. `None`: no segment did.
+    /// When the program saw the segment that caused it, `CLOCK_MONOTONIC` nanoseconds. `None`: no segment
+    /// did.
     pub seen_ns: Option<u64>,
 }
 
@@ -63,7 +64,8 @@ impl Intake {
     /// The program mirrored a response head, or a failure without one.
     pub fn record(&mut self, record: &ExchangeRecord, successes: impl FnOnce(BackendId) -> u64) -> Inputs {
         let backend = BackendId(record.backend);
-        // The engine learns first that evidence is missing, so that it decides nothing as if it had everything.
+        // The engine learns first that evidence is missing, so that it decides nothing as if it had
+        // everything.
         let lost = self.losses.before(record).map(|lost| Input::EvidenceLost { backend, lost });
         let Some(reading) = self.heads.read(record) else { return Inputs { lost, ..Inputs::default() } };
         let successes = self.merge.inputs(backend, successes(backend));

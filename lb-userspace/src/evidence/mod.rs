@@ -1,9 +1,10 @@
-//! Evidence on its way to the engine: what the XDP program mirrors and counts, and what the timeout scanner finds.
+//! Evidence on its way to the engine: what the XDP program mirrors and counts, and what the timeout scanner
+//! finds.
 //!
 //! ```text
 //! ring EVIDENCE ── record ─────┐                         ┌ Input::EvidenceLost
 //! SUCCESS_COUNTS ─ count ──────┼── Intake ───────────────┼ Input::Successes
-//! timeout scanner ─ timeout ───┘   ├ Losses             └ Input::Outcome
+//! timeout scanner ─ timeout ───┘   ├ Losses              └ Input::Outcome
 //!                                  ├ Heads
 //!                                  ├ Reported
 //!                                  └ SuccessMerge
@@ -25,8 +26,8 @@
 //! - A record without bytes says how an exchange ended without a head: refused, reset, closed without a
 //!   response, or answered in a protocol that Shunt does not read.
 //!
-//! Nothing is guessed: behind an interim head that was cut off, the final head may follow in the same segment,
-//! unseen. Such an exchange is *opaque*.
+//! Nothing is guessed: behind an interim head that was cut off, the final head may follow in the same
+//! segment, unseen. Such an exchange is *opaque*.
 
 mod heads;
 mod intake;
@@ -42,8 +43,8 @@ pub use heads::Heads;
 pub use intake::{Evidence, Inputs, Intake, Timeout};
 pub use reading::Reading;
 
-/// How long records of good responses may wait in the ring after a read that took this many records out of it.
-/// Failures wake the daemon at once. The ring has space for 13 000 records, and a busy host may delay the
+/// How long records of good responses may wait in the ring after a read that took this many records out of
+/// it. Failures wake the daemon at once. The ring has space for 13 000 records, and a busy host may delay the
 /// daemon: in a rush it reads while the ring is still almost empty.
 pub const fn read_interval(read: usize) -> Duration {
     const RUSH: usize = 1024;

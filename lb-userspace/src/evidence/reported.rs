@@ -1,5 +1,6 @@
-//! Timeout de-duplication. Two reports can come of one exchange that takes long: the timeout scanner finds it in
-//! the flow table, and later a response or a failure of it comes through the ring. The first report counts.
+//! Timeout de-duplication. Two reports can come of one exchange that takes long: the timeout scanner finds it
+//! in the flow table, and later a response or a failure of it comes through the ring. The first report
+//! counts.
 
 use std::{
     collections::{HashSet, VecDeque},

@@ -1,9 +1,10 @@
 //! Success merge: good responses that the program counted, as inputs of the engine.
 //!
-//! Most responses are good and change no decision, so the program only counts them. After each failure that it
-//! sees, it mirrors the next good response, because that one ends a run of failures. The program sees no failure
-//! in an exchange that is never answered, nor in a response that comes after its timeout. After one of those, the
-//! first counted success stands for the good response that the program did not mirror, and ends the run.
+//! Most responses are good and change no decision, so the program only counts them. After each failure that
+//! it sees, it mirrors the next good response, because that one ends a run of failures. The program sees no
+//! failure in an exchange that is never answered, nor in a response that comes after its timeout. After one
+//! of those, the first counted success stands for the good response that the program did not mirror, and ends
+//! the run.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -11,8 +11,8 @@ use std::{
 /// Every line of a recording begins with this.
 const BEGINNING: &[u8] = b"{\"t_ms\":";
 
-/// Bytes at the end of a file in which its last whole line must end. No longer lines are written at the end of
-/// a run.
+/// Bytes at the end of a file in which its last whole line must end. No longer lines are written at the end
+/// of a run.
 const TAIL: u64 = 1 << 20;
 
 /// A recording names clients, so not everybody may read it.
@@ -56,7 +56,8 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens or creates it. A recording of an earlier run is continued, without a last line that is not whole.
+    /// Opens or creates it. A recording of an earlier run is continued, without a last line that is not
+    /// whole.
     pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
         let (file, len) = continued(&options.path)?;
         Ok(Self { options: options.clone(), file: Some(file), len })

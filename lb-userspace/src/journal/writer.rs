@@ -1,7 +1,7 @@
 //! The thread that writes a recording.
 //!
-//! It knows the names of the backends, makes lines, and gives them to the file in pieces. An error of the disk
-//! suspends it: it counts the lines that come in the meantime, and tries again after a while.
+//! It knows the names of the backends, makes lines, and gives them to the file in pieces. An error of the
+//! disk suspends it: it counts the lines that come in the meantime, and tries again after a while.
 
 use std::{
     borrow::Cow,

@@ -1,14 +1,15 @@
 //! How the connection of a probe is closed.
 //!
-//! The prober closes first, as soon as it has what it asked for, and reads until the backend has closed too. The
-//! side that closes first has the connection in TIME_WAIT for a minute. So this host has a small entry for each
-//! probe of the last minute (30 for each backend at the default interval), and each entry takes one of its ports
-//! towards that one backend. If the requests said `Connection: close`, the backend would close first. The
-//! entries would then pile up where all load balancers of a site probe the same server.
+//! The prober closes first, as soon as it has what it asked for, and reads until the backend has closed too.
+//! The side that closes first has the connection in TIME_WAIT for a minute. So this host has a small entry
+//! for each probe of the last minute (30 for each backend at the default interval), and each entry takes one
+//! of its ports towards that one backend. If the requests said `Connection: close`, the backend would close
+//! first. The entries would then pile up where all load balancers of a site probe the same server.
 //!
-//! A reset (SO_LINGER of 0) would leave no entry anywhere. But a backend that reads, or is about to write, sees it
-//! as an error: sshd, mail servers and many applications would log it every two seconds. So a reset happens only
-//! when a backend sends more than the prober reads, or sends after the prober has stopped to wait.
+//! A reset (SO_LINGER of 0) would leave no entry anywhere. But a backend that reads, or is about to write,
+//! sees it as an error: sshd, mail servers and many applications would log it every two seconds. So a reset
+//! happens only when a backend sends more than the prober reads, or sends after the prober has stopped to
+//! wait.
 
 use std::{
     io,
@@ -33,8 +34,8 @@ pub(super) const LINGER: Duration = Duration::from_millis(100);
 
 /// A connection whose shutdown is over only when the backend has closed, too.
 ///
-/// Until then it reads what the backend still sends, up to a bound: TLS and HTTP/2 end with a message of their
-/// own, and the kernel would answer a segment after the close with a reset.
+/// Until then it reads what the backend still sends, up to a bound: TLS and HTTP/2 end with a message of
+/// their own, and the kernel would answer a segment after the close with a reset.
 #[derive(Debug)]
 pub(super) struct Closing {
     stream: TcpStream,

@@ -78,8 +78,8 @@ fn request(address: SocketAddr, probe: &HttpProbe) -> Result<Request<Empty<Bytes
 /// Reads the body to its end, or up to [`MOST_READ`], and looks for a text in it.
 async fn read(response: Response<Incoming>, text: Option<&str>) -> Result<(), Failure> {
     let status = response.status().as_u16();
-    // Such a body ends with its connection. In TLS the backend should announce that end, and often does not. The
-    // announcement protects from a body that an attacker cut off, which is no danger here.
+    // Such a body ends with its connection. In TLS the backend should announce that end, and often does not.
+    // The announcement protects from a body that an attacker cut off, which is no danger here.
     let until_close = response.body().size_hint().exact().is_none()
         && !response.headers().contains_key(header::TRANSFER_ENCODING);
     let mut body = response.into_body();

@@ -1,14 +1,14 @@
 //! Active probes: one exchange with one backend, and its result.
 //!
-//! [`Prober`] runs many at a time and gives their results to the daemon's loop. It does not decide what a result
-//! means: the engine gets a status as it came.
+//! [`Prober`] runs many at a time and gives their results to the daemon's loop. It does not decide what a
+//! result means: the engine gets a status as it came.
 //!
-//! Each probe has a connection of its own, in TLS with a whole handshake. A connection or a session that is used
-//! again would only show that the backend was well when it began. `close` says how a connection ends.
+//! Each probe has a connection of its own, in TLS with a whole handshake. A connection or a session that is
+//! used again would only show that the backend was well when it began. `close` says how a connection ends.
 //!
-//! Tasks: one for each probe under way, owned by the [`Prober`]. When it is dropped, it aborts them, which closes
-//! their connections. A probe has no other state, so that is safe at any point. The only failure here is a
-//! [`ProbeResult::Fail`](lb_core::io::ProbeResult::Fail).
+//! Tasks: one for each probe under way, owned by the [`Prober`]. When it is dropped, it aborts them, which
+//! closes their connections. A probe has no other state, so that is safe at any point. The only failure here
+//! is a [`ProbeResult::Fail`](lb_core::io::ProbeResult::Fail).
 
 mod close;
 mod deadline;

@@ -13,10 +13,10 @@ use super::{exchange, tls::Trusted};
 
 /// Runs probes in tasks of its own and sends each result as [`Input::Probe`].
 ///
-/// At most [`Prober::LIMIT`] are under way. The rest wait in the order in which they came, and their timeouts begin
-/// only when they are sent: a delay for lack of descriptors is the daemon's overload, and no failure of a backend.
-/// The queue is bounded, because the engine asks for the next probe of a backend only after the last one was
-/// answered.
+/// At most [`Prober::LIMIT`] are under way. The rest wait in the order in which they came, and their timeouts
+/// begin only when they are sent: a delay for lack of descriptors is the daemon's overload, and no failure of
+/// a backend. The queue is bounded, because the engine asks for the next probe of a backend only after the
+/// last one was answered.
 #[derive(Debug)]
 pub struct Prober {
     permits: Arc<Semaphore>,

@@ -80,7 +80,7 @@ fn fail(text: &str) -> ProbeResult {
     ProbeResult::Fail(text.to_owned())
 }
 
-/// Of the connections with this backend: how many it must remember in TIME_WAIT, and how many we.
+/// How many connections with this backend are in TIME_WAIT on its side, and how many on ours.
 fn remembered(backend: SocketAddr) -> (usize, usize) {
     const TIME_WAIT: &str = "06";
     let SocketAddr::V4(backend) = backend else { panic!("only IPv4 is looked up") };

@@ -1,14 +1,14 @@
 //! The account of a replay: the errors that clients would have seen, and the time that backends were out.
 //!
-//! A recording has the outcomes of each backend under the configuration that was in force then. Under another one
-//! some of these exchanges would not have happened. So the account judges each by what the maps hold at its
-//! moment, as if it were a new connection. The exchange
+//! A recording has the outcomes of each backend under the configuration that was in force then. Under another
+//! one some of these exchanges would not have happened. So the account judges each by what the maps hold at
+//! its moment, as if it were a new connection. The exchange
 //!
-//! - *reaches its client* if the backend is in the table, or half-open in a trial slot with something left of its
-//!   budget, which it takes;
+//! - *reaches its client* if the backend is in the table, or half-open in a trial slot with something left of
+//!   its budget, which it takes;
 //! - is *diverted* if not: another backend in the table would have answered;
-//! - is *unserved* if no backend is in the table: the client would have had no answer, which is an error that it
-//!   saw.
+//! - is *unserved* if no backend is in the table: the client would have had no answer, which is an error that
+//!   it saw.
 //!
 //! The engine is given all of them. It counts the outcomes of a backend that is out, and does not judge them.
 
@@ -34,7 +34,7 @@ pub struct Account {
     services: Vec<Service>,
     by_service_id: HashMap<ServiceId, usize>,
     by_id: HashMap<BackendId, (usize, usize)>,
-    /// Of the summary.
+    /// The first moment of the summary.
     began: Instant,
     skipped: u64,
     missing: u64,
@@ -116,7 +116,7 @@ impl Account {
         service.by_name.get(backend).is_some_and(|place| service.backends[*place].entry.ids().is_some())
     }
 
-    /// Of a backend that is there.
+    /// The ids of a backend that is there.
     pub(super) fn ids(&self, service: usize, backend: &str) -> (BackendId, Generation) {
         let service = &self.services[service];
         service.backends[service.by_name[backend]].entry.ids().expect("it is there")
@@ -158,8 +158,8 @@ impl Account {
         backend.entry.ids().expect("it is there")
     }
 
-    /// So many good responses that the program counted. `None`: the backend is on trial here. Then the program
-    /// would have mirrored each.
+    /// So many good responses that the program counted. `None`: the backend is on trial here. Then the
+    /// program would have mirrored each.
     pub(super) fn successes(&mut self, service: usize, backend: &str, count: u64) -> Option<BackendId> {
         let service = &mut self.services[service];
         let place = service.by_name[backend];
@@ -269,8 +269,8 @@ impl Account {
         }
     }
 
-    /// The backends of a service that a new connection may go to: first the half-open ones with a budget, then
-    /// those in the table. For drivers that play the clients.
+    /// The backends of a service that a new connection may go to: first the half-open ones with a budget,
+    /// then those in the table. For drivers that play the clients.
     pub fn choices(&self, service: usize) -> impl Iterator<Item = (&str, Destination)> {
         let service = &self.services[service];
         let on = |wanted: Destination| {

@@ -7,8 +7,8 @@ use lb_core::config::Config;
 use super::{account::Account, membership, unfit::Unfit};
 use crate::journal::line::{Line, What};
 
-/// The place of the line's service in `config`. `None`: the line is about no service, or about one that is left
-/// out, because only the service `only` is wanted.
+/// The place of the line's service in `config`. `None`: the line is about no service, or about one that is
+/// left out, because only the service `only` is wanted.
 pub(super) fn service(
     line: &Line<'_>,
     config: &Config,
@@ -38,7 +38,8 @@ pub(super) fn service(
     }
 }
 
-/// Refuses a line whose backend is not there, if it has to be, or whose new backend has the address of another.
+/// Refuses a line whose backend is not there, if it has to be, or whose new backend has the address of
+/// another.
 pub(super) fn check_backend(
     config: &Config,
     account: &Account,

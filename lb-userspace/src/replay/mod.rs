@@ -1,8 +1,9 @@
 //! Recorded or written events through the engine, in virtual time: how would this configuration have behaved?
 //!
-//! [`Replay`] takes lines ([`crate::journal::line`]) in the order of their time. It gives the engine's own events,
-//! and keeps account of what clients would have seen ([`account`]). Nothing in it reads a clock or a random
-//! number, so the same lines and seed give the same records. Memory does not grow with the number of lines.
+//! [`Replay`] takes lines ([`crate::journal::line`]) in the order of their time. It gives the engine's own
+//! events, and keeps account of what clients would have seen ([`account`]). Nothing in it reads a clock or a
+//! random number, so the same lines and seed give the same records. Memory does not grow with the number of
+//! lines.
 //!
 //! [`read`] runs one or more of them over a stream of lines.
 

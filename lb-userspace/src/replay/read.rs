@@ -40,8 +40,9 @@ pub enum Then {
     Stop,
 }
 
-/// Gives all lines of `input` to all `replays`. Errors call the input `name`, and each replay by its own name.
-/// After each line, `each` may take the records. Its second argument says that no further line is there yet.
+/// Gives all lines of `input` to all `replays`. Errors call the input `name`, and each replay by its own
+/// name. After each line, `each` may take the records. Its second argument says that no further line is there
+/// yet.
 pub fn read<R: Read, E: From<InputError>>(
     name: &str,
     input: &mut BufReader<R>,

@@ -35,9 +35,9 @@ pub struct Options {
 
 pub struct Replay {
     engine: Engine,
-    /// As in the file.
+    /// The configuration as in the file.
     original: Config,
-    /// With the membership of this moment.
+    /// The configuration with the membership of this moment.
     config: Config,
     /// Places in `config`.
     services: HashMap<String, usize>,
@@ -141,8 +141,8 @@ impl Replay {
         self.configure();
     }
 
-    /// The clock of the lines that follow. The first one is the recording daemon's; a later one is of a daemon
-    /// that was started again.
+    /// The clock of the lines that follow. The first one is the recording daemon's; a later one is of a
+    /// daemon that was started again.
     fn set_clock(&mut self, at: Instant, began_unix_ms: u64, seed: Option<u64>) -> Result<(), Unfit> {
         let seed = self.options.seed.or(seed).unwrap_or(0);
         match self.time.clock {
@@ -175,8 +175,8 @@ impl Replay {
         Ok(())
     }
 
-    /// A daemon that starts again continues with the state that the one before remembered, and with the members
-    /// in its file.
+    /// A daemon that starts again continues with the state that the one before remembered, and with the
+    /// members in its file.
     fn restart(&mut self, origin: Instant, began_unix_ms: u64, seed: u64) {
         let restored = Some(self.engine.export(self.time.now));
         self.engine = Engine::new(Settings { seed, restored, ..Settings::default() }, self.time.now);
@@ -185,8 +185,8 @@ impl Replay {
         self.start(origin);
     }
 
-    /// The recording has counts where its backend was not on trial. Here it may be: then each response takes a
-    /// trial of its own, one by one, until the backend is not on trial any more.
+    /// The recording has counts where its backend was not on trial. Here it may be: then each response takes
+    /// a trial of its own, one by one, until the backend is not on trial any more.
     fn successes(&mut self, service: usize, backend: &str, good: u64) {
         for done in 0..good {
             let rest = good - done;

@@ -18,8 +18,8 @@ pub struct Summary {
     pub missing: u64,
     /// Results of probes in services that have none.
     pub unused_probes: u64,
-    /// Services that have a probe, and not one result of it in the input. A backend that is ejected there stays
-    /// out.
+    /// Services that have a probe, and not one result of it in the input. A backend that is ejected there
+    /// stays out.
     pub unprobed: Vec<String>,
 }
 

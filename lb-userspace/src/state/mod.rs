@@ -1,9 +1,9 @@
 //! The state file: what the engine remembers over a restart ([`lb_core::state`]).
 //!
-//! It is one JSON document with the wall-clock time of its writing. It is replaced as a whole: the daemon writes a
-//! new file beside it, waits until that is on the disk, and renames it. [`load`] reads the file at start and
-//! never fails: it sets an unusable file aside, and the daemon begins without a state. [`Keeper`] writes the file,
-//! in a task of its own. The file belongs to the daemon that holds the instance's lock.
+//! It is one JSON document with the wall-clock time of its writing. It is replaced as a whole: the daemon
+//! writes a new file beside it, waits until that is on the disk, and renames it. [`load`] reads the file at
+//! start and never fails: it sets an unusable file aside, and the daemon begins without a state. [`Keeper`]
+//! writes the file, in a task of its own. The file belongs to the daemon that holds the instance's lock.
 
 mod file;
 mod keeper;

@@ -1,7 +1,7 @@
 //! One line: one input of a run, and when it came.
 //!
-//! A line is one JSON object. `t_ms` counts from the start of the run; the lines are in its order. The other keys
-//! say what happened then:
+//! A line is one JSON object. `t_ms` counts from the start of the run; the lines are in its order. The other
+//! keys say what happened then:
 //!
 //! | keys | what |
 //! |---|---|
@@ -17,8 +17,8 @@
 //! | `began_unix_ms`, perhaps `seed` | the clock of the lines that follow: when it stood at 0 |
 //! | nothing | time passes |
 //!
-//! `service` names the service of the backend. [`parse`] reads a line, and [`Line::write`] writes one that reads
-//! back the same.
+//! `service` names the service of the backend. [`parse`] reads a line, and [`Line::write`] writes one that
+//! reads back the same.
 
 mod content;
 mod given;

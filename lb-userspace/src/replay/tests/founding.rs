@@ -1,6 +1,6 @@
-//! The case that Shunt was made for, and `dist/examples/founding.*`, which show it: half of the answers of one
-//! backend are 500. The clients choose as the maps would: first a half-open backend with a budget, else one in
-//! the table.
+//! The case that Shunt was made for, and `dist/examples/founding.*`, which show it: half of the answers of
+//! one backend are 500. The clients choose as the maps would: first a half-open backend with a budget, else
+//! one in the table.
 
 use std::{env, fs};
 
