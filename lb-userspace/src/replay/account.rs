@@ -16,22 +16,23 @@ use std::collections::HashMap;
 
 use lb_core::{
     config::Config,
-    event::{Event, EventKind},
+    event::Event,
     io::{BackendId, Generation, Outcome, Plan, ServiceId, Step},
     snapshot::Snapshot,
     time::Instant,
 };
 
 use super::{
-    summary::{BackendSummary, Summary, Totals},
-    virtual_maps::{Destination, Entry},
-    yardsticks::{Yardstick, Yardsticks},
+    service_account::{Backend, ServiceAccount},
+    summary::{BackendSummary, Summary},
+    virtual_maps::Destination,
+    yardsticks::Yardsticks,
 };
 
 /// The account of one replay, with the maps of an ideal kernel.
 #[derive(Debug)]
 pub struct Account {
-    services: Vec<Service>,
+    services: Vec<ServiceAccount>,
     by_service_id: HashMap<ServiceId, usize>,
     by_id: HashMap<BackendId, (usize, usize)>,
     /// The first moment of the summary.
@@ -41,40 +42,13 @@ pub struct Account {
     unused_probes: u64,
 }
 
-#[derive(Debug)]
-struct Service {
-    name: String,
-    yardstick: Yardstick,
-    has_probe: bool,
-    probed: bool,
-    /// Members of the table.
-    serving: usize,
-    backends: Vec<Backend>,
-    by_name: HashMap<String, usize>,
-}
-
-#[derive(Debug)]
-struct Backend {
-    name: String,
-    entry: Entry,
-    readmitted: Option<Instant>,
-    totals: Totals,
-}
-
 impl Account {
     pub(super) fn new(config: &Config, yardsticks: &Yardsticks) -> Self {
         let own = Yardsticks::of([config]);
         let services = config.services.iter().map(|service| {
             let yardstick = yardsticks.of_service(&service.name).or_else(|| own.of_service(&service.name));
-            Service {
-                name: service.name.clone(),
-                yardstick: yardstick.cloned().unwrap_or_default(),
-                has_probe: service.probe.is_some(),
-                probed: false,
-                serving: 0,
-                backends: Vec::new(),
-                by_name: HashMap::new(),
-            }
+            let yardstick = yardstick.cloned().unwrap_or_default();
+            ServiceAccount::new(&service.name, service.probe.is_some(), yardstick)
         });
         Self {
             services: services.collect(),
@@ -112,71 +86,28 @@ impl Account {
 
     /// Whether a backend is there.
     pub(super) fn knows(&self, service: usize, backend: &str) -> bool {
-        let service = &self.services[service];
-        service.by_name.get(backend).is_some_and(|place| service.backends[*place].entry.ids().is_some())
+        self.services[service].knows(backend)
     }
 
     /// The ids of a backend that is there.
     pub(super) fn ids(&self, service: usize, backend: &str) -> (BackendId, Generation) {
-        let service = &self.services[service];
-        service.backends[service.by_name[backend]].entry.ids().expect("it is there")
+        self.services[service].ids(backend)
     }
 
+    /// One exchange with a backend that is there. Returns its ids.
     pub(super) fn outcome(
         &mut self,
         service: usize,
         backend: &str,
         outcome: Outcome,
     ) -> (BackendId, Generation) {
-        let service = &mut self.services[service];
-        let place = service.by_name[backend];
-        let destination = service.destination(place);
-        let backend = &mut service.backends[place];
-        if destination == Destination::Trial {
-            backend.entry.budget -= 1;
-        }
-        let error = match outcome {
-            Outcome::Status(status) => service.yardstick.errors.iter().any(|range| range.contains(&status)),
-            Outcome::Failure(_) => true,
-            Outcome::Answered | Outcome::Opaque => false,
-        };
-        let totals = &mut backend.totals;
-        totals.responses += 1;
-        totals.errors += u64::from(error);
-        match destination {
-            Destination::Table => totals.client_errors += u64::from(error),
-            Destination::Trial => {
-                totals.trials += 1;
-                totals.client_errors += u64::from(error);
-            }
-            Destination::Diverted => totals.diverted += 1,
-            Destination::Unserved => {
-                totals.unserved += 1;
-                totals.client_errors += 1;
-            }
-        }
-        backend.entry.ids().expect("it is there")
+        self.services[service].outcome(backend, outcome)
     }
 
     /// So many good responses that the program counted. `None`: the backend is on trial here. Then the
     /// program would have mirrored each.
     pub(super) fn successes(&mut self, service: usize, backend: &str, count: u64) -> Option<BackendId> {
-        let service = &mut self.services[service];
-        let place = service.by_name[backend];
-        let destination = service.destination(place);
-        let backend = &mut service.backends[place];
-        let totals = &mut backend.totals;
-        match destination {
-            Destination::Table => {}
-            Destination::Trial => return None,
-            Destination::Diverted => totals.diverted += count,
-            Destination::Unserved => {
-                totals.unserved += count;
-                totals.client_errors += count;
-            }
-        }
-        totals.responses += count;
-        Some(backend.entry.ids().expect("it is there").0)
+        self.services[service].successes(backend, count)
     }
 
     pub(super) fn probe(&mut self, service: usize, backend: &str) -> (BackendId, Generation) {
@@ -235,51 +166,16 @@ impl Account {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        let Some(name) = &event.backend else { return };
-        let Some(service) = self.services.iter_mut().find(|service| service.name == event.service) else {
-            return;
-        };
-        let Some(place) = service.by_name.get(name) else { return };
-        let (relapse, backend) = (service.yardstick.relapse, &mut service.backends[*place]);
-        let by_breaker = event.actor == "breaker";
-        match event.kind {
-            EventKind::Eject if !event.enforced => backend.totals.unenforced += 1,
-            EventKind::Eject => {
-                let returned = backend.readmitted.take();
-                if by_breaker {
-                    backend.totals.ejections += 1;
-                    backend.totals.failed_trials += u64::from(event.reason == "half_open_failure");
-                    let relapsed = returned.is_some_and(|at| event.t_ms - at <= relapse);
-                    backend.totals.false_readmissions += u64::from(relapsed);
-                }
-            }
-            EventKind::Readmit => {
-                backend.totals.readmissions += 1;
-                backend.readmitted = Some(event.t_ms);
-            }
-            EventKind::Refused => backend.totals.refused += u64::from(by_breaker),
-            EventKind::Trial
-            | EventKind::Probe
-            | EventKind::Operator
-            | EventKind::Weight
-            | EventKind::Membership
-            | EventKind::Fallback
-            | EventKind::Drained
-            | EventKind::Dataplane => {}
+        let of = self.services.iter_mut().find(|service| service.name == event.service);
+        if let Some(service) = of {
+            service.event(event);
         }
     }
 
     /// The backends of a service that a new connection may go to: first the half-open ones with a budget,
     /// then those in the table. For drivers that play the clients.
     pub fn choices(&self, service: usize) -> impl Iterator<Item = (&str, Destination)> {
-        let service = &self.services[service];
-        let on = |wanted: Destination| {
-            let all = (0..service.backends.len()).map(|place| (place, service.destination(place)));
-            all.filter(move |(_, destination)| *destination == wanted)
-        };
-        on(Destination::Trial)
-            .chain(on(Destination::Table))
-            .map(|(place, destination)| (service.backends[place].name.as_str(), destination))
+        self.services[service].choices()
     }
 
     pub(super) fn summary(&self, now: Instant) -> Summary {
@@ -312,26 +208,5 @@ impl Account {
     fn backend(&mut self, id: BackendId) -> Option<&mut Backend> {
         let (service, place) = *self.by_id.get(&id)?;
         Some(&mut self.services[service].backends[place])
-    }
-}
-
-impl Service {
-    /// The place of a backend of this name, which is made if there is none.
-    fn place(&mut self, name: &str) -> usize {
-        if let Some(place) = self.by_name.get(name) {
-            return *place;
-        }
-        self.backends.push(Backend {
-            name: name.to_owned(),
-            entry: Entry::new(),
-            readmitted: None,
-            totals: Totals::default(),
-        });
-        self.by_name.insert(name.to_owned(), self.backends.len() - 1);
-        self.backends.len() - 1
-    }
-
-    fn destination(&self, place: usize) -> Destination {
-        self.backends[place].entry.destination(self.serving)
     }
 }

@@ -14,6 +14,7 @@ mod membership;
 mod read;
 mod record;
 mod run;
+mod service_account;
 pub mod summary;
 #[cfg(test)]
 mod tests;
