@@ -72,7 +72,7 @@ impl Case {
     }
 
     fn ended(&mut self) -> ResetCounts {
-        self.kernel.counters().ended[0].1
+        self.kernel.counters().resets[0].1
     }
 
     fn resets(&mut self) -> u64 {
