@@ -57,7 +57,7 @@ fn an_error_of_the_disk_suspends_and_missing_lines_are_counted() {
     let path = dir.path().join("events.jsonl");
     let mut file = LogFile::open(&options(&path)).expect("new");
     let whole = file.append(b"{\"t_ms\":0}\n");
-    whole.expect("there is room");
+    whole.expect("there is space");
     // Nothing can be written through a descriptor that is for reading.
     let writable = file.replace(fs::File::open(&path).expect("there"));
     let mut writer = Writer::new(file, 5, 6);
@@ -155,13 +155,13 @@ fn a_rotation_that_fails_half_way_costs_no_old_file() {
     let mut file = LogFile::open(&Options { files: 3, ..options(&path) }).expect("new");
     let line = |number: u64| format!("{{\"t_ms\":{number}}}\n");
     for number in 1..=2 {
-        file.append(line(number).as_bytes()).expect("room");
-        file.rotate().expect("room");
+        file.append(line(number).as_bytes()).expect("space on the disk");
+        file.rotate().expect("space on the disk");
     }
-    file.append(line(3).as_bytes()).expect("room");
+    file.append(line(3).as_bytes()).expect("space on the disk");
     file.shift().expect("renamed");
     // It goes on in a new FILE, not in the one that has become FILE.1.
-    file.append(line(4).as_bytes()).expect("room");
+    file.append(line(4).as_bytes()).expect("space on the disk");
     let expected = |numbers: [u64; 3]| {
         let names = ["events.jsonl", "events.jsonl.1", "events.jsonl.2"];
         let lines = numbers.map(|number| line(number).trim_end().to_owned());
@@ -171,8 +171,8 @@ fn a_rotation_that_fails_half_way_costs_no_old_file() {
     // Twice the same: a file that was moved already is not moved again.
     file.shift().expect("renamed");
     file.shift().expect("nothing to do");
-    file.rotate().expect("room");
-    file.append(line(5).as_bytes()).expect("room");
+    file.rotate().expect("space on the disk");
+    file.append(line(5).as_bytes()).expect("space on the disk");
     assert_eq!(files(dir.path()), expected([5, 4, 3]));
 }
 

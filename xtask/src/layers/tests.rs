@@ -74,7 +74,7 @@ fn edges_may_name_themselves_and_the_core() {
 
 #[test]
 fn the_daemon_joins_the_edges() {
-    let source = "use crate::{config, control, dataplane, mirror, probe};";
+    let source = "use crate::{config, control, dataplane, evidence, probe};";
     assert_eq!(in_userspace("daemon", source), Vec::<String>::new());
 }
 
@@ -89,9 +89,9 @@ fn foreign_crates_have_one_home() {
         ("control", "use axum::Router;", true),
         ("cli", "use axum::Router;", false),
         ("probe", "use hyper::Request;", true),
-        ("mirror", "use {bytes::Bytes, hyper::Request};", false),
-        ("mirror", "let aya = 1; let hyper = aya::<u8>;", false),
-        ("mirror", "let hyper = 1; hyper.go();", true),
+        ("evidence", "use {bytes::Bytes, hyper::Request};", false),
+        ("evidence", "let aya = 1; let hyper = aya::<u8>;", false),
+        ("evidence", "let hyper = 1; hyper.go();", true),
     ] {
         assert_eq!(in_userspace(at, source).is_empty(), fine, "{at}: {source}");
     }
