@@ -5,10 +5,10 @@
 //! | task | what it holds | why it may be aborted |
 //! |---|---|---|
 //! | `loop` thread | engine, evidence ring, prober | `run` waits for its end |
-//! | `recorder` thread | the recording | it ends after what it was given; the daemon's end waits for it, with a limit |
+//! | `recorder` thread | the recording | it ends when all is written; the daemon waits a while |
 //! | `dataplane` thread | the maps | it ends after the plan under way; the kernel forwards without it |
 //! | timeout scanner thread | the flow maps; it removes flows that are silent | it ends with the loop |
-//! | reset sender thread | a packet socket | it ends with the dataplane; the next segment of a flow that it has not reset is answered with a reset |
+//! | reset sender thread | a packet socket | it ends with the dataplane; later segments of its flows get a reset |
 //! | next hops | a netlink socket | it only reads, and asks for neighbours |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |

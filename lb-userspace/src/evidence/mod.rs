@@ -15,14 +15,14 @@
 //!
 //! The module reads records as the program writes them (`lb-ebpf`):
 //! - `data` begins exactly at a response head, or continues where the segment of the record before ended
-//!   (`CONTINUES`). It has at most [`HEAD_BYTES`](lb_common::abi::HEAD_BYTES) bytes of one segment. The rest of
-//!   a longer segment is in no record.
+//!   (`CONTINUES`). It has at most [`HEAD_BYTES`](lb_common::abi::HEAD_BYTES) bytes of one segment. The rest
+//!   of a longer segment is in no record.
 //! - `UNFINISHED` says that this record does not decide the status: it has fewer than 13 bytes of the status
 //!   line (`HTTP/1.1 500 `), or an interim status other than 101 (RFC 9110 section 15.2). The program then
 //!   mirrors the next segment too, with `CONTINUES`.
 //! - The program does not look behind an interim head. When the final head is in the same segment, [`Heads`]
-//!   decides here and ignores the continuation, which then holds a part of the body: a continuation counts only
-//!   while an unfinished head of its connection waits for it.
+//!   decides here and ignores the continuation, which then holds a part of the body: a continuation counts
+//!   only while an unfinished head of its connection waits for it.
 //! - A record without bytes says how an exchange ended without a head: refused, reset, closed without a
 //!   response, or answered in a protocol that Shunt does not read.
 //!
