@@ -1,5 +1,5 @@
-//! The program itself, as scripts use it: exit codes, what goes to stdout and
-//! what to stderr, and a reader that leaves. A server in this process plays the daemon.
+//! The program as scripts use it: exit codes, stdout and stderr, and a reader that leaves. A server in this process
+//! plays the daemon.
 
 use std::{
     path::Path,
@@ -164,14 +164,14 @@ fn without_a_daemon_it_is_4_with_a_remedy() {
         assert!(stderr.starts_with(expected), "{stderr}");
         assert!(stderr.contains("\nhelp: is `shunt run` running?"), "{stderr}");
     }
-    // It has a version all the same.
+    // `version` works without a daemon.
     let (code, stdout, stderr) = run(nowhere, &["version"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(stdout.starts_with("shunt ") && stdout.lines().count() == 1, "{stdout}");
 }
 
 #[test]
-fn what_clap_refuses_is_2() {
+fn a_wrong_command_line_is_2() {
     let nowhere = Path::new("/nonexistent/control.sock");
     for args in [&["frobnicate"][..], &["status", "-o", "xml"], &["status", "--watch", "--check"]] {
         let (code, stdout, stderr) = run(nowhere, args);
@@ -180,7 +180,7 @@ fn what_clap_refuses_is_2() {
 }
 
 #[test]
-fn check_tells_how_a_service_is() {
+fn check_sets_the_exit_code_by_the_worst_service() {
     use Effective::{Ejected, Serving};
     for (states, expected) in
         [(&[Serving, Serving][..], 0), (&[Serving, Ejected], 8), (&[Ejected, Ejected], 9)]
@@ -192,13 +192,13 @@ fn check_tells_how_a_service_is() {
                 assert!(stdout.contains("web-2"), "{stdout}");
             }
             let (code, _, _) = run(socket, &["status"]);
-            assert_eq!(code, 0, "only --check tells it by the code");
+            assert_eq!(code, 0, "only --check sets the exit code");
         });
     }
 }
 
 #[test]
-fn json_is_what_the_api_says() {
+fn json_is_the_response_of_the_api() {
     let state = status(&[Effective::Serving]);
     with_daemon(state.clone(), |socket| {
         let (_, stdout, _) = run(socket, &["status", "-o", "json"]);
@@ -251,7 +251,7 @@ fn a_reader_that_leaves_is_no_failure() {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("the program starts");
-            // Before it can have written: it must ask the daemon first.
+            // Before it can have written anything: it asks the daemon first.
             drop(child.stdout.take());
             let output = child.wait_with_output().expect("it exits");
             assert_eq!(output.status.code(), Some(0), "{args:?}");

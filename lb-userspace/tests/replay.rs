@@ -58,7 +58,7 @@ impl Site {
     }
 
     fn run(&self, args: &[&str]) -> (i32, String, String) {
-        told(self.command(args).output().expect("the program starts"))
+        result(self.command(args).output().expect("the program starts"))
     }
 
     fn piped(&self, args: &[&str], input: &str) -> (i32, String, String) {
@@ -72,11 +72,11 @@ impl Site {
         let mut stdin = child.stdin.take().expect("piped");
         stdin.write_all(input.as_bytes()).expect("it reads");
         drop(stdin);
-        told(child.wait_with_output().expect("it exits"))
+        result(child.wait_with_output().expect("it exits"))
     }
 }
 
-fn told(output: Output) -> (i32, String, String) {
+fn result(output: Output) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (output.status.code().expect("it exits"), text(output.stdout), text(output.stderr))
 }
@@ -90,9 +90,10 @@ fn events_come_as_the_daemons_own_and_a_summary_for_people() {
     let site = Site::new();
     let (code, stdout, stderr) = site.run(&["-c", "a.toml", "events.jsonl"]);
     assert_eq!(code, 0, "{stderr}");
-    let told: Vec<_> = records(&stdout).into_iter().filter(|record| record["type"] != "membership").collect();
-    assert_eq!(told.len(), 2, "{stdout}");
-    let (eject, snapshot) = (&told[0], &told[1]);
+    let shown: Vec<_> =
+        records(&stdout).into_iter().filter(|record| record["type"] != "membership").collect();
+    assert_eq!(shown.len(), 2, "{stdout}");
+    let (eject, snapshot) = (&shown[0], &shown[1]);
     for (key, expected) in [
         ("t_ms", 400.into()),
         ("type", "eject".into()),
@@ -164,7 +165,7 @@ fn two_configurations_side_by_side() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_line_column_and_remedy() {
+fn a_wrong_line_is_reported_with_line_column_and_remedy() {
     let site = Site::new();
     let good = r#"{"t_ms":5,"backend":"web-1","status":500}"#;
     for (bad, place, help) in [
@@ -207,7 +208,7 @@ fn what_is_wrong_is_said_with_line_column_and_remedy() {
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let site = Site::new();
-    // More than a pipe holds.
+    // More than a pipe can hold.
     let mut many = String::new();
     for i in 0..4000 {
         many += &format!("{{\"t_ms\":{i},\"ask\":\"snapshot\"}}\n");

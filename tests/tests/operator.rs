@@ -136,7 +136,7 @@ fn verbs_answer_when_they_hold_and_refuse_below_the_floor() -> Result<()> {
     for verb in ["drain", "disable", "eject"] {
         let words = ["backend", verb, "web/web-1"];
         let expected = "error: 2 of 3 backends of `web` serve, min_serving is 2";
-        site.ask(&words)?.refuses(5, &[expected, "`--force` does it all the same: 1 of 3"]);
+        site.ask(&words)?.refuses(5, &[expected, "use `--force`: then 1 of 3"]);
     }
     assert_eq!(site.backend("web-1")?.effective, Effective::Serving, "refused, nothing has changed");
     site.ask(&["backend", "eject", "web/web-1", "--for", "5m", "--force", "--wait"])?.succeeds();

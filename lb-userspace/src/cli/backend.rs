@@ -17,17 +17,17 @@ use crate::control::{
     model::{BackendView, Order},
 };
 
-/// Between two looks at whether it is reached. Counting connections costs the daemon more.
-const LOOK: Duration = Duration::from_millis(100);
+/// The time between two requests for the state. Counting connections costs the daemon more.
+const POLL: Duration = Duration::from_millis(100);
 const COUNT: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(client: &Client, args: args::Backend) -> Result<Exit, Failure> {
     let (backend, order, wait) = match args {
-        args::Backend::Drain(hold) => held(hold, Verb::Drain),
-        args::Backend::Disable(hold) => held(hold, Verb::Disable),
-        args::Backend::Eject(hold) => held(hold, Verb::Eject),
-        args::Backend::Enable(take) => taken(take, Verb::Enable),
-        args::Backend::Admit(take) => taken(take, Verb::Admit),
+        args::Backend::Drain(hold) => hold_order(hold, Verb::Drain),
+        args::Backend::Disable(hold) => hold_order(hold, Verb::Disable),
+        args::Backend::Eject(hold) => hold_order(hold, Verb::Eject),
+        args::Backend::Enable(take) => take_order(take, Verb::Enable),
+        args::Backend::Admit(take) => take_order(take, Verb::Admit),
         args::Backend::Weight(Weight { backend, weight, reset: _, term, wait }) => {
             (backend, order(Verb::Weight(weight), term.duration, term.reason, false), wait)
         }
@@ -48,24 +48,24 @@ pub(super) async fn run(client: &Client, args: args::Backend) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-fn held(hold: Hold, verb: Verb) -> (Named, Order, Wait) {
+fn hold_order(hold: Hold, verb: Verb) -> (Named, Order, Wait) {
     let Hold { backend, term, force, wait } = hold;
     (backend, order(verb, term.duration, term.reason, force), wait)
 }
 
-fn taken(take: Take, verb: Verb) -> (Named, Order, Wait) {
+fn take_order(take: Take, verb: Verb) -> (Named, Order, Wait) {
     let Take { backend, reason, wait } = take;
     (backend, order(verb, None, reason, false), wait)
 }
 
 fn order(verb: Verb, duration: Option<Duration>, reason: Option<String>, force: bool) -> Order {
     let for_ms = duration.map(|duration| duration.as_millis() as u64);
-    // Set by sudo. The daemon believes it of root only.
+    // sudo sets it. The daemon accepts it from root only.
     let on_behalf_of = std::env::var("SUDO_USER").ok();
     Order { verb, for_ms, reason, force, on_behalf_of }
 }
 
-/// When the maps say it; of a drained backend, when nobody is connected any more.
+/// Returns when the maps contain the change, and for a drain when the backend has no connection left.
 async fn reached(
     client: &Client,
     service: &str,
@@ -77,25 +77,26 @@ async fn reached(
         if view.why.in_maps && (!drains || view.connections == Some(0)) {
             return Ok(view);
         }
-        time::sleep(if drains && view.why.in_maps { COUNT } else { LOOK }).await;
+        time::sleep(if drains && view.why.in_maps { COUNT } else { POLL }).await;
     }
 }
 
 fn not_reached(view: &BackendView, timeout: Duration) -> Failure {
     let name = format!("{}/{}", view.why.service, view.why.backend.name);
-    let after = format!("it is accepted, but after {} s", timeout.as_secs_f64());
+    let after = format!("the daemon accepted the order, but after {} s", timeout.as_secs_f64());
     match (&view.why.pending, view.connections) {
-        (Some(pending), _) => {
-            Failure::message(Exit::NotReached, format!("{after} the maps do not hold it: {}", pending.error))
-                .remedy("the daemon goes on trying; `shunt status` shows when it holds")
-        }
+        (Some(pending), _) => Failure::message(
+            Exit::NotReached,
+            format!("{after} the maps do not contain it: {}", pending.error),
+        )
+        .remedy("the daemon keeps trying; `shunt status` shows when it has succeeded"),
         (None, Some(open)) if view.why.in_maps => {
             let error = format!("{after} {name} still has {open} connections");
             Failure::message(Exit::NotReached, error)
-                .remedy(format!("it gets no new ones; `shunt why {name}` counts those that are left"))
+                .remedy(format!("it gets no new ones; `shunt why {name}` shows how many are left"))
         }
-        (None, _) => Failure::message(Exit::NotReached, format!("{after} the maps do not hold it"))
-            .remedy(format!("the daemon goes on trying; `shunt why {name}` tells")),
+        (None, _) => Failure::message(Exit::NotReached, format!("{after} the maps do not contain it"))
+            .remedy(format!("the daemon keeps trying; `shunt why {name}` shows the state")),
     }
 }
 
@@ -105,17 +106,21 @@ mod tests {
     use crate::control::fixture;
 
     #[test]
-    fn what_is_missing_is_told() {
+    fn an_order_that_is_not_done_says_what_is_missing() {
         let mut view = fixture::view();
         view.connections = Some(12);
-        let said = |view: &BackendView| not_reached(view, Duration::from_millis(1500)).to_string();
+        let message = |view: &BackendView| not_reached(view, Duration::from_millis(1500)).to_string();
         assert_eq!(
-            said(&view),
-            "error: it is accepted, but after 1.5 s web/web-2 still has 12 connections\n\
-             help: it gets no new ones; `shunt why web/web-2` counts those that are left"
+            message(&view),
+            "error: the daemon accepted the order, but after 1.5 s web/web-2 still has 12 connections\n\
+             help: it gets no new ones; `shunt why web/web-2` shows how many are left"
         );
         view.why.pending = Some(fixture::pending());
-        assert!(said(&view).contains("the maps do not hold it: TABLES[0]: no space left"), "{}", said(&view));
+        assert!(
+            message(&view).contains("the maps do not contain it: TABLES[0]: no space left"),
+            "{}",
+            message(&view)
+        );
         assert_eq!(not_reached(&view, Duration::ZERO).exit, Exit::NotReached);
     }
 }

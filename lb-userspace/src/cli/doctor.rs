@@ -49,7 +49,8 @@ pub(super) async fn run(args: &args::Doctor) -> Result<Exit, Failure> {
     Ok(if able(&findings) { Exit::Done } else { Exit::HostNotAble })
 }
 
-/// One that was asked for must be there and right. Without one, and without the usual one, defaults hold.
+/// A file that the operator names must exist and be valid. Otherwise the usual file counts, and without it the
+/// defaults.
 fn configuration(path: Option<&Path>) -> Result<Option<File>, Failure> {
     match path {
         Some(path) => wiring::load(path, Palette::of_stderr()).map(Some),
@@ -61,7 +62,7 @@ fn configuration(path: Option<&Path>) -> Result<Option<File>, Failure> {
             match wiring::load(&usual, Palette::of_stderr()) {
                 Ok(file) => Ok(Some(file)),
                 Err(failure) => {
-                    out::remark(format!("{failure}\nnote: looking at the host by the defaults"));
+                    out::remark(format!("{failure}\nnote: checking the host for the defaults"));
                     Ok(None)
                 }
             }
@@ -94,10 +95,10 @@ fn table(findings: &[Finding], palette: Palette) -> String {
     let mut text = String::new();
     let mut about = None;
     for finding in findings {
-        let whom = finding.interface.as_deref().unwrap_or("host");
-        if about != Some(whom) {
-            about = Some(whom);
-            text += &format!("{}\n", palette.paint(Paint::Heading, whom));
+        let subject = finding.interface.as_deref().unwrap_or("host");
+        if about != Some(subject) {
+            about = Some(subject);
+            text += &format!("{}\n", palette.paint(Paint::Heading, subject));
         }
         let (word, paint) = match finding.level {
             Level::Ok => ("ok  ", Paint::Good),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_stand_below_whom_they_are_about() {
+    fn findings_stand_below_their_subject() {
         let findings = [
             finding(None, Level::Ok, None),
             finding(Some("eth0"), Level::Warn, Some("ip link set eth0 mtu 1500")),

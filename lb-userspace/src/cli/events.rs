@@ -27,7 +27,7 @@ pub(super) async fn run(client: &Client, args: args::Events) -> Result<Exit, Fai
         let line = match lines.next().await {
             Ok(Some(line)) => line,
             Ok(None) => break,
-            // Killed, the daemon does not end its answer.
+            // A daemon that is killed does not end its response.
             Err(ClientError::Broken(_)) if asked.follow => break,
             Err(error) => return Err(error.into()),
         };
@@ -45,15 +45,16 @@ pub(super) async fn run(client: &Client, args: args::Events) -> Result<Exit, Fai
     if asked.follow { Err(ended(gap)) } else { Ok(Exit::Done) }
 }
 
-/// Nobody stops to follow by himself: Ctrl-C does not come here.
+/// The stream of events ended. Ctrl-C does not come here.
 fn ended(gap: Option<Missed>) -> Failure {
     match gap {
-        Some(Missed { missed, since, .. }) => {
-            Failure::message(Exit::Failed, format!("the events were read too slowly: {missed} are missing"))
-                .remedy(format!("go on where it broke off with `--since {since}`"))
-        }
+        Some(Missed { missed, since, .. }) => Failure::message(
+            Exit::Failed,
+            format!("this program read the events too slowly: {missed} are missing"),
+        )
+        .remedy(format!("continue after the last one with `--since {since}`")),
         None => Failure::message(Exit::Unreachable, "the daemon has stopped")
-            .remedy("forwarding goes on without it; its log says why it stopped"),
+            .remedy("forwarding continues without it; its log says why it stopped"),
     }
 }
 
@@ -63,7 +64,7 @@ enum View {
 }
 
 impl View {
-    /// What to print of a line. In the table, a gap is a remark on stderr instead.
+    /// The text of a line on stdout. In the table, a gap is a remark on stderr instead.
     fn show(&mut self, line: &str, parsed: Option<&EventLine>) -> Option<String> {
         match (self, parsed) {
             (Self::Table(table), Some(EventLine::Event(event))) => Some(table.show(event)),
@@ -71,7 +72,7 @@ impl View {
                 out::remark(format!("warning: {missed} events after number {since} are missing here"));
                 None
             }
-            // A newer daemon's line is shown as it is.
+            // A line of a newer daemon that this program does not understand.
             (Self::Table(_), None) | (Self::Jsonl, _) => Some(format!("{line}\n")),
         }
     }
@@ -90,7 +91,7 @@ mod tests {
         }
     }
 
-    /// A daemon that answers with this and is killed.
+    /// A daemon that sends this and is killed.
     async fn killed_after(answer: &'static [u8], follow: bool) -> Failure {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -115,7 +116,7 @@ mod tests {
         let followed = killed_after(begun, true).await;
         assert_eq!(followed.exit, Exit::Unreachable);
         assert!(followed.to_string().starts_with("error: the daemon has stopped\nhelp: "), "{followed}");
-        // Of what is there already a part may be missing.
+        // Without --follow, some of the events that exist may be missing.
         let read = killed_after(begun, false).await;
         assert_eq!(read.exit, Exit::Failed);
         assert!(read.to_string().contains("the connection to the daemon broke"), "{read}");

@@ -1,4 +1,4 @@
-//! How the program ends: the exit codes, all of them, and the last words.
+//! How the program ends: all exit codes, and the last message.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ pub enum Exit {
     Done = 0,
     /// Something failed at run time.
     Failed = 1,
-    /// The command line asks for what there is not.
+    /// The command line is wrong, or names something that does not exist.
     Usage = 2,
     /// The configuration is invalid.
     Config = 3,
@@ -38,7 +38,7 @@ impl Termination for Exit {
     }
 }
 
-/// Why a command did not do what it was asked for, and what to do about it.
+/// Why a command failed, and what the operator can do about it.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -51,7 +51,7 @@ impl Failure {
         Self { exit, error: error.into(), remedy: None }
     }
 
-    /// With a message of its own.
+    /// A failure with this message.
     pub fn message(exit: Exit, error: impl fmt::Display) -> Self {
         Self::new(exit, anyhow::Error::msg(error.to_string()))
     }
@@ -63,7 +63,7 @@ impl Failure {
     }
 }
 
-/// The lines for stderr, without the last line's end.
+/// The lines for stderr, without the last end of line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", chain(&self.error))?;
@@ -74,7 +74,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and its causes. A cause that its effect already quotes is not said twice.
+/// An error and its causes. A cause that the message before it quotes already is left out.
 fn chain(error: &anyhow::Error) -> String {
     let mut line = String::new();
     let mut last = String::new();
@@ -123,7 +123,7 @@ impl From<ClientError> for Failure {
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
         let exit = match &error {
-            // A second daemon would work against the first.
+            // A second daemon would disturb the first.
             BindError::InUse { .. } => Exit::Refused,
             BindError::NotASocket(_) | BindError::TooLong(_) => Exit::Usage,
             BindError::Io { .. } => Exit::HostNotAble,
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_hold_the_chain_once() {
+    fn the_last_message_has_each_cause_once() {
         let error =
             Err::<(), _>(io::Error::other("disk on fire")).context("cannot read it").expect_err("made");
         let failure = Failure::from(error.context("cannot start"));

@@ -11,8 +11,8 @@ use super::{
 
 pub const FILTER: &str = "SHUNT_LOG";
 
-/// Sets the log up for this process, once. `configured` is a filter such as
-/// `info`; the environment has the last word.
+/// Sets up the log of this process, once. `configured` is a filter such as `info`. The environment variable
+/// overrides it.
 pub fn init(configured: &str) -> Result<(), Failure> {
     let filter = filter(env::var(FILTER).ok().as_deref(), configured)?;
     tracing_subscriber::fmt()
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_has_the_last_word() {
+    fn the_environment_overrides_the_configuration() {
         for (asked, expected) in [(None, "warn"), (Some(""), "warn"), (Some("debug"), "debug")] {
             assert_eq!(filter(asked, "warn").expect("valid").to_string(), expected);
         }

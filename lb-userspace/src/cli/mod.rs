@@ -1,8 +1,7 @@
-//! The command line: parses, asks, prints, and answers with an exit code.
+//! The command line: parses arguments, asks the daemon, prints, and returns an exit code.
 //!
-//! What is asked for goes to stdout, everything else to stderr. A reader of
-//! stdout that goes away ends the program without complaint. Commands about a
-//! running daemon go through its control socket, as anybody else's questions do.
+//! Results go to stdout, everything else goes to stderr. If the reader of stdout goes away, the program ends without
+//! an error. Commands about a running daemon use its control socket, as other programs do.
 
 use std::path::PathBuf;
 
@@ -75,7 +74,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// Questions to a daemon need one thread.
+/// Runs a command that asks a daemon. One thread is enough.
 fn ask(question: impl AsyncFnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(question())

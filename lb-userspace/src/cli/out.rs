@@ -1,4 +1,4 @@
-//! Standard output. A reader that has gone away is no failure: it had what it wanted.
+//! Standard output. A reader that goes away is no failure: it has read enough.
 
 use std::io::{self, Write};
 
@@ -6,23 +6,23 @@ use anyhow::Context;
 
 use super::exit::Failure;
 
-/// Whether anybody still reads.
+/// Whether standard output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     Reading,
     Gone,
 }
 
-/// Writes and flushes, so that whoever follows sees each line when it is made.
+/// Writes and flushes, so that a reader sees each line at once.
 pub fn print(text: &str) -> Result<Reader, Failure> {
     Ok(write(&mut io::stdout().lock(), text.as_bytes()).context("cannot write to standard output")?)
 }
 
 fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
-    told(to.write_all(bytes).and_then(|()| to.flush()))
+    reader_of(to.write_all(bytes).and_then(|()| to.flush()))
 }
 
-fn told(written: io::Result<()>) -> io::Result<Reader> {
+fn reader_of(written: io::Result<()>) -> io::Result<Reader> {
     match written {
         Ok(()) => Ok(Reader::Reading),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
@@ -30,7 +30,7 @@ fn told(written: io::Result<()>) -> io::Result<Reader> {
     }
 }
 
-/// Standard output for much: in large pieces.
+/// Standard output for much text: it writes in large pieces.
 pub struct Stream(io::BufWriter<io::StdoutLock<'static>>);
 
 impl Stream {
@@ -39,15 +39,15 @@ impl Stream {
     }
 
     pub fn put(&mut self, bytes: &[u8]) -> Result<Reader, Failure> {
-        Ok(told(self.0.write_all(bytes)).context("cannot write to standard output")?)
+        Ok(reader_of(self.0.write_all(bytes)).context("cannot write to standard output")?)
     }
 
     pub fn flush(&mut self) -> Result<Reader, Failure> {
-        Ok(told(self.0.flush()).context("cannot write to standard output")?)
+        Ok(reader_of(self.0.flush()).context("cannot write to standard output")?)
     }
 }
 
-/// A remark for the person, on stderr. There is nothing to do when it cannot be written.
+/// Prints a remark on stderr. If that fails, there is nothing to do about it.
 pub fn remark(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_told_from_a_failure() {
+    fn a_closed_pipe_is_no_failure() {
         let mut whole = Vec::new();
         assert_eq!(write(&mut whole, b"text\n").expect("memory"), Reader::Reading);
         assert_eq!(whole, b"text\n");

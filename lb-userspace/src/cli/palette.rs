@@ -1,18 +1,18 @@
-//! Colour, where it is wanted.
+//! Colour, unless the operator or the terminal does not want it.
 
 use std::{
     env,
     io::{self, IsTerminal},
 };
 
-/// What a colour says, not which one it is.
+/// The meaning of a colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paint {
     #[default]
     Plain,
     Heading,
     Good,
-    /// Look at it.
+    /// The operator should look at it.
     Warning,
     Bad,
     /// Of little importance.

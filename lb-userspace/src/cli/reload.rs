@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changed_is_listed_and_what_did_not_is_told() {
+    fn changes_are_listed() {
         let reloaded = |dry_run, changes: &[&str], needs_restart: &[&str]| Reloaded {
             config_generation: 3,
             changes: changes.iter().map(ToString::to_string).collect(),

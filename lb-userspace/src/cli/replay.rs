@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// What is read at a time.
+/// How many bytes one read takes.
 const PIECE: usize = 256 << 10;
 
 pub(super) fn run(args: &args::Replay) -> Result<Exit, Failure> {
@@ -49,7 +49,7 @@ fn single(args: &args::Replay) -> Result<Exit, Failure> {
         }
         Ok(if reader == Reader::Gone { Then::Stop } else { Then::GoOn })
     });
-    // What came before a wrong line is shown before the complaint about it.
+    // Output of the lines before a wrong line comes before the error about it.
     reader = reader.and(view.out.flush()?);
     read?;
     if reader == Reader::Gone {
@@ -70,8 +70,8 @@ fn compare(args: &args::Replay, paths: [&Path; 2]) -> Result<Exit, Failure> {
         Some(ReplayFormat::Json) => true,
         Some(ReplayFormat::Table) | None => false,
         Some(ReplayFormat::Jsonl) => {
-            return Err(Failure::message(Exit::Usage, "a comparison has no lines of events").remedy(
-                "`-o table` or `-o json` with --compare; for events replay one configuration by `-c`",
+            return Err(Failure::message(Exit::Usage, "a comparison prints no events").remedy(
+                "use `-o table` or `-o json` with --compare, or replay one configuration with `-c`",
             ));
         }
     };
@@ -120,7 +120,7 @@ fn open(events: &Path) -> Result<(String, BufReader<Box<dyn Read>>), Failure> {
         let file = File::open(events).map_err(|source| {
             let exit = if source.kind() == io::ErrorKind::NotFound { Exit::Usage } else { Exit::Failed };
             Failure::new(exit, InputError::Io { name: name.clone(), source })
-                .remedy("name a file of events, or - for standard input; `shunt run --record FILE` makes one")
+                .remedy("name a file of events, or - for standard input; `shunt run --record FILE` writes such a file")
         })?;
         (name, Box::new(file))
     };
@@ -142,7 +142,7 @@ impl From<InputError> for Failure {
     }
 }
 
-/// What cannot even begin.
+/// A replay that cannot begin.
 impl From<Unfit> for Failure {
     fn from(unfit: Unfit) -> Self {
         let help = unfit.help.clone();
@@ -151,7 +151,7 @@ impl From<Unfit> for Failure {
 }
 
 impl Reader {
-    /// Gone once, gone for good.
+    /// A reader that has gone does not come back.
     fn and(self, later: Self) -> Self {
         if self == Self::Gone { self } else { later }
     }

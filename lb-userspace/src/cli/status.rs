@@ -42,7 +42,7 @@ pub(super) async fn run(client: &Client, args: &args::Status) -> Result<Exit, Fa
     Ok(exit)
 }
 
-/// `None`: not for people.
+/// `None`: the format is JSON.
 fn wide(format: StatusFormat) -> Option<Wide> {
     match format {
         StatusFormat::Table => Some(Wide(false)),
@@ -51,7 +51,7 @@ fn wide(format: StatusFormat) -> Option<Wide> {
     }
 }
 
-/// What `--check` exits with: the worst of all services.
+/// The exit code of `--check`: that of the worst service.
 fn health(status: &Status) -> Exit {
     let mut worst = Exit::Done;
     for service in &status.snapshot.services {
@@ -66,15 +66,18 @@ fn health(status: &Status) -> Exit {
     worst
 }
 
-/// Goes on when the daemon is away: that is worth watching too.
+/// Continues when the daemon is away, because the operator wants to see when it returns.
 async fn watch(client: &Client, args: &args::Status, palette: Palette) -> Result<Exit, Failure> {
     let Some(wide) = wide(args.output).filter(|_| io::stdout().is_terminal()) else {
-        return Err(Failure::message(Exit::Usage, "--watch draws on a terminal, for people")
-            .remedy("without a terminal, or for JSON, follow `shunt events -f -o jsonl`"));
+        return Err(Failure::message(
+            Exit::Usage,
+            "--watch draws on a terminal, and standard output is none, or the format is JSON",
+        )
+        .remedy("follow `shunt events -f -o jsonl` instead"));
     };
-    // A wrong name of a service or a missing daemon is told at once, before the screen is taken.
+    // A wrong service name or a missing daemon is an error before the screen changes.
     let mut text = render::status(&client.status(args.service.as_deref()).await?, wide, &palette);
-    // One listener all along: a Ctrl-C while the daemon is slow to answer counts too.
+    // One listener for the whole time: a Ctrl-C also counts while the daemon is slow.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let screen = Screen::take()?;
     loop {
@@ -93,19 +96,19 @@ async fn watch(client: &Client, args: &args::Status, palette: Palette) -> Result
             _ = interrupt.recv() => break,
         };
     }
-    // The last state stays on the screen that the person came from.
+    // The last state stays on the normal screen.
     drop(screen);
     out::print(&text)?;
     Ok(Exit::Done)
 }
 
-/// Over the last frame, without a flicker: each line clears what stood behind it, the end clears the rest.
+/// Draws over the last frame without a flicker: each line clears its rest, the end clears the lines below.
 fn frame(text: &str) -> String {
     let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
 }
 
-/// The terminal's other screen, without a cursor; given back when dropped.
+/// The alternate screen of the terminal, without a cursor, until it is dropped.
 struct Screen;
 
 impl Screen {
@@ -117,7 +120,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that takes nothing any more needs nothing given back.
+        // If the terminal is gone, there is nothing to restore.
         let _ = out::print("\x1b[?25h\x1b[?1049l");
     }
 }
@@ -140,7 +143,7 @@ mod tests {
         }
         assert_eq!(health(&status), Exit::Done);
 
-        // A trial is not yet service.
+        // A backend on trial does not serve yet.
         status.snapshot.services[0].backends[2].effective = Effective::Trial;
         assert_eq!(health(&status), Exit::Degraded);
     }

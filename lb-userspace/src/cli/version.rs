@@ -14,7 +14,7 @@ use crate::control::{
 
 pub(super) async fn run(client: &Client, args: &args::Version) -> Result<Exit, Failure> {
     let own = Version::own();
-    // Without a daemon there is one version less to tell, and nothing wrong.
+    // Without a daemon the program shows its own version only, which is no error.
     let daemon = client.version().await.ok();
     let text = match args.output {
         Plain::Table => table(&own, daemon.as_ref()),
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_daemon_is_told_apart() {
+    fn the_daemon_s_version_has_a_line_of_its_own() {
         let version = |version: &str, pid| Version { version: version.to_owned(), abi: 1, pid };
         assert_eq!(table(&version("0.2.0", 7), None), "shunt 0.2.0 (map layout 1)\n");
         assert_eq!(

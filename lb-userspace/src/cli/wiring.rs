@@ -1,4 +1,4 @@
-//! Where the command line meets the rest of the program.
+//! Connects the command line with the daemon, the configuration and the maps.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 const DEFAULT_INSTANCE: &str = "default";
 
-/// Runs until a signal. `socket` and `record` override those of the configuration.
+/// Runs the daemon until a signal stops it. `socket` and `record` override the configuration.
 pub async fn run_daemon(
     config: &Path,
     socket: Option<&Path>,
@@ -51,7 +51,7 @@ fn not_started(error: daemon::Error) -> Failure {
 
 fn not_opened(error: OpenError) -> Failure {
     let exit = match &error {
-        // Somebody's traffic is there already, and would suffer.
+        // There is traffic already, which would suffer.
         OpenError::Running(_)
         | OpenError::Busy { .. }
         | OpenError::PortOverlap { .. }
@@ -76,7 +76,7 @@ fn not_opened(error: OpenError) -> Failure {
     }
 }
 
-/// Reads a configuration; an error says all that is wrong with it.
+/// Reads a configuration. An error lists everything that is wrong with it.
 pub(super) fn load(config: &Path, palette: Palette) -> Result<config::File, Failure> {
     config::load(config).map_err(|error| match error {
         LoadError::Invalid(diagnostics) => Failure::message(
@@ -89,10 +89,11 @@ pub(super) fn load(config: &Path, palette: Palette) -> Result<config::File, Fail
 
 /// A configuration that cannot be read at all.
 pub(super) fn unreadable(error: LoadError) -> Failure {
-    Failure::new(Exit::Config, error).remedy("name another file with `-c`; `shunt config example` prints one")
+    Failure::new(Exit::Config, error)
+        .remedy("name another file with `-c`; `shunt config example` prints one to start from")
 }
 
-/// Removes what is pinned; says what that was.
+/// Removes the programs and pinned maps of an instance. Returns a sentence about it.
 pub fn detach(args: &args::Detach) -> Result<String, Failure> {
     let (bpffs, instance) = match &args.config {
         Some(path) => {
@@ -105,9 +106,8 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
         ),
     };
     let detached = bpf::detach(&bpffs, &instance).map_err(|error| match error {
-        DetachError::Running(_) => {
-            Failure::new(Exit::Refused, error).remedy("stop it first; it leaves forwarding in place")
-        }
+        DetachError::Running(_) => Failure::new(Exit::Refused, error)
+            .remedy("stop the daemon first; forwarding continues without it"),
         DetachError::Io { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Failure::new(Exit::HostNotAble, error).remedy("run it as root")
         }

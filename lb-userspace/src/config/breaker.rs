@@ -13,7 +13,7 @@ use super::{
     value,
 };
 
-/// A sweep more often than this costs more than it tells.
+/// More frequent sweeps cost more than they find out.
 const LEAST_INTERVAL: Millis = Millis(10);
 /// Ten buckets of a hundredth of a second.
 const LEAST_WINDOW: Millis = Millis(100);
@@ -21,7 +21,7 @@ const MOST: u32 = 1_000_000;
 const LONGEST_WATCHED: Millis = Millis::secs(1800);
 const LEAST_MAX_EJECTION_TIME: Millis = Millis::secs(300);
 
-/// `backends`: how many the service names.
+/// `backends`: how many backends the service has.
 pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let table = node.table(&keys::BREAKER, "[service.web.breaker]")?;
     let default = Breaker::default();
@@ -138,15 +138,12 @@ fn hundred(percent: &Placed<u32>) -> u8 {
     u8::try_from(percent.value).expect("read as at most 100")
 }
 
-/// What is waited for is known by a clock of 32 bits of microseconds.
+/// The program measures these times with a clock of 32 bits of microseconds.
 fn watched(node: &Node<'_>) -> Option<Millis> {
     match value::duration(node, Millis(0))? {
         span if span > LONGEST_WATCHED => node.reject(
-            format!("nothing is waited for longer than {}", value::shown(LONGEST_WATCHED)),
-            format!(
-                "write at most `\"{}\"`, or `\"0s\"` to wait as long as it takes",
-                value::shown(LONGEST_WATCHED)
-            ),
+            format!("Shunt cannot wait longer than {}", value::shown(LONGEST_WATCHED)),
+            format!("write at most `\"{}\"`, or `\"0s\"` for no limit", value::shown(LONGEST_WATCHED)),
         ),
         span => Some(span),
     }
@@ -189,7 +186,7 @@ fn read_half_open_successes(table: &Table<'_>, trials: Option<&Placed<u32>>) -> 
     let successes = node.integer(0..=MOST)?;
     match trials {
         Some(trials) if trials.value > 0 && successes == 0 => node.reject(
-            "a half-open backend would come back without one success",
+            "a half-open backend would be readmitted without one good response",
             "write at least 1, or turn half-open off by `half_open_trials = 0`",
         ),
         Some(_) | None => Some(successes),

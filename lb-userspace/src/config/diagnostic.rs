@@ -1,8 +1,7 @@
-//! What is wrong with a configuration, and where.
+//! The errors of a configuration and their places.
 //!
-//! A reader that meets a wrong value notes a [`Problem`] and goes on; at the end
-//! all of them become [`Diagnostics`], which people read as text with a caret and
-//! programs as JSON.
+//! A reader that finds a wrong value notes a [`Problem`] and continues. At the end all of them become [`Diagnostics`],
+//! which are text with a caret for people and JSON for programs.
 
 use std::{cell::RefCell, collections::BTreeSet, fmt, ops::Range};
 
@@ -11,20 +10,20 @@ use serde::Serialize;
 
 pub(super) type Span = Range<usize>;
 
-/// Beyond this the list helps nobody; the rest is only counted.
+/// A longer list does not help. Further errors are only counted.
 const MOST: usize = 100;
 
-/// What the TOML parser says of each line that it takes for the next element of an array.
+/// The TOML parser's message about each line that it takes for the next element of an array.
 pub(super) const ARRAY_GOES_ON: &str = "missing comma between array elements";
 
-/// One thing that is wrong, before its place is known in lines.
+/// One error, with its place in bytes.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) span: Span,
     pub(super) path: String,
     pub(super) message: String,
     pub(super) help: String,
-    /// A second place that takes part, and what it is.
+    /// A second place that is involved, with a label.
     pub(super) also: Option<(Span, &'static str)>,
     pub(super) class: Class,
 }
@@ -33,13 +32,13 @@ pub(super) struct Problem {
 pub(super) enum Class {
     /// Not TOML.
     Syntax,
-    /// A value that may not be.
+    /// A value that is not allowed.
     Value,
-    /// Something that is not there. Means little while the file is not TOML.
+    /// Something is missing. That means little while the file is not valid TOML.
     Absence,
 }
 
-/// Where readers note what they find.
+/// The errors that readers have noted.
 #[derive(Debug, Default)]
 pub(super) struct Problems(RefCell<Vec<Problem>>);
 
@@ -60,10 +59,10 @@ pub struct Diagnostic {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// The key, as one would write it in TOML: `service.web.breaker.interval`. Empty: the file as a whole.
+    /// The key as TOML writes it: `service.web.breaker.interval`. Empty: the whole file.
     pub path: String,
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub help: String,
     /// In bytes.
     #[serde(skip)]
@@ -79,7 +78,7 @@ pub struct Diagnostic {
 #[serde(transparent)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
-    /// How many more there were.
+    /// How many further errors there were.
     #[serde(skip)]
     more: usize,
     #[serde(skip)]
@@ -90,7 +89,7 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
-        assert!(!problems.is_empty(), "a configuration is refused for a reason");
+        assert!(!problems.is_empty(), "there is an error");
         let lines = Lines::new(text);
         let mut problems = without_echoes(problems, &lines);
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
@@ -115,7 +114,7 @@ impl Diagnostics {
         Self { list, more, name: name.to_owned(), text: text.to_owned() }
     }
 
-    /// An error of the file as a whole, whose text is not shown.
+    /// An error of the whole file, whose text is not shown.
     pub(super) fn whole(name: &str, message: String, help: &str) -> Self {
         let class = Class::Value;
         let problem =
@@ -127,7 +126,7 @@ impl Diagnostics {
         self.list.iter()
     }
 
-    /// How many errors there are, with those that were left off the list.
+    /// How many errors there are, with those that the list leaves out.
     pub fn count(&self) -> usize {
         self.list.len() + self.more
     }
@@ -155,7 +154,7 @@ impl Diagnostics {
         if self.text.is_empty() {
             return renderer.render(&[title.element(help)]);
         }
-        // Only the lines that take part: a report costs time in proportion to its source.
+        // Only the lines that are involved: a report takes time in proportion to its source.
         let also = diagnostic.also.as_ref();
         let first = also.map_or(diagnostic.span.start, |(span, _)| span.start.min(diagnostic.span.start));
         let last = also.map_or(diagnostic.span.end, |(span, _)| span.end.max(diagnostic.span.end));
@@ -192,9 +191,8 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// Leaves out what only follows from a syntax error: a parser that lost its way
-/// on a line says so several times, stands in a value that the file does not
-/// have, and misses what it skipped.
+/// Removes errors that only follow from a syntax error. A parser that fails on a line reports this several times, sees a
+/// value that the file does not have, and misses everything that it skipped.
 fn without_echoes(problems: Vec<Problem>, lines: &Lines<'_>) -> Vec<Problem> {
     let mut broken = BTreeSet::new();
     let (syntax, others): (Vec<_>, Vec<_>) =
@@ -203,24 +201,24 @@ fn without_echoes(problems: Vec<Problem>, lines: &Lines<'_>) -> Vec<Problem> {
         return others;
     }
     let mut swallowed = false;
-    let mut kept: Vec<_> = syntax
+    let mut remaining: Vec<_> = syntax
         .into_iter()
         .filter(|problem| {
             let first = broken.insert(lines.line(problem.span.start));
-            // An array that is not closed takes in the rest of the file, line by line.
+            // An array without its end includes the rest of the file, line by line.
             let run = problem.message.starts_with(ARRAY_GOES_ON);
             first && !(run && std::mem::replace(&mut swallowed, run))
         })
         .collect();
-    kept.extend(others.into_iter().filter(|problem| {
+    remaining.extend(others.into_iter().filter(|problem| {
         problem.class != Class::Absence
             && !problem.span.is_empty()
             && !broken.contains(&lines.line(problem.span.start))
     }));
-    kept
+    remaining
 }
 
-/// Where lines begin.
+/// The beginnings of the lines.
 struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,

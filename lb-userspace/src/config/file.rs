@@ -13,7 +13,7 @@ use super::{
 
 const DEFAULT_INSTANCE: &str = "default";
 const DEFAULT_MAX_NEW_FLOWS: u32 = 500_000;
-/// `sun_path` of a Unix socket address, less its final zero.
+/// `sun_path` of a Unix socket address without its final zero.
 const LONGEST_SOCKET_PATH: usize = 107;
 const LONGEST_PATH: usize = 1024;
 
@@ -47,9 +47,9 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
     let nat_addresses = table.or("nat_addresses", Vec::new(), nat_addresses);
     let vlans = table.or("vlans", Vec::new(), vlans);
     let nat_ports = table.or("nat_ports", DEFAULT_NAT_PORTS, value::nat_ports);
-    // Below, a set of the flow tables is most of them; above, they take gigabytes.
+    // With fewer, one set would be most of a flow table. With more, the tables take gigabytes.
     let max_flows = table.or("max_flows", DEFAULT_MAX_FLOWS, |node| node.integer(1024..=16_777_216));
-    // Ten million are more than a CPU can do.
+    // A CPU cannot do more than ten million.
     let max_new_flows_per_second =
         table.or("max_new_flows_per_second", DEFAULT_MAX_NEW_FLOWS, |node| node.integer(0..=10_000_000));
     let log = table.or("log", LogLevel::default(), |node| {

@@ -1,12 +1,12 @@
-//! Which keys each table has, and what was probably meant by another.
+//! The keys of each table, and the key that an unknown one probably means.
 
 /// The keys of one kind of table.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) known: &'static [&'static str],
-    /// Planned: said to be so, instead of "unknown".
+    /// Planned keys, which the message names as such instead of "unknown".
     later: &'static [&'static str],
-    /// What others call it, in lower case without `_` and `-`.
+    /// Names that other programs use, in lower case without `_` and `-`.
     aliases: &'static [(&'static str, &'static str)],
 }
 
@@ -109,7 +109,7 @@ pub(super) const PROBE: Keys = Keys {
     ],
 };
 
-/// The keys of one kind of probe, and then those that all have.
+/// The keys of one kind of probe, and the keys of all kinds.
 macro_rules! probe_keys {
     ($($own:literal),*) => {
         Keys {
@@ -122,7 +122,7 @@ macro_rules! probe_keys {
 
 pub(super) const PROBE_TCP: Keys = probe_keys!();
 
-// In the clear the keys of TLS are known only to be answered better than by "unknown".
+// Without TLS its keys are known only for a better message than "unknown".
 pub(super) const PROBE_HTTP: Keys = PROBE_HTTPS;
 
 pub(super) const PROBE_HTTPS: Keys = probe_keys!(
@@ -224,12 +224,12 @@ pub(super) const BREAKER: Keys = Keys {
     ],
 };
 
-/// What a key that a table does not have is answered with.
+/// The meaning of a key that a table does not have.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
     Planned(&'static str),
     Meant(&'static str),
-    /// It is a key of the file's top level.
+    /// It is a key of the top level.
     Misplaced,
     NoIdea,
 }
@@ -257,7 +257,7 @@ impl Keys {
     }
 }
 
-/// The candidate that is a few slips of the finger away from `word`.
+/// The candidate that differs from `word` by a few typing errors.
 pub(super) fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
     const LONGEST: usize = 64;
     let word = squeezed(word);
@@ -272,7 +272,7 @@ pub(super) fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'stati
         .map(|(_, candidate)| candidate)
 }
 
-/// Spelling without what styles differ in: `baseEjectionTime` and `base_ejection_time` are the same.
+/// The spelling without differences of style: `baseEjectionTime` and `base_ejection_time` are the same.
 fn squeezed(key: &str) -> String {
     key.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
 }

@@ -1,12 +1,10 @@
-//! The configuration file: TOML in, types that cannot be wrong out.
+//! The configuration file: it turns TOML into types that cannot be wrong.
 //!
-//! [`parse`] reports every error of a file at once, each with its place and a
-//! remedy. What is checked here needs the text alone; whether an interface exists
-//! or a port range is free on this host is found out at start.
+//! [`parse`] reports every error of a file at once, each with its place and a remedy. The checks here need the text
+//! alone. The daemon finds out at its start whether an interface exists or a port range is free on the host.
 //!
-//! Reads the file system in [`load`], and a probe's `ca` wherever a text names one: what is
-//! configured are the certificates, not their path. Durations, sizes and defaults are
-//! described in `dist/shunt.toml`, which is [`EXAMPLE`].
+//! Reads the file system in [`load`], and the file of a probe's `ca` wherever a text names one: the certificates are
+//! configured, not their path. `dist/shunt.toml`, which is [`EXAMPLE`], describes durations, sizes and defaults.
 
 use std::{
     fmt,
@@ -47,11 +45,12 @@ pub const EXAMPLE: &str = include_str!("../../../dist/shunt.toml");
 /// The largest file that is read. A thousand services with their backends take a fraction of it.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// What holds without a word about it.
+/// The default of `nat_ports`.
 pub const DEFAULT_NAT_PORTS: RangeInclusive<u16> = 1024..=32767;
+/// The default of `max_flows`.
 pub const DEFAULT_MAX_FLOWS: u32 = 131_072;
 
-/// A configuration file, checked and with every default filled in.
+/// A valid configuration file with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Names the pinned maps, the control socket and the state file. Default `default`.
@@ -59,9 +58,9 @@ pub struct File {
     /// At least one, each once.
     pub interfaces: Vec<String>,
     pub xdp_mode: XdpMode,
-    /// Default `/run/shunt/control.sock`; of another instance `/run/shunt/INSTANCE.sock`.
+    /// Default `/run/shunt/control.sock`; for another instance `/run/shunt/INSTANCE.sock`.
     pub control_socket: PathBuf,
-    /// What outlives a restart. Default `/var/lib/shunt/state.json`; of another instance
+    /// The state file. Default `/var/lib/shunt/state.json`; for another instance
     /// `/var/lib/shunt/INSTANCE.json`.
     pub state_file: PathBuf,
     /// Where the BPF file system is mounted. Default `/sys/fs/bpf`.
@@ -70,11 +69,11 @@ pub struct File {
     pub nat_addresses: Vec<IpAddr>,
     /// Source ports in `nat` mode. Default 1024-32767.
     pub nat_ports: RangeInclusive<u16>,
-    /// Tagged frames with these ids are looked at, 1 to 4094. Default none.
+    /// The program handles tagged frames with these ids, 1 to 4094. Default none.
     pub vlans: Vec<u16>,
-    /// Connections that are remembered. Default 131072.
+    /// Flows that the flow tables can hold. Default 131072.
     pub max_flows: u32,
-    /// Connections that each CPU begins, at most; 0: no limit. Default 500 000.
+    /// How many connections each CPU begins in a second at most. 0: no limit. Default 500 000.
     pub max_new_flows_per_second: u32,
     pub log: LogLevel,
     pub record: Option<Record>,
@@ -82,14 +81,14 @@ pub struct File {
     pub core: Config,
 }
 
-/// `[timeouts]`: after how much silence connections are forgotten.
+/// `[timeouts]`: the daemon removes a flow that was silent for this long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Default 15 minutes.
     pub established: Millis,
-    /// Both ends have closed, and not both have heard it. Default 30 s.
+    /// Both ends have closed, and one of them has not acknowledged it. Default 30 s.
     pub closing: Millis,
-    /// Since the SYN. Default 5 s.
+    /// From the SYN on. Default 5 s.
     pub handshake: Millis,
 }
 
@@ -99,24 +98,24 @@ impl Default for Timeouts {
     }
 }
 
-/// `[record]`: what the breaker is told is recorded.
+/// `[record]`: the recording of the breaker's inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub path: PathBuf,
-    /// Of one file, in bytes. Default 64 MiB.
+    /// The size of one file in bytes. Default 64 MiB.
     pub max_size: u64,
-    /// How many are kept, the one that is written included. Default 4.
+    /// How many files there are, with the one that is written. Default 4.
     pub files: u32,
 }
 
-/// As it is without `[record]`; the path is still to be said.
+/// The defaults. The path has none.
 impl Default for Record {
     fn default() -> Self {
         Self { path: PathBuf::new(), max_size: 64 << 20, files: 4 }
     }
 }
 
-/// What the daemon's log shows. Displays as a filter directive.
+/// The log level of the daemon. Displays as a filter directive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
     Error,
@@ -151,14 +150,14 @@ pub enum LoadError {
 pub fn load(path: &Path) -> Result<File, LoadError> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    // One byte more than is allowed shows that there is more, whatever the file is.
+    // One byte more than the limit shows that the file is too large.
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
         .map_err(|source| LoadError::Io { path: name.clone(), source })?;
     parse_bytes(&name, &bytes).map_err(LoadError::Invalid)
 }
 
-/// [`parse`] of what may not be text at all.
+/// Like [`parse`], for bytes that may not be text.
 pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
     match std::str::from_utf8(bytes) {
         Ok(text) => parse(name, text),
@@ -168,7 +167,7 @@ pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<File, Diagnostics> {
             let shown = without_mark(&text);
             let at = error.valid_up_to() - (text.len() - shown.len());
             let problem = Problem {
-                // The replacement character in the text that is shown.
+                // The replacement character in the text of the report.
                 span: at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
                 path: String::new(),
                 message: "the file is not UTF-8".to_owned(),
@@ -200,7 +199,7 @@ pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
     }
 }
 
-/// Without what some editors put first; it takes no column.
+/// The text without the byte order mark that some editors write. It takes no column.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
@@ -218,7 +217,7 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {
     Problem { span, path: String::new(), message, help: help.to_owned(), also: None, class: Class::Syntax }
 }
 
-/// What the TOML parser says about `text`, and the remedy for it.
+/// The message of the TOML parser about `text`, and the remedy.
 fn syntax_words(said: &str, text: &str) -> (String, &'static str) {
     let says = |word: &str| said.contains(word);
     let asis = said.to_owned();

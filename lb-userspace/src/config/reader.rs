@@ -1,9 +1,8 @@
-//! Walks TOML with the place of every value at hand.
+//! Reads TOML together with the place of every value.
 //!
-//! A reader takes a [`Node`] and gives `Some` of a value that is right, or notes
-//! what is wrong and gives `None`. So `None` always means that a problem was
-//! noted, and a caller reads all its keys before it looks at any of them: one
-//! wrong value hides no other.
+//! A reader takes a [`Node`]. It returns `Some` of a correct value, or notes a problem and returns `None`. So `None`
+//! always means that a problem was noted. A caller reads all its keys before it uses any of them, so that one wrong
+//! value hides no other.
 
 use std::ops::RangeInclusive;
 
@@ -17,7 +16,7 @@ use super::{
     keys::{Keys, Unknown},
 };
 
-/// A value with its place, or a default with the place of the table it was left out of.
+/// A value with its place, or a default with the place of the table that does not have the key.
 #[derive(Clone, Debug)]
 pub(super) struct Placed<T> {
     pub(super) value: T,
@@ -48,12 +47,12 @@ impl<'a> Node<'a> {
         Node { value: Value::Inner(value.get_ref()), span: value.span(), path, problems: self.problems }
     }
 
-    /// Notes that this value may not be.
+    /// Notes that this value is not allowed.
     pub(super) fn reject<T>(&self, message: impl Into<String>, help: impl Into<String>) -> Option<T> {
         self.note(message.into(), help.into(), None, Class::Value)
     }
 
-    /// The same, when another place has its part in it.
+    /// The same, with a second place that is involved.
     pub(super) fn conflict<T>(
         &self,
         message: impl Into<String>,
@@ -64,7 +63,7 @@ impl<'a> Node<'a> {
         self.note(message.into(), help.into(), Some((also, label)), Class::Value)
     }
 
-    /// Notes that something is not there.
+    /// Notes that something is missing.
     pub(super) fn absent<T>(&self, message: impl Into<String>, help: impl Into<String>) -> Option<T> {
         self.note(message.into(), help.into(), None, Class::Absence)
     }
@@ -81,7 +80,7 @@ impl<'a> Node<'a> {
         None
     }
 
-    /// `what` with its article: `a duration`. `example` as it stands in the file.
+    /// `what` has its article: `a duration`. `example` is a line of the file.
     pub(super) fn expected<T>(&self, what: &str, example: &str) -> Option<T> {
         let found = match self.value {
             Value::Inner(DeValue::Array(_)) => "an array",
@@ -95,7 +94,7 @@ impl<'a> Node<'a> {
         self.reject(format!("expected {what}, found {found}"), format!("write for example `{example}`"))
     }
 
-    /// The last segment of the path, as it is written.
+    /// The last segment of the path, as the file has it.
     pub(super) fn key(&self) -> &str {
         match self.value {
             Value::Root(_) => "",
@@ -145,7 +144,7 @@ impl<'a> Node<'a> {
         matches!(self.value, Value::Inner(DeValue::Integer(_)))
     }
 
-    /// A number with a fraction, as it is written.
+    /// A number with a fraction, as the file has it.
     pub(super) fn as_float(&self) -> Option<&'a str> {
         match self.value {
             Value::Inner(DeValue::Float(digits)) => Some(digits.as_str()),
@@ -177,7 +176,7 @@ impl<'a> Node<'a> {
                 let name: &'a str = key.get_ref();
                 let path = self.child(name);
                 let value = self.inner(value, path.clone());
-                // The key as a node of its own, to point at it.
+                // The key as a node of its own, so that an error can point at it.
                 let key = Node { span: key.span(), path, ..self.clone() };
                 Entry { name, key, value }
             })
@@ -193,7 +192,7 @@ impl<'a> Node<'a> {
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
 
-    /// A table with these keys. Others are noted, and do not make it wrong for its readers.
+    /// A table with these keys. Other keys are noted as problems, and the table is read all the same.
     pub(super) fn table(&self, keys: &'static Keys, example: &str) -> Option<Table<'a>> {
         let entries = self.entries("a table", example)?;
         let mut meant = Vec::new();
@@ -235,7 +234,7 @@ pub(super) struct Table<'a> {
     pub(super) node: Node<'a>,
     entries: Vec<Entry<'a>>,
     keys: &'static Keys,
-    /// What unknown keys were taken for: not missing, but misspelt.
+    /// Known keys that unknown ones probably mean. They are not missing, but misspelt.
     meant: Vec<&'static str>,
 }
 
@@ -249,7 +248,7 @@ impl<'a> Table<'a> {
         self.entries.is_empty()
     }
 
-    /// The key is not there, but another was taken for it and noted.
+    /// The key is missing, and an unknown key that probably means it was noted.
     pub(super) fn is_misspelt(&self, key: &str) -> bool {
         self.meant.contains(&key)
     }
@@ -286,7 +285,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Text out of the file as it may stand in a message: on one line, bounded, without control characters.
+/// Text of the file for a message: on one line, of limited length, without control characters.
 pub(super) fn quoted(text: &str) -> String {
     format!("`{}`", short(text))
 }

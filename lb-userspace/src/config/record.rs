@@ -6,10 +6,10 @@ use super::{
     value,
 };
 
-/// `PATH_MAX`, less what rotation adds to it.
+/// `PATH_MAX` without the suffix that rotation adds.
 const LONGEST_PATH: usize = 4000;
 
-/// Room for the names of all members at the head of each file.
+/// Each file begins with the names of all backends.
 const LEAST_SIZE: u64 = 1 << 20;
 const MOST_SIZE: u64 = 1 << 40;
 

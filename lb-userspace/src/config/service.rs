@@ -1,4 +1,4 @@
-//! `[service.NAME]` with its backends, and what must hold between services.
+//! `[service.NAME]` with its backends, and checks between services.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -20,7 +20,7 @@ const FALLBACK: &str = "fallback = { sorry = \"10.0.0.19:8080\" }";
 const DEFAULT_WEIGHT: u32 = 100;
 const LONGEST_DRAIN: Millis = Millis::secs(24 * 3600);
 
-/// Addresses seen so far, also of services that are wrong in other ways.
+/// Addresses so far, also of services that have other errors.
 #[derive(Default)]
 struct Addresses<'a> {
     vips: HashMap<SocketAddr, Node<'a>>,
@@ -105,8 +105,8 @@ fn read_connections(table: &Table<'_>, evidence: Option<&Placed<bool>>) -> Optio
         let choice = value::choice(node, &[("drain", OnEject::Drain), ("reset", OnEject::Reset)])?;
         match (choice, evidence) {
             (OnEject::Reset, Some(Placed { value: false, .. })) => node.reject(
-                "where a request begins is not known without evidence",
-                "write `evidence = true`, or `on_eject = \"drain\"`: then `drain_timeout` ends what is left",
+                "without evidence Shunt does not know where a request begins",
+                "write `evidence = true`, or `on_eject = \"drain\"`: then connections end by `drain_timeout`",
             ),
             (OnEject::Reset | OnEject::Drain, _) => Some(choice),
         }
@@ -141,7 +141,7 @@ fn read_vip<'a>(node: &Node<'a>, addresses: &mut Addresses<'a>) -> Option<Socket
     Some(vip)
 }
 
-/// Translation does not lead from one family into the other.
+/// Shunt does not translate between IP versions.
 fn one_family(vip: SocketAddr, backends: &[(SocketAddr, Node<'_>)]) -> Option<()> {
     let family = |address: &SocketAddr| if address.is_ipv4() { "IPv4" } else { "IPv6" };
     let mut same = Some(());
@@ -149,7 +149,7 @@ fn one_family(vip: SocketAddr, backends: &[(SocketAddr, Node<'_>)]) -> Option<()
         if family(address) != family(&vip) {
             same = node.reject(
                 format!("the backend is {}, the VIP is {}", family(address), family(&vip)),
-                "give the service backends of its own family; two services may have the same servers",
+                "give the service backends of the VIP's IP version; two services may have the same servers",
             );
         }
     }
@@ -166,14 +166,14 @@ fn read_mode(node: &Node<'_>) -> Option<Mode> {
     }
 }
 
-/// Of one service, its fallback included.
+/// Names and addresses of one service, with its fallback.
 #[derive(Default)]
 struct Own<'a> {
     names: HashMap<&'a str, Node<'a>>,
     addresses: HashMap<SocketAddr, Node<'a>>,
 }
 
-/// The backends, or those of the fallback, and how many were named.
+/// The backends, or those of the fallback, and how many there are.
 fn read_backends<'a>(
     node: &Node<'a>,
     example: &str,
@@ -197,7 +197,7 @@ fn read_backends<'a>(
             let name = match own.names.get(entry.name) {
                 Some(first) => entry.key.conflict(
                     format!("the name {} is used twice in this service", quoted(entry.name)),
-                    "give it another name; a backend is either one of the fallback or not",
+                    "give it another name; a backend cannot be in the fallback and outside it",
                     first.span.clone(),
                     "first used here",
                 ),
@@ -228,7 +228,7 @@ fn read_backends<'a>(
     (backends.into_iter().collect(), entries.len())
 }
 
-/// A backend is its address, or a table with the address and more.
+/// A backend is an address, or a table with the address and more.
 fn read_backend<'a>(node: &Node<'a>) -> (Option<(SocketAddr, Node<'a>)>, Option<u16>) {
     const ADDRESS: &str = "web-1 = \"10.0.0.11:8080\"";
     const TABLE: &str = "web-1 = { address = \"10.0.0.11:8080\", weight = 50 }";
@@ -242,7 +242,7 @@ fn read_backend<'a>(node: &Node<'a>) -> (Option<(SocketAddr, Node<'a>)>, Option<
     (address, weight.and_then(|weight| u16::try_from(weight.value).ok()))
 }
 
-/// No backend is a VIP, and all backends fit into the maps.
+/// Checks that no backend is a VIP, and that all backends fit into the maps.
 fn check_between(addresses: &Addresses<'_>) -> Option<()> {
     let mut apart = Some(());
     for (address, node) in &addresses.backends {

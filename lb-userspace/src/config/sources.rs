@@ -1,4 +1,4 @@
-//! `allow` and `deny` of a service: whom it takes connections from.
+//! `allow` and `deny` of a service: the clients that it accepts.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ pub(super) fn read(table: &Table<'_>, vip: Option<SocketAddr>, all: &mut usize) 
     Some(Sources { allow: allow?.value, deny: deny?.value })
 }
 
-/// No prefix may be there twice, in one list or in both: nothing would say which of the two holds.
+/// No prefix may stand in the lists twice: it would not be clear which entry holds.
 fn prefixes<'a>(
     node: &Node<'a>,
     vip: Option<SocketAddr>,
@@ -30,7 +30,7 @@ fn prefixes<'a>(
     if *all > MAX_SOURCES as usize {
         return node.reject(
             format!("more than {MAX_SOURCES} prefixes of all services together are not possible"),
-            "take shorter prefixes that hold several of them",
+            "use shorter prefixes that contain several of them",
         );
     }
     let prefixes: Vec<_> = items
@@ -39,7 +39,10 @@ fn prefixes<'a>(
             let prefix = prefix(item)?;
             if vip.is_some_and(|vip| vip.is_ipv4() != prefix.address.is_ipv4()) {
                 return item.reject(
-                    format!("{} is not of the VIP's family: nobody comes from there", shown(prefix)),
+                    format!(
+                        "{} has another IP version than the VIP: no client comes from there",
+                        shown(prefix)
+                    ),
                     "remove it",
                 );
             }
@@ -84,7 +87,7 @@ fn prefix(node: &Node<'_>) -> Option<Prefix> {
         );
     }
     if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-        return node.reject(format!("{} is IPv4 in disguise", quoted(text)), "write it as IPv4");
+        return node.reject(format!("{} is IPv4 written as IPv6", quoted(text)), "write it as IPv4");
     }
     Some(prefix)
 }

@@ -102,7 +102,7 @@ vip = "203.0.113.11:80"
 }
 
 #[test]
-fn what_is_misspelt_is_not_missing_too() {
+fn a_misspelt_key_is_not_reported_as_missing() {
     let text = SMALL.replace("[service.", "[services.");
     assert_eq!(lines(&wrong(&text)), ["3:2 [services] unknown key `services` | did you mean `service`?"]);
     let rendered = wrong("").render(false);
@@ -294,7 +294,7 @@ backoff_decay = "time"
 }
 
 #[test]
-fn what_becomes_of_connections_is_read() {
+fn keys_about_connections_are_read() {
     let text = small_with(
         5,
         "on_eject = \"reset\"\ndrain_timeout = \"0s\"\nredispatch = true\nno_backend = \"drop\"",

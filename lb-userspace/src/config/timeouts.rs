@@ -10,10 +10,10 @@ use super::{
     value,
 };
 
-/// Silence for longer than a day is no connection's; for less than this, many a living one's.
+/// No connection is silent for longer than a day. Many established ones are silent for a few seconds.
 const ESTABLISHED: RangeInclusive<Millis> = Millis::secs(10)..=Millis::secs(24 * 3600);
 const CLOSING: RangeInclusive<Millis> = Millis::secs(1)..=Millis::secs(3600);
-/// Below it, a SYN that was lost once has no second chance.
+/// With less, a client could not repeat a SYN that was lost.
 const HANDSHAKE: RangeInclusive<Millis> = Millis::secs(2)..=Millis::secs(300);
 
 pub(super) fn read(root: &Table<'_>) -> Option<Timeouts> {

@@ -13,10 +13,10 @@ use super::{
     reader::{Node, quoted},
 };
 
-/// One year. Longer is a slip, and sums stay far from overflow.
+/// One year. More is a mistake, and sums stay far from an overflow.
 const LONGEST: Millis = Millis::secs(365 * 24 * 3600);
 
-/// A name of an instance, a service or a backend: safe in a path, a metric label, an argument.
+/// The name of an instance, a service or a backend. It is safe in a path, a metric label or an argument.
 pub(super) fn name(node: &Node<'_>) -> Option<String> {
     match node.as_str() {
         Some(text) => checked_name(node, text),
@@ -54,7 +54,7 @@ pub(super) fn interface(node: &Node<'_>) -> Option<String> {
     )
 }
 
-/// A path that does not depend on where the daemon was started.
+/// A path that does not depend on the directory in which the daemon was started.
 pub(super) fn absolute_path(node: &Node<'_>, example: &str, longest: usize) -> Option<PathBuf> {
     let Some(text) = node.as_str() else { return node.expected("a path", example) };
     if !text.starts_with('/') || text.chars().any(char::is_control) {
@@ -136,11 +136,11 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
 
 fn unicast(node: &Node<'_>, address: IpAddr) -> Option<IpAddr> {
     let kind = match address {
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => "no host's address",
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => "not the address of a host",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
-        IpAddr::V6(v6) if v6.is_unspecified() => "no host's address",
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address in disguise",
-        // Which link it is on, an address alone does not say.
+        IpAddr::V6(v6) if v6.is_unspecified() => "not the address of a host",
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address written as IPv6",
+        // Such an address does not say on which link it is.
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
         IpAddr::V4(_) | IpAddr::V6(_) if address.is_multicast() => "a multicast address",
         IpAddr::V4(_) | IpAddr::V6(_) => return Some(address),
@@ -169,10 +169,9 @@ pub(super) fn duration(node: &Node<'_>, least: Millis) -> Option<Millis> {
     }
 }
 
-/// The grammar of [`duration`]: each unit at most once, the larger first. Saturates.
-/// Whole numbers with `h`, `m`, `s` or `ms`, larger units first: `"1m30s"`.
+/// Whole numbers with `h`, `m`, `s` or `ms`, each unit at most once, larger units first: `"1m30s"`. Saturates.
 pub fn parse_duration(text: &str) -> Option<Millis> {
-    // `ms` before `m`: the first that fits is taken.
+    // `ms` comes before `m`, because the first unit that fits is used.
     const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
     let (mut rest, mut total, mut above) = (text, 0u64, u64::MAX);
     while !rest.is_empty() {
@@ -189,7 +188,7 @@ pub fn parse_duration(text: &str) -> Option<Millis> {
     (above != u64::MAX).then_some(Millis(total))
 }
 
-/// As [`duration`] reads it.
+/// The text that [`duration`] reads as this span.
 pub(super) fn shown(span: Millis) -> String {
     match span.0 {
         ms if ms > 0 && ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
@@ -199,8 +198,8 @@ pub(super) fn shown(span: Millis) -> String {
     }
 }
 
-/// A multiple of the standard deviation, in thousandths: `1.9`. From 100 on an integer means thousandths
-/// already, as in Envoy; no such multiple would ever detect.
+/// A multiple of the standard deviation, in thousandths: `1.9`. An integer from 100 on means thousandths, as in Envoy,
+/// because no detector would trip at such a multiple.
 pub(super) fn factor(node: &Node<'_>) -> Option<u32> {
     const MOST: u32 = 10_000;
     const HELP: &str = "write at most three decimals and at most 10, for example `1.9`";
@@ -281,7 +280,7 @@ pub(super) fn nat_ports(node: &Node<'_>) -> Option<RangeInclusive<u16>> {
         ),
         Some((Some(first), Some(_))) if first < 1024 => node.reject(
             format!("{} takes ports below 1024", quoted(text)),
-            "these belong to the host's own services; start at 1024 or above",
+            "the host's own services use these; start at 1024 or above",
         ),
         Some((Some(first), Some(last))) => Some(first..=last),
         Some((Some(_) | None, Some(_) | None)) | None => node.reject(

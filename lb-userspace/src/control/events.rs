@@ -1,7 +1,7 @@
-//! The events that are kept for those who ask, and handed on to those who follow.
+//! The log of recent events, for readers and followers.
 //!
-//! The daemon's loop is the only writer. Nobody who reads can slow it down: the
-//! ring forgets its oldest event, and a follower that falls behind is told so.
+//! The daemon's loop is the only writer. No reader can slow it down: the ring drops its oldest event, and a follower
+//! that falls behind gets a message about the gap.
 
 use std::{
     collections::VecDeque,
@@ -11,12 +11,11 @@ use std::{
 use lb_core::event::Event;
 use tokio::sync::broadcast;
 
-/// Kept for `since`: at one event a second, a quarter of an hour.
-const KEPT: usize = 1024;
+/// How many events the log has. At one event a second this is a quarter of an hour.
+const CAPACITY: usize = 1024;
 
-/// How far a follower may fall behind before it is cut off. A burst (a
-/// configuration of a thousand backends appearing) is larger; whoever is cut off
-/// finds the rest among the events that are kept.
+/// How far a follower may fall behind before the daemon ends its stream. A burst can be larger, for example when a
+/// configuration with a thousand backends is loaded. Then the follower finds the rest in the log.
 const FOLLOW_DEPTH: usize = 256;
 
 #[derive(Clone, Debug)]
@@ -24,23 +23,23 @@ pub struct EventLog(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    kept: Mutex<VecDeque<Arc<Event>>>,
+    recent: Mutex<VecDeque<Arc<Event>>>,
     live: broadcast::Sender<Arc<Event>>,
 }
 
-/// What is kept of the events that were asked for, oldest first.
+/// The events that a reader asked for, as far as the log still has them, oldest first.
 #[derive(Debug)]
 pub struct Backlog {
-    /// What was asked for; 0: everything.
+    /// The sequence number that the reader asked for. 0: everything.
     pub since: u64,
-    /// Events asked for that are no longer kept.
+    /// How many of these events the log no longer has.
     pub missed: u64,
     pub events: Vec<Arc<Event>>,
     /// Sequence number of the last event of all; 0 before the first.
     pub last_seq: u64,
 }
 
-/// The sequence number asked for has not been given yet: it is of another run of the daemon.
+/// No event has this sequence number yet: it comes from another run of the daemon.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("since={since} is ahead of the last event, {last_seq}")]
 pub struct Ahead {
@@ -51,7 +50,7 @@ pub struct Ahead {
 impl EventLog {
     pub fn new() -> Self {
         Self(Arc::new(Inner {
-            kept: Mutex::new(VecDeque::with_capacity(KEPT)),
+            recent: Mutex::new(VecDeque::with_capacity(CAPACITY)),
             live: broadcast::Sender::new(FOLLOW_DEPTH),
         }))
     }
@@ -59,35 +58,35 @@ impl EventLog {
     /// Never waits for a reader.
     pub fn push(&self, event: Event) {
         let event = Arc::new(event);
-        let mut kept = self.kept();
-        if kept.len() == KEPT {
-            kept.pop_front();
+        let mut recent = self.recent();
+        if recent.len() == CAPACITY {
+            recent.pop_front();
         }
-        kept.push_back(Arc::clone(&event));
-        // Under the lock, so that no event is between `kept` and `live` when somebody starts to follow.
-        // It fails only when nobody follows.
+        recent.push_back(Arc::clone(&event));
+        // Under the lock, so that no event is between `recent` and `live` when a follower starts.
+        // It fails only when there is no follower.
         let _ = self.0.live.send(event);
     }
 
     /// Sequence number of the last event; 0 before the first.
     pub fn last_seq(&self) -> u64 {
-        self.kept().back().map_or(0, |event| event.seq)
+        self.recent().back().map_or(0, |event| event.seq)
     }
 
-    /// The kept events after sequence number `since`; all of them for `None`.
+    /// The events after sequence number `since`, or all events for `None`.
     pub fn read(&self, since: Option<u64>) -> Result<Backlog, Ahead> {
-        backlog(&self.kept(), since)
+        backlog(&self.recent(), since)
     }
 
     /// As [`read`](Self::read), and every later event, without a gap between the two.
     pub fn follow(&self, since: Option<u64>) -> Result<(Backlog, broadcast::Receiver<Arc<Event>>), Ahead> {
-        let kept = self.kept();
-        Ok((backlog(&kept, since)?, self.0.live.subscribe()))
+        let recent = self.recent();
+        Ok((backlog(&recent, since)?, self.0.live.subscribe()))
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
         // Each change of the ring is one call that cannot panic half-way.
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,19 +96,19 @@ impl Default for EventLog {
     }
 }
 
-fn backlog(kept: &VecDeque<Arc<Event>>, since: Option<u64>) -> Result<Backlog, Ahead> {
-    let last_seq = kept.back().map_or(0, |event| event.seq);
+fn backlog(recent: &VecDeque<Arc<Event>>, since: Option<u64>) -> Result<Backlog, Ahead> {
+    let last_seq = recent.back().map_or(0, |event| event.seq);
     let Some(since) = since else {
-        return Ok(Backlog { since: 0, missed: 0, events: kept.iter().cloned().collect(), last_seq });
+        return Ok(Backlog { since: 0, missed: 0, events: recent.iter().cloned().collect(), last_seq });
     };
     if since > last_seq {
         return Err(Ahead { since, last_seq });
     }
-    let oldest = kept.front().map_or(0, |event| event.seq);
+    let oldest = recent.front().map_or(0, |event| event.seq);
     Ok(Backlog {
         since,
         missed: oldest.saturating_sub(since + 1),
-        events: kept.iter().filter(|event| event.seq > since).cloned().collect(),
+        events: recent.iter().filter(|event| event.seq > since).cloned().collect(),
         last_seq,
     })
 }
@@ -141,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_and_counted() {
-        let log = filled(KEPT as u64 + 10);
+    fn the_oldest_events_are_dropped_and_counted() {
+        let log = filled(CAPACITY as u64 + 10);
         let all = log.read(None).expect("all");
-        assert_eq!((all.missed, all.events.len(), seqs(&all)[0]), (0, KEPT, 11));
+        assert_eq!((all.missed, all.events.len(), seqs(&all)[0]), (0, CAPACITY, 11));
         assert_eq!(log.read(Some(4)).expect("known").missed, 6);
         assert_eq!(log.read(Some(10)).expect("known").missed, 0);
     }

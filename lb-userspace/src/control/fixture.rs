@@ -1,4 +1,4 @@
-//! A daemon's state as tests want it: two services, every kind of trouble.
+//! A daemon's state for tests: two services with every kind of trouble.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::model::{
 /// 2025-03-01 11:59:00 UTC.
 pub(crate) const STARTED: u64 = 1_740_830_340_000;
 
-/// `web` with a backend that serves, one ejected, one half-open and one down; `api`, alone and kept by the floor.
+/// `web` has a backend that serves, one ejected, one half-open and one down. `api` has one, which the floor protects.
 pub(crate) fn status() -> Status {
     let mut web_2 = backend(2, "web-2", "10.0.0.12:8080");
     eject(&mut web_2);

@@ -1,9 +1,8 @@
 //! The control API: HTTP over a Unix socket, under `/v1`.
 //!
-//! [`socket`] owns the file and keeps a second daemon off it, [`server`] answers,
-//! [`client`] asks, [`model`] is what they say to each other. The server owns no
-//! state: it asks the daemon's loop through a bounded channel and reads events
-//! from an [`EventLog`] that the loop fills.
+//! [`socket`] owns the file and excludes a second daemon, [`server`] responds, [`client`] asks, and [`model`] has the
+//! types of their messages. The server owns no state: it asks the daemon's loop through a bounded channel and reads
+//! events from an [`EventLog`] that the loop fills.
 
 pub mod client;
 pub mod events;

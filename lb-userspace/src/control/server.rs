@@ -1,10 +1,8 @@
-//! Answers on the control socket.
+//! Responses on the control socket.
 //!
-//! The server runs in its own task and owns nothing but its connections: what it
-//! tells it asks of the daemon's loop ([`Request`]) or reads from the
-//! [`EventLog`]. It may be dropped at any time. No reader can hold up the
-//! daemon: the loop answers into a oneshot, and followers of events read at
-//! their own pace from a bounded queue or are cut off.
+//! The server runs in its own task and owns only its connections. It asks the daemon's loop ([`Request`]) or reads the
+//! [`EventLog`]. Its task may be dropped at any time. No reader can slow the daemon down: the loop answers into a
+//! oneshot, and a follower of events reads from a bounded queue. If the queue is full, the server ends its stream.
 
 use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
@@ -26,7 +24,7 @@ use tokio::{
 };
 
 use self::{
-    peer::{Peer, changes_are_the_owners},
+    peer::{Peer, only_owners_change},
     refusal::Refusal,
 };
 use super::{
@@ -43,24 +41,24 @@ mod refusal;
 mod stream;
 
 /// How long the daemon's loop may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long open connections may take to end once the daemon stops.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What the server needs of the daemon.
+/// The server's access to the daemon.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    /// To the daemon's loop. A depth of 16 is plenty: who finds it full waits, at most two seconds.
+    /// To the daemon's loop. A depth of 16 is plenty: if it is full, a request waits, at most two seconds.
     pub requests: mpsc::Sender<Request>,
     pub events: EventLog,
 }
 
-/// A question to the daemon's loop. An answer that nobody waits for any more may be dropped.
+/// A question to the daemon's loop. The loop may drop an answer whose receiver is gone.
 #[derive(Debug)]
 pub enum Request {
     Status(oneshot::Sender<Status>),
-    /// One backend; `connections`: count them. `None`: there is no such backend.
+    /// One backend. `connections`: count its connections. `None`: there is no such backend.
     Backend {
         service: String,
         backend: String,
@@ -68,20 +66,20 @@ pub enum Request {
         answer: oneshot::Sender<Option<Result<Box<BackendView>, Problem>>>,
     },
     Operate(Operation, oneshot::Sender<Result<(), Refused>>),
-    /// Where a client is steered. `None`: there is no such service.
+    /// The backend that a client's connection goes to. `None`: there is no such service.
     Explain {
         client: SocketAddr,
         service: String,
         answer: oneshot::Sender<Option<Result<Box<Explanation>, Problem>>>,
     },
-    /// Read the configuration again; `dry_run`: only say what that would change.
+    /// Read the configuration again. `dry_run`: only report what would change.
     Reload {
         dry_run: bool,
         answer: oneshot::Sender<Result<Reloaded, Problem>>,
     },
 }
 
-/// Serves until `shutdown` completes; then ends the open connections.
+/// Serves until `shutdown` completes. Then it ends the open connections.
 pub async fn serve(
     listener: UnixListener,
     handle: Handle,
@@ -100,7 +98,7 @@ pub async fn serve(
         () = shutdown => {}
     }
     stop.send_replace(true);
-    // Whoever does not read what it asked for is left behind; its task ends with the runtime.
+    // A client that does not read its response is abandoned: its task ends with the runtime.
     timeout(GRACE, serving).await.unwrap_or(Ok(()))
 }
 
@@ -120,7 +118,7 @@ fn router(handle: Handle, stopped: watch::Receiver<bool>) -> Router {
         .route("/v1/version", get(async || document(Version::own())))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
-        .layer(middleware::from_fn(changes_are_the_owners))
+        .layer(middleware::from_fn(only_owners_change))
         .with_state(Api { handle, stopped })
 }
 
@@ -233,7 +231,7 @@ impl Api {
             self.handle.requests.send(request(answer)).await.map_err(|_| Refusal::stopping())?;
             answered.await.map_err(|_| Refusal::stopping())
         };
-        timeout(ANSWER, exchange).await.unwrap_or_else(|_| Err(Refusal::busy()))
+        timeout(LOOP_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(Refusal::busy()))
     }
 }
 
@@ -241,15 +239,15 @@ async fn no_such_path(uri: Uri) -> Refusal {
     Refusal::new(
         ProblemKind::NoSuchPath,
         format!("no such path: {}", uri.path()),
-        "there are /v1/status, /v1/events, /v1/backends/SERVICE/BACKEND, /v1/explain, /v1/reload and /v1/version",
+        "the paths are /v1/status, /v1/events, /v1/backends/SERVICE/BACKEND, /v1/explain, /v1/reload and /v1/version",
     )
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> Refusal {
     Refusal::new(
         ProblemKind::NoSuchMethod,
-        format!("{} does not answer to {method}", uri.path()),
-        "GET reads; what can be changed is POSTed to /v1/backends/SERVICE/BACKEND and /v1/reload",
+        format!("{} does not support {method}", uri.path()),
+        "GET reads; changes are POST to /v1/backends/SERVICE/BACKEND or /v1/reload",
     )
 }
 

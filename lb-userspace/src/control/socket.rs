@@ -1,8 +1,7 @@
-//! The control socket's file, and the lock that keeps a second daemon off it.
+//! The control socket's file, and the lock that excludes a second daemon.
 //!
-//! `<path>.lock` is locked (flock) for as long as the daemon lives and holds its
-//! pid. Whoever holds the lock owns the socket file, so a file left behind by a
-//! daemon that was killed may be removed without asking.
+//! `<path>.lock` is locked (flock) as long as the daemon lives, and contains its pid. The process that has the lock
+//! owns the socket file. So it may remove a file that a killed daemon left.
 
 use std::{
     fs::{self, File, Permissions},
@@ -22,17 +21,17 @@ use nix::sys::socket::{
 };
 use tokio::net::UnixListener;
 
-/// Connections that wait to be accepted. The CLI and a few scrapers: more would mean that the daemon hangs.
+/// Connections that wait to be accepted. The CLI and a few scrapers need no more, unless the daemon hangs.
 const BACKLOG: i32 = 64;
 
-/// How often a lock file may vanish under our hands before that is an error.
+/// How often another process may remove the lock file while we take it, before that is an error.
 const LOCK_TRIES: usize = 16;
 
-/// A listening socket with the right to its path.
+/// A listening socket whose path is ours.
 #[derive(Debug)]
 pub struct Bound {
     pub listener: UnixListener,
-    /// Keep it as long as the listener. Dropped, it removes the socket and its lock.
+    /// Must live as long as the listener. When it is dropped, it removes the socket and its lock.
     pub guard: Guard,
 }
 
@@ -47,7 +46,7 @@ pub enum BindError {
     #[error("{} is in use by {}", path.display(), holder(*pid))]
     InUse {
         path: PathBuf,
-        /// `None`: it has not said yet.
+        /// `None`: the process has not written it yet.
         pid: Option<i32>,
     },
     #[error("{} exists and is not a socket", .0.display())]
@@ -59,11 +58,11 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// What the person who started the daemon can do about it.
+    /// What the operator who started the daemon can do about it.
     pub fn remedy(&self) -> String {
         match self {
             Self::InUse { .. } => {
-                "one daemon owns one socket: stop the other one, or give this one its own with `-s`"
+                "each daemon needs its own socket: stop the other daemon, or choose another socket with `-s`"
                     .to_owned()
             }
             Self::NotASocket(path) => {
@@ -78,7 +77,7 @@ impl BindError {
     }
 }
 
-/// Takes the path: directory (0755), lock, socket (0660). Needs a tokio runtime.
+/// Makes directory (0755), lock and socket (0660). Needs a tokio runtime.
 pub fn bind(path: &Path) -> Result<Bound, BindError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::DirBuilder::new()
@@ -88,14 +87,14 @@ pub fn bind(path: &Path) -> Result<Bound, BindError> {
             .map_err(|source| io_error("create the directory", parent, source))?;
     }
     let lock = LockFile::take(path)?;
-    // What is there may be somebody else's: only the lock is ours to remove yet.
+    // A file that is there may belong to another process. Only the lock is ours to remove yet.
     remove_stale(path).inspect_err(|_| lock.remove())?;
     let guard = Guard { socket: path.to_owned(), lock };
     let listener = listen(path)?;
     Ok(Bound { listener, guard })
 }
 
-/// Bound, given its mode, and only then listening: nobody connects in between.
+/// Binds, sets the file mode, and listens only then, so that no client connects in between.
 fn listen(path: &Path) -> Result<UnixListener, BindError> {
     let address = UnixAddr::new(path).map_err(|_| BindError::TooLong(path.to_owned()))?;
     let attempt = || -> io::Result<UnixListener> {
@@ -113,8 +112,8 @@ fn listen(path: &Path) -> Result<UnixListener, BindError> {
     attempt().map_err(|source| io_error("listen on", path, source))
 }
 
-/// Removes what a daemon left that could not clean up. We hold the lock, but
-/// whoever answers on the socket without holding it is not ours to remove.
+/// Removes the socket of a daemon that could not clean up. We have the lock, but a process that listens on the socket
+/// without the lock is not ours, so its socket stays.
 fn remove_stale(path: &Path) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {}
@@ -131,7 +130,7 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // If somebody removed the lock file, the path may be another daemon's by now.
+        // If the lock file was removed, the path may belong to another daemon by now.
         if self.lock.is_current() {
             let _ = fs::remove_file(&self.socket);
         }
@@ -177,7 +176,7 @@ impl LockFile {
         Err(io_error("lock", &path, io::Error::other("it is removed again and again")))
     }
 
-    /// Whether the path still leads to the file that we hold.
+    /// Whether the path still leads to the file that we have open.
     fn is_current(&self) -> bool {
         match (self.file.metadata(), fs::metadata(&self.path)) {
             (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),

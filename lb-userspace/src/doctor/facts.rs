@@ -1,4 +1,4 @@
-//! What is known of a host and its devices.
+//! Facts about a host and its devices.
 
 use std::ops::RangeInclusive;
 
@@ -7,7 +7,7 @@ use crate::dataplane::{
     device::{Offloads, XdpFeatures},
 };
 
-/// Or why it is not known.
+/// A fact, or why it is not known.
 pub type Known<T> = Result<T, String>;
 
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Host {
     /// As `uname -r` has it.
     pub kernel: Known<String>,
     pub btf: Known<bool>,
-    /// Programs are compiled, not interpreted.
+    /// The kernel compiles programs and does not interpret them.
     pub jit: Known<bool>,
     pub root: bool,
     /// The effective set of this process.
@@ -32,7 +32,7 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bpffs {
     Mounted,
-    /// There is the directory to mount it on.
+    /// The directory for the mount exists.
     Unmounted,
     Missing,
 }
@@ -44,10 +44,10 @@ pub struct Device {
     pub driver: Known<String>,
     pub mtu: Known<u32>,
     pub offloads: Known<Offloads>,
-    /// `None`: the kernel is too old to tell.
+    /// `None`: the kernel is too old to report them.
     pub features: Known<Option<XdpFeatures>>,
     pub hook: Known<Option<Hook>>,
-    /// VLAN devices that stand on this one.
+    /// VLAN devices on top of this one.
     pub vlans: Vec<String>,
     /// The other end of a veth.
     pub peer: Option<Known<Peer>>,
@@ -66,7 +66,7 @@ pub struct Hook {
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub name: String,
-    /// As `ip netns` has it, where it is another one than ours.
+    /// Its name for `ip netns`, if it is not our own namespace.
     pub namespace: Option<String>,
     pub offloads: Offloads,
 }

@@ -6,10 +6,10 @@ use crate::dataplane::{
     host::{self, Fit},
 };
 
-/// `bpf_xdp_load_bytes` came with it.
+/// The first kernel with `bpf_xdp_load_bytes`.
 const OLDEST_KERNEL: (u32, u32) = (5, 18);
 
-/// What loading and attaching takes: linux/capability.h.
+/// Capabilities that loading and attaching need (linux/capability.h).
 const CAPABILITIES: [(u32, &str); 4] =
     [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
@@ -29,7 +29,7 @@ pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
             Finding::ok(
                 "ports",
                 format!(
-                    "nat_ports {}-{} and the host's own {first}-{last} are apart",
+                    "nat_ports {}-{} and the host's own ports {first}-{last} do not overlap",
                     nat.start(),
                     nat.end()
                 ),
@@ -48,7 +48,7 @@ pub(super) fn known<T>(check: &'static str, fact: &Known<T>, judge: impl FnOnce(
     }
 }
 
-/// What `shunt run` refuses, in its words.
+/// `shunt run` refuses this too, with the same words.
 pub(super) fn refused(check: &'static str, error: &OpenError) -> Finding {
     let finding = Finding::fail(check, error.to_string());
     match error.remedy() {
@@ -74,15 +74,15 @@ fn btf(there: bool) -> Finding {
     if there {
         return Finding::ok("btf", "the kernel has it");
     }
-    Finding::warn("btf", "the kernel has no BTF of its own, which shunt is not tested without")
+    Finding::warn("btf", "the kernel has no BTF; Shunt is not tested without it")
         .remedy("boot a kernel with CONFIG_DEBUG_INFO_BTF, as distributions build them")
 }
 
 fn jit(on: bool) -> Finding {
     if on {
-        return Finding::ok("jit", "programs are compiled");
+        return Finding::ok("jit", "the kernel compiles programs");
     }
-    Finding::warn("jit", "programs are interpreted, several times slower")
+    Finding::warn("jit", "programs are interpreted, which is several times slower")
         .remedy("sysctl net.core.bpf_jit_enable=1")
 }
 
@@ -90,16 +90,16 @@ fn capabilities(set: u64, root: bool) -> Finding {
     let missing: Vec<_> =
         CAPABILITIES.iter().filter(|(bit, _)| set & 1 << bit == 0).map(|(_, name)| *name).collect();
     if missing.is_empty() {
-        return Finding::ok("capabilities", "all that loading and attaching takes");
+        return Finding::ok("capabilities", "this process has all that it needs");
     }
     let missing = missing.join(", ");
     if root {
-        // In a container, which its own root cannot leave.
+        // Probably in a container, whose root cannot get more.
         return Finding::fail("capabilities", format!("root has no {missing} here"))
             .remedy("run it on the host, or give the container these capabilities");
     }
     Finding::warn("capabilities", format!("this process has no {missing}, which `shunt run` needs"))
-        .remedy("run it as root; so does `shunt doctor` see everything")
+        .remedy("run it as root; then `shunt doctor` sees everything, too")
 }
 
 fn bpffs(state: Bpffs, wanted: &Wanted) -> Finding {
@@ -122,7 +122,7 @@ fn memory(available: u64, max_flows: u32) -> Finding {
     match host::fit(needed, available) {
         Fit::Well => Finding::ok("memory", says),
         Fit::Tight => Finding::warn("memory", says + ", more than half")
-            .remedy("choose fewer max_flows, or see to it that the rest is enough"),
+            .remedy("choose fewer max_flows, or make sure that the rest is enough for the host"),
         Fit::No => refused("memory", &OpenError::Memory { max_flows, needed, available }),
     }
 }
@@ -131,6 +131,6 @@ fn forwarding(on: bool) -> Finding {
     let state = if on { "on" } else { "off" };
     Finding::ok(
         "forwarding",
-        format!("net.ipv4.ip_forward is {state}; shunt forwards by itself and does not need it"),
+        format!("net.ipv4.ip_forward is {state}; Shunt forwards by itself and does not need it"),
     )
 }

@@ -1,4 +1,4 @@
-//! One interface, and how it goes with the others.
+//! Findings about one interface, and about how it fits the others.
 
 use super::{
     Device, Finding, Hook, Peer, Wanted,
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Drivers with native XDP in kernels that do not tell.
+/// Drivers with native XDP in kernels that do not report it.
 const NATIVE_DRIVERS: &[&str] = &[
     "bnxt_en",
     "ena",
@@ -42,7 +42,7 @@ const NATIVE_DRIVERS: &[&str] = &[
 
 const VETH: &str = "veth";
 
-/// How the program will be attached. `None`: native or generic, which this kernel does not let us know in advance.
+/// The attach mode that the facts promise. `None`: native or generic, which this kernel does not report in advance.
 type Expected = Option<AttachMode>;
 
 pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<Finding> {
@@ -102,25 +102,25 @@ fn driver(device: &Device, mode: Expected, wanted: &Wanted) -> Finding {
         (Some(AttachMode::Tc), _) | (_, XdpMode::Tc) => Finding::ok("driver", format!("{name}, at tc ingress as configured")),
         (Some(AttachMode::Generic), XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
         (Some(AttachMode::Generic), XdpMode::Auto) if is_veth(device) => {
-            Finding::warn("driver", "veth without native XDP: the other end has more transmit queues than this one receive queues; generic XDP will do, which is slower")
-                .remedy("make both ends with as many queues")
+            Finding::warn("driver", "veth without native XDP: the other end has more transmit queues than this end has receive queues, so Shunt uses generic XDP, which is slower")
+                .remedy("create both ends with the same number of queues")
         }
         (Some(AttachMode::Generic), XdpMode::Auto) => {
-            Finding::warn("driver", format!("{name} has no native XDP: generic XDP will do, which is slower"))
-                .remedy("set xdp_mode = \"generic\" to have it without this warning")
+            Finding::warn("driver", format!("{name} has no native XDP, so Shunt uses generic XDP, which is slower"))
+                .remedy("set xdp_mode = \"generic\" to avoid this warning")
         }
         (Some(AttachMode::Generic), XdpMode::Native) => Finding::fail("driver", format!("{name} has no native XDP"))
             .remedy("set xdp_mode = \"generic\", or \"auto\""),
         (None, _) => Finding::warn(
             "driver",
-            format!("{name}: this kernel does not tell whether it has native XDP; `shunt run` finds out"),
+            format!("{name}: this kernel does not report whether it has native XDP; `shunt run` finds out"),
         ),
     }
 }
 
 fn holder(device: &Device, hook: Option<&Hook>, mode: Expected) -> Finding {
     if mode == Some(AttachMode::Tc) {
-        return Finding::ok("hook", "tc ingress, which others may have, too");
+        return Finding::ok("hook", "tc ingress, which other programs may use, too");
     }
     let Some(hook) = hook else { return Finding::ok("hook", "free") };
     let mode = if hook.generic { "generic" } else { "native" };
@@ -133,11 +133,13 @@ fn holder(device: &Device, hook: Option<&Hook>, mode: Expected) -> Finding {
             let error = OpenError::Busy { interface: device.name.clone() };
             let mut finding = refused("hook", &error);
             let name = name.as_deref().map_or(String::new(), |name| format!(" `{name}`"));
-            finding.says = format!("held by somebody else's program{name} ({which})");
+            finding.says = format!("another program{name} is attached ({which})");
             finding
         }
-        Err(why) => Finding::warn("hook", format!("held ({which}), by whom is not known: {why}"))
-            .remedy("run `shunt doctor` as root"),
+        Err(why) => {
+            Finding::warn("hook", format!("a program is attached ({which}), its owner is not known: {why}"))
+                .remedy("run `shunt doctor` as root")
+        }
     }
 }
 
@@ -152,49 +154,49 @@ fn mtu(device: &Device, mode: Expected, all: &[Device]) -> Finding {
     if own > ONE_BUFFER_MTU && !matches!(mode, Some(AttachMode::Generic) | Some(AttachMode::Tc)) && !frags {
         return Finding::warn(
             "mtu",
-            format!("{own}: more than fits into one buffer, and the driver takes no others"),
+            format!("{own}: such frames do not fit into one buffer, and the driver supports no more"),
         )
         .remedy(format!("ip link set {} mtu {ONE_BUFFER_MTU}, or less", device.name));
     }
     match least {
         Some((mtu, name)) if mtu < own => Finding::warn(
             "mtu",
-            format!("{own}, but {name} has {mtu}: what is larger and goes there is dropped"),
+            format!("{own}, but {name} has {mtu}: Shunt drops larger frames that go there"),
         )
         .remedy(format!("give all interfaces one MTU: ip link set {} mtu {mtu}", device.name)),
         Some(_) | None => Finding::ok("mtu", own.to_string()),
     }
 }
 
-/// Whether frames of other interfaces can be sent by this one. Where nothing can be told, nothing is.
+/// Whether this interface can send frames that other interfaces redirect to it. `None`: not known.
 fn target(device: &Device, mode: Expected) -> Option<Finding> {
     if mode == Some(AttachMode::Tc) {
-        return Some(Finding::ok("redirect", "what is redirected at tc is sent like anything"));
+        return Some(Finding::ok("redirect", "every interface sends frames that are redirected at tc"));
     }
     let Ok(Some(features)) = device.features else { return None };
     if features.has(XdpFeatures::TARGET) {
-        return Some(Finding::ok("redirect", "frames can be redirected to it"));
+        return Some(Finding::ok("redirect", "it sends frames that are redirected to it"));
     }
     if is_veth(device) {
         let (name, place) = other_end(device);
         return Some(
             Finding::fail(
                 "redirect",
-                "frames that are redirected to it vanish: its other end receives without NAPI",
+                "frames that are redirected to it vanish, because its other end receives without NAPI",
             )
             .remedy(format!("{place}ethtool -K {name} gro on, once it is up")),
         );
     }
     // Many drivers set up their transmit queues with the program.
     let held = matches!(device.hook, Ok(Some(_)));
-    held.then(|| Finding::warn("redirect", "its driver takes no frames that are redirected to it"))
+    held.then(|| Finding::warn("redirect", "its driver does not accept redirected frames"))
 }
 
 fn lro(device: &Device, offloads: Offloads) -> Finding {
     if !offloads.lro {
         return Finding::ok("lro", "off");
     }
-    Finding::warn("lro", "on: merged frames do not fit a program, and drivers refuse it")
+    Finding::warn("lro", "on: a program cannot handle merged frames, and drivers refuse it")
         .remedy(format!("ethtool -K {} lro off", device.name))
 }
 
@@ -218,12 +220,14 @@ fn vlan(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
         return Finding::ok("vlan", "tags are known, in the frames or beside them");
     }
     match (offloads.rx_vlan, device.vlans.as_slice()) {
-        (false, _) => Finding::ok("vlan", "tags are left in the frames"),
-        (true, []) => Finding::ok("vlan", "tags are taken out of received frames, but no VLAN is configured"),
+        (false, _) => Finding::ok("vlan", "tags stay in the frames"),
+        (true, []) => {
+            Finding::ok("vlan", "the device removes tags from received frames, but no VLAN is configured")
+        }
         (true, vlans) => Finding::warn(
             "vlan",
             format!(
-                "tags are taken out of received frames: those of {} look untagged to the program",
+                "the device removes tags from received frames, so frames of {} look untagged to the program",
                 vlans.join(", ")
             ),
         )
@@ -240,24 +244,24 @@ fn checksums(device: &Device, mode: Expected) -> Finding {
     let (name, place) = other_end(device);
     let remedy = format!("{place}ethtool -K {name} tx off");
     match &device.peer {
-        None => Finding::ok("checksums", "complete when frames arrive, unless a host on this machine sends them"),
+        None => Finding::ok("checksums", "complete when frames arrive, unless a container or virtual machine on this host sends them"),
         Some(Ok(peer)) if !peer.offloads.tx_checksum => {
             Finding::ok("checksums", format!("complete: {} computes them", peer.name))
         }
         Some(Ok(peer)) => Finding::warn(
             "checksums",
-            format!("{} leaves them to an offload: the program gets TCP checksums that are half done, and what it forwards of them is dropped as corrupt", peer.name),
+            format!("{} leaves them to an offload, so the program gets unfinished TCP checksums, and receivers drop these frames as corrupt", peer.name),
         )
         .remedy(remedy),
         Some(Err(why)) => Finding::warn(
             "checksums",
-            format!("whether the other end completes them is not known: {why}"),
+            format!("it is not known whether the other end completes them: {why}"),
         )
-        .remedy(format!("{remedy}, where TCP connections begin or end there")),
+        .remedy(format!("{remedy}, if TCP connections begin or end there")),
     }
 }
 
-/// The other end of a veth, and what a command that is for it begins with.
+/// The other end of a veth, and the beginning of a command for it.
 fn other_end(device: &Device) -> (&str, String) {
     match &device.peer {
         Some(Ok(Peer { name, namespace: Some(namespace), .. })) => {
@@ -274,7 +278,7 @@ fn rp_filter(device: &Device, mode: u8) -> Finding {
         2 => Finding::ok("rp_filter", "loose"),
         _ => Finding::warn(
             "rp_filter",
-            "strict: answers to probes, and what else is the host's own, are dropped where they come in by another interface than their route",
+            "strict: the kernel drops answers to probes, and other packets for the host, if they arrive by another interface than their route",
         )
         .remedy(format!("sysctl net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{}.rp_filter=2", device.name)),
     }

@@ -1,8 +1,8 @@
-//! Whether this host can do what the daemon is going to ask of it, and what to do where it cannot.
+//! Whether this host can do what the daemon needs, and what to do where it cannot.
 //!
-//! [`read`] asks the kernel, needs no privilege for most of it, and changes nothing. What it could not read
-//! it says. [`host`] and [`interface`] make findings of the facts, and touch nothing. Where `shunt run` refuses
-//! to start, the same code decides.
+//! [`read`] asks the kernel and changes nothing. It needs no privilege for most facts, and reports what it could not
+//! read. [`host`] and [`interface`] turn facts into findings and touch nothing. Where `shunt run` refuses to start, the
+//! same code decides.
 
 mod facts;
 mod host;
@@ -23,7 +23,7 @@ use crate::{
     dataplane::{bpf::OpenError, chain},
 };
 
-/// What is going to be asked of the host.
+/// The needs of the daemon.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub nat_ports: RangeInclusive<u16>,
@@ -32,18 +32,18 @@ pub struct Wanted {
     pub xdp_mode: XdpMode,
 }
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     Ok,
-    /// Somebody should look: it may be right, or could not be found out.
+    /// The operator should look: it may be wrong, or it is not known.
     Warn,
     /// Shunt cannot work here like this.
     Fail,
 }
 
-/// One line of the answer.
+/// One result with its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub check: &'static str,
@@ -76,13 +76,13 @@ impl Finding {
         self
     }
 
-    /// It could not be found out.
+    /// A fact that could not be read.
     fn unknown(check: &'static str, why: &str) -> Self {
         Self::warn(check, format!("not known: {why}"))
     }
 }
 
-/// What the facts come to, in the order in which they are shown.
+/// The findings, in the order of the output.
 pub fn findings(host: &Host, devices: &[Device], wanted: &Wanted) -> Vec<Finding> {
     let mut found = host::findings(host, wanted);
     for device in devices {
@@ -94,13 +94,13 @@ pub fn findings(host: &Host, devices: &[Device], wanted: &Wanted) -> Vec<Finding
     found
 }
 
-/// There is no such interface: `shunt run` refuses as well.
+/// There is no such interface. `shunt run` refuses this too.
 pub fn absent(name: &str) -> Finding {
     let error = OpenError::NoInterface(name.to_owned());
     Finding { interface: Some(name.to_owned()), ..host::refused("link", &error) }
 }
 
-/// The interfaces could not be asked for.
+/// The kernel did not list the interfaces.
 pub fn unread(error: &std::io::Error) -> Finding {
     Finding::unknown("link", &chain(error))
 }

@@ -1,4 +1,4 @@
-//! Asks the kernel. Everything is read, nothing is changed.
+//! Reads facts from the kernel and changes nothing.
 
 use std::{fs, io, path::Path, thread};
 
@@ -12,7 +12,7 @@ use rtnetlink::Handle;
 use super::{Bpffs, Device, Hook, Host, Known, Peer};
 use crate::dataplane::{bpf, chain, device as nic, host as shared};
 
-/// Where `ip netns` keeps namespaces.
+/// The directory in which `ip netns` has namespaces.
 const NAMESPACES: &str = "/run/netns";
 
 pub fn host(bpffs: &Path) -> Host {
@@ -30,7 +30,7 @@ pub fn host(bpffs: &Path) -> Host {
     }
 }
 
-/// The devices of these names; all that are up but the loopback device, if none is named.
+/// The devices with these names. Without names: all devices that are up, except the loopback device.
 pub async fn devices(names: &[String], bpffs: &Path) -> io::Result<Vec<Device>> {
     let (connection, handle, _) = rtnetlink::new_connection()?;
     let connection = tokio::spawn(connection);
@@ -103,7 +103,7 @@ fn kind(link: &LinkMessage) -> Option<&InfoKind> {
     })
 }
 
-/// The device it stands on, or is joined to, and the namespace of that if it is another one.
+/// The device below it or at its other end, and the namespace of that device if it is another one.
 fn lower(link: &LinkMessage) -> (Option<u32>, Option<i32>) {
     let (mut index, mut namespace) = (None, None);
     for attribute in &link.attributes {
@@ -117,10 +117,10 @@ fn lower(link: &LinkMessage) -> (Option<u32>, Option<i32>) {
 }
 
 fn vlans_on(index: u32, links: &[LinkMessage]) -> Vec<String> {
-    let stands_on = |link: &&LinkMessage| {
+    let is_on_top = |link: &&LinkMessage| {
         lower(link) == (Some(index), None) && kind(link).is_some_and(|kind| *kind == InfoKind::Vlan)
     };
-    links.iter().filter(stands_on).filter_map(|link| name(link).map(str::to_owned)).collect()
+    links.iter().filter(is_on_top).filter_map(|link| name(link).map(str::to_owned)).collect()
 }
 
 fn hook(link: &LinkMessage, bpffs: &Path) -> Option<Hook> {
@@ -167,23 +167,23 @@ fn namespaces() -> io::Result<Vec<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Looks at a device of another namespace, in a thread of its own that goes there.
+/// Reads a device of another namespace, in a thread that enters it.
 fn inside(namespace: &str, index: u32) -> io::Result<Peer> {
     let there = fs::File::open(Path::new(NAMESPACES).join(namespace))?;
-    let look = move || -> io::Result<(String, nic::Offloads)> {
+    let read = move || -> io::Result<(String, nic::Offloads)> {
         setns(there, CloneFlags::CLONE_NEWNET)?;
         let name = nix::net::if_::if_indextoname(index)?.to_string_lossy().into_owned();
         let offloads = nic::offloads(&name)?;
         Ok((name, offloads))
     };
-    let looked = thread::Builder::new().spawn(look)?.join();
-    let (name, offloads) = looked.map_err(|_| io::Error::other("the look at it failed"))??;
+    let result = thread::Builder::new().spawn(read)?.join();
+    let (name, offloads) = result.map_err(|_| io::Error::other("the thread that reads it failed"))??;
     Ok(Peer { name, namespace: Some(namespace.to_owned()), offloads })
 }
 
 fn rp_filter(name: &str) -> Known<u8> {
-    let of = |whom: &str| {
-        let path = format!("/proc/sys/net/ipv4/conf/{whom}/rp_filter");
+    let of = |device: &str| {
+        let path = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
         text(&path)?.parse::<u8>().map_err(|error| format!("{path}: {error}"))
     };
     Ok(of("all")?.max(of(name)?))

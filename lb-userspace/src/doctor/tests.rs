@@ -86,7 +86,7 @@ fn a_good_host_has_no_complaint() {
 }
 
 #[test]
-fn what_the_host_lacks_is_said_with_its_remedy() {
+fn a_missing_feature_of_the_host_has_a_remedy() {
     let good = good_host;
     let cases = [
         (
@@ -150,7 +150,7 @@ fn what_the_host_lacks_is_said_with_its_remedy() {
 }
 
 #[test]
-fn what_is_wrong_with_an_interface_is_said_with_its_remedy() {
+fn a_problem_of_an_interface_has_a_remedy() {
     let good = good_device;
     let on = |offloads| Ok(offloads);
     let none = Offloads::default();
@@ -166,7 +166,7 @@ fn what_is_wrong_with_an_interface_is_said_with_its_remedy() {
             Device { features: Ok(None), driver: Ok("e1000".into()), ..good() },
             "driver",
             Level::Warn,
-            ["e1000", "does not tell"],
+            ["e1000", "does not report"],
         ),
         (Device { mtu: Ok(9000), ..good() }, "mtu", Level::Warn, ["one buffer", "ip link set eth0 mtu 3498"]),
         (
@@ -226,7 +226,7 @@ fn jumbo_frames_are_for_drivers_that_take_several_buffers() {
 }
 
 #[test]
-fn unequal_mtus_are_told_of_the_larger_one() {
+fn unequal_mtus_are_reported_at_the_larger_one() {
     let small = Device { name: "eth1".to_owned(), mtu: Ok(1400), ..good_device() };
     let findings = findings(&good_host(), &[good_device(), small], &wanted());
     let mtus: Vec<_> = findings.iter().filter(|finding| finding.check == "mtu").collect();
@@ -252,7 +252,7 @@ fn the_mode_that_is_asked_for_decides_what_fails() {
 }
 
 #[test]
-fn who_holds_the_hook_is_said() {
+fn the_owner_of_the_hook_is_shown() {
     let held = |owner| Device { hook: Ok(Some(Hook { program: 7, generic: false, owner })), ..good_device() };
     says(
         &about(held(Ok(Owner::Instance("blue".into()))), &wanted(), "hook"),
@@ -273,7 +273,7 @@ fn who_holds_the_hook_is_said() {
 }
 
 #[test]
-fn what_cannot_be_read_is_a_warning_and_no_more() {
+fn a_fact_that_cannot_be_read_is_a_warning() {
     fn no<T>() -> Known<T> {
         Err("not permitted".to_owned())
     }

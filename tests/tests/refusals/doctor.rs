@@ -203,7 +203,7 @@ fn without_privilege_it_says_what_it_cannot_see() -> Result<()> {
     found.is_able(true);
     found.says(None, "capabilities", "warn", &["CAP_NET_ADMIN", "as root"]);
     found.says(Some("client"), "driver", "ok", &["veth"]);
-    found.says(Some("client"), "hook", "warn", &["by whom is not known", "as root"]);
+    found.says(Some("client"), "hook", "warn", &["its owner is not known", "as root"]);
     found.says(Some("client"), "checksums", "warn", &["not known", "tx off"]);
     Ok(())
 }

@@ -223,7 +223,7 @@ fn a_second_daemon() -> Result<()> {
     let in_use = format!("error: {} is in use by process {pid}", site.shunt.socket().display());
     other
         .run_on(site.shunt.socket())?
-        .refuses(5, &[&in_use, "help: one daemon owns one socket: stop the other"]);
+        .refuses(5, &[&in_use, "help: each daemon needs its own socket: stop the other"]);
     other.left(&before);
 
     // Of the same name, on another socket.

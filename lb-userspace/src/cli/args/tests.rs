@@ -61,7 +61,7 @@ fn defaults() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_usage() {
+fn wrong_command_lines_are_usage_errors() {
     for (line, kind) in [
         ("shunt", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("shunt stauts", ErrorKind::InvalidSubcommand),
@@ -77,7 +77,7 @@ fn what_cannot_be_meant_is_usage() {
 }
 
 #[test]
-fn operators_are_understood_or_told_why_not() {
+fn orders_are_parsed_or_refused() {
     let Command::Backend(Backend::Drain(hold)) =
         parse("shunt backend drain web/web-2 --for 1h30m --wait --timeout 5m").expect("valid").command
     else {

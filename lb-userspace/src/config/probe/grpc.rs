@@ -19,7 +19,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<GrpcProbe> {
     Some(GrpcProbe { service: service?.value, host: host?.value, tls: tls? })
 }
 
-/// What the health service knows it by. Most often `package.Service`, but it is a free text.
+/// Its name for the health service. Usually `package.Service`, but any text is possible.
 fn service(node: &Node<'_>) -> Option<String> {
     const EXAMPLE: &str = "service = \"shop.v1.Cart\"";
     const LONGEST: usize = 1024;
@@ -27,7 +27,7 @@ fn service(node: &Node<'_>) -> Option<String> {
     if text.len() > LONGEST || text.chars().any(char::is_control) {
         return node.reject(
             format!("{} is not the name of a service", quoted(text)),
-            format!("write for example `{EXAMPLE}`, or nothing for the server as a whole"),
+            format!("write for example `{EXAMPLE}`, or an empty text for the whole server"),
         );
     }
     Some(text.to_owned())

@@ -10,7 +10,7 @@ use super::{
     tls,
 };
 
-/// Header fields that the prober itself decides on.
+/// Header fields that the prober sets itself.
 const OWN_HEADERS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "upgrade"];
 
 pub(super) fn read_tls(table: &Table<'_>) -> Option<HttpProbe> {
@@ -70,7 +70,7 @@ fn path(node: &Node<'_>) -> Option<String> {
         text.chars().find(|&c| !c.is_ascii_alphanumeric() && !"-._~!$&'()*+,;=:@/?%".contains(c))
     {
         return node.reject(
-            format!("a path cannot hold {}", quoted(&bad.to_string())),
+            format!("a path cannot contain {}", quoted(&bad.to_string())),
             "write it percent-encoded, `%20` for a blank",
         );
     }

@@ -17,9 +17,9 @@ mod tls;
 
 const DEFAULT_INTERVAL: Millis = Millis::secs(2);
 const DEFAULT_TIMEOUT: Millis = Millis::secs(1);
-/// A probe more often than this is a load, not a probe.
+/// More frequent probes are a load for the backend.
 const LEAST_INTERVAL: Millis = Millis(10);
-/// Percent either way. With more, two probes might meet.
+/// In percent, up or down. With more, two probes could overlap.
 const MOST_JITTER: u32 = 50;
 const MOST_IN_A_ROW: u32 = 1000;
 
@@ -39,7 +39,7 @@ pub(super) fn read(node: &Node<'_>) -> Option<Probe> {
             "the probe has no kind",
             "write `[service.NAME.probe.http]`, or `https`, `tcp`, `grpc` for `http`",
         ),
-        // Whatever is there was noted as unknown.
+        // The keys that it has were noted as unknown.
         [] => None,
     }
 }
@@ -57,14 +57,14 @@ fn read_kind(entry: &Entry<'_>) -> Option<Probe> {
     Some(Probe { kind: kind?, ..pace? })
 }
 
-/// What all kinds have. The kind is the caller's.
+/// The keys of all kinds. The caller sets the kind.
 fn read_pace(table: &Table<'_>) -> Option<Probe> {
     let interval = table.or("interval", DEFAULT_INTERVAL, |node| value::duration(node, LEAST_INTERVAL));
     let timeout = match table.node("timeout") {
         Some(node) => value::duration(node, Millis(1)).and_then(|timeout| match &interval {
             Some(interval) if timeout > interval.value => node.conflict(
                 format!("the timeout is above the interval, {}", value::shown(interval.value)),
-                "lower `timeout` or raise `interval`: a probe ends before the next begins",
+                "lower `timeout` or raise `interval`: a probe must end before the next one begins",
                 interval.span.clone(),
                 "the interval",
             ),

@@ -19,11 +19,11 @@ use super::super::{
     value,
 };
 
-/// All certificates of a common distribution take a quarter of it.
+/// All certificates of a usual distribution take a quarter of this.
 const LARGEST_CA: u64 = 1 << 20;
 const LONGEST_PATH: usize = 1024;
 
-/// `host`: the key of that name, from which the name of the server is taken unless it is given.
+/// `host`: the key of that name. Without `server_name`, it gives the name of the server.
 pub(super) fn read(table: &Table<'_>, host: Option<&str>) -> Option<Tls> {
     let server_name = match (table.node("server_name"), table.node("host")) {
         (Some(node), _) => server_name(node).map(Some),
@@ -33,10 +33,10 @@ pub(super) fn read(table: &Table<'_>, host: Option<&str>) -> Option<Tls> {
     let insecure = table.or("insecure", false, Node::boolean).map(|insecure| insecure.value);
     let trust = match (table.node("ca"), insecure) {
         (Some(ca), Some(true)) => ca.conflict(
-            "with `insecure = true` no certificate is looked at, so `ca` would mean nothing",
+            "with `insecure = true` the probe accepts every certificate, so `ca` has no effect",
             "remove one of them",
             table.node("insecure").map_or(0..0, |node| node.span.clone()),
-            "any certificate is taken",
+            "every certificate is accepted",
         ),
         (Some(ca), Some(false) | None) => authorities(ca).map(Trust::Authorities),
         (None, Some(true)) => Some(Trust::Anyone),
@@ -47,14 +47,14 @@ pub(super) fn read(table: &Table<'_>, host: Option<&str>) -> Option<Tls> {
     Some(Tls { server_name: server_name?, trust: trust? })
 }
 
-/// Without TLS its keys would mean nothing.
+/// Without TLS its keys have no effect.
 pub(super) fn none(table: &Table<'_>, remedy: &str) -> Option<()> {
     let mut clean = Some(());
     for key in ["server_name", "ca", "insecure"] {
         if let Some(entry) = table.entry(key) {
             clean = entry
                 .key
-                .reject(format!("`{key}` means nothing without TLS"), format!("{remedy}, or remove the key"));
+                .reject(format!("`{key}` has no effect without TLS"), format!("{remedy}, or remove the key"));
         }
     }
     clean
@@ -74,7 +74,7 @@ fn server_name(node: &Node<'_>) -> Option<String> {
 
 /// The name in `shop.example:8443`, `192.0.2.1` or `[2001:db8::1]:443`.
 fn name_of_host(node: &Node<'_>, host: Option<&str>) -> Option<Option<String>> {
-    // What is not text was noted where the host is read.
+    // If it is no text, that was noted where the host is read.
     let host = host?;
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
@@ -126,7 +126,7 @@ fn authorities(node: &Node<'_>) -> Option<Vec<Vec<u8>>> {
     }
     if authorities.is_empty() {
         return node.reject(
-            format!("{shown} holds no certificate"),
+            format!("{shown} contains no certificate"),
             "it must be PEM, with `-----BEGIN CERTIFICATE-----`; `openssl x509 -inform der -in FILE` converts DER",
         );
     }

@@ -75,7 +75,7 @@ fn the_name_of_the_server_is_given_or_that_of_the_host() {
 }
 
 #[test]
-fn grpc_asks_for_the_server_in_the_clear_unless_told_otherwise() {
+fn grpc_uses_no_tls_and_asks_for_the_whole_server_by_default() {
     assert_eq!(grpc(""), GrpcProbe::default());
     let asked = grpc("service = \"shop.v1.Cart\"\nhost = \"cart.example\"");
     assert_eq!(
@@ -92,15 +92,15 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             "http",
             "ca = \"/x\"\ninsecure = true",
             &[
-                "10:1 [service.web.probe.http.ca] `ca` means nothing without TLS | write `[service.NAME.probe.https]`, or remove the key",
-                "11:1 [service.web.probe.http.insecure] `insecure` means nothing without TLS | write `[service.NAME.probe.https]`, or remove the key",
+                "10:1 [service.web.probe.http.ca] `ca` has no effect without TLS | write `[service.NAME.probe.https]`, or remove the key",
+                "11:1 [service.web.probe.http.insecure] `insecure` has no effect without TLS | write `[service.NAME.probe.https]`, or remove the key",
             ][..],
         ),
         (
             "grpc",
             "server_name = \"shop.example\"",
             &[
-                "10:1 [service.web.probe.grpc.server_name] `server_name` means nothing without TLS | add `tls = true`, or remove the key",
+                "10:1 [service.web.probe.grpc.server_name] `server_name` has no effect without TLS | add `tls = true`, or remove the key",
             ],
         ),
         (
@@ -124,7 +124,7 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             "https",
             "ca = \"/x\"\ninsecure = true",
             &[
-                "10:6 [service.web.probe.https.ca] with `insecure = true` no certificate is looked at, so `ca` would mean nothing | remove one of them",
+                "10:6 [service.web.probe.https.ca] with `insecure = true` the probe accepts every certificate, so `ca` has no effect | remove one of them",
             ],
         ),
         (
@@ -159,7 +159,7 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             "grpc",
             "service = \"a\\nb\"",
             &[
-                "10:11 [service.web.probe.grpc.service] `a\\nb` is not the name of a service | write for example `service = \"shop.v1.Cart\"`, or nothing for the server as a whole",
+                "10:11 [service.web.probe.grpc.service] `a\\nb` is not the name of a service | write for example `service = \"shop.v1.Cart\"`, or an empty text for the whole server",
             ],
         ),
     ] {
@@ -197,8 +197,8 @@ fn a_file_without_usable_certificates_is_an_error_at_its_key() {
     let name = path.display();
     let said = |message: String, help: &str| format!("10:6 [service.web.probe.https.ca] {message} | {help}");
     for (content, expected) in [
-        (String::new(), said(format!("`{name}` holds no certificate"), pem)),
-        ("\u{30}\u{82}\u{1}".to_owned(), said(format!("`{name}` holds no certificate"), pem)),
+        (String::new(), said(format!("`{name}` contains no certificate"), pem)),
+        ("\u{30}\u{82}\u{1}".to_owned(), said(format!("`{name}` contains no certificate"), pem)),
         (format!("{good}{damaged}"), said(format!("certificate 2 in `{name}` is damaged"), look)),
         (
             "-----BEGIN CERTIFICATE-----\nMII".to_owned(),

@@ -173,7 +173,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         2,
         r#"nat_ports = "80-90""#,
         &[
-            "2:13 [nat_ports] `80-90` takes ports below 1024 | these belong to the host's own services; start at 1024 or above",
+            "2:13 [nat_ports] `80-90` takes ports below 1024 | the host's own services use these; start at 1024 or above",
         ],
     ),
     (
@@ -238,8 +238,8 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         4,
         r#"vip = "[2001:db8::1]:80""#,
         &[
-            "7:9 [service.web.backends.web-1] the backend is IPv4, the VIP is IPv6 | give the service backends of its own family; two services may have the same servers",
-            "8:9 [service.web.backends.web-2] the backend is IPv4, the VIP is IPv6 | give the service backends of its own family; two services may have the same servers",
+            "7:9 [service.web.backends.web-1] the backend is IPv4, the VIP is IPv6 | give the service backends of the VIP's IP version; two services may have the same servers",
+            "8:9 [service.web.backends.web-2] the backend is IPv4, the VIP is IPv6 | give the service backends of the VIP's IP version; two services may have the same servers",
         ],
     ),
     (
@@ -252,7 +252,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     (
         4,
         r#"vip = "0.0.0.0:80""#,
-        &["4:7 [service.web.vip] 0.0.0.0 is no host's address | write the address of one host"],
+        &["4:7 [service.web.vip] 0.0.0.0 is not the address of a host | write the address of one host"],
     ),
     (
         4,
@@ -318,7 +318,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         5,
         "evidence = false\non_eject = \"reset\"",
         &[
-            r#"6:12 [service.web.on_eject] where a request begins is not known without evidence | write `evidence = true`, or `on_eject = "drain"`: then `drain_timeout` ends what is left"#,
+            r#"6:12 [service.web.on_eject] without evidence Shunt does not know where a request begins | write `evidence = true`, or `on_eject = "drain"`: then connections end by `drain_timeout`"#,
         ],
     ),
     (
@@ -334,7 +334,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         9,
         "[service.web.fallback]\nweb-1 = \"10.0.0.13:80\"\nsorry = \"10.0.0.12:8080\"\n[service.web.probe.http]",
         &[
-            "10:1 [service.web.fallback.web-1] the name `web-1` is used twice in this service | give it another name; a backend is either one of the fallback or not",
+            "10:1 [service.web.fallback.web-1] the name `web-1` is used twice in this service | give it another name; a backend cannot be in the fallback and outside it",
             "11:9 [service.web.fallback.sorry] the address 10.0.0.12:8080 is used twice in this service | remove one of them; `weight` gives a backend a larger share",
         ],
     ),
@@ -342,7 +342,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         9,
         "[service.web.fallback]\nsorry = \"[2001:db8::1]:80\"\n[service.web.probe.http]",
         &[
-            "10:9 [service.web.fallback.sorry] the backend is IPv6, the VIP is IPv4 | give the service backends of its own family; two services may have the same servers",
+            "10:9 [service.web.fallback.sorry] the backend is IPv6, the VIP is IPv4 | give the service backends of the VIP's IP version; two services may have the same servers",
         ],
     ),
     (
@@ -379,7 +379,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         7,
         r#"web-1 = "[::1]:80""#,
         &[
-            "7:9 [service.web.backends.web-1] the backend is IPv6, the VIP is IPv4 | give the service backends of its own family; two services may have the same servers",
+            "7:9 [service.web.backends.web-1] the backend is IPv6, the VIP is IPv4 | give the service backends of the VIP's IP version; two services may have the same servers",
         ],
     ),
     (
@@ -411,14 +411,14 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         10,
         r#"path = "/a b""#,
         &[
-            "10:8 [service.web.probe.http.path] a path cannot hold ` ` | write it percent-encoded, `%20` for a blank",
+            "10:8 [service.web.probe.http.path] a path cannot contain ` ` | write it percent-encoded, `%20` for a blank",
         ],
     ),
     (
         10,
         "interval = \"1s\"\ntimeout = \"2s\"",
         &[
-            "11:11 [service.web.probe.http.timeout] the timeout is above the interval, 1s | lower `timeout` or raise `interval`: a probe ends before the next begins",
+            "11:11 [service.web.probe.http.timeout] the timeout is above the interval, 1s | lower `timeout` or raise `interval`: a probe must end before the next one begins",
         ],
     ),
     (
@@ -545,7 +545,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         12,
         "half_open_successes = 0",
         &[
-            "12:23 [service.web.breaker.half_open_successes] a half-open backend would come back without one success | write at least 1, or turn half-open off by `half_open_trials = 0`",
+            "12:23 [service.web.breaker.half_open_successes] a half-open backend would be readmitted without one good response | write at least 1, or turn half-open off by `half_open_trials = 0`",
         ],
     ),
     (
@@ -578,8 +578,8 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         12,
         "connect_timeout = \"31m\"\nresponse_timeout = \"2h\"",
         &[
-            r#"12:19 [service.web.breaker.connect_timeout] nothing is waited for longer than 30m | write at most `"30m"`, or `"0s"` to wait as long as it takes"#,
-            r#"13:20 [service.web.breaker.response_timeout] nothing is waited for longer than 30m | write at most `"30m"`, or `"0s"` to wait as long as it takes"#,
+            r#"12:19 [service.web.breaker.connect_timeout] Shunt cannot wait longer than 30m | write at most `"30m"`, or `"0s"` for no limit"#,
+            r#"13:20 [service.web.breaker.response_timeout] Shunt cannot wait longer than 30m | write at most `"30m"`, or `"0s"` for no limit"#,
         ],
     ),
     (
@@ -694,7 +694,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         5,
         r#"deny = ["2001:db8::/32"]"#,
         &[
-            "5:9 [service.web.deny[0]] 2001:db8::/32 is not of the VIP's family: nobody comes from there | remove it",
+            "5:9 [service.web.deny[0]] 2001:db8::/32 has another IP version than the VIP: no client comes from there | remove it",
         ],
     ),
     (

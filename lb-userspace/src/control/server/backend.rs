@@ -1,4 +1,4 @@
-//! One backend: how it is, and what operators want of it.
+//! One backend: its state, and operators' orders.
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::{Api, Request, document, peer::Peer, refusal::Refusal};
 use crate::control::model::{BackendView, Document, Order, ProblemKind};
 
-/// Longer is a story, not a reason; it stands in every status.
+/// In characters. The reason stands in every status.
 const LONGEST_REASON: usize = 200;
 
 /// One year.
@@ -95,22 +95,22 @@ fn check(order: &Order) -> Result<(), Refusal> {
     match order.for_ms {
         Some(_) if !ends => {
             return bad(
-                format!("`{}` takes something back and does not end by itself", order.verb),
+                format!("`{}` takes an override back, so it has no duration", order.verb),
                 "leave the duration out",
             );
         }
-        Some(0) => return bad("it would hold for no time".to_owned(), "name a duration above 0"),
+        Some(0) => return bad("the duration is 0".to_owned(), "name a duration above 0"),
         Some(LONGEST..) => {
             return bad(
-                "it would hold for a year or more".to_owned(),
-                "without a duration it holds until taken back",
+                "the duration is a year or more".to_owned(),
+                "without a duration it holds until an operator takes it back",
             );
         }
         Some(_) | None => {}
     }
     match &order.reason {
         Some(reason) if reason.chars().count() > LONGEST_REASON => {
-            bad(format!("the reason has more than {LONGEST_REASON} characters"), "say it in fewer")
+            bad(format!("the reason has more than {LONGEST_REASON} characters"), "use fewer characters")
         }
         Some(_) | None => Ok(()),
     }

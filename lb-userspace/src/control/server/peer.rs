@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as the kernel says, and what they may.
+//! The user at the other end of a connection, as the kernel reports it, and the user's rights.
 
 use axum::{
     extract::{ConnectInfo, Request, connect_info::Connected},
@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 use super::refusal::Refusal;
 use crate::control::model::ProblemKind;
 
-/// Longer is no user's name.
+/// No user's name is longer.
 const LONGEST_NAME: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +32,10 @@ impl Peer {
         self.uid.is_some_and(|uid| uid == 0 || uid == own_uid)
     }
 
-    /// The name that events and overrides bear. Root is believed for whom it asks: sudo knows.
+    /// The name in events and overrides. Root may name the user for whom it acts, as sudo does.
     pub(super) async fn name(self, on_behalf_of: Option<&str>) -> String {
         let Some(uid) = self.uid else { return "unknown".to_owned() };
-        // It may ask a directory server.
+        // The look-up may ask a directory server.
         let user = tokio::task::spawn_blocking(move || User::from_uid(Uid::from_raw(uid))).await;
         let own = match user {
             Ok(Ok(Some(user))) => user.name,
@@ -53,8 +53,8 @@ fn plausible(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(inside)
 }
 
-/// Whoever can open the socket may read. All else is for root and the daemon's user.
-pub(super) async fn changes_are_the_owners(
+/// Every user who can open the socket may read. Only root and the daemon's user may change anything.
+pub(super) async fn only_owners_change(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
@@ -78,8 +78,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_root_speaks_for_others() {
-        let name = async |uid, whom| Peer { uid }.name(whom).await;
+    async fn only_root_acts_for_others() {
+        let name = async |uid, user| Peer { uid }.name(user).await;
         assert_eq!(name(Some(0), None).await, "root");
         assert_eq!(name(Some(0), Some("alice")).await, "alice (as root)");
         assert_eq!(name(Some(0), Some("root")).await, "root");

@@ -1,4 +1,4 @@
-//! Answers that are not 200.
+//! Responses that are not 200.
 
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
 };
 use lb_core::engine::Refused;
 
-use super::ANSWER;
+use super::LOOP_TIMEOUT;
 use crate::control::{
     events::Ahead,
     model::{Document, Problem, ProblemKind, Status},
@@ -40,7 +40,7 @@ impl Refusal {
         Self::new(ProblemKind::UnknownService, format!("no service is named `{asked}`"), remedy)
     }
 
-    /// Of the two names one is wrong: the service's first.
+    /// One of the two names is wrong. If both are, the service's name is reported.
     pub(super) fn no_such_backend(service: &str, asked: &str, status: &Status) -> Self {
         let Some(of) = status.snapshot.services.iter().find(|known| known.name == service) else {
             return Self::no_such_service(service, status);
@@ -54,24 +54,24 @@ impl Refusal {
         Self::new(ProblemKind::UnknownBackend, error, remedy)
     }
 
-    /// What the engine did not do. `status`: for the names that there are.
+    /// An order that the engine refused. `status` has the names that exist.
     pub(super) fn of(refused: &Refused, status: &Status) -> Self {
         match refused {
             Refused::NoService { service } => Self::no_such_service(service, status),
             Refused::NoBackend { service, backend } => Self::no_such_backend(service, backend, status),
             Refused::Floor { left, backends, .. } => {
                 let rest = match left {
-                    0 => "nobody would serve, and new connections would be treated as `no_backend` says"
+                    0 => "no backend would serve, and new connections would get what `no_backend` says"
                         .to_owned(),
-                    left => format!("{left} of {backends} would have to serve everybody"),
+                    left => format!("{left} of {backends} would have to serve all clients"),
                 };
-                let remedy = format!("bring another one back first; `--force` does it all the same: {rest}");
+                let remedy = format!("bring another backend back first, or use `--force`: then {rest}");
                 Self::new(ProblemKind::Floor, refused.to_string(), remedy)
             }
         }
     }
 
-    /// What was asked for is done; how it then is cannot be told.
+    /// The order was carried out, but the daemon cannot read the state afterwards.
     pub(super) fn after_the_order(self) -> Self {
         let Self(Problem { kind, error, remedy }) = self;
         Self(Problem { kind, error, remedy: format!("the order was carried out; {remedy}") })
@@ -84,13 +84,13 @@ impl Refusal {
     pub(super) fn busy() -> Self {
         Self::new(
             ProblemKind::Unavailable,
-            format!("the daemon did not answer within {} s", ANSWER.as_secs()),
+            format!("the daemon did not answer within {} s", LOOP_TIMEOUT.as_secs()),
             "look at its log; forwarding does not depend on it",
         )
     }
 }
 
-/// `Err`: nothing is near; all names.
+/// A name that is similar. `Err`: no name is, and this is the list of all.
 fn suggestion(asked: &str, names: &[&str]) -> Result<String, String> {
     let near = names.iter().map(|name| (strsim::osa_distance(name, asked), name)).min();
     match near {
@@ -110,7 +110,7 @@ impl From<Ahead> for Refusal {
         Self::new(
             ProblemKind::BadRequest,
             ahead.to_string(),
-            "the daemon has started anew since, and counts from 1 again: ask without `since`",
+            "the daemon has been restarted since and counts from 1 again: ask without `since`",
         )
     }
 }

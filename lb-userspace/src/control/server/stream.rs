@@ -13,24 +13,24 @@ use crate::control::{
     model::{Missed, MissedKind},
 };
 
-/// First what was kept, then, with `live`, what happens, until `stopped`.
+/// First the events of the log. Then, with `live`, new events until `stopped`.
 pub(super) fn lines(
     backlog: Backlog,
     live: Option<broadcast::Receiver<Arc<Event>>>,
     service: Option<String>,
     stopped: watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    // What went missing before the backlog began is told first.
+    // A gap before the backlog comes first.
     let gap = (backlog.missed > 0).then(|| lagged(backlog.missed, backlog.since));
     let feed =
-        Feed { gap, last_seq: backlog.last_seq, kept: backlog.events.into_iter(), live, service, stopped };
+        Feed { gap, last_seq: backlog.last_seq, backlog: backlog.events.into_iter(), live, service, stopped };
     stream::unfold(feed, async |mut feed| Some((Ok(feed.next().await?), feed)))
 }
 
 struct Feed {
     gap: Option<Missed>,
-    kept: vec::IntoIter<Arc<Event>>,
-    /// Of the last event that was looked at.
+    backlog: vec::IntoIter<Arc<Event>>,
+    /// Sequence number of the last event that was read.
     last_seq: u64,
     live: Option<broadcast::Receiver<Arc<Event>>>,
     service: Option<String>,
@@ -44,7 +44,7 @@ impl Feed {
         }
         let service = self.service.as_deref();
         let wanted = |event: &Event| service.is_none_or(|service| event.service == service);
-        if let Some(event) = self.kept.find(|event| wanted(event)) {
+        if let Some(event) = self.backlog.find(|event| wanted(event)) {
             return Some(line(event.as_ref()));
         }
         let live = self.live.as_mut()?;

@@ -16,7 +16,7 @@ use crate::control::{
     socket,
 };
 
-/// A served socket with a loop behind it that knows one status.
+/// A served socket with a loop that knows one status.
 struct Daemon {
     _dir: tempfile::TempDir,
     _guard: socket::Guard,
@@ -36,7 +36,7 @@ fn daemon(depth: usize) -> Daemon {
     tokio::spawn(async move {
         for _ in 0..depth {
             match asked.recv().await {
-                Some(Request::Status(answer)) => answer.send(fixture::status()).expect("somebody waits"),
+                Some(Request::Status(answer)) => answer.send(fixture::status()).expect("the client waits"),
                 Some(other) => changes::answer(other),
                 None => return,
             }
@@ -132,7 +132,7 @@ async fn an_unknown_service_is_answered_with_a_suggestion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loop_that_hangs_is_an_answer_too() {
+async fn a_loop_that_hangs_is_reported() {
     let daemon = daemon(0);
     match daemon.client().status(None).await.expect_err("hangs") {
         ClientError::Refused { status, problem } => {
@@ -194,42 +194,42 @@ async fn two_clients_follow() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_told_and_cut_off() {
+async fn a_slow_reader_gets_the_gap_and_then_the_end() {
     let daemon = daemon(0);
     let mut lines = daemon.client().events(&following(None, None)).await.expect("200");
     daemon.push(1..=1);
     assert_eq!(next_seq(&mut lines).await, 1);
     // No await in between: the server cannot read until all are pushed.
     daemon.push(2..=600);
-    let last = lines.next().await.expect("whole").expect("told");
+    let last = lines.next().await.expect("whole").expect("a line");
     match serde_json::from_str(&last).expect("own JSON") {
         EventLine::Missed(Missed { missed, since, .. }) => assert_eq!((missed, since), (343, 1)),
         EventLine::Event(event) => panic!("{event:?}"),
     }
-    assert_eq!(lines.next().await.expect("whole"), None, "cut off");
-    // And what it missed can still be had.
+    assert_eq!(lines.next().await.expect("whole"), None, "the stream ends");
+    // The reader can still get the events that it missed.
     let again = EventsQuery { since: Some(1), ..EventsQuery::default() };
     assert_eq!(daemon.seqs(&again).await, (2..=600).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn what_is_no_longer_kept_is_told_first() {
+async fn events_that_the_log_no_longer_has_come_first_as_a_gap() {
     let daemon = daemon(0);
     daemon.push(1..=1034);
     let asked = EventsQuery { since: Some(4), ..EventsQuery::default() };
     let mut lines = daemon.client().events(&asked).await.expect("200");
-    let first = lines.next().await.expect("whole").expect("told");
+    let first = lines.next().await.expect("whole").expect("a line");
     assert_eq!(first, r#"{"type":"lagged","missed":6,"since":4}"#);
     assert_eq!(next_seq(&mut lines).await, 11);
 }
 
-/// Long past all that the server waits for, in virtual time.
+/// Much longer than anything that the server waits for, in virtual time.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(60), future).await.expect("it does not hang")
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_ends_those_who_follow() {
+async fn stopping_ends_followers() {
     let daemon = daemon(0);
     let mut lines = daemon.client().events(&following(None, None)).await.expect("200");
     daemon.stop.send(()).expect("running");
@@ -239,7 +239,7 @@ async fn stopping_ends_those_who_follow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_does_not_wait_for_who_does_not_read() {
+async fn stopping_does_not_wait_for_a_client_that_does_not_read() {
     let daemon = daemon(0);
     daemon.push(1..=1024);
     // Asks, and never reads the half megabyte of the answer.

@@ -5,7 +5,7 @@ fn own_pid() -> i32 {
 }
 
 #[tokio::test]
-async fn the_second_daemon_is_refused_and_told_whose_it_is() {
+async fn the_second_daemon_is_refused_with_the_pid_of_the_first() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("control.sock");
     let first = bind(&path).expect("free");
@@ -18,7 +18,7 @@ async fn the_second_daemon_is_refused_and_told_whose_it_is() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_behind() {
+async fn nothing_remains_after_the_guard() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("made/for/it/control.sock");
     let bound = bind(&path).expect("free");
@@ -42,7 +42,7 @@ async fn a_stale_socket_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_stranger_that_listens_is_left_alone() {
+async fn a_foreign_listener_is_left_alone() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("control.sock");
     let _stranger = StdListener::bind(&path).expect("free");
@@ -65,7 +65,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_long_path_is_named_as_such() {
+async fn a_path_that_is_too_long_is_reported() {
     let dir = tempfile::tempdir().expect("temp dir");
     let error = bind(&dir.path().join("s".repeat(120))).expect_err("too long");
     assert!(matches!(error, BindError::TooLong(_)), "{error}");

@@ -175,7 +175,7 @@ fn sources() -> Vec<Case> {
         drop("from loopback's end", |w| from(w, "127.255.255.254", "[::1]")).v4(),
         drop("from a reserved address", |w| from(w, "240.0.0.1", "[::]")).v4(),
         drop("from broadcast", |w| from(w, "255.255.255.255", "[::]")).v4(),
-        drop("from an IPv4 address in disguise", |w| from(w, "", "[::ffff:10.1.2.3]")).v6(),
+        drop("from an IPv4 address written as IPv6", |w| from(w, "", "[::ffff:10.1.2.3]")).v6(),
     ]
 }
 

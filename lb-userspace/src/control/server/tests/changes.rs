@@ -1,4 +1,4 @@
-//! What can be changed, and one backend in depth.
+//! Orders and reloads, and one backend in depth.
 
 use std::{num::NonZeroU16, sync::Mutex};
 
@@ -9,7 +9,7 @@ use crate::control::model::{Order, ProblemKind, Reloaded};
 
 static OPERATED: Mutex<Vec<Operation>> = Mutex::new(Vec::new());
 
-/// Plays the loop: `web/web-1` may be changed, `api/api-1` is kept by the floor, there are no others.
+/// Plays the loop: `web/web-1` accepts orders, the floor protects `api/api-1`, and there are no others.
 pub(super) fn answer(request: Request) {
     match request {
         Request::Status(_) => unreachable!("answered before"),
@@ -39,7 +39,7 @@ pub(super) fn answer(request: Request) {
                 ("web" | "api", _) => Err(Refused::NoBackend { service, backend }),
                 (_, _) => Err(Refused::NoService { service }),
             };
-            OPERATED.lock().expect("nobody panics with it").push(operation);
+            OPERATED.lock().expect("no test panics with it").push(operation);
             drop(answer.send(done));
         }
         Request::Explain { answer, .. } => drop(answer.send(None)),
@@ -62,7 +62,7 @@ async fn refused(daemon: &Daemon, service: &str, backend: &str, order: &Order) -
 }
 
 #[tokio::test]
-async fn an_order_reaches_the_engine_in_its_giver_s_name() {
+async fn an_order_reaches_the_engine_with_the_user_s_name() {
     let daemon = daemon(4);
     let weight = Verb::Weight(NonZeroU16::new(7));
     let asked = Order {
@@ -73,7 +73,7 @@ async fn an_order_reaches_the_engine_in_its_giver_s_name() {
     };
     let view = daemon.client().order("web", "web-1", &asked).await.expect("200");
     assert_eq!(view, fixture::view());
-    let all = OPERATED.lock().expect("nobody panics with it").clone();
+    let all = OPERATED.lock().expect("no test panics with it").clone();
     let is_its = |operation: &&Operation| operation.reason.as_deref() == Some("a test of orders");
     let done = all.iter().find(is_its).expect("carried out");
     let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("known").expect("known").name;
@@ -82,17 +82,17 @@ async fn an_order_reaches_the_engine_in_its_giver_s_name() {
 }
 
 #[tokio::test]
-async fn maps_that_cannot_be_read_are_named_and_an_order_is_done_all_the_same() {
+async fn an_order_is_carried_out_when_the_maps_cannot_be_read() {
     let daemon = daemon(4);
-    let looked = daemon.client().backend("web", "unread", false).await.expect_err("no maps");
-    assert_eq!((looked.to_string().as_str(), looked.remedy().as_str()), ("cannot read the maps", "be root"));
+    let read = daemon.client().backend("web", "unread", false).await.expect_err("no maps");
+    assert_eq!((read.to_string().as_str(), read.remedy().as_str()), ("cannot read the maps", "be root"));
     let (status, kind, remedy) = refused(&daemon, "web", "unread", &order(Verb::Drain)).await;
     assert_eq!((status, kind), (503, ProblemKind::Unavailable));
     assert_eq!(remedy, "the order was carried out; be root");
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_answered_with_what_is() {
+async fn an_unknown_name_is_answered_with_the_names_that_exist() {
     let daemon = daemon(16);
     let drain = order(Verb::Drain);
     let (status, kind, remedy) = refused(&daemon, "wbe", "web-1", &drain).await;
@@ -119,11 +119,11 @@ async fn the_floor_says_what_force_would_do() {
     let daemon = daemon(4);
     let (status, kind, remedy) = refused(&daemon, "api", "api-1", &order(Verb::Disable)).await;
     assert_eq!((status, kind), (409, ProblemKind::Floor));
-    assert!(remedy.contains("`--force` does it all the same: nobody would serve"), "{remedy}");
+    assert!(remedy.contains("use `--force`: then no backend would serve"), "{remedy}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused() {
+async fn contradictory_orders_are_refused() {
     let daemon = daemon(4);
     let wrong = [
         Order { for_ms: Some(1), ..order(Verb::Enable) },
