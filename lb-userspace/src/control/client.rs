@@ -52,7 +52,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// What the operator can do about it.
+    /// The operator's remedy.
     pub fn remedy(&self) -> String {
         match self {
             Self::Unreachable { socket, source } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -58,7 +58,7 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// What the operator who started the daemon can do about it.
+    /// The remedy for the operator who started the daemon.
     pub fn remedy(&self) -> String {
         match self {
             Self::InUse { .. } => {

@@ -178,7 +178,7 @@ fn the_certificates_of_a_file_are_read_with_the_configuration() {
     let trust = |keys: &str| https(keys).tls.expect("TLS").trust;
     assert_eq!(trust(&keys), Trust::Authorities(vec![one_der, two_der.clone()]));
     assert_eq!(grpc(&format!("tls = true\n{keys}")).tls.expect("TLS").trust, trust(&keys));
-    // What the file holds is what is configured: another content is another configuration.
+    // The content of the file is configured: another content is another configuration.
     let before = right(&with("https", &keys));
     assert_eq!(right(&with("https", &keys)), before);
     std::fs::write(&path, two).expect("written");

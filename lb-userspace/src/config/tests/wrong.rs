@@ -1,4 +1,6 @@
-//! Wrong inputs and what they are answered with.
+//! Wrong inputs and the messages about them.
+//!
+//! One file because it is one table.
 
 /// Line of the small file to replace, its text, and all errors: `line:column [path] message | help`.
 pub(super) const WRONG: &[(usize, &str, &[&str])] = &[

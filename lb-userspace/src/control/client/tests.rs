@@ -87,7 +87,7 @@ async fn lines_are_put_together_from_pieces() {
     while let Some(line) = lines.next().await.expect("whole") {
         all.push(line);
     }
-    // What follows the last end of line is not a line.
+    // Text after the last end of line is not a line.
     assert_eq!(all, ["{\"a\":1}", "{}", ""]);
 }
 

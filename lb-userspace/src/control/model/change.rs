@@ -19,7 +19,7 @@ pub struct Order {
     /// Carry it out even if fewer than `min_serving` backends would serve.
     #[serde(default)]
     pub force: bool,
-    /// The user for whom root gives the order. The daemon ignores it if another user asks.
+    /// The user behind an order that root gives. The daemon ignores it if another user asks.
     #[serde(default)]
     pub on_behalf_of: Option<String>,
 }
@@ -29,7 +29,7 @@ pub struct Order {
 pub struct Reloaded {
     /// The generation of the configuration that is now in force.
     pub config_generation: u64,
-    /// What changed, or would change: one sentence for each change.
+    /// One sentence for each change that was made, or that a dry run would make.
     pub changes: Vec<String>,
     /// Keys that changed in the file and that need a restart.
     pub needs_restart: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Problem {
     #[serde(default)]
     pub kind: ProblemKind,
     pub error: String,
-    /// What the caller can do about it.
+    /// The remedy.
     pub remedy: String,
 }
 

@@ -8,7 +8,7 @@ use lb_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{BackendTraffic, Evidence};
+use super::{status::Evidence, traffic::BackendTraffic};
 
 /// `GET /v1/backends/SERVICE/BACKEND`, and the answer to each change of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct BackendView {
     pub started_unix_ms: u64,
     /// When the daemon read the state.
     pub t_ms: u64,
-    /// What the breaker can know about the service's responses.
+    /// How much the breaker can know about the service's responses.
     pub evidence: Evidence,
     pub traffic: BackendTraffic,
     /// Connections that it has now. Absent unless they were asked for.

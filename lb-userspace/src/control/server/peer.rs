@@ -32,7 +32,7 @@ impl Peer {
         self.uid.is_some_and(|uid| uid == 0 || uid == own_uid)
     }
 
-    /// The name in events and overrides. Root may name the user for whom it acts, as sudo does.
+    /// The name in events and overrides. Root may name another user, as sudo does.
     pub(super) async fn name(self, on_behalf_of: Option<&str>) -> String {
         let Some(uid) = self.uid else { return "unknown".to_owned() };
         // The look-up may ask a directory server.
