@@ -146,7 +146,7 @@ pub enum Mode {
     Dnat,
 }
 
-/// What the breaker can know about a service's responses.
+/// How much the breaker can know about a service's responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Evidence {
