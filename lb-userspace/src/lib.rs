@@ -1,4 +1,9 @@
-//! Shunt's daemon and command line, as a library for `shunt` itself and for tests.
+//! Shunt's daemon and command line, as a library for the program `shunt`, the demo and the tests.
+//!
+//! [`cli`] reads the command line and [`config`] the configuration. [`daemon`] runs the engine of `lb_core` and connects
+//! it with the edges: [`dataplane`] writes the maps and reads counters, [`evidence`] turns records into inputs, [`probe`]
+//! checks backends, [`control`] serves operators, [`state`] and [`journal`] write files. [`replay`] runs a recording
+//! through the same engine. [`doctor`] checks the host.
 
 pub mod attach_mode;
 pub mod cli;
