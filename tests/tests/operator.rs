@@ -128,7 +128,7 @@ fn verbs_answer_when_they_hold_and_refuse_below_the_floor() -> Result<()> {
 
     let drained = site.ask(&["backend", "drain", "web/web-0", "--wait"])?;
     drained.succeeds();
-    assert!(drained.stdout.contains("in force, no connection is left"), "{}", drained.stdout);
+    assert!(drained.stdout.contains("in force, it has no connection left"), "{}", drained.stdout);
     let (before, place) = (site.connections("web-0")?, load.samples().len());
     until("the load goes on", PATIENCE, || load.samples().len() > place + 100)?;
     assert_eq!(site.connections("web-0")?, before, "it held when it said so");

@@ -56,7 +56,7 @@ impl ClientError {
     pub fn remedy(&self) -> String {
         match self {
             Self::Unreachable { socket, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("only root and the group of {} may open it: use sudo", socket.display())
+                format!("{} is for root and its group: use sudo", socket.display())
             }
             Self::Unreachable { socket, .. } => format!(
                 "is `shunt run` running? The socket is expected at {}; `-s` or SHUNT_SOCKET names another one",

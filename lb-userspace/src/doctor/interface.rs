@@ -217,7 +217,7 @@ fn gro(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
 
 fn vlan(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
     if mode == Some(AttachMode::Tc) {
-        return Finding::ok("vlan", "tags are known, in the frames or beside them");
+        return Finding::ok("vlan", "the program sees tags, in the frames or beside them");
     }
     match (offloads.rx_vlan, device.vlans.as_slice()) {
         (false, _) => Finding::ok("vlan", "tags stay in the frames"),
@@ -239,7 +239,7 @@ fn vlan(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
 /// half of one, and no translation makes it right.
 fn checksums(device: &Device, mode: Expected) -> Finding {
     if mode == Some(AttachMode::Tc) {
-        return Finding::ok("checksums", "those that a device is to finish are forwarded so");
+        return Finding::ok("checksums", "Shunt forwards unfinished checksums as they are");
     }
     let (name, place) = other_end(device);
     let remedy = format!("{place}ethtool -K {name} tx off");
