@@ -555,7 +555,7 @@ fn tls_tells_nothing_and_is_no_error() -> Result<()> {
     assert_eq!(status.forwarding[0].evidence, Evidence::Opaque);
     let shown = stage.shunt.ask(&["status"])?;
     assert!(shown.contains("opaque"), "{shown}");
-    assert!(shown.contains("its responses cannot be read (TLS, HTTP/2 or no HTTP)"), "{shown}");
+    assert!(shown.contains("Shunt cannot read its responses (TLS, HTTP/2 or no HTTP)"), "{shown}");
     Ok(())
 }
 
