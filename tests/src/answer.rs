@@ -65,7 +65,7 @@ impl std::fmt::Display for Answer {
 
 fn read(mut pipe: impl Read) -> String {
     let mut bytes = Vec::new();
-    // What came until it broke is what there is.
+    // If the connection breaks, the answer is what came until then.
     let _ = pipe.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -22,7 +22,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// `name` is told apart from the others of this lab. `config` lacks `instance` and `control_socket` only.
+    /// `name` is another one for each daemon of a lab. `config` lacks `instance` and `control_socket` only.
     pub fn new(lab: &Lab, host: &Host, name: &str, config: &str) -> Result<Self> {
         let instance = format!("{}-{name}", lab.name().trim_start_matches("shunt-"));
         let socket = lab.folder().join(format!("{name}.sock"));
@@ -74,8 +74,8 @@ impl Attempt {
         Ok(found)
     }
 
-    /// That nothing but this remains. The kernel takes a program off a device a moment after the last pin and process
-    /// that held it are gone.
+    /// That nothing but this remains. The kernel takes a program off a device a moment after the last pin and
+    /// process that held it are gone.
     #[track_caller]
     pub fn left(&self, expected: &[String]) {
         let gone =

@@ -29,7 +29,7 @@ pub struct Flock {
 #[derive(Debug)]
 struct Bird {
     address: SocketAddr,
-    /// What it answers; to its probe path as well.
+    /// Its answer; to its probe path as well.
     status: AtomicU16,
     /// Connections that it accepted.
     accepted: AtomicU64,
@@ -79,7 +79,7 @@ impl Drop for Flock {
     fn drop(&mut self) {
         self.end.take();
         if let Some(thread) = self.thread.take() {
-            // What became of it no longer matters.
+            // Its result no longer matters.
             let _ = thread.join();
         }
     }
@@ -103,7 +103,7 @@ async fn serve(
             }
         });
     }
-    // Whoever waits is there until it has heard.
+    // The waiting thread is there until it gets this.
     let _ = ready.send(());
     // An error is the end too.
     let _ = ended.await;

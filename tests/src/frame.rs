@@ -1,4 +1,5 @@
-//! Frames for packet fixtures: TCP over IP over Ethernet, written and read independently of the program's code.
+//! Frames for packet fixtures: TCP over IP over Ethernet, written and read independently of the program's
+//! code.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,7 +32,8 @@ pub struct Tcp {
     /// DSCP and ECN.
     pub tos: u8,
     pub urgent: u16,
-    /// Extension headers between IPv6 and TCP: type and content, a multiple of eight bytes with its first two.
+    /// Extension headers between IPv6 and TCP: type and content, a multiple of eight bytes with its first
+    /// two.
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// TCP options, a multiple of four bytes.
     pub options: Vec<u8>,

@@ -1,4 +1,5 @@
-//! What a running daemon holds: memory, files and threads of its process, places in its maps, and its program.
+//! The resources of a running daemon: memory, files and threads of its process, entries in its maps, and its
+//! program.
 
 use std::{
     fs,
@@ -48,7 +49,7 @@ impl Process {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     pub established: usize,
-    pub embryos: usize,
+    pub handshakes: usize,
     /// Over: their NAT ports rest.
     pub resting: usize,
     /// Places that are taken, by what leads to them from either end.
@@ -65,7 +66,7 @@ impl Places {
             } else if flow.state & flow_state::ESTABLISHED != 0 {
                 places.established += 1;
             } else {
-                places.embryos += 1;
+                places.handshakes += 1;
             }
         }
         let clients = values::<ClientSet>(shunt, "CLIENTS4")?;

@@ -1,11 +1,10 @@
 //! The real program in the real kernel, one frame at a time (`BPF_PROG_TEST_RUN`): no interface is involved.
 
-use std::{
-    cell::Cell,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::RangeInclusive,
-    os::fd::AsFd as _,
-};
+mod action;
+mod addresses;
+mod service;
+
+use std::{net::IpAddr, ops::RangeInclusive, os::fd::AsFd as _};
 
 use aya::{
     TestRun as _, TestRunOptions, TestRunResult,
@@ -18,61 +17,15 @@ use lb_core::{
 };
 use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
 
-use crate::test_run::Runner;
-
-/// What the program decided.
-#[derive(Clone, Copy, Debug, Eq)]
-pub enum Action {
-    Aborted,
-    Drop,
-    Pass,
-    Tx,
-    Redirect,
-}
-
-impl PartialEq for Action {
-    /// At tc a frame that goes back is redirected like any other.
-    fn eq(&self, other: &Self) -> bool {
-        let sent = |action: &Self| matches!(action, Self::Tx | Self::Redirect);
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-            || hook() == bpf::Hook::Tc && sent(self) && sent(other)
-    }
-}
-
-/// See [`hook`].
-pub fn at_tc() -> bool {
-    hook() == bpf::Hook::Tc
-}
-
-/// Where the program of every fixture is: XDP, or tc with `SHUNT_LAB_TC=1`.
-pub fn hook() -> bpf::Hook {
-    if lb_lab::Style::get().tc { bpf::Hook::Tc } else { bpf::Hook::Xdp }
-}
-
-impl Action {
-    /// As the program returned it.
-    pub fn of(number: u32) -> Self {
-        match (hook(), number.cast_signed()) {
-            (bpf::Hook::Xdp, _) => Self::new(number),
-            (bpf::Hook::Tc, -1) => Self::Pass,
-            (bpf::Hook::Tc, 2) => Self::Drop,
-            (bpf::Hook::Tc, 7) => Self::Redirect,
-            (bpf::Hook::Tc, other) => panic!("no such action: {other}"),
-        }
-    }
-
-    /// As an XDP program returned it.
-    pub fn new(number: u32) -> Self {
-        match number {
-            0 => Self::Aborted,
-            1 => Self::Drop,
-            2 => Self::Pass,
-            3 => Self::Tx,
-            4 => Self::Redirect,
-            other => panic!("no such action: {other}"),
-        }
-    }
-}
+pub use self::{
+    action::{Action, at_tc, hook},
+    addresses::{Family, address, backend_address, backend_mac, family, in_family, nat_source, vip},
+    service::ServiceSettings,
+};
+use crate::{
+    program::{self, Borrowed, Loaded},
+    test_run::Runner,
+};
 
 /// The interface that test runs seem to come from: the loopback device.
 pub const INGRESS: u32 = 1;
@@ -87,83 +40,13 @@ pub const VLANS: [u16; 2] = [10, 20];
 
 pub const SERVICE: ServiceId = ServiceId(3);
 
-/// Which addresses the hosts of a fixture have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-thread_local! {
-    static FAMILY: Cell<Family> = const { Cell::new(Family::V4) };
-}
-
-/// What fixtures on this thread use: IPv4, unless [`in_family`] says otherwise.
-pub fn family() -> Family {
-    FAMILY.get()
-}
-
-/// Does this with the addresses of one family. A fixture is written once and done with both.
-pub fn in_family<T>(family: Family, work: impl FnOnce() -> T) -> T {
-    let before = FAMILY.replace(family);
-    let done = work();
-    FAMILY.set(before);
-    done
-}
-
-/// Makes two tests out of a function: one for each family.
-#[macro_export]
-macro_rules! both_families {
-    ($name:ident) => {
-        mod $name {
-            #[test]
-            fn ipv4() {
-                $crate::kernel::in_family($crate::kernel::Family::V4, super::$name);
-            }
-
-            #[test]
-            fn ipv6() {
-                $crate::kernel::in_family($crate::kernel::Family::V6, super::$name);
-            }
-        }
-    };
-}
-
 /// The program with a service in its maps.
 pub struct Kernel {
-    program: bpf::Unattached,
+    // The first to go: it must be closed before another fixture gets the program.
     dataplane: bpf::Bpf,
     heads: bpf::EvidenceRing,
+    loaded: Borrowed,
     ingress: u32,
-}
-
-/// The MAC that the next hop of a backend is given.
-pub fn backend_mac(id: u16) -> [u8; 6] {
-    [0x02, 0, 0, 1, (id >> 8) as u8, id as u8]
-}
-
-/// Of the family in use: the IPv4 address, or the last 32 bits of an IPv6 address.
-pub fn address(v4: [u8; 4]) -> IpAddr {
-    match family() {
-        Family::V4 => Ipv4Addr::from(v4).into(),
-        Family::V6 => {
-            let [a, b, c, d] = v4.map(u16::from);
-            Ipv6Addr::new(0x2001, 0xdb8, a, b, 0x5a, 0, c, d).into()
-        }
-    }
-}
-
-pub fn backend_address(id: u16) -> SocketAddr {
-    SocketAddr::new(address([10, 9, 1 + (id >> 8) as u8, id as u8]), 8080)
-}
-
-pub fn vip() -> SocketAddr {
-    SocketAddr::new(address([203, 0, 113, 10]), 80)
-}
-
-/// What backends see as the source.
-pub fn nat_source() -> IpAddr {
-    address([10, 9, 0, 1])
 }
 
 /// Link and IPv6 header.
@@ -206,11 +89,11 @@ impl Kernel {
         max_flows: u32,
         new_flows: u32,
     ) -> Self {
-        let program = bpf::Unattached::load(hook(), max_flows).expect("the program loads");
+        let loaded = program::borrow(hook(), max_flows);
         let settings =
             bpf::Settings { nat_ports, nat_addresses, vlans: &VLANS, max_new_flows_per_second: new_flows };
-        let (dataplane, heads) = program.dataplane(settings).expect("its maps can be opened");
-        let mut kernel = Self { program, dataplane, heads, ingress: INGRESS };
+        let (dataplane, heads) = loaded.program.dataplane(settings).expect("its maps can be opened");
+        let mut kernel = Self { dataplane, heads, loaded, ingress: INGRESS };
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -279,96 +162,56 @@ impl Kernel {
     }
 
     pub fn service(&mut self, no_backend: NoBackend, trials: &[u16]) {
-        self.apply(&Step::Service {
-            id: SERVICE,
-            vip: vip(),
-            mode: Mode::Nat,
-            no_backend,
-            evidence: true,
-            redispatch: false,
-            sources: Sources::default(),
-            trials: trials.iter().map(|id| BackendId(*id)).collect(),
-        });
+        self.serve(ServiceSettings { no_backend, ..ServiceSettings::default() }.with_trials(trials));
+    }
+
+    /// Writes a service.
+    pub fn serve(&mut self, settings: ServiceSettings) {
+        self.apply(&settings.into());
     }
 
     /// The same service in another mode.
     pub fn mode(&mut self, mode: Mode) {
-        self.serve(SERVICE, vip(), mode);
+        self.serve(ServiceSettings { mode, ..ServiceSettings::default() });
     }
 
-    /// A service with evidence.
-    pub fn serve(&mut self, id: ServiceId, vip: SocketAddr, mode: Mode) {
-        self.apply(&Step::Service {
-            id,
-            vip,
-            mode,
-            no_backend: NoBackend::Reset,
-            evidence: true,
-            redispatch: false,
-            sources: Sources::default(),
-            trials: Vec::new(),
-        });
-    }
-
-    /// The same service, which takes connections of these only.
+    /// The same service with source rules.
     pub fn sources(&mut self, sources: Sources) {
-        self.apply(&Step::Service {
-            id: SERVICE,
-            vip: vip(),
-            mode: Mode::Nat,
-            no_backend: NoBackend::Reset,
-            evidence: true,
-            redispatch: false,
-            sources,
-            trials: Vec::new(),
-        });
+        self.serve(ServiceSettings { sources, ..ServiceSettings::default() });
     }
 
     /// The same service, with or without evidence.
     pub fn evidence(&mut self, evidence: bool) {
-        self.apply(&Step::Service {
-            id: SERVICE,
-            vip: vip(),
-            mode: Mode::Nat,
-            no_backend: NoBackend::Reset,
-            evidence,
-            redispatch: false,
-            sources: Sources::default(),
-            trials: Vec::new(),
-        });
+        self.serve(ServiceSettings { evidence, ..ServiceSettings::default() });
     }
 
-    /// The same service; handshakes that come to nothing go on elsewhere.
+    /// The same service; another backend takes over a handshake that fails.
     pub fn redispatch(&mut self) {
         self.redispatch_to(&[]);
     }
 
-    /// And with half-open backends.
+    /// The same with half-open backends.
     pub fn redispatch_to(&mut self, trials: &[u16]) {
-        self.apply(&Step::Service {
-            id: SERVICE,
-            vip: vip(),
-            mode: Mode::Nat,
-            no_backend: NoBackend::Reset,
-            evidence: true,
-            redispatch: true,
-            sources: Sources::default(),
-            trials: trials.iter().map(|id| BackendId(*id)).collect(),
-        });
+        self.serve(ServiceSettings { redispatch: true, ..ServiceSettings::default() }.with_trials(trials));
     }
 
-    /// Of exchanges that wait too long.
-    pub fn watch(&self) -> bpf::TimeoutScanner {
+    /// The scanner for exchanges that wait too long.
+    pub fn timeout_scanner(&self) -> bpf::TimeoutScanner {
         self.dataplane.timeout_scanner()
     }
 
-    /// What ends the connections of backends that are out.
-    pub fn endings(&self) -> bpf::ResetSender {
+    /// The sender of resets for connections of backends that are out.
+    pub fn reset_sender(&self) -> bpf::ResetSender {
         self.dataplane.reset_sender()
     }
 
+    /// The program and all of its maps.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
     pub fn program(&mut self) -> &mut Program {
-        self.program.ebpf.program_mut("shunt").expect("the program")
+        self.loaded.program.ebpf.program_mut("shunt").expect("the program")
     }
 
     /// Another way to run it: quick, and from any thread.
@@ -436,8 +279,8 @@ impl Kernel {
     }
 
     /// Reads the good responses that are not mirrored.
-    pub fn goods(&self) -> bpf::SuccessCounts {
-        self.program.success_counts().expect("its map can be mapped")
+    pub fn success_counts(&self) -> bpf::SuccessCounts {
+        self.loaded.program.success_counts().expect("its map can be mapped")
     }
 
     /// Drops them unread.

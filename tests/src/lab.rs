@@ -1,4 +1,4 @@
-//! What namespace suites share: the binary, and saying why a test cannot run here.
+//! Common to the suites in namespaces: the binary, and the reason why a test cannot run here.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use std::{
 
 use lb_lab::{Error, Host, Lab, Process, until_ok};
 
-/// What a machine may lack for a test.
+/// A need of a test that a machine may not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Root,
@@ -23,8 +23,8 @@ pub enum Need {
     Kernel(u32, u32),
 }
 
-/// Whether this test must be left out, because something that it needs is not here. Says so, and tells
-/// `cargo xtask test`, which counts it and checks the reason. Each lab test begins with it.
+/// Whether this test must be left out, because something that it needs is not here. Prints that, and reports
+/// it to `cargo xtask test`, which counts it and checks the reason. Each lab test begins with it.
 #[must_use = "a test that is skipped returns"]
 pub fn skipped(test: &str, needs: &[Need]) -> bool {
     let always = [Need::Root, Need::Tool("ip"), Need::Tool("ethtool")];
@@ -33,8 +33,8 @@ pub fn skipped(test: &str, needs: &[Need]) -> bool {
     eprintln!("skipped: {test}: {reason}");
     if let Some(path) = env::var_os("SHUNT_SKIPS") {
         let file = OpenOptions::new().append(true).open(&path);
-        let told = file.and_then(|mut file| writeln!(file, "{key}\t{test}\t{reason}"));
-        told.expect("SHUNT_SKIPS names a file that can be written");
+        let written = file.and_then(|mut file| writeln!(file, "{key}\t{test}\t{reason}"));
+        written.expect("SHUNT_SKIPS names a file that can be written");
     }
     true
 }
@@ -78,21 +78,17 @@ pub fn shunt() -> &'static Path {
     BINARY.get_or_init(|| built("lb-userspace", "shunt"))
 }
 
-/// `lab-backend`, likewise.
+/// Builds and finds `lab-backend` in the same way.
 pub fn lab_backend() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| built("lb-lab", "lab-backend"))
 }
 
-/// A program of a package of ours, built when it is not up to date. `cargo xtask test` has built everything before, and
-/// says so by `SHUNT_BUILT`.
+/// A program of a package of ours, built when it is not up to date.
 pub fn built(package: &str, name: &str) -> PathBuf {
     // target/PROFILE/deps/TEST
     let test = env::current_exe().expect("a test knows its own path");
     let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
-    if env::var_os("SHUNT_BUILT").is_some() {
-        return profile.join(name);
-    }
     let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--quiet", "--package", package, "--bin", name]);
     if profile.ends_with("release") {

@@ -1,4 +1,4 @@
-//! What the suites share.
+//! Common parts of the suites.
 
 pub mod answer;
 pub mod attempt;
@@ -11,8 +11,10 @@ pub mod kernel;
 pub mod lab;
 pub mod ledger;
 pub mod load;
+pub mod maps;
 pub mod model;
 pub mod noise;
+pub mod program;
 pub mod scripted;
 pub mod site;
 pub mod socket;

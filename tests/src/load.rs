@@ -16,8 +16,8 @@ use lb_lab::{Host, clock};
 /// One request, in the order of their ends.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// When it was to begin. `begun` is later while all workers wait for answers: what a request waits then is
-    /// latency too, or a peer that stalls would hold up its own measurement.
+    /// When it was to begin. `begun` is later while all workers wait for answers: what a request waits then
+    /// is latency too, or a peer that stalls would hold up its own measurement.
     pub due: Duration,
     pub begun: Duration,
     pub ended: Duration,
@@ -27,7 +27,7 @@ pub struct Sample {
     pub client: Option<SocketAddr>,
     /// When the head of the response had been read.
     pub head_at: Option<Duration>,
-    /// What the response says in `x-backend`.
+    /// The value of `x-backend` in the response.
     pub backend: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct Sample {
 pub enum Connections {
     /// A new one for each request.
     Each,
-    /// As many as there are workers, kept open; one that fails is opened anew.
+    /// As many as there are workers, kept open; one that fails is opened again.
     Kept,
 }
 

@@ -1,4 +1,4 @@
-//! A TCP server that sends exactly what a test tells it to, segment by segment.
+//! A TCP server that sends exactly what a test asks for, segment by segment.
 
 use std::{
     io::{self, Read, Write},
@@ -109,8 +109,8 @@ impl Line {
         Ok(read)
     }
 
-    /// In one segment, if it fits into one, and returns when the client has acknowledged it: what is said next is in
-    /// another.
+    /// In one segment, if it fits into one, and returns when the client has acknowledged it: what is said
+    /// next is in another.
     pub fn say(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         until("the client acknowledges", SILENCE, || {

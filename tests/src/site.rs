@@ -110,7 +110,7 @@ impl Site {
         Ok(self.traffic(name)?.counters.connections)
     }
 
-    /// What the daemon's user may have it do.
+    /// Rights of the daemon's user.
     pub fn ask(&self, words: &[&str]) -> Result<Answer> {
         let mut command = self.topology.node.command(shunt());
         command.arg("--socket").arg(self.shunt.socket()).args(words).env("SUDO_USER", "alice");

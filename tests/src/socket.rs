@@ -1,4 +1,4 @@
-//! What the standard library does not ask of TCP sockets.
+//! Options of TCP sockets that the standard library does not have.
 
 use std::{
     io,
@@ -14,10 +14,11 @@ use nix::sys::socket::{
     sockopt::{Linger, ReceiveTimeout, ReuseAddr, SendTimeout},
 };
 
-/// From now on this socket sees no segment with payload: each is dropped as if the network had lost it, after everything
-/// that lies before the socket has seen it. Acknowledgements and FINs arrive.
+/// From now on this socket sees no segment with payload: each is dropped as if the network had lost it, after
+/// everything that lies before the socket has seen it. Acknowledgements and FINs arrive.
 pub fn lose_payload(socket: &impl AsRawFd) -> io::Result<()> {
-    // For a socket filter of TCP, a frame begins with the TCP header (linux/net/ipv4/tcp_ipv4.c, `tcp_filter`).
+    // For a socket filter of TCP, a frame begins with the TCP header (linux/net/ipv4/tcp_ipv4.c,
+    // `tcp_filter`).
     filter(
         socket,
         &mut [
@@ -68,7 +69,8 @@ pub fn was_fast(stream: &TcpStream) -> io::Result<bool> {
     Ok(info(stream)?.tcpi_options & SYN_DATA != 0)
 }
 
-/// A listener whose queue is full and stays so, as long as all of it is held: its system ignores further SYNs.
+/// A listener whose queue is full and stays so, as long as all of it is held: its system ignores further
+/// SYNs.
 pub fn deaf_listener(address: SocketAddr) -> io::Result<(TcpListener, Vec<TcpStream>)> {
     let listener = TcpListener::bind(address)?;
     listen(&listener, Backlog::new(0)?)?;
@@ -85,7 +87,8 @@ pub fn end_by_reset(stream: &TcpStream) -> io::Result<()> {
     Ok(set(stream, Linger, &linger)?)
 }
 
-/// Lets this process, and those that it starts, have so many files open; at most as many as it may allow itself.
+/// Lets this process, and those that it starts, have so many files open; at most as many as it may allow
+/// itself.
 pub fn many_files(count: u64) -> io::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;

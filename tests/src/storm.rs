@@ -41,7 +41,7 @@ min_serving = 40
 half_open_trials = 1
 ";
 
-/// What was seen of it. That no rule was broken while it raged, [`run`] has made sure of.
+/// Measurements of a storm. [`run`] has checked that no rule was broken during it.
 #[derive(Debug)]
 pub struct Storm {
     pub requests: usize,
@@ -82,7 +82,7 @@ pub fn run(prefix: &str, binary: &Path, length: Duration) -> Result<Storm> {
     // A third of them is well at any time: each second another one.
     let end = clock::now() + length;
     let mut well = 0;
-    let mut told = Vec::new();
+    let mut lags = Vec::new();
     while clock::now() < end {
         well = (well + 1) % 3;
         for number in 0..BACKENDS {
@@ -92,7 +92,7 @@ pub fn run(prefix: &str, binary: &Path, length: Duration) -> Result<Storm> {
         while clock::now() < next {
             let status = shunt.status()?;
             keeps_the_rules(&status.snapshot.services[0])?;
-            told.push(status.daemon.loop_lag_ms.worst);
+            lags.push(status.daemon.loop_lag_ms.worst);
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -128,7 +128,7 @@ pub fn run(prefix: &str, binary: &Path, length: Duration) -> Result<Storm> {
     Ok(Storm {
         requests: answered,
         unanswered: without,
-        worst_lag_ms: told.into_iter().max().context("it was asked")?,
+        worst_lag_ms: lags.into_iter().max().context("it was asked")?,
         events: counts,
         flapped: flapped.len(),
         kept_by_the_floor: kept,
@@ -136,8 +136,8 @@ pub fn run(prefix: &str, binary: &Path, length: Duration) -> Result<Storm> {
 }
 
 fn keeps_the_rules(service: &ServiceSnapshot) -> Result<()> {
-    // Probes may take down what the breaker has left, and not the other way round: whoever serves after an ejection
-    // is closed.
+    // Probes may take down what the breaker has left, and not the other way round: a backend that serves
+    // after an ejection is closed.
     let closed = service.backends.iter().filter(|backend| backend.breaker == BreakerState::Closed).count();
     ensure!(closed >= FLOOR, "the breaker has left {closed} of them");
     for backend in &service.backends {

@@ -1,4 +1,4 @@
-//! What the daemon has counted of one service.
+//! The daemon's counts of one service.
 
 use lb_core::snapshot::Responses;
 use lb_userspace::control::model::{Counters, Status};

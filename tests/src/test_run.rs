@@ -7,7 +7,7 @@ use std::{
 
 const PROG_TEST_RUN: libc::c_long = 10;
 
-/// What the kernel wants to be told (`union bpf_attr`, `test`), as far as it is used here.
+/// The kernel's parameters (`union bpf_attr`, `test`), as far as they are used here.
 #[repr(C)]
 struct Attributes {
     program: u32,
@@ -31,8 +31,8 @@ impl Runner {
         Self { program }
     }
 
-    /// Runs it on a frame: what it returned, and the length of what it made of it, which begins `out`. Nothing is
-    /// copied out when `out` is empty.
+    /// Runs it on a frame: what it returned, and the length of what it made of it, which begins `out`.
+    /// Nothing is copied out when `out` is empty.
     pub fn run(&self, frame: &[u8], out: &mut [u8]) -> io::Result<(u32, usize)> {
         loop {
             let mut attributes = Attributes {

@@ -118,7 +118,7 @@ fn a_trial_that_does_not_answer_gets_its_budget_and_not_one_more() -> Result<()>
     site.backends[1].fail()?;
     let bad = |kind: EventKind| move |event: &lb_core::event::Event| event.kind == kind;
     let (_, place) = events.wait("it is ejected", 0, PATIENCE, bad(EventKind::Eject))?;
-    // From now on its system accepts connections and nobody answers them: no trial tells anything.
+    // From now on its system accepts connections and nobody answers them: no trial has an outcome.
     site.backends[1].process().signal(nix::sys::signal::Signal::SIGSTOP)?;
     events.wait("it is tried", place, PATIENCE, bad(EventKind::Trial))?;
     until("the budget is spent", PATIENCE, || {
@@ -169,7 +169,7 @@ fn killing_the_daemon_changes_nothing_that_flows() -> Result<()> {
         let bad: Vec<_> = samples.iter().filter(|sample| sample.answer != Ok(200)).collect();
         assert!(bad.is_empty(), "{} of {}: {:?}", bad.len(), samples.len(), bad.first());
     }
-    // Not one of the kept connections was opened anew.
+    // Not one of the kept connections was opened again.
     let mut accepted = 0;
     for backend in &mut site.backends {
         accepted += backend.report(Duration::ZERO)?.clients().filter(|one| one.requests > 1).count();

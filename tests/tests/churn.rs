@@ -1,5 +1,5 @@
-//! A thousand ejections and readmissions a minute under load: nobody else's connection breaks, and nothing is left
-//! behind. `SHUNT_CHURN` is for how many seconds, of each policy.
+//! A thousand ejections and readmissions a minute under load: nobody else's connection breaks, and nothing is
+//! left behind. `SHUNT_CHURN` is for how many seconds, of each policy.
 
 use std::{
     collections::HashMap,
@@ -81,7 +81,7 @@ fn with_reset_no_connection_of_a_healthy_backend_ends() -> Result<()> {
     }
     let churned = churn("churnreset", "on_eject = \"reset\"\n")?;
     for load in &churned.kept {
-        // Whom a connection that is kept was of, its client knows from the answer before.
+        // A client knows from the last answer which backend its kept connection has.
         let mut served: HashMap<SocketAddr, &str> = HashMap::new();
         for sample in load {
             let Some(client) = sample.client else { continue };
@@ -97,7 +97,7 @@ fn with_reset_no_connection_of_a_healthy_backend_ends() -> Result<()> {
             }
         }
     }
-    // All that failed were told so at a request, each by the program.
+    // Each connection that failed got its reset from the program, at a request.
     let all: Vec<_> =
         churned.kept.iter().flatten().chain(&churned.each).filter(|one| one.answer.is_err()).collect();
     let other: Vec<_> =
@@ -108,13 +108,13 @@ fn with_reset_no_connection_of_a_healthy_backend_ends() -> Result<()> {
     Ok(())
 }
 
-/// What came of it.
+/// The result.
 struct Churned {
     /// Of connections for one request each.
     each: Vec<Sample>,
     /// Of connections that are kept, by the load that they were opened for.
     kept: Vec<Vec<Sample>>,
-    /// Connections whose client was told that they are over.
+    /// Connections whose client got a reset.
     cut: u64,
 }
 
@@ -163,7 +163,7 @@ fn churn(prefix: &str, keys: &str) -> Result<Churned> {
     let tokens = holdings::tokens(&site.shunt)?;
     // Each CPU may have looked at the last one at the same time.
     assert!(tokens[..4].iter().all(|left| (-8..=1).contains(left)), "{:?}", &tokens[..4]);
-    assert!(tokens[4..].iter().all(|left| *left == 0), "a budget of nobody");
+    assert!(tokens[4..].iter().all(|left| *left == 0), "no id without a backend has a budget");
     if length > A_MINUTE_LONG {
         places(&site, "all is forgotten", A_MINUTE_LONG + PATIENCE, |places| places == Places::default())?;
     }
@@ -254,7 +254,8 @@ async fn order(client: &Client, verb: Verb, for_ms: Option<u64>) -> Result<Backe
     Ok(view)
 }
 
-/// Waits until the maps hold no connection any more but those that are over, whose NAT ports rest for a minute.
+/// Waits until the maps hold no connection any more but those that are over, whose NAT ports rest for a
+/// minute.
 fn idle(site: &Site) -> Result<()> {
     places(site, "all connections are over", 2 * PATIENCE, |places| {
         let rest = places.resting;

@@ -24,7 +24,8 @@ use nix::{
     unistd::Pid,
 };
 
-/// What carries the name of a lab of this process: namespaces, folders, pins, and programs that run inside.
+/// Everything with the name of a lab of this process: namespaces, folders, pins, and programs that run
+/// inside.
 fn remains(prefix: &str, pid: u32) -> Vec<String> {
     let mut found = Vec::new();
     for (folder, name) in [

@@ -76,7 +76,7 @@ fn ten_times_slower_is_seen_by_the_slow_rate() -> Result<()> {
     assert!(rate.count * 2 >= rate.total, "{rate:?}");
     let samples = load.stop();
     assert!(samples.iter().all(|sample| sample.answer == Ok(200)), "slow is not wrong");
-    // And the kernel's histograms tell them apart.
+    // And the kernel's histograms show the difference.
     let median = |name| -> Result<u64> { site.traffic(name)?.counters.ttfb_us(0.5).context("it answered") };
     let counted = site.traffic("web-0")?.counters;
     let timed: u64 = counted.ttfb.iter().sum();
@@ -214,11 +214,11 @@ fn no_head_in_time_is_a_failure_and_counts_once() -> Result<()> {
     let load = site.load(20, 20, Connections::Each);
     until("some have ended", PATIENCE, || load.samples().len() >= 20)?;
     let samples = load.stop();
-    // Clients got their answers, late; each was told of once, as a time-out.
+    // Clients got their answers, late; each was reported once, as a timeout.
     assert!(samples.iter().all(|sample| sample.answer == Ok(200)));
     let responses = || site.shunt.status().map(|status| status.snapshot.services[0].backends[0].responses);
     let all = samples.len() as u64;
-    until("all are told of", PATIENCE, || responses().is_ok_and(|now| now.l4_failures >= all))?;
+    until("all are reported", PATIENCE, || responses().is_ok_and(|now| now.l4_failures >= all))?;
     let counted = responses()?;
     assert_eq!((counted.l4_failures, counted.s2xx), (all, 0), "{counted:?}");
     Ok(())
@@ -229,7 +229,7 @@ fn time_outs_with_good_answers_between_are_not_in_a_row() -> Result<()> {
     if skipped("time_outs_with_good_answers_between_are_not_in_a_row", &[]) {
         return Ok(());
     }
-    // Longer than what is told anyway: the good answers are only counted.
+    // Slower than an answer that the program mirrors for its time: the good answers are only counted.
     let policy = "[service.web.breaker]\nconsecutive_5xx = 3\nresponse_timeout = \"600ms\"\n";
     let mut site = Site::start("apart", 2, policy)?;
     let events = site.shunt.events()?;
@@ -247,12 +247,12 @@ fn time_outs_with_good_answers_between_are_not_in_a_row() -> Result<()> {
         Ok(())
     };
     // Of ten one of the two has five, at most two of them together: but for what is between, in a row.
-    let mut told = 0;
-    while told < 10 {
+    let mut reported = 0;
+    while reported < 10 {
         ask(&mut site, 0, 30)?;
         ask(&mut site, 800, 1)?;
-        until("it is told of", PATIENCE, || failures(&site).is_ok_and(|now| now > told))?;
-        told = failures(&site)?;
+        until("it is reported", PATIENCE, || failures(&site).is_ok_and(|now| now > reported))?;
+        reported = failures(&site)?;
     }
     let ejected = || events.since(0).iter().any(|heard| heard.event.kind == EventKind::Eject);
     assert!(!ejected(), "{:?}", events.since(0).last());

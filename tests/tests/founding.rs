@@ -19,7 +19,7 @@ const LENGTH: Duration = Duration::from_secs(42);
 const RATE: u64 = 50;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is the breaker's doing, in a form that both sides give.
+/// A decision of the breaker, in a form that both sides give.
 fn decision(event: &Event) -> Option<String> {
     match event.kind {
         EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused => Some(format!(
@@ -74,7 +74,7 @@ fn run(prefix: &str, backends: usize) -> Result<()> {
     until("the time is over", PATIENCE, || clock::now().saturating_sub(begun) > LENGTH)?;
     let samples = load.stop();
     ensure!(failed(&samples).is_empty(), "{:?}", failed(&samples));
-    // The last good answers are told with the daemon's next look.
+    // The daemon reads the last success counts in its next look.
     let all = samples.len() as u64;
     let counted = |site: &Site| {
         site.shunt.status().map(|status| {
@@ -99,7 +99,8 @@ fn run(prefix: &str, backends: usize) -> Result<()> {
         let in_a_row = before.iter().rev().take_while(|sample| sample.answer == Ok(500)).count();
         ensure!(in_a_row == 3, "{in_a_row} bad answers in a row before the ejection");
         let trial = heard.iter().find(|one| one.event.kind == EventKind::Trial).context("it is tried")?;
-        // Its trials may be over before it is told that it is half-open: that waits for the maps.
+        // Its trials may be over before the daemon reports that it is half-open: the report waits for the
+        // maps.
         let until = trial.at.saturating_sub(Duration::from_millis(500));
         let between = bad.iter().filter(|sample| sample.begun > first.at && sample.ended < until).count();
         ensure!(between == 0, "{between} bad answers while it is out");
@@ -114,8 +115,8 @@ fn run(prefix: &str, backends: usize) -> Result<()> {
 
     site.shunt.process().stop(PATIENCE)?;
     let (decisions, summary) = replayed(&site, &recording)?;
-    let told: Vec<String> = heard.iter().filter_map(|one| decision(&one.event)).collect();
-    ensure!(decisions == told, "the replay decided otherwise:\n{decisions:#?}\n{told:#?}");
+    let recorded: Vec<String> = heard.iter().filter_map(|one| decision(&one.event)).collect();
+    ensure!(decisions == recorded, "the replay decided otherwise:\n{decisions:#?}\n{recorded:#?}");
     let total = &summary["total"];
     ensure!(total["responses"] == all, "{total}");
     ensure!(total["client_errors"] == bad.len(), "{} bad answers: {total}", bad.len());

@@ -154,8 +154,8 @@ fn the_next_lab_removes_what_a_killed_one_left() -> Result<()> {
 }
 
 #[test]
-fn programs_end_when_they_are_told_to() -> Result<()> {
-    if skipped("programs_end_when_they_are_told_to", &[]) {
+fn programs_end_when_they_are_asked_to() -> Result<()> {
+    if skipped("programs_end_when_they_are_asked_to", &[]) {
         return Ok(());
     }
     let mut lab = Lab::new("ends")?;

@@ -1,6 +1,7 @@
 //! The program against a model of it, on frames that nobody thought of. Needs root.
 //!
-//! `cargo xtask fuzz packet` runs it for as long as one likes: `SHUNT_FRAMES` is how many frames, `SHUNT_SEED` which.
+//! `cargo xtask fuzz packet` runs it for as long as one likes: `SHUNT_FRAMES` is how many frames,
+//! `SHUNT_SEED` which.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,14 +11,14 @@ use std::{
 
 use lb_common::{abi::Link, reason::Reason};
 use lb_core::{
-    config::{Mode, NoBackend, Prefix, Sources},
+    config::{NoBackend, Prefix, Sources},
     io::{Admit, BackendId, Generation, Member, ServiceId, Step},
 };
 use lb_lab::clock;
 use lb_tests::{
     kernel::{
-        Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, VLANS, backend_address, backend_mac,
-        in_family, vip,
+        Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, ServiceSettings, VLANS, backend_address,
+        backend_mac, in_family, vip,
     },
     model::{Backend, Generator, Model, Service, Verdict},
     noise::Noise,
@@ -81,15 +82,12 @@ impl World {
                         .map(|id| Member { id: BackendId(*id), weight: 100, address: backend_address(*id) })
                         .collect();
                     kernel.apply(&Step::Table { service: id, members });
-                    kernel.apply(&Step::Service {
+                    kernel.serve(ServiceSettings {
                         id,
                         vip,
-                        mode: Mode::Nat,
                         no_backend: if silent { NoBackend::Drop } else { NoBackend::Reset },
-                        evidence: true,
-                        redispatch: false,
                         sources,
-                        trials: Vec::new(),
+                        ..ServiceSettings::default()
                     });
                     services.push(service);
                 }
@@ -140,7 +138,7 @@ fn admission(service: &Service, number: usize) -> Step {
     }
 }
 
-/// What was dropped, and why.
+/// The drops, by service and reason.
 #[derive(Default)]
 struct Drops {
     seen: BTreeMap<(u16, Reason), u64>,
@@ -235,11 +233,11 @@ fn the_program_does_what_the_model_says() {
     }
     world.look().unwrap_or_else(|error| panic!("seed {seed}, at the end: {error}"));
     assert!(world.kernel.flows().inconsistencies().is_empty());
-    let (established, embryos, resting) = world.model.census();
+    let (established, handshakes, resting) = world.model.census();
     let census = world.kernel.flows().counts();
     assert_eq!(
         (census.established, census.handshakes, census.time_wait),
-        (established as u64, embryos as u64, resting as u64),
+        (established as u64, handshakes as u64, resting as u64),
         "seed {seed}"
     );
     println!("{frames} frames in {:.1?}: {became:?}", clock::now() - begun);

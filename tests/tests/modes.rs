@@ -79,7 +79,7 @@ fn a_connection_outlives_every_change_of_the_mode() -> Result<()> {
     let mut before = "native";
     for mode in ["tc", "tc", "native", "generic", "tc", "native"] {
         shunt.process().stop(PATIENCE)?;
-        // What is attached goes on without the daemon.
+        // The attached program works without the daemon.
         assert_eq!(http::ask(&mut stream, "GET /")?.status, 200, "{before}, without its daemon");
         change_mode(&shunt, before, mode)?;
         shunt.start_again()?;
@@ -93,7 +93,7 @@ fn a_connection_outlives_every_change_of_the_mode() -> Result<()> {
     Ok(())
 }
 
-/// What the first passes is the second's.
+/// The second program gets the frames that the first one passes.
 #[test]
 fn two_instances_share_an_interface_at_tc() -> Result<()> {
     if skipped("two_instances_share_an_interface_at_tc", &[Need::Kernel(6, 6)]) {
@@ -119,7 +119,7 @@ fn two_instances_share_an_interface_at_tc() -> Result<()> {
     Ok(())
 }
 
-/// The other program is told, and the earlier one goes on at its hook.
+/// The daemon reports the other program, and the earlier one stays at its hook.
 #[test]
 fn a_change_of_the_mode_that_fails_ends_nothing() -> Result<()> {
     if skipped("a_change_of_the_mode_that_fails_ends_nothing", &[Need::Kernel(6, 6)]) {
@@ -143,7 +143,7 @@ fn a_change_of_the_mode_that_fails_ends_nothing() -> Result<()> {
     let mut second = topology.node.command(shunt());
     let mut second = topology.node.spawn(second.arg("run").arg("-c").arg(&path))?;
     let attached =
-        |device: &str| topology.node.ip(&format!("link show {device}")).map(|told| told.contains("prog/xdp"));
+        |device: &str| topology.node.ip(&format!("link show {device}")).map(|link| link.contains("prog/xdp"));
     until_ok("the second is attached", PATIENCE, || match attached(taken) {
         Ok(true) => Ok(()),
         Ok(false) => Err("not yet".to_owned()),

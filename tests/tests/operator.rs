@@ -51,7 +51,7 @@ fn an_ejection_survives_a_kill_with_what_is_left_of_it() -> Result<()> {
     let passed = (clock::now() - heard.at).as_millis() as u64;
     assert_eq!((after.breaker, after.ejection), (BreakerState::Open, before.ejection));
     let left = after.until_ms.context("it has an end")?.0 - status.snapshot.t_ms.0;
-    // Measured by two clocks, one of which began anew; a second covers the way between them.
+    // Measured by two clocks, one of which began again; a second covers the way between them.
     let expected = 60_000 - passed;
     assert!(left.abs_diff(expected) < 1000, "{left} ms left, {expected} expected");
     let place = load.samples().len();
@@ -229,8 +229,8 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
 }
 
 #[test]
-fn who_claims_to_be_a_backend_or_a_vip_is_refused_after_a_restart_too() -> Result<()> {
-    if skipped("who_claims_to_be_a_backend_or_a_vip_is_refused_after_a_restart_too", &[]) {
+fn a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too() -> Result<()> {
+    if skipped("a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too", &[]) {
         return Ok(());
     }
     let other =

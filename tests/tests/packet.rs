@@ -6,8 +6,6 @@ mod concurrent;
 mod connections;
 #[path = "packet/dnat.rs"]
 mod dnat;
-#[path = "packet/endings.rs"]
-mod endings;
 #[path = "packet/evidence.rs"]
 mod evidence;
 #[path = "packet/explain.rs"]
@@ -20,16 +18,28 @@ mod floods;
 mod icmp;
 #[path = "packet/large.rs"]
 mod large;
+#[path = "packet/redispatch.rs"]
+mod redispatch;
 #[path = "packet/refused.rs"]
 mod refused;
+#[path = "packet/reset_sender.rs"]
+mod reset_sender;
+#[path = "packet/resets.rs"]
+mod resets;
+#[path = "packet/reuse.rs"]
+mod reuse;
 #[path = "packet/silence.rs"]
 mod silence;
 #[path = "packet/sources.rs"]
 mod sources;
 #[path = "packet/steering.rs"]
 mod steering;
+#[path = "packet/success_counts.rs"]
+mod success_counts;
 #[path = "packet/table.rs"]
 mod table;
+#[path = "packet/timeouts.rs"]
+mod timeouts;
 #[path = "packet/trials.rs"]
 mod trials;
 #[path = "packet/verifier.rs"]

@@ -1,4 +1,5 @@
-//! Routers on both sides of the node: path MTU, next hops, and whose address a backend sees. Real daemon, real stacks.
+//! Routers on both sides of the node: path MTU, next hops, and whose address a backend sees. Real daemon,
+//! real stacks.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,7 +16,7 @@ use lb_tests::{
     site::PATIENCE,
 };
 
-/// What next hops may take to be followed.
+/// The longest time to follow a next hop.
 const PICKED_UP: Duration = Duration::from_secs(2);
 
 const LENGTH: usize = 24 << 20;
@@ -27,8 +28,8 @@ const LENGTH: usize = 24 << 20;
 ///                     10.5.0.2   10.6.0.2
 /// ```
 ///
-/// The routers' own addresses end in 1 towards client and backend. IPv6 is `fdNN::` of the same. Fields end in
-/// this order.
+/// The routers' own addresses end in 1 towards client and backend. IPv6 is `fdNN::` of the same. Fields end
+/// in this order.
 struct Line {
     shunt: Shunt,
     client: Host,
@@ -142,7 +143,7 @@ impl Line {
         connected
     }
 
-    /// What the daemon says of both backends.
+    /// The daemon's path warnings about both backends.
     fn path_warnings(&self) -> Vec<String> {
         let status = self.shunt.status().ok();
         let traffic = status.into_iter().flat_map(|status| status.traffic);
@@ -151,8 +152,8 @@ impl Line {
 
     fn worries(&self, about: &str) -> Result<()> {
         until(about, PATIENCE, || {
-            let told = self.path_warnings();
-            told.len() == 2 && told.iter().all(|path_warning| path_warning.contains(about))
+            let warnings = self.path_warnings();
+            warnings.len() == 2 && warnings.iter().all(|path_warning| path_warning.contains(about))
         })?;
         ensure!(self.shunt.log().contains(about), "the log says it too");
         Ok(())
@@ -201,7 +202,7 @@ fn path_mtu_shrinks(prefix: &str, mode: &str) -> Result<()> {
         sent?;
         assert_eq!(from, seen, "{mode}: whose address the backend sees");
         let learned = line.backend.ip(&format!("route get {seen}"))?;
-        assert!(learned.contains("mtu 1280"), "{mode}: the backend was told: {learned}");
+        assert!(learned.contains("mtu 1280"), "{mode}: the backend learned: {learned}");
         line.near.ip("link set client mtu 1500")?;
         // Else it asks for small segments from the start.
         line.backend.ip("route flush cache")?;
@@ -220,7 +221,7 @@ fn path_mtu_shrinks(prefix: &str, mode: &str) -> Result<()> {
         assert!(server.join().expect("the server does not panic")???, "every byte is as it was sent");
         let vip: SocketAddr = VIPS[family].parse()?;
         let learned = line.client.ip(&format!("route get {}", vip.ip()))?;
-        assert!(learned.contains("mtu 1280"), "{mode}: the client was told: {learned}");
+        assert!(learned.contains("mtu 1280"), "{mode}: the client learned: {learned}");
         line.far.ip("link set backend mtu 1500")?;
     }
     Ok(())
@@ -242,7 +243,7 @@ fn the_path_mtu_shrinks_in_the_middle_of_a_transfer_in_dnat() -> Result<()> {
     path_mtu_shrinks("mtudnat", "dnat")
 }
 
-/// Who changes its MAC says so, as a host that takes over an address does.
+/// A host that changes its MAC announces it, as a host that takes over an address does.
 #[test]
 fn changed_macs_and_gateways_are_followed() -> Result<()> {
     if skipped("changed_macs_and_gateways_are_followed", &[]) {
@@ -268,9 +269,9 @@ fn changed_macs_and_gateways_are_followed() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_work_is_told_with_its_remedy() -> Result<()> {
-    // The kernel tells who takes redirected frames.
-    if skipped("what_cannot_work_is_told_with_its_remedy", &[Need::Kernel(6, 3)]) {
+fn a_path_that_cannot_work_is_reported_with_its_remedy() -> Result<()> {
+    // The kernel reports which devices accept redirected frames.
+    if skipped("a_path_that_cannot_work_is_reported_with_its_remedy", &[Need::Kernel(6, 3)]) {
         return Ok(());
     }
     let line = Line::new("worry", "nat")?;

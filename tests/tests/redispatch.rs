@@ -22,7 +22,8 @@ const GOOD: [&str; 2] = ["web-0", "web-1"];
 const REFUSES: &str = "web-2";
 const SWALLOWS: &str = "web-3";
 
-/// A SYN comes again after a second (RFC 6298), and the next time two seconds after the first at the earliest.
+/// A SYN comes again after a second (RFC 6298), and the next time two seconds after the first at the
+/// earliest.
 const ONE_RETRANSMISSION: Duration = Duration::from_millis(1900);
 
 /// The same four backends behind a VIP of each family. Fields end in this order.
@@ -43,7 +44,7 @@ fn backends(number: usize) -> [SocketAddr; 2] {
     [at(Topology::address(number), 8080), SocketAddr::new(Topology::address6(number).into(), 8080)]
 }
 
-/// What a client saw of its connection.
+/// A client's view of its connection.
 #[derive(Debug)]
 struct Attempt {
     took: Duration,
@@ -107,7 +108,7 @@ fn attempt(to: SocketAddr, patience: Duration) -> Attempt {
     Attempt { took, outcome }
 }
 
-/// What is counted of one backend.
+/// The counts of one backend.
 fn counted(status: &Status, service: &str, name: &str) -> Result<(Counters, BackendSnapshot)> {
     let traffic = status.traffic.iter().find(|one| one.service == service && one.backend == name);
     let of = status.snapshot.services.iter().find(|one| one.name == service);
@@ -134,7 +135,8 @@ fn no_connection_fails_and_none_waits_twice() -> Result<()> {
         assert!(twice.is_empty(), "{service}: {} waited more than once: {twice:?}", twice.len());
         let delayed = attempts.iter().filter(|one| again(one)).count();
 
-        // Each of them is a failure of one of the two, told of once, and a handshake that went on elsewhere.
+        // Each of them is a failure of one of the two, reported once, and a handshake that continued
+        // elsewhere.
         let settled = || -> Result<bool> {
             let status = stage.shunt.status()?;
             let mut all = 0;
@@ -148,9 +150,9 @@ fn no_connection_fails_and_none_waits_twice() -> Result<()> {
             }
             Ok(all == delayed)
         };
-        let told = until("each is told of", PATIENCE, || settled().unwrap_or(false));
+        let settled_in_time = until("each is reported", PATIENCE, || settled().unwrap_or(false));
         let status = stage.shunt.status()?;
-        told.with_context(|| format!("{delayed} delayed; {:?}", status.traffic))?;
+        settled_in_time.with_context(|| format!("{delayed} delayed; {:?}", status.traffic))?;
         for name in [REFUSES, SWALLOWS] {
             let (counters, backend) = counted(&status, service, name)?;
             assert!(counters.connections as usize > COUNT / 8, "it had its share: {counters:?}");

@@ -1,5 +1,5 @@
-//! Bad input to the real program, on a real node: it is answered with what is wrong and what to do, traffic does not
-//! suffer, and nothing is left behind.
+//! Bad input to the real program, on a real node: it is answered with what is wrong and what to do, traffic
+//! does not suffer, and nothing is left behind.
 
 #[path = "refusals/config.rs"]
 mod config;

@@ -15,7 +15,7 @@ const FLOWS: usize = 10_000;
 
 const KEYS: &str = "on_eject = \"reset\"\nbreaker.consecutive_5xx = 0\n";
 
-/// What is silent for so long is idle, rounded up to ticks of about a second.
+/// A connection is idle after this silence, rounded up to ticks of about a second.
 const IDLE: Duration = Duration::from_secs(16);
 
 #[test]
@@ -50,14 +50,14 @@ fn ten_thousand_idle_connections_end_at_both_ends() -> Result<()> {
         Ok(clock::now() - began)
     };
     let [at_client, at_backend] = std::thread::scope(|scope| {
-        let told = [&client, &backend].map(|host| scope.spawn(move || gone(host)));
-        told.map(|one| one.join().expect("it does not panic"))
+        let both = [&client, &backend].map(|host| scope.spawn(move || gone(host)));
+        both.map(|one| one.join().expect("it does not panic"))
     });
     let (at_client, at_backend) =
         (at_client.context("at the client")?, at_backend.context("at the backend")?);
     let after = Process::read(pid)?;
     println!(
-        "ordered in {ordered:?}; clients told after {at_client:?}, the backend after {at_backend:?}; CPU {} ms",
+        "ordered in {ordered:?}; clients reset after {at_client:?}, the backend after {at_backend:?}; CPU {} ms",
         (after.cpu - before.cpu) * 10
     );
     assert_eq!(Places::read(&site.shunt)?, Places::default(), "nothing of them is left in the maps");

@@ -56,8 +56,8 @@ fn connect_signed(to: SocketAddr, patience: Duration) -> io::Result<()> {
 }
 
 #[test]
-fn clients_whom_no_backend_answers_eject_nobody() -> Result<()> {
-    if skipped("clients_whom_no_backend_answers_eject_nobody", &[]) {
+fn clients_that_no_backend_answers_eject_nobody() -> Result<()> {
+    if skipped("clients_that_no_backend_answers_eject_nobody", &[]) {
         return Ok(());
     }
     let keys = "redispatch = true\nbreaker.consecutive_5xx = 3\n";

@@ -1,5 +1,5 @@
-//! Runs an engine for a while: sweeps, answers, ejections and returns at each of the first backends, map writes
-//! that fail now and then, and the same configuration once more.
+//! Runs an engine for a while: sweeps, answers, ejections and returns at each of the first backends, map
+//! writes that fail now and then, and the same configuration once more.
 
 use std::sync::Arc;
 

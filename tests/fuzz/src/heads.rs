@@ -1,5 +1,5 @@
-//! Response heads as the XDP program mirrors them: any sequence of records is bounded and harmless, and a head
-//! means the same however it is cut into segments.
+//! Response heads as the XDP program mirrors them: any sequence of records is bounded and harmless, and a
+//! head means the same however it is cut into segments.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(data: &[u8]) {
     many_records(rest);
 }
 
-/// Whoever reads segment by segment decides what reading the whole decides.
+/// Reading segment by segment decides the same as reading the whole.
 fn one_head_in_two_segments(bytes: &[u8], cut: usize) {
     // One byte less than a record takes: a full one counts as cut off.
     let bytes = &bytes[..bytes.len().min(HEAD_BYTES - 1)];
@@ -26,7 +26,7 @@ fn one_head_in_two_segments(bytes: &[u8], cut: usize) {
     let early = heads.read(&record(first, record_flags::UNFINISHED, 1));
     let late = heads.read(&record(second, record_flags::UNFINISHED | record_flags::CONTINUES, 1));
     let outcome = |reading: Option<Reading>| reading.map(|reading| reading.outcome);
-    // What was decided early is not decided again.
+    // An early decision stays.
     assert!(early.is_none() || late.is_none(), "{early:?} {late:?}");
     assert_eq!(
         outcome(early.or(late)),

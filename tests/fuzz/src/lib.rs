@@ -1,4 +1,4 @@
-//! What reads from outside, and what must hold whatever it is given.
+//! Parsers of input from outside, and what must hold for any input.
 //!
 //! Each target takes bytes and panics when something does not hold. `cargo xtask fuzz NAME` looks for such
 //! bytes; `tests/corpus.rs` runs each target over all that were kept, in `corpus/NAME`.

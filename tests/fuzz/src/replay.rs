@@ -1,5 +1,5 @@
-//! Lines for replay: each is taken or refused with a place and a remedy, reads back what was written, and none
-//! upsets the engine; the same lines decide the same.
+//! Lines for replay: each is taken or refused with a place and a remedy, reads back what was written, and
+//! none upsets the engine; the same lines decide the same.
 
 use lb_core::time::Instant;
 use lb_userspace::{
@@ -44,10 +44,10 @@ a = "10.0.0.11:81"
 "#;
 
 pub(crate) fn run(data: &[u8]) {
-    assert_eq!(told(data), told(data), "the same lines, the same records");
+    assert_eq!(recorded(data), recorded(data), "the same lines, the same records");
 }
 
-fn told(data: &[u8]) -> Vec<Record> {
+fn recorded(data: &[u8]) -> Vec<Record> {
     let config = config::parse("fuzz.toml", CONFIG).expect("it is right").core;
     let mut replay = Replay::new(config, Options::default()).expect("it fits");
     let mut records = Vec::new();

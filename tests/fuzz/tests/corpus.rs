@@ -14,7 +14,7 @@ fn what_was_kept_holds() {
         for entry in entries {
             let path = entry.expect("it can be listed").path();
             let bytes = fs::read(&path).expect("it can be read");
-            // A panic tells what, this tells where.
+            // The panic has the cause, this line the file.
             println!("{}", path.display());
             (target.run)(&bytes);
             ran += 1;

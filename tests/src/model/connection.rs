@@ -15,7 +15,7 @@ pub(crate) struct Connection {
     pub(super) link: ([u8; 6], [u8; 6]),
     /// Of the SYN. 0: none.
     pub(super) vlan: u16,
-    /// What acknowledges the backend's SYN.
+    /// The number that acknowledges the backend's SYN.
     backend_syn: Option<u32>,
     established: bool,
     client_fin: Fin,
@@ -26,18 +26,18 @@ pub(crate) struct Connection {
 /// The end of what one side says.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fin {
-    /// What acknowledges it.
+    /// The number that acknowledges it.
     number: Option<u32>,
     acknowledged: bool,
 }
 
-/// What a client's segment is to its connection.
+/// The meaning of a client's segment for its connection.
 pub(crate) enum Heard {
     Carried,
     /// There is none any more, only a port that rests.
     Rests,
     /// The client begins another one.
-    Anew,
+    Reopened,
 }
 
 impl Connection {
@@ -84,10 +84,10 @@ impl Connection {
     pub(super) fn hears_client(&self, segment: &Segment, admitted: bool) -> Heard {
         let opens = segment.syn && !segment.acks;
         if self.is_over() {
-            return if opens { Heard::Anew } else { Heard::Rests };
+            return if opens { Heard::Reopened } else { Heard::Rests };
         }
         let closing = self.client_fin.number.is_some() || self.backend_fin.number.is_some();
-        if opens && (!admitted || self.established && closing) { Heard::Anew } else { Heard::Carried }
+        if opens && (!admitted || self.established && closing) { Heard::Reopened } else { Heard::Carried }
     }
 
     /// True when nothing is left of it: a handshake that is reset leaves no port to rest.
@@ -118,7 +118,7 @@ impl Connection {
     }
 }
 
-/// What a segment says of its own side's end, and of the other's.
+/// A segment's claims: its own side has ended, the other side has.
 fn said(segment: &Segment, own: &mut Fin, other: &mut Fin) {
     if segment.acks && other.number == Some(segment.ack) {
         other.acknowledged = true;

@@ -51,7 +51,7 @@ impl Generator {
         frame
     }
 
-    /// Whoever it may be, to a VIP, or near it.
+    /// Any sender, to a VIP or to an address near it.
     fn of_anybody(&mut self, model: &Model) -> Vec<u8> {
         let mut dst = self.noise.pick(&model.services).vip;
         if self.noise.once_in(10) {
@@ -98,7 +98,7 @@ impl Generator {
         if self.noise.once_in(6) { self.noise.byte() & 0xe0 } else { 0 }
     }
 
-    /// What one of its ends may say next.
+    /// A segment that one of its ends may send next.
     fn of_a_connection(&mut self, model: &Model) -> Vec<u8> {
         let from = (self.client("10.0.0.1:1".parse().expect("a literal"), 0, false), vip_of(model));
         let any = if self.noise.once_in(2) {
@@ -154,7 +154,7 @@ impl Generator {
         tcp.bytes()
     }
 
-    /// What is to be left as it is.
+    /// A frame that the program must leave as it is.
     fn adorn(&mut self, tcp: &mut Tcp) {
         let noise = &mut self.noise;
         tcp.tos = noise.byte();
@@ -166,7 +166,7 @@ impl Generator {
         let longest = *noise.pick(&[1, 8, 100, 1400]);
         tcp.payload = (0..noise.below(longest)).map(|_| noise.byte()).collect();
         if noise.once_in(3) {
-            // What evidence reads.
+            // A payload that evidence reads.
             let heads: [&[u8]; 5] = [
                 b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
                 b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",

@@ -1,7 +1,9 @@
-//! The program a second time, plainly, from what ARCHITECTURE.md and SPECIFICATION.md say of it: one frame in, what must become of it out.
+//! The program a second time, plainly, from what ARCHITECTURE.md and SPECIFICATION.md say of it: one frame
+//! in, what must become of it out.
 //!
-//! It knows connections as a map and nothing of hashes, sets or places. Where the program may choose (which backend, which
-//! NAT port, which of several flaws it names), the model says what it may choose from, and learns what it chose.
+//! It knows connections as a map and nothing of hashes, sets or places. Where the program may choose (which
+//! backend, which NAT port, which of several flaws it names), the model says what it may choose from, and
+//! learns what it chose.
 
 mod connection;
 mod frames;
@@ -40,15 +42,15 @@ pub struct Service {
     pub vip: SocketAddr,
     /// Without a backend a SYN is dropped, not answered.
     pub silent: bool,
-    /// Whose connections it does not take: address and bits of the prefix.
+    /// It takes no connections from this prefix: address and bits.
     pub denied: Option<(IpAddr, u8)>,
     pub backends: Vec<Backend>,
 }
 
-/// Who talks to whom.
+/// Sender and receiver.
 pub(crate) type Tuple = (SocketAddr, SocketAddr);
 
-/// What the program knows, told plainly.
+/// The program's knowledge, in plain maps.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub services: Vec<Service>,
@@ -61,14 +63,14 @@ pub struct Model {
     replies: BTreeMap<Tuple, Tuple>,
 }
 
-/// What must become of a frame.
+/// The action that the program must take for a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As it came.
     Pass,
     /// And counted once for this service, with one of these.
     Drop(u16, BTreeSet<Reason>),
-    /// As a drop, but the sender is told by a reset.
+    /// As a drop, but the sender gets a reset.
     Reset(u16, BTreeSet<Reason>),
     /// Of a new connection, to one of these backends.
     Begin(u16, Vec<usize>),
@@ -108,8 +110,8 @@ impl Model {
     pub fn judge(&mut self, frame: &[u8], action: Action, out: &[u8]) -> Result<Verdict, String> {
         let (inner, tag) = self.untagged(frame);
         let (verdict, segment) = self.verdict(&inner);
-        let told = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag), action, out);
-        told.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
+        let checked = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag), action, out);
+        checked.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
     }
 
     fn becomes(
@@ -174,7 +176,8 @@ impl Model {
         }
     }
 
-    /// What must become of it, and the segment that it is. Connections that give way to a new one are forgotten.
+    /// The action that the program must take, and the segment in the frame. Connections that a new one evicts
+    /// leave the model.
     fn verdict(&mut self, frame: &[u8]) -> (Verdict, Option<Segment>) {
         let segment = match read(frame) {
             Reading::NotOurs => return (Verdict::Pass, None),
@@ -195,7 +198,7 @@ impl Model {
             match connection.hears_client(segment, admitted) {
                 Heard::Carried => return Verdict::ToBackend(tuple),
                 Heard::Rests => {}
-                Heard::Anew => self.end(tuple),
+                Heard::Reopened => self.end(tuple),
             }
         } else if let Some(key) = self.replies.get(&tuple).copied()
             && let Some(connection) = self.connections.get(&key)

@@ -1,4 +1,4 @@
-//! What a frame is.
+//! Reading a frame.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use crate::frame::{ACK, FIN, IP, RST, SYN};
 const TCP: u8 = 6;
 
 pub(super) enum Reading {
-    /// Whoever it is for, it cannot be told that it is a VIP's.
+    /// Nobody can see that it is for a VIP.
     NotOurs,
     Tcp(Segment),
 }

@@ -1,4 +1,4 @@
-//! What may differ between a frame and what was made of it.
+//! Differences that the program may make between the frame that came and the frame that leaves.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +9,8 @@ pub(super) fn untouched(frame: &[u8], out: &[u8]) -> Result<(), String> {
     differences(frame, out, &[])
 }
 
-/// Link addresses, IP addresses, ports, and the TTL by one; and the checksums, which are right exactly if they were, and wrong
-/// by the same amount otherwise.
+/// Link addresses, IP addresses, ports, and the TTL by one; and the checksums, which are right exactly if
+/// they were, and wrong by the same amount otherwise.
 pub(super) fn translated(
     frame: &[u8],
     segment: &Segment,
@@ -42,7 +42,8 @@ pub(super) fn translated(
     Ok(())
 }
 
-/// The reset that answers a segment (RFC 9293 section 3.10.7.1), in a frame of its own, no longer than what it answers.
+/// The reset that answers a segment (RFC 9293 section 3.10.7.1), in a frame of its own, no longer than what
+/// it answers.
 pub(super) fn reset(frame: &[u8], segment: &Segment, out: &[u8]) -> Result<(), String> {
     let (seq, ack, flags) = if segment.acks { (segment.ack, 0, 4) } else { (0, segment.end(), 4 | 16) };
     let mut wanted = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
@@ -61,7 +62,7 @@ pub(super) fn reset(frame: &[u8], segment: &Segment, out: &[u8]) -> Result<(), S
     wanted.extend(ack.to_be_bytes());
     wanted.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
     let end = wanted.len();
-    // What was padded stays padded, with nothing.
+    // Padding stays, and is zero.
     wanted.resize(end.max(frame.len().min(60)), 0);
     let mut may_differ = vec![tcp + 16, tcp + 17];
     if v4 {

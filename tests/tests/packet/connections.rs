@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use lb_common::reason::Reason;
-use lb_core::io::{Admit, BackendId, Step};
+use lb_core::io::{Admit, BackendId, ServiceId, Step};
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, RST, SYN, Tcp, checksums},
-    kernel::{Action, Kernel, NAT_PORTS, backend_address, backend_mac, vip},
+    kernel::{Action, Kernel, NAT_PORTS, ServiceSettings, backend_address, backend_mac, vip},
 };
 
 use crate::steering::{backend_of, client};
@@ -31,7 +31,7 @@ impl Connection {
         Self::try_begin(kernel, n).expect("a connection begins")
     }
 
-    /// What the SYN came to, if it was not sent on.
+    /// The error is the action for a SYN that was not sent on.
     pub(crate) fn try_begin(kernel: &mut Kernel, n: u16) -> Result<Self, Action> {
         let syn = Tcp::new(client(n), vip(), SYN).numbers(CLIENT_ISN, 0);
         let (action, out) = kernel.run(&syn.bytes());
@@ -210,8 +210,8 @@ fn established_flows_outlive_an_ejection_but_not_a_removal() {
     assert_eq!(kernel.drops(Reason::NoFlow), 1);
 }
 
-both_families!(a_client_that_begins_anew_on_an_ejected_backend_is_steered_elsewhere);
-fn a_client_that_begins_anew_on_an_ejected_backend_is_steered_elsewhere() {
+both_families!(a_client_that_begins_again_on_an_ejected_backend_is_steered_elsewhere);
+fn a_client_that_begins_again_on_an_ejected_backend_is_steered_elsewhere() {
     let mut kernel = Kernel::new(2);
     let connection = Connection::open(&mut kernel, 1);
     kernel.admit(connection.backend, 1, Admit::None);
@@ -263,16 +263,7 @@ fn a_port_that_is_a_vips_is_never_used() {
     // A VIP on the node's own address, inside the NAT range.
     let mut kernel = Kernel::with(1, 20_000..=20_003, 4096);
     let own = SocketAddr::from((lb_tests::kernel::nat_source(), 20_002));
-    kernel.apply(&Step::Service {
-        id: lb_core::io::ServiceId(9),
-        vip: own,
-        mode: lb_core::config::Mode::Nat,
-        no_backend: lb_core::config::NoBackend::Reset,
-        evidence: true,
-        redispatch: false,
-        sources: lb_core::config::Sources::default(),
-        trials: Vec::new(),
-    });
+    kernel.serve(ServiceSettings { id: ServiceId(9), vip: own, ..ServiceSettings::default() });
     let mut ports: Vec<u16> = Vec::new();
     for n in 0..60 {
         if let Ok(begun) = Connection::try_begin(&mut kernel, n) {
@@ -283,14 +274,14 @@ fn a_port_that_is_a_vips_is_never_used() {
     assert_eq!(ports, [20_000, 20_001, 20_003]);
 }
 
-both_families!(whoever_gets_the_id_next_gets_none_of_the_former_flows);
-fn whoever_gets_the_id_next_gets_none_of_the_former_flows() {
+both_families!(the_next_owner_of_an_id_gets_none_of_the_former_flows);
+fn the_next_owner_of_an_id_gets_none_of_the_former_flows() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::open(&mut kernel, 1);
     kernel.admit(0, 2, Admit::All);
     assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Tx, "a reset");
     let begun = Connection::begin(&mut kernel, 1);
-    assert_eq!(begun.client, connection.client, "the client may begin anew at once");
+    assert_eq!(begun.client, connection.client, "the client may begin again at once");
 }
 
 both_families!(a_syn_on_a_closing_tuple_decides_afresh);

@@ -15,8 +15,8 @@ use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, checksums},
     kernel::{
-        Action, Family, INGRESS, Kernel, OWN_MAC, address, backend_address, backend_mac, family, in_family,
-        nat_source, vip,
+        Action, Family, INGRESS, Kernel, OWN_MAC, ServiceSettings, address, backend_address, backend_mac,
+        family, in_family, nat_source, vip,
     },
     lab::skipped,
 };
@@ -84,8 +84,8 @@ fn a_connection_lives_and_ends_as_in_nat() {
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 
-both_families!(two_services_on_one_backend_are_told_apart_by_their_flows);
-fn two_services_on_one_backend_are_told_apart_by_their_flows() {
+both_families!(two_services_on_one_backend_are_distinguished_by_their_flows);
+fn two_services_on_one_backend_are_distinguished_by_their_flows() {
     let mut kernel = dnat(1);
     let id = BackendId(1);
     kernel.apply(&Step::Backend {
@@ -99,7 +99,12 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
     });
     let members = vec![Member { id, weight: 100, address: backend_address(0) }];
     kernel.apply(&Step::Table { service: OTHER, members });
-    kernel.serve(OTHER, other_vip(), Mode::Dnat);
+    kernel.serve(ServiceSettings {
+        id: OTHER,
+        vip: other_vip(),
+        mode: Mode::Dnat,
+        ..ServiceSettings::default()
+    });
 
     let from = |n, to| Tcp::new(client(n), to, SYN);
     for (n, to) in [(1, vip()), (2, other_vip())] {
@@ -114,12 +119,14 @@ fn two_services_on_one_backend_are_told_apart_by_their_flows() {
             kernel.run(&Tcp::new(backend_address(0), client(n), SYN | ACK).numbers(9, 1001).bytes());
         assert_eq!((action, Tcp::read(&out).map(|tcp| tcp.src)), (Action::Tx, Some(to)));
     }
-    // Established, its tuple is not given to the other service's connection: the backend has one of that name.
+    // Established, its tuple is not given to the other service's connection: the backend has one of that
+    // name.
     kernel.run(&Tcp::new(client(1), vip(), ACK).numbers(1001, 10).bytes());
     assert_eq!(kernel.flows().counts().established, 1);
     assert_eq!(kernel.run(&from(1, other_vip()).bytes()).0, Action::Drop);
     assert_eq!(kernel.flows().counts().established, 1);
-    // Without a flow it could be of either: the client is told to begin anew, and a reply is left alone.
+    // Without a flow it could be of either: the client gets a reset and may begin again, and a reply is left
+    // alone.
     let (action, out) = kernel.run(&Tcp::new(client(3), vip(), ACK).numbers(5, 7).bytes());
     assert_eq!((action, Tcp::read(&out).map(|tcp| tcp.flags)), (Action::Tx, Some(RST)));
     let reply = Tcp::new(backend_address(0), client(3), ACK).bytes();

@@ -1,51 +1,45 @@
-//! Exactly one record a response, whatever the segments look like.
+//! Exactly one record for each response, however it is cut into segments.
 
-use lb_common::abi::{ExchangeKind, ExchangeRecord, QUICK_MS, record_flags};
-use lb_core::{
-    config::NoBackend,
-    io::{Admit, BackendId, Step},
-};
+use lb_common::abi::{ExchangeKind, ExchangeRecord, record_flags};
 use lb_tests::{
     both_families,
-    frame::{ACK, PSH, RST},
+    frame::{ACK, PSH},
     kernel::{Action, Kernel},
 };
 
-use lb_userspace::dataplane::bpf::SuccessCounts;
-
 use crate::connections::Connection;
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const BAD: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+pub(crate) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(crate) const BAD: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 
 /// Client and backend take turns; each knows what the other has sent.
-struct Talk {
-    kernel: Kernel,
-    connection: Connection,
+pub(crate) struct Talk {
+    pub(crate) kernel: Kernel,
+    pub(crate) connection: Connection,
 }
 
 impl Talk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut kernel = Kernel::new(1);
         let connection = Connection::open(&mut kernel, 1);
         Self { kernel, connection }
     }
 
-    fn ask(&mut self, payload: &[u8]) {
+    pub(crate) fn ask(&mut self, payload: &[u8]) {
         assert_eq!(self.connection.send(&mut self.kernel, ACK | PSH, payload), Action::Redirect);
         self.connection.client_next = self.connection.client_next.wrapping_add(payload.len() as u32);
     }
 
-    fn tell(&mut self, payload: &[u8]) {
+    pub(crate) fn respond(&mut self, payload: &[u8]) {
         assert_eq!(self.connection.reply(&mut self.kernel, ACK | PSH, payload), Action::Tx);
         self.connection.backend_next = self.connection.backend_next.wrapping_add(payload.len() as u32);
     }
 
     /// The same bytes again, as if the acknowledgement had been lost.
-    fn tell_again(&mut self, payload: &[u8]) {
+    fn respond_again(&mut self, payload: &[u8]) {
         self.connection.backend_next = self.connection.backend_next.wrapping_sub(payload.len() as u32);
-        self.tell(payload);
+        self.respond(payload);
     }
 
     fn ask_again(&mut self, payload: &[u8]) {
@@ -54,7 +48,7 @@ impl Talk {
     }
 
     /// First bytes and flags of what was mirrored since.
-    fn heads(&mut self) -> Vec<(String, u16)> {
+    pub(crate) fn heads(&mut self) -> Vec<(String, u16)> {
         self.kernel.heads().iter().map(|head| (text(head, 12), head.flags)).collect()
     }
 }
@@ -63,7 +57,7 @@ fn text(head: &ExchangeRecord, most: usize) -> String {
     String::from_utf8_lossy(&head.data[..usize::from(head.len).min(most)]).into_owned()
 }
 
-fn plain(statuses: &[&str]) -> Vec<(String, u16)> {
+pub(crate) fn plain(statuses: &[&str]) -> Vec<(String, u16)> {
     statuses.iter().map(|status| (format!("HTTP/1.1 {status}"), 0)).collect()
 }
 
@@ -72,9 +66,9 @@ fn keep_alive() {
     let mut talk = Talk::new();
     for _ in 0..50 {
         talk.ask(GET);
-        talk.tell(OK);
+        talk.respond(OK);
         talk.ask(GET);
-        talk.tell(BAD);
+        talk.respond(BAD);
     }
     let wanted: Vec<_> = (0..50).flat_map(|_| plain(&["200", "500"])).collect();
     assert_eq!(talk.heads(), wanted);
@@ -84,7 +78,7 @@ both_families!(a_record_says_who_and_when);
 fn a_record_says_who_and_when() {
     let mut talk = Talk::new();
     talk.ask(GET);
-    talk.tell(BAD);
+    talk.respond(BAD);
     let heads = talk.kernel.heads();
     let head = &heads[0];
     assert_eq!(text(head, 256).as_bytes(), BAD);
@@ -98,10 +92,10 @@ both_families!(a_body_that_looks_like_a_head);
 fn a_body_that_looks_like_a_head() {
     let mut talk = Talk::new();
     talk.ask(GET);
-    talk.tell(b"HTTP/1.1 200 OK\r\nContent-Length: 59\r\n\r\n");
-    talk.tell(BAD);
+    talk.respond(b"HTTP/1.1 200 OK\r\nContent-Length: 59\r\n\r\n");
+    talk.respond(BAD);
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     assert_eq!(talk.heads(), plain(&["200", "200"]));
 }
 
@@ -109,9 +103,9 @@ both_families!(a_large_body_in_many_segments);
 fn a_large_body_in_many_segments() {
     let mut talk = Talk::new();
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     for _ in 0..100 {
-        talk.tell(BAD);
+        talk.respond(BAD);
         // The client acknowledges without payload.
         assert_eq!(talk.connection.send(&mut talk.kernel, ACK, b""), Action::Redirect);
     }
@@ -123,15 +117,15 @@ fn retransmissions_count_once() {
     let mut talk = Talk::new();
     talk.ask(GET);
     talk.ask_again(GET);
-    talk.tell(BAD);
-    talk.tell_again(BAD);
+    talk.respond(BAD);
+    talk.respond_again(BAD);
     // The response was lost behind us: the client asks again with the same numbers.
     talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(BAD.len() as u32);
     talk.ask_again(GET);
-    talk.tell(BAD);
+    talk.respond(BAD);
     assert_eq!(talk.heads(), plain(&["500"]));
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     assert_eq!(talk.heads(), plain(&["200"]));
 }
 
@@ -139,12 +133,12 @@ both_families!(a_retransmission_that_carries_more);
 fn a_retransmission_that_carries_more() {
     let mut talk = Talk::new();
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     talk.ask(GET);
     // The end of the first response again, and the second behind it, in one segment.
     talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(OK.len() as u32);
     let both = [OK, BAD].concat();
-    talk.tell(&both);
+    talk.respond(&both);
     assert_eq!(talk.heads(), plain(&["200", "500"]));
 }
 
@@ -153,10 +147,10 @@ fn a_status_line_in_two_segments() {
     for cut in 1..BAD.len() {
         let mut talk = Talk::new();
         talk.ask(GET);
-        talk.tell(&BAD[..cut]);
-        talk.tell(&BAD[cut..]);
+        talk.respond(&BAD[..cut]);
+        talk.respond(&BAD[cut..]);
         talk.ask(GET);
-        talk.tell(OK);
+        talk.respond(OK);
         let heads = talk.kernel.heads();
         let flags: Vec<u16> = heads.iter().map(|head| head.flags).collect();
         if cut < 13 {
@@ -176,26 +170,26 @@ fn interim_responses() {
 
     let mut talk = Talk::new();
     talk.ask(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
-    talk.tell(CONTINUE);
+    talk.respond(CONTINUE);
     talk.ask(b"some body");
-    talk.tell(BAD);
+    talk.respond(BAD);
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     assert_eq!(talk.heads(), [head("100", unfinished), head("500", continues), head("200", 0)]);
 
     // Early hints, twice, then the response.
     talk.ask(GET);
-    talk.tell(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n");
-    talk.tell(b"HTTP/1.1 103 Early Hints\r\nLink: b\r\n\r\n");
-    talk.tell(OK);
+    talk.respond(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n");
+    talk.respond(b"HTTP/1.1 103 Early Hints\r\nLink: b\r\n\r\n");
+    talk.respond(OK);
     let wanted = [head("103", unfinished), head("103", unfinished | continues), head("200", continues)];
     assert_eq!(talk.heads(), wanted);
 
-    // Both in one segment: the reader finds the second; the next exchange begins anew.
+    // Both in one segment: the reader finds the second; the next exchange begins afresh.
     talk.ask(GET);
-    talk.tell(&[CONTINUE, BAD].concat());
+    talk.respond(&[CONTINUE, BAD].concat());
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     assert_eq!(talk.heads(), [head("100", unfinished), head("200", 0)]);
 }
 
@@ -203,9 +197,9 @@ both_families!(switching_protocols_is_final);
 fn switching_protocols_is_final() {
     let mut talk = Talk::new();
     talk.ask(b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n");
-    talk.tell(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    talk.respond(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
     talk.ask(b"\x81\x05hello");
-    talk.tell(b"\x81\x05world");
+    talk.respond(b"\x81\x05world");
     assert_eq!(talk.heads(), plain(&["101"]));
 }
 
@@ -223,7 +217,7 @@ fn responses_without_a_body() {
         (GET, BAD),
     ] {
         talk.ask(request);
-        talk.tell(response);
+        talk.respond(response);
     }
     assert_eq!(talk.heads(), plain(&["200", "204", "304", "200", "500"]));
 }
@@ -234,7 +228,7 @@ fn a_request_in_several_segments() {
     talk.ask(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n");
     talk.ask(b"0123456789");
     talk.ask(b"0123456789");
-    talk.tell(BAD);
+    talk.respond(BAD);
     assert_eq!(talk.heads(), plain(&["500"]));
 }
 
@@ -242,24 +236,24 @@ both_families!(an_early_response_while_the_body_still_comes);
 fn an_early_response_while_the_body_still_comes() {
     let mut talk = Talk::new();
     talk.ask(b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n");
-    talk.tell(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 59\r\n\r\n");
+    talk.respond(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 59\r\n\r\n");
     talk.ask(b"0123456789");
-    talk.tell(BAD);
+    talk.respond(BAD);
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     assert_eq!(talk.heads(), plain(&["413", "200"]));
 }
 
-both_families!(opaque_connections_tell_that_they_were_answered);
-fn opaque_connections_tell_that_they_were_answered() {
+both_families!(opaque_connections_make_a_record_that_they_were_answered);
+fn opaque_connections_make_a_record_that_they_were_answered() {
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     for first in [hello.as_slice(), preface, b"\x00\x01\x02\x03"] {
         let mut talk = Talk::new();
         talk.ask(first);
-        talk.tell(BAD);
+        talk.respond(BAD);
         talk.ask(GET);
-        talk.tell(BAD);
+        talk.respond(BAD);
         let records = talk.kernel.heads();
         let [record] = &records[..] else { panic!("one record") };
         assert_eq!((record.kind(), record.flags, record.len), (Some(ExchangeKind::Answered), 0, 0));
@@ -272,7 +266,7 @@ fn a_pipelining_client_is_recognised() {
     let mut talk = Talk::new();
     talk.ask(GET);
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     assert_eq!(talk.heads(), [("HTTP/1.1 200".to_owned(), record_flags::PIPELINED)]);
     assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
 }
@@ -284,16 +278,16 @@ fn a_client_cannot_choose_what_is_taken_for_a_head() {
     let body = [b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n".as_slice(), BAD].concat();
     // It asks again, and acknowledges exactly up to where the body looks like a head.
     let cut = body.len() - BAD.len();
-    talk.tell(&body[..cut]);
-    talk.tell(BAD);
+    talk.respond(&body[..cut]);
+    talk.respond(BAD);
     talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(BAD.len() as u32);
     talk.ask(GET);
-    talk.tell(BAD);
+    talk.respond(BAD);
     // Or ahead of all that was sent.
     talk.connection.backend_next = talk.connection.backend_next.wrapping_add(500);
     talk.ask(GET);
     talk.connection.backend_next = talk.connection.backend_next.wrapping_sub(500);
-    talk.tell(BAD);
+    talk.respond(BAD);
     assert_eq!(talk.heads(), plain(&["200"]));
     assert_eq!(talk.kernel.counters().backends[0].1.pipelined, 1);
 }
@@ -303,7 +297,7 @@ fn a_full_ring_loses_heads_not_packets() {
     let mut talk = Talk::new();
     for _ in 0..20_000 {
         talk.ask(GET);
-        talk.tell(OK);
+        talk.respond(OK);
     }
     let counters = talk.kernel.counters().backends[0].1;
     assert_eq!(counters.heads + counters.heads_lost, 20_000);
@@ -311,123 +305,7 @@ fn a_full_ring_loses_heads_not_packets() {
     assert_eq!(talk.kernel.heads().len() as u64, counters.heads);
     // The next record says what is missing before it.
     talk.ask(GET);
-    talk.tell(OK);
+    talk.respond(OK);
     let lost: u32 = talk.kernel.heads().iter().map(|head| head.lost).max().expect("a record");
     assert!(lost > 0 && u64::from(lost) <= counters.heads_lost);
-}
-
-/// A talk with a backend whose good responses are counted.
-fn quiet() -> (Talk, SuccessCounts) {
-    let mut talk = Talk::new();
-    talk.kernel.count_successes(0);
-    let goods = talk.kernel.goods();
-    (talk, goods)
-}
-
-impl Talk {
-    fn exchange(&mut self, response: &[u8]) {
-        self.ask(GET);
-        self.tell(response);
-    }
-}
-
-both_families!(good_responses_are_counted_where_nothing_waits_for_them);
-fn good_responses_are_counted_where_nothing_waits_for_them() {
-    let (mut talk, mut goods) = quiet();
-    talk.exchange(OK);
-    assert_eq!(talk.heads(), plain(&["200"]), "a run may have begun before this was said");
-    for _ in 0..50 {
-        talk.exchange(OK);
-    }
-    assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&[]), 50));
-    let counters = talk.kernel.counters().backends[0].1;
-    assert_eq!(counters.heads, 51);
-    // Fifty in a moment are not timed one by one, and none is forgotten.
-    assert_eq!(counters.ttfb.iter().sum::<u64>() + u64::from(counters.untimed), 51);
-    assert!(counters.untimed < 50, "some were timed");
-    // What ends a run is told, and only that.
-    for _ in 0..3 {
-        for response in [BAD, BAD, OK, OK, OK] {
-            talk.exchange(response);
-        }
-        assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&["500", "500", "200"]), 2));
-    }
-    // One that is said to be quiet while a run goes on is so once the run has ended.
-    talk.exchange(BAD);
-    talk.kernel.count_successes(0);
-    talk.exchange(OK);
-    talk.exchange(OK);
-    assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&["500", "200"]), 1));
-    talk.kernel.admit(0, 1, Admit::All);
-    talk.exchange(OK);
-    assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&["200"]), 0));
-}
-
-both_families!(only_what_is_plainly_good_is_counted);
-fn only_what_is_plainly_good_is_counted() {
-    let (mut talk, mut goods) = quiet();
-    talk.exchange(OK);
-    talk.kernel.forget_heads();
-    for (response, mirrored) in [
-        (&b"HTTP/1.1 204 No Content\r\n\r\n"[..], 0),
-        (b"HTTP/1.0 200 OK\r\n\r\n", 0),
-        (b"HTTP/1.1 304 Not Modified\r\n\r\n", 1),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", 1),
-        // It may have ended a run that began with the one before.
-        (OK, 1),
-        (OK, 0),
-        (b"HTTP/1.1 200\r\n\r\n", 1),
-        (b"HTTP/1.1 2x0 OK\r\n\r\n", 1),
-        (b"ICY 200 OK\r\n\r\n", 1),
-    ] {
-        talk.exchange(response);
-        assert_eq!(talk.heads().len(), mirrored, "{}", String::from_utf8_lossy(response));
-        assert_eq!(goods.take(BackendId(0)), 1 - mirrored as u64);
-    }
-    // In parts, and after an interim response.
-    for parts in [[&b"HTTP/1.1 20"[..], b"0 OK\r\n\r\n"], [b"HTTP/1.1 100 Continue\r\n\r\n", OK]] {
-        talk.ask(GET);
-        parts.iter().for_each(|part| talk.tell(part));
-        assert_eq!((talk.heads().len(), goods.take(BackendId(0))), (2, 0));
-        talk.exchange(OK);
-        talk.kernel.forget_heads();
-        goods.take(BackendId(0));
-    }
-    // A slow one.
-    talk.ask(GET);
-    std::thread::sleep(std::time::Duration::from_millis(QUICK_MS + 10));
-    talk.tell(OK);
-    assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&["200"]), 0));
-}
-
-both_families!(a_trial_is_always_told);
-fn a_trial_is_always_told() {
-    let mut kernel = Kernel::new(1);
-    kernel.admit(0, 1, Admit::Trials);
-    kernel.apply(&Step::Budget { id: BackendId(0), tokens: 1 });
-    kernel.service(NoBackend::Reset, &[0]);
-    let connection = Connection::open(&mut kernel, 1);
-    kernel.count_successes(0);
-    let mut goods = kernel.goods();
-    let mut talk = Talk { kernel, connection };
-    for _ in 0..3 {
-        talk.exchange(OK);
-    }
-    assert_eq!((talk.heads().len(), goods.take(BackendId(0))), (3, 0));
-}
-
-both_families!(a_failure_without_a_response_lets_the_next_good_one_be_told);
-fn a_failure_without_a_response_lets_the_next_good_one_be_told() {
-    let (mut talk, mut goods) = quiet();
-    talk.exchange(OK);
-    talk.exchange(OK);
-    talk.kernel.forget_heads();
-    let mut other = Talk { connection: Connection::open(&mut talk.kernel, 2), kernel: talk.kernel };
-    other.ask(GET);
-    assert_eq!(other.connection.reply(&mut other.kernel, RST | ACK, b""), Action::Tx);
-    let mut talk = Talk { connection: talk.connection, kernel: other.kernel };
-    assert_eq!(talk.heads().len(), 1, "the reset");
-    talk.exchange(OK);
-    talk.exchange(OK);
-    assert_eq!((talk.heads(), goods.take(BackendId(0))), (plain(&["200"]), 2));
 }

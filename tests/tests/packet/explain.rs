@@ -1,4 +1,4 @@
-//! What `shunt explain` says comes true: its answer is asked first, then the program is run.
+//! `shunt explain` and the program agree: the test asks for the explanation first, then runs the program.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -57,7 +57,7 @@ fn explain(kernel: &mut Kernel, client: SocketAddr, members: &[Member]) -> Steer
     kernel.steering(&key(client), members).expect("it is the VIP")
 }
 
-/// Who gets the client's SYN. `None`: nobody.
+/// The backend that gets the client's SYN. `None`: no backend.
 fn syn(kernel: &mut Kernel, client: SocketAddr) -> Option<BackendId> {
     let (action, out) = kernel.run(&Tcp::new(client, vip(), SYN).bytes());
     (action == Action::Redirect).then(|| BackendId(backend_of(&out)))
@@ -177,7 +177,7 @@ fn a_connection_pins_its_client_until_its_backend_may_have_no_new_ones() {
     assert_eq!((pinned.stage, pinned.alive, pinned.takes_syn), (Stage::Flow, true, false));
     assert_eq!(said.choice.backend(), syn(&mut kernel, client));
     assert_ne!(said.choice.backend(), Some(at));
-    assert_eq!(connections(&mut kernel, at), 0, "it began anew elsewhere");
+    assert_eq!(connections(&mut kernel, at), 0, "it began again elsewhere");
 }
 
 fn connections(kernel: &mut Kernel, id: BackendId) -> u64 {

@@ -1,30 +1,22 @@
-//! What became of exchanges that have no response: refused, reset, closed, overdue; and the time that
-//! responses take.
+//! Exchanges that have no response: refused, reset, closed; and the time that responses take.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use lb_common::abi::{ExchangeKind, TTFB_BUCKETS};
-use lb_core::{
-    engine::Timeouts,
-    io::{BackendId, Generation, L4Failure},
-    time::Millis,
-};
 use lb_lab::clock;
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp},
-    kernel::{Action, Kernel, SERVICE, backend_address, vip},
+    kernel::{Action, Kernel, SERVICE, backend_address},
 };
-use lb_userspace::dataplane::bpf::{Limits, TimedOut};
-use tokio::sync::{mpsc, watch};
 
 use crate::connections::{BACKEND_ISN, CLIENT_ISN, Connection};
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub(crate) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const NOTHING: [ExchangeKind; 0] = [];
 /// A TLS record of 16 bytes, whole.
-const HELLO: &[u8] = b"\x16\x03\x01\x00\x10\x01\x00\x00\x0c\x03\x03 and so on";
+pub(crate) const HELLO: &[u8] = b"\x16\x03\x01\x00\x10\x01\x00\x00\x0c\x03\x03 and so on";
 
 /// One connection, and what the backend does with it.
 struct Case {
@@ -51,7 +43,7 @@ impl Case {
         self
     }
 
-    fn tell(mut self, flags: u8, payload: &[u8]) -> Self {
+    fn respond(mut self, flags: u8, payload: &[u8]) -> Self {
         assert_eq!(self.connection.reply(&mut self.kernel, flags, payload), Action::Tx);
         let moved = payload.len() as u32 + u32::from(flags & FIN != 0);
         self.connection.backend_next = self.connection.backend_next.wrapping_add(moved);
@@ -59,16 +51,16 @@ impl Case {
     }
 
     /// The backend sends this without having seen the last `unseen` bytes of the client.
-    fn tell_early(mut self, flags: u8, unseen: usize) -> Self {
+    fn respond_early(mut self, flags: u8, unseen: usize) -> Self {
         let next = self.connection.client_next;
         self.connection.client_next = next.wrapping_sub(unseen as u32);
-        self = self.tell(flags, b"");
+        self = self.respond(flags, b"");
         self.connection.client_next = next;
         self
     }
 
     /// Flags of the records without a head.
-    fn told(mut self) -> Vec<ExchangeKind> {
+    fn recorded(mut self) -> Vec<ExchangeKind> {
         let records = self.kernel.heads();
         let kinds = records.iter().filter(|record| record.len == 0).map(|record| {
             assert_eq!(record.flags, 0);
@@ -82,9 +74,9 @@ both_families!(a_reset_to_a_syn_is_a_refusal);
 fn a_reset_to_a_syn_is_a_refusal() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::begin(&mut kernel, 1);
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx, "the client is told");
-    let told = kernel.heads();
-    let [record] = &told[..] else { panic!("one record") };
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx, "the client gets it");
+    let records = kernel.heads();
+    let [record] = &records[..] else { panic!("one record") };
     assert_eq!((record.kind(), record.flags, record.len), (Some(ExchangeKind::ConnectRefused), 0, 0));
     assert_eq!((record.service, record.backend, record.generation), (SERVICE.0, 0, 1));
     let client = lb_common::abi::socket_addr(record.client, record.client_port);
@@ -109,8 +101,8 @@ fn a_reset_that_does_not_answer_the_syn_is_none() {
     assert_eq!(kernel.heads().len(), 0, "it had accepted");
 }
 
-both_families!(a_service_without_evidence_tells_nothing);
-fn a_service_without_evidence_tells_nothing() {
+both_families!(a_service_without_evidence_makes_no_record);
+fn a_service_without_evidence_makes_no_record() {
     let mut kernel = Kernel::new(1);
     kernel.evidence(false);
     let connection = Connection::begin(&mut kernel, 1);
@@ -130,7 +122,7 @@ both_families!(a_reset_when_an_answer_is_due);
 fn a_reset_when_an_answer_is_due() {
     for request in requests() {
         for flags in [RST, RST | ACK] {
-            assert_eq!(Case::open().ask(request).tell(flags, b"").told(), [ExchangeKind::Reset]);
+            assert_eq!(Case::open().ask(request).respond(flags, b"").recorded(), [ExchangeKind::Reset]);
         }
     }
 }
@@ -138,66 +130,68 @@ fn a_reset_when_an_answer_is_due() {
 both_families!(a_close_when_an_answer_is_due);
 fn a_close_when_an_answer_is_due() {
     for request in requests() {
-        let case = Case::open().ask(request).tell(ACK | FIN, b"");
-        assert_eq!(case.told(), [ExchangeKind::NoResponse]);
+        let case = Case::open().ask(request).respond(ACK | FIN, b"");
+        assert_eq!(case.recorded(), [ExchangeKind::NoResponse]);
         // And no second failure for what follows.
-        let case = Case::open().ask(request).tell(ACK | FIN, b"").client(ACK).ask(b"more").tell(RST, b"");
-        assert_eq!(case.told(), [ExchangeKind::NoResponse]);
+        let case =
+            Case::open().ask(request).respond(ACK | FIN, b"").client(ACK).ask(b"more").respond(RST, b"");
+        assert_eq!(case.recorded(), [ExchangeKind::NoResponse]);
     }
 }
 
 both_families!(an_answer_is_no_failure_whatever_follows);
 fn an_answer_is_no_failure_whatever_follows() {
     for end in [RST, RST | ACK, ACK | FIN] {
-        assert_eq!(Case::open().ask(GET).tell(ACK, OK).tell(end, b"").told(), NOTHING);
+        assert_eq!(Case::open().ask(GET).respond(ACK, OK).respond(end, b"").recorded(), NOTHING);
         assert_eq!(
-            Case::open().ask(HELLO).tell(ACK, b"\x16\x03").tell(end, b"").told(),
+            Case::open().ask(HELLO).respond(ACK, b"\x16\x03").respond(end, b"").recorded(),
             [ExchangeKind::Answered]
         );
         // In one segment with the response.
-        assert_eq!(Case::open().ask(GET).tell(end, OK).told(), NOTHING);
+        assert_eq!(Case::open().ask(GET).respond(end, OK).recorded(), NOTHING);
     }
 }
 
-both_families!(only_the_first_answer_of_an_unreadable_connection_is_told);
-fn only_the_first_answer_of_an_unreadable_connection_is_told() {
-    let case = Case::open().ask(HELLO).tell(ACK, b"hello").ask(HELLO).tell(ACK, b"again").tell(RST, b"");
-    assert_eq!(case.told(), [ExchangeKind::Answered]);
+both_families!(only_the_first_answer_of_an_unreadable_connection_is_recorded);
+fn only_the_first_answer_of_an_unreadable_connection_is_recorded() {
+    let case =
+        Case::open().ask(HELLO).respond(ACK, b"hello").ask(HELLO).respond(ACK, b"again").respond(RST, b"");
+    assert_eq!(case.recorded(), [ExchangeKind::Answered]);
 }
 
 both_families!(a_connection_on_which_nothing_was_asked_owes_nothing);
 fn a_connection_on_which_nothing_was_asked_owes_nothing() {
     for end in [RST, RST | ACK, ACK | FIN] {
-        assert_eq!(Case::open().tell(end, b"").told(), NOTHING);
+        assert_eq!(Case::open().respond(end, b"").recorded(), NOTHING);
     }
 }
 
 both_families!(a_backend_need_not_answer_a_client_that_has_closed);
 fn a_backend_need_not_answer_a_client_that_has_closed() {
     for end in [RST | ACK, ACK | FIN] {
-        assert_eq!(Case::open().ask(GET).client(ACK | FIN).tell(end, b"").told(), NOTHING);
+        assert_eq!(Case::open().ask(GET).client(ACK | FIN).respond(end, b"").recorded(), NOTHING);
     }
 }
 
 both_families!(an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way);
 fn an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way() {
     // The FIN was sent before the request arrived, whichever of them passes here first.
-    let kept = || Case::open().ask(GET).tell(ACK, OK);
-    let crossed = kept().tell(ACK | FIN, b"").ask(GET).tell(RST, b"");
-    assert_eq!(crossed.told(), NOTHING);
-    let crossed = kept().ask(GET).tell_early(ACK | FIN, GET.len()).tell(RST, b"");
-    assert_eq!(crossed.told(), NOTHING);
+    let kept = || Case::open().ask(GET).respond(ACK, OK);
+    let crossed = kept().respond(ACK | FIN, b"").ask(GET).respond(RST, b"");
+    assert_eq!(crossed.recorded(), NOTHING);
+    let crossed = kept().ask(GET).respond_early(ACK | FIN, GET.len()).respond(RST, b"");
+    assert_eq!(crossed.recorded(), NOTHING);
     // But one that has the request and closes has failed.
-    assert_eq!(kept().ask(GET).tell(ACK | FIN, b"").told(), [ExchangeKind::NoResponse]);
-    assert_eq!(kept().ask(GET).tell(RST, b"").told(), [ExchangeKind::Reset]);
+    assert_eq!(kept().ask(GET).respond(ACK | FIN, b"").recorded(), [ExchangeKind::NoResponse]);
+    assert_eq!(kept().ask(GET).respond(RST, b"").recorded(), [ExchangeKind::Reset]);
 }
 
 both_families!(a_backend_that_accepts_and_closes_has_failed_its_first_client);
 fn a_backend_that_accepts_and_closes_has_failed_its_first_client() {
-    let closed = Case::open().tell(ACK | FIN, b"").ask(GET).tell(RST, b"");
-    assert_eq!(closed.told(), [ExchangeKind::Reset]);
-    let closed = Case::open().ask(GET).tell_early(ACK | FIN, GET.len()).tell(RST, b"");
-    assert_eq!(closed.told(), [ExchangeKind::Reset]);
+    let closed = Case::open().respond(ACK | FIN, b"").ask(GET).respond(RST, b"");
+    assert_eq!(closed.recorded(), [ExchangeKind::Reset]);
+    let closed = Case::open().ask(GET).respond_early(ACK | FIN, GET.len()).respond(RST, b"");
+    assert_eq!(closed.recorded(), [ExchangeKind::Reset]);
 }
 
 /// A probe of the peer: one byte that was sent before (RFC 9293 section 3.8.4).
@@ -212,57 +206,57 @@ fn keep_alive(case: Case, byte: &[u8]) -> Case {
 
 both_families!(a_keep_alive_asks_for_nothing);
 fn a_keep_alive_asks_for_nothing() {
-    let kept = || Case::open().ask(GET).tell(ACK, OK);
-    assert_eq!(keep_alive(kept(), b"\n").tell(ACK | FIN, b"").told(), NOTHING);
-    assert_eq!(keep_alive(kept(), b"\0").tell(RST, b"").told(), NOTHING);
-    assert_eq!(keep_alive(Case::open(), b"\0").tell(ACK | FIN, b"").told(), NOTHING);
+    let kept = || Case::open().ask(GET).respond(ACK, OK);
+    assert_eq!(keep_alive(kept(), b"\n").respond(ACK | FIN, b"").recorded(), NOTHING);
+    assert_eq!(keep_alive(kept(), b"\0").respond(RST, b"").recorded(), NOTHING);
+    assert_eq!(keep_alive(Case::open(), b"\0").respond(ACK | FIN, b"").recorded(), NOTHING);
     // And spoils nothing that follows.
-    let case = keep_alive(Case::open(), b"\0").ask(HELLO).tell(ACK, b"hello");
-    assert_eq!(case.told(), [ExchangeKind::Answered]);
+    let case = keep_alive(Case::open(), b"\0").ask(HELLO).respond(ACK, b"hello");
+    assert_eq!(case.recorded(), [ExchangeKind::Answered]);
 }
 
 both_families!(half_a_request_is_owed_no_answer);
 fn half_a_request_is_owed_no_answer() {
     for half in [b"GET / HTTP/1.1\r\nHost:".as_slice(), b"GET", &HELLO[..7], b"PRI * HTTP/2.0\r\n"] {
         for end in [RST, RST | ACK, ACK | FIN] {
-            assert_eq!(Case::open().ask(half).tell(end, b"").told(), NOTHING, "{half:?}");
+            assert_eq!(Case::open().ask(half).respond(end, b"").recorded(), NOTHING, "{half:?}");
         }
     }
     // The rest of it makes it whole.
     let whole = || Case::open().ask(b"GET / HTTP/1.1\r\n").ask(b"Host: x\r\n\r\n");
-    assert_eq!(whole().tell(ACK | FIN, b"").told(), [ExchangeKind::NoResponse]);
-    assert_eq!(whole().tell(RST, b"").told(), [ExchangeKind::Reset]);
-    // What has a body need not end like a head.
+    assert_eq!(whole().respond(ACK | FIN, b"").recorded(), [ExchangeKind::NoResponse]);
+    assert_eq!(whole().respond(RST, b"").recorded(), [ExchangeKind::Reset]);
+    // A request with a body need not end like a head.
     let posted = || Case::open().ask(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody");
-    assert_eq!(posted().tell(ACK | FIN, b"").told(), [ExchangeKind::NoResponse]);
+    assert_eq!(posted().respond(ACK | FIN, b"").recorded(), [ExchangeKind::NoResponse]);
     // Asked again on the same connection, half of it is owed nothing again.
-    let again = Case::open().ask(GET).tell(ACK, OK).ask(b"GET / HTTP/1.1\r\n").tell(ACK | FIN, b"");
-    assert_eq!(again.told(), NOTHING);
+    let again = Case::open().ask(GET).respond(ACK, OK).ask(b"GET / HTTP/1.1\r\n").respond(ACK | FIN, b"");
+    assert_eq!(again.recorded(), NOTHING);
 }
 
 both_families!(a_one_way_protocol_is_owed_no_answer);
 fn a_one_way_protocol_is_owed_no_answer() {
     for end in [RST, RST | ACK, ACK | FIN] {
-        assert_eq!(Case::open().ask(b"<13>a line of syslog\n").tell(end, b"").told(), NOTHING);
+        assert_eq!(Case::open().ask(b"<13>a line of syslog\n").respond(end, b"").recorded(), NOTHING);
     }
     // One that does answer has answered.
-    let case = Case::open().ask(b"*1\r\n$4\r\nPING\r\n").tell(ACK, b"+PONG\r\n");
-    assert_eq!(case.told(), [ExchangeKind::Answered]);
+    let case = Case::open().ask(b"*1\r\n$4\r\nPING\r\n").respond(ACK, b"+PONG\r\n");
+    assert_eq!(case.recorded(), [ExchangeKind::Answered]);
 }
 
 both_families!(a_reset_that_has_not_seen_the_request_is_no_answer_to_it);
 fn a_reset_that_has_not_seen_the_request_is_no_answer_to_it() {
-    let kept = || Case::open().ask(GET).tell(ACK, OK);
-    assert_eq!(kept().ask(GET).tell_early(RST | ACK, GET.len()).told(), NOTHING);
-    assert_eq!(kept().ask(GET).tell(RST | ACK, b"").told(), [ExchangeKind::Reset]);
+    let kept = || Case::open().ask(GET).respond(ACK, OK);
+    assert_eq!(kept().ask(GET).respond_early(RST | ACK, GET.len()).recorded(), NOTHING);
+    assert_eq!(kept().ask(GET).respond(RST | ACK, b"").recorded(), [ExchangeKind::Reset]);
 }
 
 both_families!(after_a_change_of_protocol_nothing_is_a_request);
 fn after_a_change_of_protocol_nothing_is_a_request() {
     let upgrade = b"GET /chat HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
-    let upgraded = || Case::open().ask(upgrade).tell(ACK, b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+    let upgraded = || Case::open().ask(upgrade).respond(ACK, b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
     for end in [RST, RST | ACK, ACK | FIN] {
-        assert_eq!(upgraded().ask(b"GET / HTTP/1.1\r\n\r\n").tell(end, b"").told(), NOTHING);
+        assert_eq!(upgraded().ask(b"GET / HTTP/1.1\r\n\r\n").respond(end, b"").recorded(), NOTHING);
     }
 }
 
@@ -270,21 +264,22 @@ both_families!(a_body_in_small_pieces_or_capitals_is_no_pipeline);
 fn a_body_in_small_pieces_or_capitals_is_no_pipeline() {
     let head = b"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\n";
     let mut case =
-        Case::open().ask(head).ask(b"ab").ask(b"c").ask(b"QUJDREVGR0g=").ask(b"ABCDE").tell(ACK, OK);
+        Case::open().ask(head).ask(b"ab").ask(b"c").ask(b"QUJDREVGR0g=").ask(b"ABCDE").respond(ACK, OK);
     assert_eq!(case.kernel.counters().backends[0].1.pipelined, 0);
     // The same after an early answer.
-    let mut case = Case::open().ask(head).tell(ACK, OK).ask(b"QUJDRA==").ask(b"ABCDE").tell(RST | ACK, b"");
+    let mut case =
+        Case::open().ask(head).respond(ACK, OK).ask(b"QUJDRA==").ask(b"ABCDE").respond(RST | ACK, b"");
     assert_eq!(case.kernel.counters().backends[0].1.pipelined, 0);
-    assert_eq!(case.told(), NOTHING);
+    assert_eq!(case.recorded(), NOTHING);
 }
 
 both_families!(a_fin_that_overtakes_the_response_is_no_failure);
 fn a_fin_that_overtakes_the_response_is_no_failure() {
     let mut case = Case::open().ask(GET);
     case.connection.backend_next = case.connection.backend_next.wrapping_add(OK.len() as u32);
-    let mut case = case.tell(ACK | FIN, b"");
+    let mut case = case.respond(ACK | FIN, b"");
     case.connection.backend_next = case.connection.backend_next.wrapping_sub(OK.len() as u32 + 1);
-    let mut case = case.tell(ACK, OK);
+    let mut case = case.respond(ACK, OK);
     let heads = case.kernel.heads();
     assert_eq!(heads.len(), 1);
     assert!(heads[0].data.starts_with(b"HTTP/1.1 200"));
@@ -294,141 +289,17 @@ both_families!(first_bytes_are_timed);
 fn first_bytes_are_timed() {
     let mut case = Case::open();
     for _ in 0..3 {
-        case = case.ask(GET).tell(ACK, OK);
+        case = case.ask(GET).respond(ACK, OK);
     }
     let before = case.ask(GET);
     let started = clock::now();
     while clock::now() - started < Duration::from_millis(5) {
         std::hint::spin_loop();
     }
-    let mut case = before.tell(ACK, OK);
+    let mut case = before.respond(ACK, OK);
     let ttfb = case.kernel.counters().backends[0].1.ttfb;
     assert_eq!(ttfb.iter().sum::<u64>(), 4);
     // 5 ms is in the bucket from 4.096 ms on, or above if this machine dozed.
     let slow: u64 = ttfb[7..TTFB_BUCKETS].iter().sum();
     assert!(slow >= 1, "{ttfb:?}");
-}
-
-fn watched(
-    kernel: &Kernel,
-    connect: u64,
-    response: u64,
-) -> (watch::Sender<Limits>, mpsc::Receiver<TimedOut>) {
-    let timeouts = Timeouts { connect: Millis(connect), response: Millis(response) };
-    let (limits, watched) = watch::channel(BTreeMap::from([(SERVICE, timeouts)]));
-    (limits, kernel.watch().spawn(watched).expect("a thread"))
-}
-
-/// All that is told within a second, but no more than four.
-fn overdue(inbox: &mut mpsc::Receiver<TimedOut>) -> Vec<TimedOut> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut all = Vec::new();
-        let more = async {
-            while all.len() < 4 {
-                all.extend(inbox.recv().await);
-            }
-        };
-        // The time being over is how it ends when there are fewer.
-        let _ = tokio::time::timeout(Duration::from_secs(1), more).await;
-        all
-    })
-}
-
-both_families!(a_syn_without_an_answer_is_told_once);
-fn a_syn_without_an_answer_is_told_once() {
-    let mut kernel = Kernel::new(1);
-    let (_limits, mut inbox) = watched(&kernel, 200, 0);
-    let silent = Connection::begin(&mut kernel, 1);
-    // It comes again, and that changes nothing.
-    let again = Tcp::new(silent.client, vip(), SYN).numbers(CLIENT_ISN, 0);
-    kernel.run(&again.bytes());
-    let open = Connection::open(&mut kernel, 2);
-    open.send(&mut kernel, ACK | PSH, GET);
-    let refused = Connection::begin(&mut kernel, 3);
-    refused.reply(&mut kernel, RST | ACK, b"");
-    let found = overdue(&mut inbox);
-    let [only] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((only.backend, only.generation), (BackendId(0), Generation(1)));
-    assert_eq!(only.client, silent.client);
-    assert_eq!(only.failure, L4Failure::ConnectTimeout);
-}
-
-both_families!(a_request_without_a_response_is_told_once);
-fn a_request_without_a_response_is_told_once() {
-    let mut kernel = Kernel::new(1);
-    let (_limits, mut inbox) = watched(&kernel, 0, 200);
-    let mut clients = Vec::new();
-    for (n, request) in [(1, GET), (2, HELLO)] {
-        let silent = Connection::open(&mut kernel, n);
-        silent.send(&mut kernel, ACK | PSH, request);
-        clients.push(silent.client);
-    }
-    let idle = Connection::open(&mut kernel, 3);
-    idle.send(&mut kernel, ACK, b"");
-    let answered = Connection::open(&mut kernel, 4);
-    answered.send(&mut kernel, ACK | PSH, GET);
-    answered.reply(&mut kernel, ACK | PSH, OK);
-    let mut found = overdue(&mut inbox);
-    found.sort_by_key(|one| one.client);
-    assert_eq!(found.iter().map(|one| one.client).collect::<Vec<_>>(), clients);
-    assert!(found.iter().all(|one| one.failure == L4Failure::ResponseTimeout));
-}
-
-both_families!(an_upload_takes_its_time);
-fn an_upload_takes_its_time() {
-    let mut kernel = Kernel::new(1);
-    let (_limits, mut inbox) = watched(&kernel, 0, 300);
-    let mut slow = Connection::open(&mut kernel, 1);
-    let mut send = |bytes: &[u8]| {
-        slow.send(&mut kernel, ACK | PSH, bytes);
-        slow.client_next = slow.client_next.wrapping_add(bytes.len() as u32);
-    };
-    send(b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n");
-    // More of it comes all the time, for longer than an answer may take.
-    for _ in 0..12 {
-        std::thread::sleep(Duration::from_millis(60));
-        send(b"some bytes");
-    }
-    assert!(inbox.try_recv().is_err(), "the client has not yet asked for anything");
-    assert_eq!(overdue(&mut inbox).len(), 1, "now it has");
-}
-
-both_families!(other_limits_tell_nothing_twice);
-fn other_limits_tell_nothing_twice() {
-    let mut kernel = Kernel::new(1);
-    let (limits, mut inbox) = watched(&kernel, 0, 200);
-    let silent = Connection::open(&mut kernel, 1);
-    silent.send(&mut kernel, ACK | PSH, GET);
-    assert_eq!(overdue(&mut inbox).len(), 1);
-    let timeouts = Timeouts { connect: Millis(0), response: Millis(1500) };
-    limits.send_replace(BTreeMap::from([(SERVICE, timeouts)]));
-    assert_eq!(overdue(&mut inbox), []);
-    assert_eq!(overdue(&mut inbox), []);
-}
-
-both_families!(what_was_overdue_before_is_not_news);
-fn what_was_overdue_before_is_not_news() {
-    let mut kernel = Kernel::new(1);
-    Connection::begin(&mut kernel, 1);
-    std::thread::sleep(Duration::from_millis(150));
-    let (_limits, mut inbox) = watched(&kernel, 100, 0);
-    assert_eq!(overdue(&mut inbox), []);
-}
-
-both_families!(a_full_map_is_read_whole);
-fn a_full_map_is_read_whole() {
-    let mut kernel = Kernel::new(1);
-    let (_limits, mut inbox) = watched(&kernel, 300, 0);
-    for n in 0..2000 {
-        Connection::begin(&mut kernel, n);
-    }
-    let mut clients = std::collections::BTreeSet::new();
-    while clients.len() < 2000 {
-        let some = overdue(&mut inbox);
-        assert!(!some.is_empty(), "only {} were told", clients.len());
-        for one in some {
-            assert!(clients.insert(one.client), "{} twice", one.client);
-        }
-    }
 }

@@ -1,5 +1,5 @@
-//! Floods from addresses that nobody has: whom they harm. `SHUNT_FLOOD` is the number of frames of each, which is
-//! small unless it is set.
+//! Floods from addresses that nobody has harm no other client. `SHUNT_FLOOD` is the number of frames of each,
+//! which is small unless it is set.
 
 use std::{
     collections::VecDeque,
@@ -31,8 +31,8 @@ const MAX_FLOWS: u32 = 131_072;
 const NEW_FLOWS: u32 = 500_000;
 /// Between a SYN and the rest of its handshake.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
-/// A handshake that takes longer, because this machine had no time for it, is one that nobody was promised: an
-/// embryo has some 200 ms at the most that two CPUs may begin.
+/// A handshake that takes longer, because this machine had no time for it, is one that nobody was promised:
+/// an half-open handshake has some 200 ms at the most that two CPUs may begin.
 const LONGEST: Duration = Duration::from_millis(100);
 const LIVING: u16 = 1000;
 
@@ -78,7 +78,7 @@ fn on_cpu(cpu: usize) {
     let _ = sched_setaffinity(Pid::from_raw(0), &one);
 }
 
-/// What goes on while a flood does.
+/// Traffic during a flood.
 struct Life<'a> {
     kernel: &'a mut Kernel,
     living: Vec<Connection>,
@@ -107,8 +107,8 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// One living connection says something and is answered, one handshake begins, and those whose time has come
-    /// complete.
+    /// One living connection says something and is answered, one handshake begins, and those whose time has
+    /// come complete.
     fn goes_on(&mut self) {
         let one = &self.living[self.exchanges as usize % self.living.len()];
         assert_eq!(one.send(self.kernel, ACK, b"GET / HTTP/1.1\r\n\r\n"), Action::Redirect);
@@ -192,7 +192,7 @@ fn a_flood_of_syns_harms_nobody_else() {
     let took = clock::now() - before;
     let Life { repeated, completed, late, exchanges, .. } = life;
     assert!(completed > late && exchanges > 0, "{completed} handshakes in time, {late} late");
-    // Nothing but the limit refuses a SYN: embryos give way.
+    // Only the limit refuses a SYN: half-open handshakes are evicted.
     let (sent_on, dropped) = (sent_on.into_inner(), dropped.into_inner());
     // Or, rarely, that another CPU takes the place that was just chosen: who is dropped then says it again.
     let raced = kernel.drops(Reason::TableFull);
@@ -205,7 +205,7 @@ fn a_flood_of_syns_harms_nobody_else() {
     assert_eq!(census.established, u64::from(LIVING));
     assert!(kernel.flows().inconsistencies().is_empty());
     println!(
-        "{sent_on} SYNs sent on and {dropped} dropped in {took:.1?}, {} embryos; meanwhile {completed} handshakes \
+        "{sent_on} SYNs sent on and {dropped} dropped in {took:.1?}, {} half-open; meanwhile {completed} handshakes \
          completed ({repeated} SYNs said again, {late} late) and {exchanges} exchanges on {LIVING} connections",
         census.handshakes
     );
@@ -245,7 +245,7 @@ fn vip_of(segment: &Tcp) -> std::net::SocketAddr {
 both_families!(connections_begin_as_fast_as_they_may);
 fn connections_begin_as_fast_as_they_may() {
     const RATE: u32 = 1000;
-    // What is due within the time that comes at once, see `lb-ebpf/src/program/pace.rs`.
+    // More than one SYN may come at once as long as the pace allows it, see `lb-ebpf/src/program/pace.rs`.
     const BURST: u64 = 33;
     on_cpu(0);
     let mut kernel = Kernel::paced(1, NAT_PORTS, &[], 4096, RATE);

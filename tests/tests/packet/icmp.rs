@@ -37,7 +37,7 @@ fn ip_header() -> usize {
     }
 }
 
-/// An error about a segment, to whom sent it.
+/// An error about a segment, to its sender.
 fn about(quoted: &[u8], to: IpAddr) -> IcmpError {
     let (kind, code) = match family() {
         Family::V4 => (3, 4),
@@ -68,7 +68,8 @@ fn datagram(tcp: &Tcp) -> Vec<u8> {
     tcp.bytes()[14..].to_vec()
 }
 
-/// What came in, what it must become, and how it must leave: one for each side of a connection.
+/// The frame that comes, the frame that it must become, and how it must leave: one for each side of a
+/// connection.
 fn both_ways(connection: &Connection) -> [(Tcp, Tcp, Action); 2] {
     let backend = backend_address(connection.backend);
     let (client, nat) = (connection.client, connection.nat);
@@ -159,7 +160,8 @@ fn options_in_the_quoted_header() {
     let connection = Connection::open(&mut kernel, 4);
     for (quoted, to, action) in both_ways(&connection) {
         for words in 1..=10 {
-            // A router on the way may have seen options that we did not: what is quoted has its own header sum.
+            // A router on the way may have seen options that we did not: what is quoted has its own header
+            // sum.
             let with_options = |tcp: &Tcp| {
                 let mut bytes = datagram(tcp);
                 bytes[0] = 0x45 + words as u8;
@@ -179,8 +181,8 @@ fn options_in_the_quoted_header() {
     }
 }
 
-both_families!(what_is_of_no_connection_passes);
-fn what_is_of_no_connection_passes() {
+both_families!(a_reply_of_no_connection_passes);
+fn a_reply_of_no_connection_passes() {
     for mode in MODES {
         let mut kernel = Kernel::new(2);
         kernel.mode(mode);
@@ -221,7 +223,7 @@ fn what_is_of_no_connection_passes() {
             let frame = sent.bytes();
             assert_eq!(kernel.run(&frame), (Action::Pass, frame), "{name}");
         }
-        // The ports are at the end of the shortest that can be told.
+        // The ports are at the end of the shortest quote that names a connection.
         let frame = about(&datagram(&mine), vip().ip()).bytes();
         for len in 14..14 + 2 * ip_header() + 8 + 4 {
             assert_eq!(kernel.run(&frame[..len]), (Action::Pass, frame[..len].to_vec()), "{len} bytes");
@@ -256,7 +258,7 @@ fn what_is_wrong_stays_wrong() {
             let (_, out) = kernel.run(&frame);
             assert_eq!(checksums(&out), (false, true), "a bad IP header checksum");
         }
-        // Damaged before the router quoted it: its own checksum tells, and still does.
+        // Damaged before the router quoted it: its own checksum is wrong, and stays wrong.
         let mut damaged = sent.clone();
         *damaged.quoted.last_mut().expect("a payload") ^= 0x10;
         let (_, out) = kernel.run(&damaged.bytes());
@@ -290,8 +292,8 @@ fn a_thousand_at_once_then_a_hundred_in_a_second() {
     assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect);
 }
 
-both_families!(of_what_is_over_or_gone_nobody_is_told);
-fn of_what_is_over_or_gone_nobody_is_told() {
+both_families!(an_error_about_a_connection_that_is_over_or_gone_goes_nowhere);
+fn an_error_about_a_connection_that_is_over_or_gone_goes_nowhere() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::open(&mut kernel, 4);
     assert_eq!(connection.send(&mut kernel, lb_tests::frame::RST, b""), Action::Redirect);

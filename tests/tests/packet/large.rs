@@ -8,7 +8,8 @@ use lb_tests::{
 
 use crate::{connections::Connection, steering::client};
 
-/// What an MTU of 9000 holds; the kernel's test runs put what is beyond a page into further buffers.
+/// The payload that an MTU of 9000 allows; the kernel's test runs put bytes beyond a page into further
+/// buffers.
 const JUMBO: usize = 8940;
 
 fn payload(length: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What is not ours passes byte for byte; what is ours but wrong is dropped, and counted.
+//! Frames that are not ours pass byte for byte; frames that are ours but wrong are dropped and counted.
 
 use lb_common::reason::Reason;
 use lb_tests::{

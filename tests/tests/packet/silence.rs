@@ -22,7 +22,7 @@ use crate::connections::{BACKEND_ISN, Connection};
 
 /// The look through the tables that the daemon's thread takes, at a time of the test's choice.
 struct Sweep {
-    watch: TimeoutScanner,
+    scanner: TimeoutScanner,
     start: Now,
     limits: Limits,
 }
@@ -31,27 +31,31 @@ impl Sweep {
     /// `connect`: the service's time-out, in milliseconds.
     fn new(kernel: &Kernel, connect: u64) -> Self {
         let timeouts = Timeouts { connect: Millis(connect), response: Millis(0) };
-        Self { watch: kernel.watch(), start: Now::read(), limits: BTreeMap::from([(SERVICE, timeouts)]) }
+        Self {
+            scanner: kernel.timeout_scanner(),
+            start: Now::read(),
+            limits: BTreeMap::from([(SERVICE, timeouts)]),
+        }
     }
 
-    /// So many seconds after it was made. Answers what is told of then.
+    /// Scans as if so many seconds had passed since it was made. Returns the failures that it reports.
     fn after(&self, seconds: u32) -> Vec<L4Failure> {
         let now = Now {
             us: self.start.us.wrapping_add(seconds * 1_000_000),
             ticks: self.start.ticks.wrapping_add(((u64::from(seconds) * 1_000_000_000) >> 30) as u32),
         };
-        let look = self.watch.scan(&self.limits, Some(&HashSet::new()), now);
-        look.new.iter().map(|overdue| overdue.failure).collect()
+        let look = self.scanner.scan(&self.limits, Some(&HashSet::new()), now);
+        look.new.iter().map(|timed_out| timed_out.failure).collect()
     }
 
     fn forgotten(&self) -> ExpiredFlows {
-        self.watch.expired_flows()
+        self.scanner.expired_flows()
     }
 }
 
 #[track_caller]
-fn holds(kernel: &Kernel, established: u64, embryos: u64, resting: u64) {
-    assert_eq!(kernel.flows().counts(), FlowCounts { established, handshakes: embryos, time_wait: resting });
+fn holds(kernel: &Kernel, established: u64, handshakes: u64, resting: u64) {
+    assert_eq!(kernel.flows().counts(), FlowCounts { established, handshakes, time_wait: resting });
     assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
 }
 
@@ -99,7 +103,7 @@ fn each_is_forgotten_in_its_time_and_not_before() {
     holds(&kernel, 3, 0, 1);
     sweep.after(63);
     holds(&kernel, 3, 0, 0);
-    // What is open in one direction is as open as any.
+    // A connection that is open in one direction is as open as any.
     sweep.after(899);
     holds(&kernel, 3, 0, 0);
     assert_eq!(half.reply(&mut kernel, ACK, b"still sending"), Action::Tx);
@@ -112,8 +116,8 @@ fn each_is_forgotten_in_its_time_and_not_before() {
     assert_eq!(kernel.drops(Reason::NoFlow), 1);
 }
 
-both_families!(a_dead_handshake_leaves_once_it_was_told);
-fn a_dead_handshake_leaves_once_it_was_told() {
+both_families!(a_dead_handshake_leaves_once_it_was_reported);
+fn a_dead_handshake_leaves_once_it_was_reported() {
     let mut kernel = Kernel::new(1);
     // Longer than a handshake may take.
     let sweep = Sweep::new(&kernel, 20_000);
@@ -123,7 +127,7 @@ fn a_dead_handshake_leaves_once_it_was_told() {
     let reply = Tcp::new(backend_address(answered.backend), answered.nat, syn_ack)
         .numbers(BACKEND_ISN, answered.client_next);
     assert_eq!(kernel.run(&reply.bytes()).0, Action::Tx);
-    // Of the one that was answered there is nothing to tell.
+    // Nothing is reported about the one that was answered.
     assert_eq!(sweep.after(10), []);
     holds(&kernel, 0, 1, 0);
     assert_eq!(sweep.after(21), [L4Failure::ConnectTimeout]);
@@ -154,8 +158,8 @@ fn a_syn_in_time_wait_decides_afresh() {
     holds(&kernel, 1, 0, 0);
 }
 
-both_families!(what_is_forgotten_gives_its_port_and_place_back);
-fn what_is_forgotten_gives_its_port_and_place_back() {
+both_families!(an_expired_flow_gives_its_port_and_way_back);
+fn an_expired_flow_gives_its_port_and_way_back() {
     let mut kernel = Kernel::with(1, 20_000..=20_000, 4096);
     let sweep = Sweep::new(&kernel, 0);
     let first = Connection::open(&mut kernel, 1);

@@ -1,4 +1,4 @@
-//! Whom a service takes connections from, and how that changes.
+//! The source rules of a service, and how they change.
 
 use std::net::SocketAddr;
 
@@ -39,7 +39,7 @@ fn prefix(third: Option<u8>) -> Prefix {
     }
 }
 
-/// What the program does with a SYN. `explain` must have said so.
+/// The program's action for a SYN. `explain` must have said so.
 fn begins(kernel: &mut Kernel, from: SocketAddr) -> bool {
     let key = FlowKey {
         src: Addr::from(from.ip()),
@@ -90,11 +90,11 @@ both_families!(a_connection_goes_on_when_its_source_is_denied);
 fn a_connection_goes_on_when_its_source_is_denied() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::open(&mut kernel, 1);
-    let embryo = Connection::begin(&mut kernel, 2);
+    let handshake = Connection::begin(&mut kernel, 2);
     kernel.sources(Sources { allow: Vec::new(), deny: vec![prefix(None)] });
     assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect);
     assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Tx);
-    embryo.complete(&mut kernel);
+    handshake.complete(&mut kernel);
     assert_eq!(kernel.drops(Reason::Denied), 0);
     assert_eq!(Connection::try_begin(&mut kernel, 3).err(), Some(Action::Drop));
     assert_eq!(kernel.drops(Reason::Denied), 1);

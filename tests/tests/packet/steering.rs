@@ -258,9 +258,10 @@ fn several_nat_addresses_add_up() {
     assert_eq!(kernel.drops(Reason::NatPorts), 188);
 }
 
-both_families!(embryos_give_their_ports_to_those_that_find_none);
-fn embryos_give_their_ports_to_those_that_find_none() {
-    // Few of the ports are the living's: the last twelve tries take any embryo's, and all miss once in 10^10 SYNs.
+both_families!(half_open_handshakes_give_their_ports_to_connections_that_find_none);
+fn half_open_handshakes_give_their_ports_to_connections_that_find_none() {
+    // Few of the ports belong to connections: the last twelve tries take one of any half-open handshake, and
+    // all miss once in 10^10 SYNs.
     let mut kernel = Kernel::with(1, 20_000..=20_015, 4096);
     let living = [0, 1].map(|n| Connection::open(&mut kernel, n));
     for n in 2..100 {

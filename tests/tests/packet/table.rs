@@ -1,9 +1,10 @@
 //! The fixture table: what becomes of each kind of frame, as data.
 //!
-//! A case names its frames and what becomes of them; the harness makes them in every family, size and with and
-//! without a VLAN tag, and checks what holds for all of them: what passes is unchanged to the byte and leaves no
-//! trace in any map; of what is forwarded exactly the named fields change, and its checksums are right exactly when
-//! they were before; what is dropped or answered is counted once, by its reason, and nothing else is.
+//! A case names its frames and what becomes of them; the harness makes them in every family, size and with
+//! and without a VLAN tag, and checks what holds for all of them: what passes is unchanged to the byte and
+//! leaves no trace in any map; of what is forwarded exactly the named fields change, and its checksums are
+//! right exactly when they were before; what is dropped or answered is counted once, by its reason, and
+//! nothing else is.
 
 #[path = "table/dropped.rs"]
 mod dropped;
@@ -57,27 +58,27 @@ fn there_are_many_cases_and_each_has_a_name_of_its_own() {
 }
 
 #[test]
-fn what_is_not_ours_passes() {
+fn frames_that_are_not_ours_pass() {
     run(not_ours::cases());
 }
 
 #[test]
-fn what_is_wrong_about_a_vip_is_dropped_and_counted() {
+fn a_wrong_frame_for_a_vip_is_dropped_and_counted() {
     run(dropped::cases());
 }
 
 #[test]
-fn what_a_client_sends_reaches_its_backend() {
+fn a_segment_of_a_client_reaches_its_backend() {
     run(forwarded::cases());
 }
 
 #[test]
-fn what_a_backend_answers_reaches_its_client() {
+fn an_answer_of_a_backend_reaches_its_client() {
     run(replies::cases());
 }
 
 #[test]
-fn what_nobody_can_have_is_answered_by_a_reset() {
+fn a_segment_that_nobody_can_have_is_answered_by_a_reset() {
     run(resets::cases());
 }
 

@@ -87,9 +87,9 @@ fn a_trial_that_failed_goes_on_elsewhere_and_costs_nothing_more() {
             ExchangeKind::ConnectTimeout
         };
         assert_ne!(syn(&mut kernel, 1), TRIAL);
-        let told: Vec<_> =
+        let records: Vec<_> =
             kernel.heads().iter().map(|record| (record.kind(), record.flags, record.backend)).collect();
-        assert_eq!(told, [(Some(expected), record_flags::TRIAL, TRIAL)], "the trial has failed, once");
+        assert_eq!(records, [(Some(expected), record_flags::TRIAL, TRIAL)], "the trial has failed, once");
         let counters = of_trial(&mut kernel);
         assert_eq!((counters.trials, counters.redispatched), (1, 1));
         assert_eq!(syn(&mut kernel, 2), TRIAL, "the second token is there");
@@ -109,8 +109,8 @@ fn with_nobody_else_a_trial_that_failed_costs_nothing_more() {
     assert_eq!(of_trial(&mut kernel).trials, 1, "one client, one token");
 }
 
-both_families!(who_never_answers_takes_tokens_and_tells_nothing);
-fn who_never_answers_takes_tokens_and_tells_nothing() {
+both_families!(a_client_that_never_acknowledges_takes_tokens_and_decides_nothing);
+fn a_client_that_never_acknowledges_takes_tokens_and_decides_nothing() {
     const TOKENS: u16 = 3;
     let mut kernel = tried(TOKENS.into());
     kernel.redispatch_to(&[TRIAL]);
@@ -120,32 +120,32 @@ fn who_never_answers_takes_tokens_and_tells_nothing() {
         let answer = Tcp::new(backend_address(TRIAL), spoofed.nat, SYN | ACK)
             .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
         assert_eq!(kernel.run(&answer.bytes()).0, Action::Tx);
-        // Whoever has never seen the answer does not know its number.
+        // A client that has never seen the SYN-ACK does not know its number.
         let guess = Tcp::new(client(n), vip(), ACK).numbers(CLIENT_ISN.wrapping_add(1), 0x1234_5678);
         kernel.run(&guess.payload(b"GET / HTTP/1.1\r\n\r\n").bytes());
     }
-    // From the address's real owner, or from whoever plays it.
+    // From the address's real owner, or from a host that claims to be it.
     kernel.run(&Tcp::new(client(0), vip(), RST).numbers(CLIENT_ISN.wrapping_add(1), 0).bytes());
     thread::sleep(A_RETRANSMISSION);
     for n in 1..TOKENS {
-        assert_eq!(syn(&mut kernel, n), TRIAL, "answered, so not forsaken");
+        assert_eq!(syn(&mut kernel, n), TRIAL, "answered, so not abandoned");
     }
     assert_ne!(syn(&mut kernel, 9), TRIAL, "others are served meanwhile");
-    let told: Vec<_> = kernel.heads().iter().map(|record| record.flags).collect();
-    assert!(told.is_empty(), "{told:?}");
+    let records: Vec<_> = kernel.heads().iter().map(|record| record.flags).collect();
+    assert!(records.is_empty(), "{records:?}");
     let waits = Timeouts { connect: Millis(100), response: Millis(100) };
     let limits: Limits = BTreeMap::from([(SERVICE, waits)]);
-    let look = kernel.watch().scan(&limits, Some(&Default::default()), Now::read());
-    assert!(look.new.iter().all(|overdue| overdue.backend != BackendId(TRIAL)), "{:?}", look.new);
+    let look = kernel.timeout_scanner().scan(&limits, Some(&Default::default()), Now::read());
+    assert!(look.new.iter().all(|timed_out| timed_out.backend != BackendId(TRIAL)), "{:?}", look.new);
     assert_eq!(of_trial(&mut kernel).established, 0);
-    // The next budget is there for whoever comes.
+    // The next client may use the next budget.
     kernel.apply(&Step::Budget { id: BackendId(TRIAL), tokens: 1 });
     assert_eq!(Connection::open(&mut kernel, 20).backend, TRIAL);
     assert_eq!(kernel.drops(Reason::NoBackend), 0);
 }
 
-both_families!(what_a_backend_rightly_ignores_is_no_silence);
-fn what_a_backend_rightly_ignores_is_no_silence() {
+both_families!(a_segment_that_a_backend_rightly_ignores_is_no_silence);
+fn a_segment_that_a_backend_rightly_ignores_is_no_silence() {
     let mut kernel = tried(1);
     kernel.redispatch_to(&[TRIAL]);
     let mut frame = Tcp::new(client(1), vip(), SYN).numbers(CLIENT_ISN, 0).bytes();
@@ -155,7 +155,7 @@ fn what_a_backend_rightly_ignores_is_no_silence() {
     kernel.run(&frame);
     thread::sleep(A_RETRANSMISSION);
     kernel.run(&frame);
-    let told: Vec<_> =
+    let records: Vec<_> =
         kernel.heads().iter().map(|record| (record.kind(), record.flags, record.backend)).collect();
-    assert!(told.is_empty(), "two frames of anybody decide a trial: {told:?}");
+    assert!(records.is_empty(), "two frames of anybody decide a trial: {records:?}");
 }

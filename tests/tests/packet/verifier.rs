@@ -1,4 +1,4 @@
-//! What the verifier has to go through, compared with what it had to at the last look (`tests/verifier.toml`).
+//! The instructions that the verifier follows, compared with the baseline (`tests/verifier.toml`).
 
 use std::{collections::BTreeMap, env, fs};
 
@@ -13,7 +13,7 @@ const GROWTH: u64 = 5;
 /// The same where the running kernel is not among those of the baseline: verifiers differ by about so much.
 const STRANGE_GROWTH: u64 = 30;
 
-/// Only tells, if set: to write a new baseline.
+/// If set, the test only prints the count: to write a new baseline.
 const UPDATE: &str = "SHUNT_VERIFIER_UPDATE";
 
 type Rows = BTreeMap<String, u64>;
@@ -43,7 +43,7 @@ fn the_verifier_has_no_more_to_do() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux has it");
     let release = release.trim();
     let mut kernel = Kernel::new(1);
-    let info = kernel.program().info().expect("the kernel tells of it");
+    let info = kernel.program().info().expect("the kernel describes it");
     let count = info.verified_instruction_count().expect("Linux 5.16 and later count them");
     // `cargo xtask vm` reads this line.
     println!("verified: {} {count} on {release}", series(release));

@@ -27,8 +27,8 @@ consecutive_5xx = 3
 max_ejection_percent = 50
 "#;
 
-/// A kind of mistake: the line and what stands there instead, where the error is found, what is said, what is marked, and
-/// the remedy.
+/// A kind of mistake: the line and what stands there instead, where the error is found, what is said, what is
+/// marked, and the remedy.
 struct Wrong {
     line: usize,
     text: &'static str,

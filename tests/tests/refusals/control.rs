@@ -110,11 +110,11 @@ fn garbage_on_the_control_socket() -> Result<()> {
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(stream)
     };
-    // What it answers before it hangs up. That it hangs up while we still write is its right.
-    let tell = |bytes: &[u8], whole: bool| -> io::Result<String> {
+    // Its answer before it hangs up. It may hang up while we still write.
+    let send = |bytes: &[u8], whole: bool| -> io::Result<String> {
         let mut stream = connect()?;
         let _ = stream.write_all(bytes);
-        // Whoever closes behind a whole request waits for no answer to it.
+        // A client that closes behind a whole request waits for no answer to it.
         if !whole {
             let _ = stream.shutdown(std::net::Shutdown::Write);
         }
@@ -137,7 +137,7 @@ fn garbage_on_the_control_socket() -> Result<()> {
     let mut random = Random(7);
     for length in [0, 1, 2, 16, 255, 4096, 65_536] {
         let bytes: Vec<u8> = (0..length).map(|_| random.byte()).collect();
-        let answer = tell(&bytes, false)?;
+        let answer = send(&bytes, false)?;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{length} bytes: {answer}");
     }
     answers(&site, "random bytes")?;
@@ -145,12 +145,12 @@ fn garbage_on_the_control_socket() -> Result<()> {
     let huge = format!("GET /v1/status HTTP/1.1\r\nHost: x\r\nX-Huge: {}\r\n\r\n", "x".repeat(2 << 20));
     let many = format!("GET /v1/status HTTP/1.1\r\n{}\r\n", "X-Many: x\r\n".repeat(10_000));
     for (name, request) in [("a huge header", huge), ("many headers", many)] {
-        let answer = tell(request.as_bytes(), false)?;
+        let answer = send(request.as_bytes(), false)?;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{name}: {answer}");
         answers(&site, name)?;
     }
     let long = format!("GET /v1/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000));
-    let answer = tell(long.as_bytes(), false)?;
+    let answer = send(long.as_bytes(), false)?;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
 
     for (request, status) in [
@@ -161,7 +161,7 @@ fn garbage_on_the_control_socket() -> Result<()> {
         ("GET /v1/status?nonsense=1", "400"),
     ] {
         let answer =
-            tell(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(), true)?;
+            send(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(), true)?;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
         assert!(answer.contains("\"error\":") && answer.contains("\"remedy\":"), "{request}: {answer}");
     }
@@ -185,7 +185,7 @@ fn garbage_on_the_control_socket() -> Result<()> {
     site.serves(1)?;
     assert_eq!(site.shunt.process().ended(), None);
 
-    // None of them keeps the daemon from ending.
+    // None of them keeps the daemon from stopping.
     site.shunt.process().signal(Signal::SIGTERM)?;
     let ended = site.shunt.process().wait(Duration::from_secs(3))?;
     assert_eq!(ended.code(), Some(0));

@@ -15,7 +15,7 @@ use crate::{
     site::{Site, interfaces, service},
 };
 
-/// What the doctor says on a host.
+/// The doctor's report on a host.
 struct Diagnosis {
     code: Option<i32>,
     json: Value,
@@ -165,8 +165,8 @@ fn the_configuration_says_what_is_needed() -> Result<()> {
 }
 
 #[test]
-fn whose_program_is_attached_is_told() -> Result<()> {
-    if skipped("whose_program_is_attached_is_told", &[]) {
+fn the_owner_of_an_attached_program_is_named() -> Result<()> {
+    if skipped("the_owner_of_an_attached_program_is_named", &[]) {
         return Ok(());
     }
     let site = Site::new("holder", 2, 1)?;

@@ -25,7 +25,7 @@ use crate::{
 
 const FRAMES: usize = 3000;
 
-/// What the kernel logs from now on.
+/// The kernel's log from now on.
 struct KernelLog(File);
 
 impl KernelLog {
@@ -35,7 +35,7 @@ impl KernelLog {
         Ok(Self(file))
     }
 
-    /// Lines that tell of a fault. Others' lines may be among the rest.
+    /// Lines that report a fault. The rest may be lines of others.
     fn faults(&mut self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut record = [0; 8192];
@@ -140,7 +140,8 @@ fn garbage_frames() -> Result<()> {
     let kinds = [SYN, ACK, ACK | PSH, FIN | ACK, RST, SYN | ACK, SYN | PSH];
     for number in 0..FRAMES as u64 {
         let flags = kinds[random.below(kinds.len())];
-        // Some on the tuple of the connection that is open, but far from its numbers: its ends ignore them (RFC 5961).
+        // Some on the tuple of the connection that is open, but far from its numbers: its ends ignore them
+        // (RFC 5961).
         let mine = number % 8 == 0 && flags & (RST | FIN | SYN) == 0;
         let src = if mine { own } else { ghost(number) };
         let payload: Vec<u8> = (0..random.below(64)).map(|_| random.byte()).collect();

@@ -176,7 +176,7 @@ fn a_stranger_neither_asks_nor_detaches() -> Result<()> {
     assert_eq!(before.len(), 2);
     let detach = Answer::of(node, nobody()?.args(["detach", "--instance", site.shunt.instance()]))?;
     detach.refuses(6, &["Permission denied", "help: run it as root"]);
-    // Root is told as well, as long as the daemon runs.
+    // Root gets the same answer, as long as the daemon runs.
     site.ask(&["detach", "--instance", site.shunt.instance()])?
         .refuses(5, &["is running", "help: stop it first"]);
     assert_eq!(programs(node)?, before);

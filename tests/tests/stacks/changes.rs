@@ -1,4 +1,4 @@
-//! What changes while connections are open.
+//! Changes while connections are open.
 
 use std::{
     io,
@@ -257,7 +257,7 @@ fn flows_go_on_after_an_interface_was_down() -> Result<()> {
         Ok(())
     })?;
     for device in &hosts.devices {
-        // An address of IPv6 leaves with the interface, unless it is told to stay.
+        // An IPv6 address leaves with the interface, unless a setting keeps it.
         hosts.node.sysctl(&format!("net/ipv6/conf/{device}/keep_addr_on_down"), "1")?;
         hosts.node.ip(&format!("link set {device} down"))?;
         // Some of what they say is lost, and said again.
@@ -285,7 +285,7 @@ fn flows_go_on_after_an_interface_was_down() -> Result<()> {
             Ok(())
         })?;
         if at_tc() {
-            // `ip link` tells of XDP only; that new connections came through is enough.
+            // `ip link` shows XDP only; that new connections came through is enough.
             continue;
         }
         let program = format!("{device} has its program");

@@ -40,9 +40,9 @@ fn client_address(of: SocketAddr, port: u16) -> SocketAddr {
 }
 
 #[test]
-fn who_has_spoken_still_hears_the_answer() -> Result<()> {
+fn a_client_that_has_spoken_still_gets_the_answer() -> Result<()> {
     const LENGTH: usize = 4 << 20;
-    if skipped("who_has_spoken_still_hears_the_answer", &[]) {
+    if skipped("a_client_that_has_spoken_still_gets_the_answer", &[]) {
         return Ok(());
     }
     let stage = Stage::new("half", 1)?;
@@ -68,15 +68,15 @@ fn a_backend_that_has_spoken_still_hears_the_client() -> Result<()> {
         return Ok(());
     }
     let stage = Stage::new("otherhalf", 1)?;
-    let (told, heard) = mpsc::channel();
-    let told = Mutex::new(told);
+    let (sender, heard) = mpsc::channel();
+    let sender = Mutex::new(sender);
     let _server = Scripted::start(&stage.topology.backends[0], backend(0), move |line| {
         line.stream().write_all(b"hello")?;
         line.stream().shutdown(Shutdown::Write)?;
         let mut rest = Vec::new();
         line.stream().read_to_end(&mut rest)?;
-        // Whoever waits for it is there until it has come, or has failed already.
-        let _ = told.lock().expect("no holder panics").send(rest);
+        // The waiting thread is there until it has come, or has failed already.
+        let _ = sender.lock().expect("no holder panics").send(rest);
         Ok(())
     })?;
     let mut stream = connect(&stage.topology.client, vip(), PATIENCE)?;
@@ -94,11 +94,11 @@ fn a_backend_that_has_spoken_still_hears_the_client() -> Result<()> {
 /// Whether the first data came with the SYN, and the data.
 type Heard = std::io::Result<(bool, Vec<u8>)>;
 
-/// Listens for fast opens; tells of each connection what it heard.
+/// Listens for fast opens; reports what each connection sent.
 fn fast_server(host: &Host, listen: SocketAddr) -> Result<Receiver<Heard>> {
     let listener = host.enter(|| TcpListener::bind(listen))?.context("listening")?;
     accept_fast(&listener)?;
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let serve = || {
             let (mut stream, _) = listener.accept()?;
@@ -108,10 +108,10 @@ fn fast_server(host: &Host, listen: SocketAddr) -> Result<Receiver<Heard>> {
             stream.write_all(b"answer")?;
             Ok((was_fast(&stream)?, heard[..length].to_vec()))
         };
-        // Ends with whoever listens to it.
-        while tell.send(serve()).is_ok() {}
+        // Ends when nobody listens to it any more.
+        while sender.send(serve()).is_ok() {}
     });
-    Ok(told)
+    Ok(receiver)
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn data_goes_with_the_first_segment() -> Result<()> {
         host.sysctl("net/ipv4/tcp_fastopen_blackhole_timeout_sec", "0")?;
     }
     for (vip, listen) in [(vip(), backend(0)), (vip6(), backend6(0))] {
-        let told = fast_server(&stage.topology.backends[0], listen)?;
+        let receiver = fast_server(&stage.topology.backends[0], listen)?;
         let mut fast = 0;
         for round in 0..ROUNDS {
             let mut stream = stage.topology.client.enter(|| connect_fast(vip, PATIENCE))??;
@@ -135,7 +135,7 @@ fn data_goes_with_the_first_segment() -> Result<()> {
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
             assert_eq!(answer, b"answer", "{vip}, round {round}");
-            let (with_syn, heard) = told.recv_timeout(PATIENCE)??;
+            let (with_syn, heard) = receiver.recv_timeout(PATIENCE)??;
             assert_eq!(heard, b"question");
             assert_eq!(with_syn, was_fast(&stream)?, "both ends say the same");
             fast += usize::from(with_syn);

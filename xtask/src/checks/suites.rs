@@ -43,7 +43,7 @@ pub(super) const SUITES: &[Suite] = &[
     row("evidence", Lane::Computes, XDP),
     row("families", Lane::Computes, BOTH),
     row("lab", Lane::Computes, XDP),
-    row("endings", Lane::Waits, XDP),
+    row("drain", Lane::Waits, XDP),
     row("detect", Lane::Waits, BOTH),
     row("demo", Lane::Waits, XDP),
     row("founding", Lane::Waits, XDP),

@@ -1,4 +1,4 @@
-//! What is for a VIP and wrong, or unwelcome.
+//! Frames for a VIP that are wrong or unwelcome.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What segments can be made into that no stack sends.
+//! Edits that make segments that no stack sends.
 
 use lb_tests::frame::{Tcp, layout, set_checksums};
 

@@ -1,4 +1,4 @@
-//! What may lie between an IPv6 header and TCP.
+//! Headers that may lie between an IPv6 header and TCP.
 
 use lb_common::reason::Reason;
 use lb_tests::frame::{ACK, PSH, SYN};

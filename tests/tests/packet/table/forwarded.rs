@@ -1,4 +1,4 @@
-//! What goes on to a backend.
+//! Frames that continue to a backend.
 
 use std::net::SocketAddr;
 
@@ -178,7 +178,7 @@ fn sums() -> Vec<Case> {
     ]
 }
 
-/// What a backend that is another service's client sends comes by its own way, and is taken.
+/// A backend that is a client of another service sends by its own interface, and the program accepts it.
 #[test]
 fn a_backend_may_be_a_client_by_its_own_way() {
     use lb_common::{abi::Link, reason::Reason};

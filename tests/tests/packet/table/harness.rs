@@ -30,7 +30,7 @@ pub(crate) struct Case {
     frames: fn(&World) -> Vec<Vec<u8>>,
 }
 
-/// What there is before the frame comes.
+/// The state before the frame comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Nothing,
@@ -39,7 +39,7 @@ pub(crate) enum Stage {
     Established,
 }
 
-/// What becomes of a frame.
+/// The outcome for a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The host gets it to the byte, and nothing is noted.
@@ -124,7 +124,7 @@ struct Bench {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Traces {
     established: u64,
-    embryos: u64,
+    handshakes: u64,
     resting: u64,
     drops: BTreeMap<(ServiceId, Reason), u64>,
     counters: BTreeMap<BackendId, BackendCounters>,
@@ -138,7 +138,7 @@ impl Bench {
         let mut world = World { size, tag, number: self.number, nat: SocketAddr::new(nat_source(), 0) };
         let mut frames = (case.frames)(&world);
         let many = frames.len();
-        // Who begins nothing may come again.
+        // A frame that begins nothing may come again.
         let same = case.stage == Stage::Nothing && case.outcome == Outcome::Pass;
         let mut wanted = None;
         for frame in 0..many {
@@ -148,14 +148,14 @@ impl Bench {
             if !same {
                 frames = (case.frames)(&world);
             }
-            let told = format!("{} ({size:?}, {tag:x?}, {}, frame {frame})", case.name, vip());
-            // What a preparation leaves behind is not the frame's.
+            let context = format!("{} ({size:?}, {tag:x?}, {}, frame {frame})", case.name, vip());
+            // Records of the preparation do not belong to the frame.
             let before = wanted.take().filter(|_| case.stage == Stage::Nothing);
             let mut now = before.unwrap_or_else(|| self.traces());
-            self.frame(case.outcome, way, &world, &frames[frame], &mut now, &told);
+            self.frame(case.outcome, way, &world, &frames[frame], &mut now, &context);
             if case.stage != Stage::Nothing || frame + 1 == many {
                 let moves = matches!(case.outcome, Outcome::ToBackend | Outcome::ToClient);
-                assert_eq!(settled(self.traces(), moves), settled(now, moves), "{told}");
+                assert_eq!(settled(self.traces(), moves), settled(now, moves), "{context}");
             } else {
                 wanted = Some(now);
             }
@@ -205,7 +205,7 @@ impl Bench {
         world: &World,
         frame: &[u8],
         wanted: &mut Traces,
-        told: &str,
+        context: &str,
     ) {
         let (action, out) = self.kernel.run(frame);
         let mut count = |reason, port| {
@@ -213,43 +213,43 @@ impl Bench {
         };
         match outcome {
             Outcome::Pass => {
-                assert_eq!(action, Action::Pass, "{told}");
-                assert!(out == frame, "{told}: changed");
+                assert_eq!(action, Action::Pass, "{context}");
+                assert!(out == frame, "{context}: changed");
             }
             Outcome::Drop(reason, port) => {
-                assert_eq!(action, Action::Drop, "{told}");
+                assert_eq!(action, Action::Drop, "{context}");
                 count(reason, port);
             }
             Outcome::Reset(reason, port) => {
                 count(reason, port);
-                assert_eq!(action, Action::Tx, "{told}");
-                is_reset(frame, &out, told);
+                assert_eq!(action, Action::Tx, "{context}");
+                is_reset(frame, &out, context);
             }
             Outcome::Begins | Outcome::ToBackend => {
-                assert_eq!(action, Action::Redirect, "{told}");
+                assert_eq!(action, Action::Redirect, "{context}");
                 let counters = wanted.counters.entry(BackendId(0)).or_default();
-                let nat = Tcp::read(&out).unwrap_or_else(|| panic!("{told}: no TCP")).src;
+                let nat = Tcp::read(&out).unwrap_or_else(|| panic!("{context}: no TCP")).src;
                 if outcome == Outcome::Begins {
-                    assert!(nat.ip() == nat_source() && NAT_PORTS.contains(&nat.port()), "{told}: {nat}");
-                    wanted.embryos += 1;
+                    assert!(nat.ip() == nat_source() && NAT_PORTS.contains(&nat.port()), "{context}: {nat}");
+                    wanted.handshakes += 1;
                     counters.connections += 1;
                 } else {
-                    assert_eq!(nat, world.nat, "{told}");
+                    assert_eq!(nat, world.nat, "{context}");
                 }
                 counters.packets_to += 1;
                 counters.bytes_to += datagram(frame);
                 let link = Link::new(backend_mac(0), OWN_MAC);
-                is_translated(frame, &out, link, nat, backend_address(0), way, told);
+                is_translated(frame, &out, link, nat, backend_address(0), way, context);
             }
             Outcome::ToClient => {
-                assert_eq!(action, Action::Tx, "{told}");
+                assert_eq!(action, Action::Tx, "{context}");
                 let counters = wanted.counters.entry(BackendId(0)).or_default();
                 counters.packets_from += 1;
                 counters.bytes_from += datagram(frame);
                 let syn = world.syn();
                 let link = Link::new(syn.from_mac, syn.to_mac);
                 let own = world.tag.map_or(0, |tag| tag & 0xfff);
-                is_translated(frame, &out, link, vip(), world.client(), own, told);
+                is_translated(frame, &out, link, vip(), world.client(), own, context);
             }
         }
     }
@@ -259,7 +259,7 @@ impl Bench {
         let counters = self.kernel.counters();
         Traces {
             established: census.established,
-            embryos: census.handshakes,
+            handshakes: census.handshakes,
             resting: census.time_wait,
             drops: counters.drops.into_iter().map(|(id, reason, count)| ((id, reason), count)).collect(),
             counters: counters.backends.into_iter().collect(),
@@ -267,7 +267,8 @@ impl Bench {
     }
 }
 
-/// Without what a segment of a connection may change besides being counted: its stage, and what evidence makes of it.
+/// Without what a segment of a connection may change besides being counted: its stage, and what evidence
+/// makes of it.
 fn settled(traces: Traces, moves: bool) -> Traces {
     if !moves {
         return traces;
@@ -281,7 +282,7 @@ fn settled(traces: Traces, moves: bool) -> Traces {
         ..BackendCounters::default()
     };
     let counters = traces.counters.into_iter().map(|(id, counters)| (id, plain(counters))).collect();
-    Traces { established: 0, embryos: 0, resting: 0, counters, ..traces }
+    Traces { established: 0, handshakes: 0, resting: 0, counters, ..traces }
 }
 
 /// The length of a frame's datagram, as its header says.
@@ -298,9 +299,9 @@ fn is_translated(
     src: SocketAddr,
     dst: SocketAddr,
     vlan: u16,
-    told: &str,
+    context: &str,
 ) {
-    assert_eq!(checksums(frame), checksums(out), "{told}: checksums");
+    assert_eq!(checksums(frame), checksums(out), "{context}: checksums");
     let mut wanted = frame.to_vec();
     let tag =
         layout(frame).filter(|at| at.ip == 18).map_or(0, |_| u16::from_be_bytes([frame[14], frame[15]]));
@@ -325,7 +326,7 @@ fn is_translated(
             bytes[at.ip + 10..at.ip + 12].fill(0);
         }
     }
-    assert!(got == wanted, "{told}: changed otherwise\n got {got:02x?}\nwant {wanted:02x?}");
+    assert!(got == wanted, "{context}: changed otherwise\n got {got:02x?}\nwant {wanted:02x?}");
 }
 
 fn octets(end: SocketAddr) -> Vec<u8> {
@@ -336,7 +337,7 @@ fn octets(end: SocketAddr) -> Vec<u8> {
 }
 
 /// As RFC 9293 section 3.10.7.1 has it, by the way that the segment came.
-fn is_reset(frame: &[u8], out: &[u8], told: &str) {
+fn is_reset(frame: &[u8], out: &[u8], context: &str) {
     let sent = Tcp::read(frame).expect("a TCP frame");
     let (seq, ack, flags) = if sent.flags & ACK != 0 {
         (sent.ack, 0, RST)
@@ -350,11 +351,11 @@ fn is_reset(frame: &[u8], out: &[u8], told: &str) {
         vlan: sent.vlan,
         ..Tcp::new(sent.dst, sent.src, flags).numbers(seq, ack)
     };
-    assert_eq!(Tcp::read(out), Some(wanted), "{told}");
-    assert_eq!(checksums(out), (true, true), "{told}");
+    assert_eq!(Tcp::read(out), Some(wanted), "{context}");
+    assert_eq!(checksums(out), (true, true), "{context}");
     let at = layout(out).expect("read above");
     let least = if sent.vlan.is_some() { 64 } else { 60 };
     // As short as it came; where 60 bytes are the least, a tag does not count as more.
-    assert_eq!(out.len(), frame.len().min(at.end.max(least)), "{told}");
-    assert!(out[at.end..].iter().all(|byte| *byte == 0), "{told}: padding leaks");
+    assert_eq!(out.len(), frame.len().min(at.end.max(least)), "{context}");
+    assert!(out[at.end..].iter().all(|byte| *byte == 0), "{context}: padding leaks");
 }

@@ -1,4 +1,4 @@
-//! What the host gets as it came.
+//! Frames that the host gets as they came.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What goes back to a client.
+//! Frames that go back to a client.
 
 use lb_tests::frame::{ACK, CWR, ECE, FIN, PSH, RST, SYN, Tcp, URG};
 

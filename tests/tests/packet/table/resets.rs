@@ -1,4 +1,4 @@
-//! What is answered by a reset.
+//! Frames that the program answers with a reset.
 
 use std::net::SocketAddr;
 

@@ -4,14 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_common::abi::Link;
 use lb_core::{
-    config::{Mode, NoBackend, Prefix, Sources},
+    config::{NoBackend, Prefix, Sources},
     io::{Admit, BackendId, Member, ServiceId, Step},
 };
 use lb_tests::{
     frame::{SYN, Tcp},
     kernel::{
-        ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, SERVICE, address, backend_address, backend_mac,
-        family, vip,
+        ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, SERVICE, ServiceSettings, address, backend_address,
+        backend_mac, family, vip,
     },
 };
 
@@ -28,8 +28,8 @@ pub(crate) const DENIES: u16 = 84;
 pub(crate) const UNREACHABLE: u16 = 85;
 pub(crate) const SWAPPING: u16 = 86;
 
-/// Clients from this number on are in the prefix that is denied although a shorter one is allowed, and the other
-/// way round.
+/// Clients from this number on are in the prefix that is denied although a shorter one is allowed, and the
+/// other way round.
 pub(crate) const INNER: u16 = 0x8000;
 
 /// The VIP of one more service, at an address of its own.
@@ -46,8 +46,8 @@ pub(crate) fn service_at(at: SocketAddr) -> ServiceId {
     }
 }
 
-/// All services and backends of this family. Backend 0 serves, the next hop of 1 does not answer, and 2 was just
-/// ejected.
+/// All services and backends of this family. Backend 0 serves, the next hop of 1 does not answer, and 2 was
+/// just ejected.
 pub(crate) fn kernel() -> Kernel {
     let mut kernel = Kernel::with(1, NAT_PORTS, 4096);
     for (id, mac, admit) in [(1, [0; 6], Admit::All), (2, backend_mac(2), Admit::None)] {
@@ -86,16 +86,7 @@ fn serve(kernel: &mut Kernel, vip: SocketAddr, no_backend: NoBackend, sources: S
     let id = service_at(vip);
     let member = member.map(|id| Member { id: BackendId(id), weight: 100, address: backend_address(id) });
     kernel.apply(&Step::Table { service: id, members: member.into_iter().collect() });
-    kernel.apply(&Step::Service {
-        id,
-        vip,
-        mode: Mode::Nat,
-        no_backend,
-        evidence: true,
-        redispatch: false,
-        sources,
-        trials: Vec::new(),
-    });
+    kernel.serve(ServiceSettings { id, vip, no_backend, sources, ..ServiceSettings::default() });
 }
 
 /// How much payload a frame has.
@@ -108,7 +99,7 @@ pub(crate) enum Size {
     Mtu,
 }
 
-/// What a case is made in: one kind of frame, and one connection if there is any.
+/// The world of a case: one kind of frame, and at most one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) size: Size,

@@ -1,4 +1,5 @@
-//! An application with a pool of kept connections: hyper's own client, which asks again, once, on a fresh one.
+//! An application with a pool of kept connections: hyper's own client, which asks again, once, on a fresh
+//! one.
 
 use std::{
     future::Future,
@@ -36,7 +37,8 @@ pub(crate) struct Asked {
     pub(crate) answer: Result<u16, String>,
 }
 
-/// Requests of unique paths at a fixed rate, by 64 workers that share a pool. Ends when it is stopped or dropped.
+/// Requests of unique paths at a fixed rate, by 64 workers that share a pool. Ends when it is stopped or
+/// dropped.
 pub(crate) struct Pool {
     stop: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Asked>>>,

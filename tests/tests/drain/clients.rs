@@ -29,7 +29,7 @@ fn flows(stage: &Stage, more: usize) -> Result<()> {
     Ok(until("traffic flows", PATIENCE, || seen() > before + more)?)
 }
 
-/// What a program that was started says until it ends.
+/// The output of a program that was started, until it ends.
 fn said(process: &mut Process) -> Result<String> {
     let mut output = process.child().stdout.take().context("standard output is piped")?;
     process.wait(Duration::from_secs(20))?;
@@ -85,8 +85,8 @@ fn wrk_loses_nothing_by_a_drain_and_one_request_a_connection_by_a_reset() -> Res
     stage.order("eject", victim, &["--wait"])?;
     let text = said(&mut wrk)?;
     assert!(!text.contains("Non-2xx"), "{text}");
-    let told = text.split("Socket errors:").nth(1).unwrap_or_default();
-    let errors = ["connect", "read", "write", "timeout"].map(|word| number(told, word));
+    let errors = text.split("Socket errors:").nth(1).unwrap_or_default();
+    let errors = ["connect", "read", "write", "timeout"].map(|word| number(errors, word));
     assert_eq!(errors, [0, count, 0, 0], "{text}");
     assert_eq!(stage.traffic(victim)?.resets.at_request, count as u64);
     each_once(&stage);
@@ -149,12 +149,12 @@ fn nginx_before_a_vip_asks_again_by_itself() -> Result<()> {
         stage.vip
     );
     let _nginx = nginx(&stage.topology.lab, &stage.topology.client, listen, &servers)?;
-    // Who asks nginx has no patience: all of it is nginx's.
+    // The clients of nginx wait only as long as nginx does.
     let pool = Pool::start(&stage.topology.client, listen, 500, false);
     flows(&stage, 300)?;
     let (victim, count) = busiest(&stage)?;
     stage.order("eject", victim, &["--wait"])?;
-    until("the backend is told of all", PATIENCE, || {
+    until("the backend gets all resets", PATIENCE, || {
         stage.at_backend(victim).is_ok_and(|left| left.is_empty())
     })?;
     flows(&stage, 300)?;

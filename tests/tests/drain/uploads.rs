@@ -1,4 +1,5 @@
-//! `on_eject = "reset"`: what a client still sends of a request belongs to that request, whatever it looks like.
+//! `on_eject = "reset"`: what a client still sends of a request belongs to that request, whatever it looks
+//! like.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -21,14 +22,14 @@ const PARTS: usize = 20;
 
 /// Takes an upload, after `100 Continue` if the client waits for that, and says how long it was.
 fn receiver(stage: &Stage) -> Result<(Scripted, mpsc::Receiver<()>)> {
-    let (tell, told) = mpsc::channel();
-    let tell = std::sync::Mutex::new(tell);
+    let (sender, arrived) = mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
     // Beside the ledger, which stays silent.
     let listen = (lb_lab::Topology::address(0), 8081).into();
     let server = Scripted::start(&stage.topology.backends[0], listen, move |line| {
         while let Some(head) = line.request()? {
-            // Whoever waits for it is there until it has come, or has failed already.
-            let _ = tell.lock().expect("no holder panics").send(());
+            // The waiting thread is there until it has come, or has failed already.
+            let _ = sender.lock().expect("no holder panics").send(());
             if head.contains("100-continue") {
                 line.say("HTTP/1.1 100 Continue\r\n\r\n")?;
             }
@@ -38,7 +39,7 @@ fn receiver(stage: &Stage) -> Result<(Scripted, mpsc::Receiver<()>)> {
         }
         Ok(())
     })?;
-    Ok((server, told))
+    Ok((server, arrived))
 }
 
 #[test]
@@ -56,15 +57,15 @@ fn an_upload_under_way_is_part_of_its_request() -> Result<()> {
         delay: Duration::ZERO,
         policy,
     })?;
-    let (_server, told) = receiver(&stage)?;
+    let (_server, arrived) = receiver(&stage)?;
     stage.order("disable", 0, &["--wait"])?;
     let upload = |expect: &str| -> Result<std::net::TcpStream> {
         let mut stream = stage.connect()?;
         assert_eq!(http::ask(&mut stream, "GET /first")?.status, 200);
-        told.recv_timeout(PATIENCE)?;
+        arrived.recv_timeout(PATIENCE)?;
         let length = PLAIN.len() * PARTS;
         write!(stream, "POST / HTTP/1.1\r\nHost: lab\r\n{expect}Content-Length: {length}\r\n\r\n")?;
-        told.recv_timeout(PATIENCE).context("the head arrives")?;
+        arrived.recv_timeout(PATIENCE).context("the head arrives")?;
         Ok(stream)
     };
     let mut plain = upload("")?;
@@ -94,7 +95,7 @@ fn an_upload_under_way_is_part_of_its_request() -> Result<()> {
         let answer = http::read(stream, true).with_context(|| format!("{what}: the answer"))?;
         assert_eq!((answer.status, answer.body), (200, format!("{:4}", PLAIN.len() * PARTS).into_bytes()));
         let next = http::ask(stream, "GET /next").err().map(|error| error.kind());
-        // What looks like a request before the answer to the last one is that of a client that pipelines; such a one
+        // A request before the answer to the last one comes from a client that pipelines; such a one
         // is left alone.
         let expected = (part_of == PLAIN).then_some(ErrorKind::ConnectionReset);
         assert_eq!(next, expected, "{what}");

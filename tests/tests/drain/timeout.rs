@@ -34,7 +34,7 @@ fn downloading(stage: &Stage, victim: usize) -> Result<TcpStream> {
     anyhow::bail!("no connection of 200 goes to {}", NAMES[victim])
 }
 
-/// What reading it comes to.
+/// The result of reading it.
 fn fate(stream: &mut TcpStream) -> Option<ErrorKind> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).err().map(|error| error.kind())
@@ -81,7 +81,7 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
         Ok(left) if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
     })?;
-    let told: Vec<String> = kept
+    let resets: Vec<String> = kept
         .iter()
         .filter(|(_, backend)| *backend == victim)
         .map(|(stream, _)| stream)
@@ -90,7 +90,7 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
         .collect::<std::io::Result<_>>()?;
     until_ok("nor does the client", PATIENCE, || {
         let mut left = stage.at_client().map_err(|error| error.to_string())?;
-        left.retain(|line| line.split_whitespace().any(|word| told.iter().any(|address| word == address)));
+        left.retain(|line| line.split_whitespace().any(|word| resets.iter().any(|address| word == address)));
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })?;
     for (stream, backend) in &mut kept {
@@ -101,7 +101,8 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
         }
     }
     assert_eq!([fate(&mut slow), fate(&mut half)], [Some(ErrorKind::ConnectionReset); 2]);
-    // A client that spoke between the write and the look was told by the program, as the backend was at the look.
+    // A client that spoke between the write and the scan got its reset from the program, and its backend in
+    // the scan.
     let traffic = stage.traffic(victim)?;
     assert_eq!(
         (traffic.resets.drain + traffic.resets.at_request, traffic.resets.idle),
@@ -122,7 +123,7 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     assert_eq!(late, 0, "and it got no new ones");
     let ends: Vec<_> = stage.ledgers[victim].ends().into_iter().filter(|end| end.at > ordered).collect();
     assert_eq!(ends.len(), at_victim.len(), "{ends:?}");
-    // A socket whose peer has closed tells a reset by EPIPE (Linux, `tcp_reset`).
+    // A socket whose peer has closed reports a reset as EPIPE (Linux, `tcp_reset`).
     let reset = |error| matches!(error, Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
     assert!(ends.iter().all(|end| reset(end.error) && end.at >= begun + DRAIN), "{ends:?}");
     Ok(())

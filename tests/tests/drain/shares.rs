@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_secs(1);
 /// As far from a step's edges nobody is sure which one holds.
 const EDGE: Duration = Duration::from_millis(150);
 
-/// What part of the connections that began then `web-1` has got.
+/// The part of the connections that began then which `web-1` got.
 fn share(samples: &[Sample], when: &Range<Duration>) -> f64 {
     let all: Vec<_> = samples.iter().filter(|sample| when.contains(&sample.begun)).collect();
     let its = all.iter().filter(|sample| sample.backend.as_deref() == Some(NAMES[1])).count();
@@ -55,7 +55,7 @@ fn a_slow_start_and_weights_move_new_connections_only() -> Result<()> {
     stay()?;
     let (back, _) = events.wait("it is back", 0, PATIENCE, |event| event.kind == EventKind::Readmit)?;
     for percent in [20, 40, 60, 80, 100] {
-        until("the next step is told", PATIENCE, || {
+        until("the next step is reported", PATIENCE, || {
             stage.backend(1).is_ok_and(|backend| backend.weight_percent == percent)
         })?;
         stay()?;

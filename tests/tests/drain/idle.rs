@@ -1,4 +1,4 @@
-//! `on_eject = "reset"`: who asks for nothing more is told all the same, and so is the backend.
+//! `on_eject = "reset"`: a client that asks for nothing more gets a reset too, and so does the backend.
 
 use std::{
     io::{ErrorKind, Read as _},
@@ -16,15 +16,15 @@ use lb_tests::{
 
 use crate::stage::{Family, Plan, Stage, busiest, of};
 
-/// Fifteen seconds of silence, told in ticks of 1.07 s, and a look of the sweeper.
+/// Fifteen seconds of silence, in ticks of 1.07 s, and a scan of the reset sender.
 const BOUND: Duration = Duration::from_millis(17_500);
 
-/// What a client that waits is told: `WouldBlock` is nothing.
-fn told(stream: &mut TcpStream) -> Option<ErrorKind> {
+/// The error that a waiting client gets. `WouldBlock`: none yet.
+fn error_of(stream: &mut TcpStream) -> Option<ErrorKind> {
     stream.set_nonblocking(true).ok()?;
-    let told = stream.read(&mut [0]).err().map(|error| error.kind());
+    let error = stream.read(&mut [0]).err().map(|error| error.kind());
     stream.set_nonblocking(false).ok()?;
-    told
+    error
 }
 
 fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
@@ -58,14 +58,14 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
 
     for (stream, backend) in &mut kept {
         let expected = if *backend == victim { ErrorKind::ConnectionReset } else { ErrorKind::WouldBlock };
-        assert_eq!(told(stream), Some(expected));
+        assert_eq!(error_of(stream), Some(expected));
         if *backend != victim {
             assert_eq!(of(&http::ask(stream, "GET /again")?)?, *backend, "others notice nothing");
         }
     }
     let mut reset = 0;
     for stream in &mut silent {
-        match told(stream) {
+        match error_of(stream) {
             Some(ErrorKind::ConnectionReset) => reset += 1,
             Some(ErrorKind::WouldBlock) => assert_ne!(of(&http::ask(stream, "GET /first")?)?, victim),
             other => anyhow::bail!("{other:?} instead of a reset or nothing"),

@@ -15,9 +15,9 @@ use nix::sys::signal::Signal;
 use crate::stage::{Family, PATIENCE, Plan, Stage, busiest, of};
 
 #[test]
-fn a_daemon_that_is_killed_leaves_the_endings_to_the_next() -> Result<()> {
+fn a_daemon_that_is_killed_leaves_the_drains_to_the_next() -> Result<()> {
     const DRAIN: Duration = Duration::from_secs(6);
-    if skipped("a_daemon_that_is_killed_leaves_the_endings_to_the_next", &[Need::Tool("ss")]) {
+    if skipped("a_daemon_that_is_killed_leaves_the_drains_to_the_next", &[Need::Tool("ss")]) {
         return Ok(());
     }
     let policy = "on_eject = \"reset\"\ndrain_timeout = \"6s\"\n\
@@ -44,9 +44,9 @@ fn a_daemon_that_is_killed_leaves_the_endings_to_the_next() -> Result<()> {
     let first = kept.iter().position(|(_, backend)| *backend == victim).context("it has some")?;
     let (mut asked, _) = kept.swap_remove(first);
     let answer = http::ask(&mut asked, "GET /dead").map_err(|error| error.kind());
-    assert_eq!(answer.err(), Some(ErrorKind::ConnectionReset), "the maps say so, whoever is there");
+    assert_eq!(answer.err(), Some(ErrorKind::ConnectionReset), "the maps say so, with or without a daemon");
     assert!(!stage.ledgers[victim].seen().iter().any(|seen| seen.path == "/dead"));
-    assert_eq!(stage.at_backend(victim)?.len(), count, "its backend has not been told");
+    assert_eq!(stage.at_backend(victim)?.len(), count, "its backend has got no reset");
 
     stage.shunt.start_again()?;
     let events = stage.shunt.events()?;

@@ -84,7 +84,7 @@ fn ejection(prefix: &str, family: Family, by: &By) -> Result<()> {
     let last = http::ask(&mut slow, "GET /after").map_err(|error| error.kind());
     assert_eq!(last.err(), Some(ErrorKind::ConnectionReset), "and is the last one");
 
-    until_ok("the backend is told of all", PATIENCE, || match stage.at_backend(victim) {
+    until_ok("the backend gets all resets", PATIENCE, || match stage.at_backend(victim) {
         Ok(left) if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
     })?;
@@ -115,9 +115,9 @@ fn ejection(prefix: &str, family: Family, by: &By) -> Result<()> {
     assert!(last <= heard.at, "its last request came {:?} after the announcement", last - heard.at);
     assert!(resets.iter().all(|end| end.error == Some(ErrorKind::ConnectionReset)), "{resets:?}");
     // A pool connects ahead of need, so that a connection may be cut at its first request.
-    let told = stage.ledgers[victim].ends();
-    let told = told.iter().filter(|end| end.error == Some(ErrorKind::ConnectionReset)).count();
-    assert!(told > retried.len(), "{told} told, {} retried", retried.len());
+    let resets = stage.ledgers[victim].ends();
+    let resets = resets.iter().filter(|end| end.error == Some(ErrorKind::ConnectionReset)).count();
+    assert!(resets > retried.len(), "{resets} resets, {} retried", retried.len());
 
     // One connection more than those of the pool: the slow one.
     let cut = stage.traffic(victim)?.resets.at_request;

@@ -59,8 +59,11 @@ fn a_removed_backend_costs_a_pool_no_request() -> Result<()> {
         (leaving.name.as_deref(), leaving.drain.flow_reset),
         (Some(NAMES[victim]), FlowReset::AtRequest)
     );
-    let told = stage.ask(&["status"])?.stdout;
-    assert!(told.contains(&format!("web/{} at ", NAMES[victim])) && told.contains("removed; "), "{told}");
+    let status = stage.ask(&["status"])?.stdout;
+    assert!(
+        status.contains(&format!("web/{} at ", NAMES[victim])) && status.contains("removed; "),
+        "{status}"
+    );
     // Idle ones too: they are reset when the time is over, which is before they have been idle for long.
     events.wait("the rest is reset", 0, PATIENCE, |event| {
         event.kind == EventKind::Drained && event.backend.as_deref() == Some(NAMES[victim])
@@ -123,9 +126,9 @@ fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<
     nothing_left(&stage, victim)?;
     assert_eq!(reset(&mut kept, victim), count);
     let drained = count as u64;
-    let told = stage.ask(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let status = stage.ask(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for words in ["by alice (as root)", "deploy", "9 min left"] {
-        assert!(told.contains(words), "`{words}` is missing in {told}");
+        assert!(status.contains(words), "`{words}` is missing in {status}");
     }
 
     // The same with `disable`, of another.
@@ -144,8 +147,9 @@ fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<
     assert_eq!(reset(&mut kept, disabled), count);
     let late = stage.ledgers[disabled].accepted().into_iter().filter(|at| *at > ordered).count();
     assert_eq!(late, 0, "and it got no new ones");
-    let told = [stage.traffic(victim)?, stage.traffic(disabled)?].map(|of| (of.resets.drain, of.resets.idle));
-    assert_eq!(told, [(drained, 0), (count as u64, 0)], "each was counted once, by its cause");
+    let resets =
+        [stage.traffic(victim)?, stage.traffic(disabled)?].map(|of| (of.resets.drain, of.resets.idle));
+    assert_eq!(resets, [(drained, 0), (count as u64, 0)], "each was counted once, by its cause");
 
     // Back, it gets new ones, and nobody ends those.
     stage.order("enable", victim, &["--wait"])?;

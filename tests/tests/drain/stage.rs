@@ -133,18 +133,19 @@ impl Stage {
         found.cloned().with_context(|| format!("no traffic of {}", NAMES[number]))
     }
 
-    /// What the client's kernel knows of connections to the VIP.
+    /// The connections to the VIP in the client's kernel.
     pub(crate) fn at_client(&self) -> Result<Vec<String>> {
         sockets(&self.topology.client, &self.vip.to_string())
     }
 
-    /// What a backend's kernel knows of connections to it.
+    /// The connections to a backend in its own kernel.
     pub(crate) fn at_backend(&self, number: usize) -> Result<Vec<String>> {
         let family = if self.vip.is_ipv4() { Family::V4 } else { Family::V6 };
         sockets(&self.topology.backends[number], &family.backend(number).to_string())
     }
 
-    /// How connections of a backend have ended, once so many have: its server hears of it a little later than its kernel.
+    /// How connections of a backend have ended, once so many have: its server hears of it a little later than
+    /// its kernel.
     pub(crate) fn ended(&self, number: usize, count: usize) -> Result<Vec<End>> {
         let ends = || self.ledgers[number].ends();
         until_ok("its server hears of all ends", PATIENCE, || match ends().len() {
@@ -157,7 +158,7 @@ impl Stage {
 
 /// The number of the backend that answered.
 pub(crate) fn of(response: &Response) -> Result<usize> {
-    let name = response.header("x-backend").context("a backend tells its name")?;
+    let name = response.header("x-backend").context("a backend gives its name")?;
     NAMES.iter().position(|known| *known == name).context("a backend has one of the names")
 }
 
@@ -173,7 +174,8 @@ pub(crate) fn drops(status: &Status, reason: &str) -> u64 {
     status.drops.first().and_then(|drops| drops.reasons.get(reason)).copied().unwrap_or(0)
 }
 
-/// Connections from or to this address, in any state but TIME-WAIT: that is the rest of one that ended in order.
+/// Connections from or to this address, in any state but TIME-WAIT: that is the rest of one that ended in
+/// order.
 fn sockets(host: &Host, address: &str) -> Result<Vec<String>> {
     let all = host.run(&["ss", "--no-header", "--tcp", "--all", "--numeric"])?;
     let living = |line: &&str| {
