@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 /// Builds `shunt` of this program's own profile when it is not up to date, and answers where it lies; the web server of
-/// labs is built beside it. What was built for debugging is no measure of anything, but shows that the benchmark works.
+/// labs is built beside it. A debug build is no measure of anything, but shows that the benchmark works.
 pub(crate) fn shunt(smoke: bool) -> Result<PathBuf> {
     let own = env::current_exe().context("finding this program")?;
     let folder = own.parent().context("this program lies in no folder")?;

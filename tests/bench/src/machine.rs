@@ -1,4 +1,4 @@
-//! What was measured on, and what its CPUs did meanwhile.
+//! The machine of a measurement, and what its CPUs did meanwhile.
 
 use std::{fs, thread, time::Duration};
 

@@ -71,7 +71,7 @@ enum Part {
     Http,
     /// Time from the deciding response to the ejection in force
     Verdict,
-    /// What tables, mirrored heads, services, flows and a thousand probed backends cost
+    /// The cost of tables, mirrored heads, services, flows and a thousand probed backends
     Scale,
     /// How late the loop is while two hundred backends flap
     Storm,

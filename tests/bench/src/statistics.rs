@@ -1,4 +1,4 @@
-//! What many measurements come to.
+//! Many measurements in a few numbers.
 
 use serde::Serialize;
 

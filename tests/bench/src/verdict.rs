@@ -5,6 +5,8 @@
 //! by the daemon itself, from the moment at which its program saw the deciding response; and from outside, where the
 //! backend's and the client's stamps enclose that moment. All clocks are `CLOCK_MONOTONIC`. [`beside`] puts other
 //! balancers before the same fault.
+//!
+//! One file because one ejection is followed from the failing response to the table in force.
 
 pub(crate) mod beside;
 mod server;
@@ -117,7 +119,7 @@ struct Bench {
     _topology: Topology,
 }
 
-/// `peers` narrows down whom Shunt is put beside; `None`: everybody that looks at responses.
+/// `peers` narrows down the balancers beside Shunt; `None`: every one that looks at responses.
 pub(crate) fn run(plan: Plan, peers: Option<&[Peer]>, shunt: &Path) -> Result<Report> {
     let runs = own(plan, shunt)?;
     let wanted = beside::PEERS.iter().filter(|peer| peers.is_none_or(|peers| peers.contains(peer)));
@@ -228,7 +230,7 @@ impl Bench {
     }
 }
 
-/// What backend and clients say about an ejection.
+/// An ejection as the backend and the clients saw it.
 fn outside(
     name: &'static str,
     announced: &Heard,
@@ -340,7 +342,7 @@ impl Report {
         })
     }
 
-    /// What cannot be true.
+    /// Numbers that cannot be true.
     pub(crate) fn implausible(&self) -> Vec<String> {
         let mut found = beside::implausible(&self.beside);
         for run in &self.runs {

@@ -2,7 +2,7 @@
 //!
 //! Repetitions are interleaved and each measurement has namespaces of its own: connections that linger in
 //! `TIME_WAIT` would stall the next peer. Rates flip between levels, so only ratios inside a repetition, or of the best
-//! repetitions, are worth comparing. What saturates is a closed loop; latency and cost come from a fixed rate.
+//! repetitions, are worth comparing. A closed loop saturates; latency and cost come from a fixed rate.
 
 mod goals;
 mod open;
@@ -41,7 +41,7 @@ impl Plan {
         Self { repetitions: 1, span: Duration::from_secs(1), at_once: true, body: 64 << 10 };
 }
 
-/// What others are compared with, and always there. The first is the one of the costs.
+/// The bases that others are compared with; they are always there. The first is the one of the costs.
 const BASES: &[Peer] = &[Peer::Direct, Peer::Routing];
 /// All peers, in the order of the tables.
 pub(crate) const PEERS: &[Peer] = &[
@@ -66,7 +66,7 @@ const BACKENDS: [&str; 2] = ["web0", "web1"];
 struct Sample {
     /// Requests a second that were answered well.
     rate: f64,
-    /// What came back, with heads; 0 at a fixed rate.
+    /// The bits that came back, with heads; 0 at a fixed rate.
     gbits: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -82,7 +82,7 @@ struct Sample {
 /// By pattern, then by peer, then by repetition.
 type Samples = Vec<Vec<Vec<Sample>>>;
 
-/// What is the same for all.
+/// Facts that are the same for all.
 #[derive(Clone, Debug, Default)]
 struct Facts {
     offloads: String,

@@ -2,7 +2,7 @@
 
 use lb_tests::load::Connections;
 
-/// What is asked for, in how many connections, and in which loop.
+/// The load: which document is asked for, in how many connections, and in which loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pattern {
     pub(super) name: &'static str,

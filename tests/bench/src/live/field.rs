@@ -34,7 +34,7 @@ pub(super) struct Field {
     _lab: Lab,
 }
 
-/// What became of one measurement.
+/// The outcome of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     /// That went through the program, of all CPUs together.
@@ -104,7 +104,7 @@ impl Field {
                 .collect::<Result<Vec<_>>>()
         })?;
         let sent = u64::from(frames) * programs.len() as u64;
-        // What is lost on the way never comes: its part is the answer.
+        // A frame that is lost on the way never comes: its part is the answer.
         let _ = until("all frames have arrived", PATIENCE, || {
             self.arrived().is_ok_and(|arrived| arrived - before >= sent)
         });

@@ -85,7 +85,7 @@ struct Entrant {
     program: Program,
     /// Which device the frames seem to come by.
     ingress: u32,
-    /// What the program counts for each frame; `None`: it is not ours.
+    /// The counters of the program for each frame; `None`: it is not ours.
     counts: Option<Counts>,
     /// Whether frames leave at all.
     leaves: bool,
@@ -289,7 +289,7 @@ impl Report {
         (!lines.is_empty()).then(|| format!("live: {}; promised is at least {PROMISED}", lines.join(", ")))
     }
 
-    /// What cannot be true.
+    /// Numbers that cannot be true.
     pub(crate) fn implausible(&self) -> Vec<String> {
         let mut found = Vec::new();
         for row in &self.rows {

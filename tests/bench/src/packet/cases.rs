@@ -1,4 +1,6 @@
 //! Which packets are measured. A further kind is a further entry of [`CASES`].
+//!
+//! One file because it is one table: every case that is measured, with its frames and counters.
 
 use std::net::SocketAddr;
 
@@ -30,13 +32,13 @@ pub(crate) struct Case {
 /// Frames to play, over and over.
 pub(crate) struct Script {
     pub(crate) records: Vec<Record>,
-    /// What lies behind the headers; as long as the longest of them.
+    /// The bytes behind the headers; as long as the longest of them.
     pub(crate) frame: Tcp,
     /// For each connection so many records, one after the other.
     pub(crate) each: u32,
-    /// What becomes of the last of them.
+    /// The verdict on the last of them.
     pub(crate) action: Action,
-    /// What the program counts for them.
+    /// The counters of the program for them.
     pub(crate) counts: Counts,
 }
 
@@ -256,7 +258,7 @@ impl Connection {
         tcp(self.client, vip(), flags).numbers(CLIENT_ISN + 1, BACKEND_ISN + 1).payload(payload)
     }
 
-    fn tells(&self, payload: &[u8]) -> Tcp {
+    fn response(&self, payload: &[u8]) -> Tcp {
         tcp(self.backend, self.nat, ACK | PSH).numbers(BACKEND_ISN + 1, CLIENT_ISN + 1).payload(payload)
     }
 }
@@ -340,7 +342,7 @@ fn request(kernel: &mut Kernel, flows: u32) -> Result<Script> {
 }
 
 fn reply(kernel: &mut Kernel, flows: u32) -> Result<Script> {
-    single(flows, Action::Tx, TO_CLIENT, |number| Ok(Connection::open(kernel, number)?.tells(BODY)))
+    single(flows, Action::Tx, TO_CLIENT, |number| Ok(Connection::open(kernel, number)?.response(BODY)))
 }
 
 fn request_unwatched(kernel: &mut Kernel, flows: u32) -> Result<Script> {
@@ -385,7 +387,7 @@ pub(crate) fn exchange_among(kernel: &mut Kernel, flows: u32, others: u32, of_ei
     for number in 0..flows {
         let connection = Connection::open(kernel, number)?;
         let request = connection.asks(ACK | PSH, REQUEST);
-        let mut reply = connection.tells(RESPONSE);
+        let mut reply = connection.response(RESPONSE);
         reply.ack = reply.ack.wrapping_add(REQUEST.len() as u32);
         let other = Record::new(&connection.asks(ACK, b""));
         if number % 8 < of_eight {

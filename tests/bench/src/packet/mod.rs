@@ -3,6 +3,8 @@
 //! Each case plays frames of many connections through the program and, in turn, through an empty one, both
 //! behind the same [`wrapper`]; the difference is the program's. Chunks of the two alternate, so that whatever
 //! else disturbs the machine disturbs both.
+//!
+//! One file because the plan, the turns and the report of one measurement are read together.
 
 mod assembly;
 pub(crate) mod cases;
@@ -91,7 +93,7 @@ pub(crate) struct Row {
     pub(crate) flows: u32,
     /// Nanoseconds a packet, or for both of an exchange; over repetitions.
     pub(crate) ns: Spread,
-    /// What the wrapper cost around the empty program, which is subtracted already.
+    /// The cost of the wrapper around the empty program, which is subtracted already.
     pub(crate) wrapper_ns: f64,
 }
 
@@ -382,7 +384,7 @@ impl Report {
         text
     }
 
-    /// What cannot be true.
+    /// Numbers that cannot be true.
     pub(crate) fn implausible(&self) -> Vec<String> {
         let plausible = |ns: f64| ns > 0.0 && ns < 100_000.0;
         let rows = self.rows.iter().filter(|row| !plausible(row.ns.median));

@@ -127,7 +127,7 @@ pub(crate) struct Peer {
     excess: Excess,
     wrapper: Wrapper,
     around_empty: Wrapper,
-    /// What the wrapper's own work costs when it takes headers off again. An empty program causes none.
+    /// The cost of the wrapper's own work when it takes headers off again. An empty program causes none.
     restore_ns: f64,
     _loaded: Ebpf,
     _inner: Vec<OwnedFd>,

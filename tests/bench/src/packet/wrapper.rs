@@ -2,7 +2,7 @@
 //!
 //! A repeated test run hands every pass the frame that the one before it left, so a translating
 //! program would be measured on its own output. The wrapper restores length and headers
-//! first, from the next of its [`Record`]s, and then continues with the program. What it costs itself is
+//! first, from the next of its [`Record`]s, and then continues with the program. Its own cost is
 //! measured around an empty program and subtracted.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ use super::{
     syscall,
 };
 
-/// Bytes of a frame that are restored: the headers, which are translated, and as much payload as tells a request
+/// Bytes of a frame that are restored: the headers, which are translated, and as much payload as makes known a request
 /// from a response. A shorter frame is padded, as short frames are on a wire.
 const HEADERS: usize = 104;
 const XDP_DROP: i32 = 1;

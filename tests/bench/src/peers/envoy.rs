@@ -37,7 +37,7 @@ fn config(place: &Place<'_>, layer: Layer) -> Value {
             // By default an unhealthy half lets everybody serve.
             "healthy_panic_threshold": { "value": 0 },
             // By default a change that follows another within a second waits for the end of that second: an ejection
-            // would be held up by the return of whoever was ejected before.
+            // would be held up by the return of a backend that was ejected before.
             "update_merge_window": "0s",
         },
         "circuit_breakers": { "thresholds": [{

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{Place, Running};
 
-/// The VIP is on the backends, and whoever stands before them has an equal-cost route: see [`super::rig`].
+/// The VIP is on the backends, and the host before them has an equal-cost route: see [`super::rig`].
 pub(super) fn routing(place: &Place<'_>) -> Result<Running> {
     place.topology.route()?;
     Ok(Running::Kernel)

@@ -1,8 +1,8 @@
-//! What Shunt is measured beside: each peer by one name, found, configured and started in one way.
+//! The peers that Shunt is measured beside: each peer by one name, found, configured and started in one way.
 //!
 //! A [`Rig`] is one peer between a client and backends, in namespaces of its own. Proxies run with as
 //! many threads as there are CPUs and otherwise as their packages come, with limits raised that the
-//! load would reach. What is not installed is no error: [`Peer::missing`] says what to install.
+//! load would reach. A peer that is not installed is no error: [`Peer::missing`] says what to install.
 
 mod envoy;
 mod kernel;
@@ -27,7 +27,7 @@ pub(crate) use self::rig::{Rig, vip};
 pub(crate) const THRESHOLD: usize = 3;
 /// So long it stays out; HAProxy: until two of its checks, a second apart, have passed.
 pub(crate) const OUT_SECONDS: u32 = 2;
-/// What clients ask for everywhere.
+/// The address that clients ask everywhere.
 pub(crate) const VIP: &str = "203.0.113.10:80";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Peer {
         }
     }
 
-    /// What must be installed for it and is not.
+    /// The programs that it needs and that are not installed.
     pub(crate) fn missing(self) -> Option<String> {
         let debian = |program: &str, package: &str| {
             (!on_path(program)).then(|| format!("needs `{program}` of the Debian package {package}"))
@@ -202,7 +202,7 @@ impl Peer {
         }
     }
 
-    /// Those of `wanted` that are installed; the others are told on standard error, with their remedy.
+    /// Those of `wanted` that are installed; the others are named on standard error, with their remedy.
     pub(crate) fn installed(wanted: &[Self]) -> Vec<Self> {
         let here = |peer: &&Self| match peer.missing() {
             None => true,

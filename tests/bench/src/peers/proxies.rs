@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::{OUT_SECONDS, Place, Running, THRESHOLD, found};
 
-/// What a proxy speaks.
+/// The protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layer {
     Tcp,

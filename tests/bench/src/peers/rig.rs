@@ -29,7 +29,7 @@ enum Kept {
     Usual(Topology),
 }
 
-/// Starts servers on these hosts, which are reached at the port that [`Rig::new`] was told, and at the VIP.
+/// Starts servers on these hosts, which are reached at the port that [`Rig::new`] was given, and at the VIP.
 pub(crate) trait Serve<S>: FnOnce(&Lab, &[Host]) -> Result<S> {}
 impl<S, F: FnOnce(&Lab, &[Host]) -> Result<S>> Serve<S> for F {}
 
@@ -70,7 +70,7 @@ impl<S> Rig<S> {
         })?
     }
 
-    /// What the program wrote, if it is one.
+    /// The output of the program, if it is one.
     fn said(&self) -> String {
         let text = match &self.running {
             Running::Kernel => return String::new(),
@@ -83,7 +83,7 @@ impl<S> Rig<S> {
         format!("; it says:\n{}", text.trim_end())
     }
 
-    /// What the client's devices take off the CPU's hands.
+    /// The work that the client's devices take off the CPU.
     pub(crate) fn offloads(&self) -> Result<String> {
         let features = self.client.run(&["ethtool", "-k", &self.device])?;
         // Not the summary `tcp-segmentation-offload`, which is on as soon as one rare kind of it is.

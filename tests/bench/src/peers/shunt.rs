@@ -28,14 +28,14 @@ pub(super) fn start(place: &Place<'_>, options: Options) -> Result<Running> {
 fn config(place: &Place<'_>, Options { dnat, evidence, reset }: Options) -> String {
     let backends = place.each(|_, name, address| format!("{name} = \"{address}\"\n"));
     let mode = if dnat { "dnat" } else { "nat" };
-    let ending = if reset { "on_eject = \"reset\"\n" } else { "" };
+    let policy = if reset { "on_eject = \"reset\"\n" } else { "" };
     // An ejection lasts as long each time.
     let breaker = format!(
         "[service.web.breaker]\nconsecutive_5xx = {THRESHOLD}\ninterval = \"500ms\"\n\
          base_ejection_time = \"{OUT_SECONDS}s\"\nmax_ejection_time = \"{OUT_SECONDS}s\"\n"
     );
     format!(
-        "interfaces = {:?}\n[service.web]\nvip = \"{}\"\nmode = \"{mode}\"\nevidence = {evidence}\n{ending}\
+        "interfaces = {:?}\n[service.web]\nvip = \"{}\"\nmode = \"{mode}\"\nevidence = {evidence}\n{policy}\
          [service.web.backends]\n{backends}{}",
         place.topology.devices,
         place.vip,

@@ -1,4 +1,4 @@
-//! What the daemon takes: memory at rest, the time until it answers, and the time of an answer.
+//! The needs of the daemon: memory at rest, the time until it answers, and the time of an answer.
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -116,14 +116,14 @@ impl Memory {
         let of = |key: &str| -> Result<u64> {
             let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
             let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-            number.with_context(|| format!("the kernel does not tell {key}"))
+            number.with_context(|| format!("the kernel does not report {key}"))
         };
         let mapped_kib = mapped_tables_kib(pid)?;
         Ok(Self { own_kib: of("RssAnon")?, resident_kib: of("VmRSS")?.saturating_sub(mapped_kib) })
     }
 }
 
-/// What of the resident memory are maps of the kernel.
+/// The part of the resident memory that are maps of the kernel.
 fn mapped_tables_kib(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps")).context("reading the daemon's mappings")?;
     let (mut inside, mut sum) = (false, 0);

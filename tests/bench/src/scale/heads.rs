@@ -115,7 +115,7 @@ fn together((others, of_eight): (u32, u32), span: Duration) -> Result<Row> {
     let passes = 1 << 21;
     thread::scope(|scope| {
         let producer = scope.spawn(|| -> Result<(u64, Duration)> {
-            let _ending = Ending(&done);
+            let _done = SetWhenDropped(&done);
             let _pinned = Pinned::to_last_cpu().context("staying on one CPU")?;
             let (mut played, mut took) = (0, Duration::ZERO);
             while took < span {
@@ -157,9 +157,9 @@ fn together((others, of_eight): (u32, u32), span: Duration) -> Result<Row> {
 }
 
 /// Says that the producer has ended, however it did.
-struct Ending<'a>(&'a AtomicBool);
+struct SetWhenDropped<'a>(&'a AtomicBool);
 
-impl Drop for Ending<'_> {
+impl Drop for SetWhenDropped<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
@@ -174,7 +174,7 @@ fn prepare(others: u32, of_eight: u32) -> Result<(Kernel, Wrapper)> {
     Ok((kernel, wrapper))
 }
 
-/// What the daemon's loop does with a head.
+/// The work of the daemon's loop on a head.
 struct Reader {
     mirror: Heads,
     engine: Engine,

@@ -1,7 +1,7 @@
-//! What much of everything costs: tables, mirrored heads, services, flows, probes.
+//! The cost of much of everything: tables, mirrored heads, services, flows, probes.
 //!
 //! Probes: the engine and the prober of the daemon run in this process as they do in the daemon, against servers in
-//! a child of it that answer on as many addresses of a loopback of their own. What is measured is the CPU time of this
+//! a child of it that answer on as many addresses of a loopback of their own. The benchmark measures the CPU time of this
 //! process. On loopback that is too much rather than too little: what a segment costs at its receiver is in
 //! part done by its sender.
 
@@ -72,7 +72,7 @@ pub(crate) struct Row {
     pub(crate) failures: u64,
 }
 
-/// What came of some seconds.
+/// The results of some seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     elapsed: Duration,
@@ -210,7 +210,7 @@ impl Report {
         parts.into_iter().flatten().collect()
     }
 
-    /// What cannot be true.
+    /// Numbers that cannot be true.
     pub(crate) fn implausible(&self) -> Vec<String> {
         let expected = f64::from(self.backends) * 1000.0 / self.interval_ms as f64;
         let mut found = tables::implausible(&self.tables);

@@ -1,4 +1,4 @@
-//! What an ejection writes: a service's table, built, written and swapped.
+//! The writes of an ejection: a service's table, built, written and swapped.
 
 use std::{
     hint::black_box,
@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::{packet::syscall, statistics::Spread};
 
 const BACKENDS: [u16; 3] = [10, 100, 650];
-/// What the specification allows for 100 backends, in milliseconds.
+/// The limit of the specification for 100 backends, in milliseconds.
 const PROMISED: f64 = 5.0;
 const PROMISED_FOR: u16 = 100;
 
@@ -85,7 +85,7 @@ fn swap(kernel: &mut Kernel, tables: &MapFd, step: &Step) -> Result<[Duration; 2
     })
 }
 
-/// The map of all tables. What it gives for a service is the id of that one's table.
+/// The map of all tables. Its value for a service is the id of that service's table.
 fn tables_of(kernel: &mut Kernel) -> Result<MapFd> {
     let info = kernel.program().info().context("asking for the program")?;
     for id in info.map_ids().context("asking for the program's maps")?.unwrap_or_default() {

@@ -5,7 +5,7 @@
 //! what reaches it later came too late. All is counted from that answer being handed to the backend's kernel, by
 //! one clock in one process. Checks of health go on being answered well: the peer has only the responses to go by.
 //! Between two requests nothing can be seen, so a time is as fine as the rate: the mean number of requests
-//! that still came divided by the rate tells more than each of them.
+//! that still came divided by the rate says more than each of them.
 
 use std::{fmt::Write as _, path::Path, thread, time::Duration};
 
@@ -138,7 +138,7 @@ fn back(rig: &Rig<Vec<Server>>, number: usize) -> Result<()> {
     Ok(())
 }
 
-/// What the bad backend and the clients say.
+/// An ejection as the bad backend and the clients saw it.
 fn outside(name: &str, bad: &[Bad], [kept, each]: [&[Sample]; 2], broken: Duration) -> Result<Ejection> {
     let deciding = bad.get(THRESHOLD - 1).context("the backend sent fewer bad responses than it takes")?.left;
     let after = |of_kept: bool| bad[THRESHOLD..].iter().filter(move |bad| bad.kept == of_kept);
@@ -220,7 +220,7 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What cannot be true.
+/// Numbers that cannot be true.
 pub(super) fn implausible(rows: &[Row]) -> Vec<String> {
     let mut found = Vec::new();
     for row in rows {

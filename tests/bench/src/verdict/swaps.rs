@@ -60,7 +60,7 @@ impl Drop for Swaps {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // What it saw is there in any case.
+            // Its findings are there in any case.
             let _ = thread.join();
         }
     }
