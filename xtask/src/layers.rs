@@ -94,15 +94,7 @@ const SOURCES: &[&str] = &[
     "xtask/src",
 ];
 /// Files that still go round in a circle. One that no longer does is an error here, so that the list only shrinks.
-const IN_CIRCLES: &[&str] = &[
-    "lb-ebpf/src/program/evidence.rs",
-    "lb-ebpf/src/program/table.rs",
-    "lb-ebpf/src/program/to_backend.rs",
-    "lb-userspace/src/journal/line/parse.rs",
-    "lb-userspace/src/journal/line/value.rs",
-    "lb-userspace/src/journal/recorder.rs",
-    "lb-userspace/src/journal/writer.rs",
-];
+const IN_CIRCLES: &[&str] = &[];
 
 /// Everything that breaks a rule, one line each.
 pub(crate) fn check(workspace: &Path) -> Result<Vec<String>> {
