@@ -32,6 +32,13 @@ fn use_it(kernel: &mut Kernel) {
     assert_eq!(connection.reply(kernel, ACK | PSH, BAD), Action::Tx);
 }
 
+/// Leaves a line in the program's log.
+fn drop_a_syn(kernel: &mut Kernel) {
+    kernel.service(NoBackend::Drop, &[]);
+    kernel.table(&[]);
+    assert_eq!(Connection::try_begin(kernel, 2).err(), Some(Action::Drop));
+}
+
 fn id(kernel: &mut Kernel) -> u32 {
     kernel.program().info().expect("the kernel describes it").id()
 }
@@ -40,6 +47,7 @@ fn id(kernel: &mut Kernel) -> u32 {
 fn no_map_remembers_the_fixture_before() {
     let mut kernel = Kernel::with(2, NAT_PORTS, MAX_FLOWS);
     use_it(&mut kernel);
+    drop_a_syn(&mut kernel);
     let inner = Array::<MapData, Table>::create(1, 0).expect("a table can be made");
     let inner = inner.map().fd().as_fd();
     let used = kernel.loaded();
