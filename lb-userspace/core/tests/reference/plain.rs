@@ -1,5 +1,7 @@
-//! The rules, as plainly as possible. It keeps every outcome and counts them all again for each decision. One
-//! file, so that it can be compared with the rules from top to bottom.
+//! The rules, as plainly as possible. This engine keeps every outcome and counts them all again for each
+//! decision.
+//!
+//! One file because a reader compares it with the rules from top to bottom.
 
 use std::collections::{BTreeMap, BTreeSet};
 

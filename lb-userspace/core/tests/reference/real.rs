@@ -81,7 +81,7 @@ impl Real {
     }
 
     fn hear(&mut self, event: Event) {
-        let is_told = match event.kind {
+        let is_compared = match event.kind {
             EventKind::Eject
             | EventKind::Trial
             | EventKind::Readmit
@@ -94,7 +94,7 @@ impl Real {
             | EventKind::Drained
             | EventKind::Dataplane => false,
         };
-        if is_told {
+        if is_compared {
             self.said.push((event.kind, event.backend.expect("of one"), event.reason, event.enforced));
         }
     }

@@ -1,5 +1,6 @@
-//! Every detector in the engine: when it fires, and when it does not. One file, so that each detector is found
-//! here with the same few backends.
+//! Every detector in the engine: when it fires, and when it does not.
+//!
+//! One file because each detector is tried on the same few backends.
 
 use std::time::Duration;
 

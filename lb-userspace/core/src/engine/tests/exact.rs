@@ -1,5 +1,6 @@
 //! Time, order and the boundaries of every count. The other suites take these for granted.
-//! One file, because each test is about an exact number of the rules.
+//!
+//! One file because each test is about an exact number of the rules.
 
 use std::{net::SocketAddr, time::Duration};
 

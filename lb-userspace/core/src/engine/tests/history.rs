@@ -1,5 +1,7 @@
 //! Rules that hold in every history: random outcomes, probe results, reloads, losses, and failed or slow map
-//! writes. One file, because generator, player and checks belong together.
+//! writes.
+//!
+//! One file because generator, player and checks belong together.
 
 use std::{collections::BTreeMap, num::NonZeroU16};
 
