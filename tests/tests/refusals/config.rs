@@ -125,7 +125,7 @@ const WRONG: &[Wrong] = &[
         at: "8:9",
         says: "the backend is IPv6, the VIP is IPv4",
         marks: "^^^^^^^^^^^^^^^^^^",
-        help: "give the service backends of its own family",
+        help: "give the service backends of the VIP's IP version",
     },
     Wrong {
         line: 1,

@@ -178,7 +178,7 @@ fn a_stranger_neither_asks_nor_detaches() -> Result<()> {
     detach.refuses(6, &["Permission denied", "help: run it as root"]);
     // Root gets the same answer, as long as the daemon runs.
     site.ask(&["detach", "--instance", site.shunt.instance()])?
-        .refuses(5, &["is running", "help: stop it first"]);
+        .refuses(5, &["is running", "help: stop the daemon first"]);
     assert_eq!(programs(node)?, before);
     assert!(site.shunt.pins().exists());
     site.serves(1)
