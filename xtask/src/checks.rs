@@ -1,8 +1,8 @@
 //! Every check, cheap to dear, and one closing line: how many passed, failed and were skipped.
 //!
 //! Everything is built once, with the features that the tests need, and the test programs are run as they lie there. So no
-//! crate is compiled a second time for other features. Suites run in two lanes beside each other ([`suites`]). At the end
-//! stands how long the slowest took.
+//! crate is compiled a second time for other features. Suites run in lanes beside each other ([`suites`]), and the lints beside
+//! them. At the end stands how long the slowest took.
 
 mod build;
 mod skips;
@@ -44,20 +44,22 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     tally.lines("documents", || documents::check(&workspace()));
     tally.lines("promises", || promises::check(&workspace()));
     tally.lines("deny", || deny::check(&workspace()));
-    tally.check("lints", || {
-        command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    });
     match tally.step("build", || build::all(quick)) {
-        Ok(built) if quick => tally.add(pure(&built)?),
+        Ok(built) if quick => {
+            tally.add(lints());
+            tally.add(pure(&built)?);
+        }
         Ok(built) => {
-            // Unit tests come first in the lane that computes.
-            let (computing, waiting) = thread::scope(|scope| {
+            let ended = thread::scope(|scope| {
+                let lints = scope.spawn(|| Ok(lints()));
+                // Unit tests come first in the lane that computes.
                 let computing =
                     scope.spawn(|| pure(&built).and_then(|tally| lane(&built, Lane::Computes, tally)));
                 let waiting = scope.spawn(|| lane(&built, Lane::Waits, Tally::default()));
-                (computing.join(), waiting.join())
+                let draining = scope.spawn(|| lane(&built, Lane::Drains, Tally::default()));
+                [lints, computing, waiting, draining].map(thread::ScopedJoinHandle::join)
             });
-            for lane in [computing, waiting] {
+            for lane in ended {
                 tally.add(lane.expect("a lane does not panic")?);
             }
             for name in unlisted(&built) {
@@ -70,6 +72,16 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     println!("\n{}", tally.slowest(SLOWEST, now() - begun));
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Clippy would keep both CPUs busy for minutes, so it leaves them to everything else that wants to run.
+fn lints() -> Tally {
+    let mut tally = Tally::default();
+    tally.check("lints", || {
+        let mut clippy = command::patient(cargo());
+        command::run(clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    tally
 }
 
 /// The tests that need nothing but a CPU.

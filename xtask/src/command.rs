@@ -15,6 +15,13 @@ pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// The same program with the lowest claim to a CPU. Arguments are added afterwards.
+pub(crate) fn patient(program: Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(program.get_program());
+    nice
+}
+
 /// Runs to the end on our terminal; anything but success is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("  $ {}", shown(command));

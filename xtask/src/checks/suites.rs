@@ -1,8 +1,8 @@
 //! The suites of the labs: in which lane each runs, and at which hooks.
 //!
-//! Two lanes run beside each other, each one suite at a time. A suite of [`Lane::Computes`] keeps a CPU busy; one of
-//! [`Lane::Waits`] mostly sleeps until a deadline in real time, which the other lane leaves it the second CPU for. Suites
-//! cannot meet: the names of namespaces, folders and instances hold the process id of their test program.
+//! The lanes run beside each other, each one suite at a time. A suite of [`Lane::Computes`] keeps a CPU busy. The suites of the
+//! other two mostly sleep until a deadline in real time, so they share the second CPU. Suites cannot meet: the names of
+//! namespaces, folders and instances hold the process id of their test program.
 
 /// The package that holds them.
 pub(super) const PACKAGE: &str = "lb-tests";
@@ -11,6 +11,8 @@ pub(super) const PACKAGE: &str = "lb-tests";
 pub(super) enum Lane {
     Computes,
     Waits,
+    /// Waits too, for the longest: connections that drain.
+    Drains,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +38,14 @@ pub(super) const SUITES: &[Suite] = &[
     row("lb_tests", Lane::Computes, XDP),
     row("packet", Lane::Computes, BOTH),
     row("model", Lane::Computes, XDP),
-    row("stacks", Lane::Computes, BOTH),
     row("sweep", Lane::Computes, XDP),
     row("churn", Lane::Computes, XDP),
     row("storm", Lane::Computes, XDP),
     row("evidence", Lane::Computes, XDP),
     row("families", Lane::Computes, BOTH),
     row("lab", Lane::Computes, XDP),
-    row("drain", Lane::Waits, XDP),
+    row("drain", Lane::Drains, XDP),
+    row("stacks", Lane::Drains, BOTH),
     row("detect", Lane::Waits, BOTH),
     row("demo", Lane::Waits, XDP),
     row("founding", Lane::Waits, XDP),
