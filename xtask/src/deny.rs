@@ -1,6 +1,6 @@
 //! Licences, duplicates and sources of all crates that are built in, by `deny.toml`.
 //!
-//! cargo-deny reads the same file and also looks at advisories, but takes minutes to build. So the check that every change
+//! cargo-deny reads the same file and also looks at advisories, but must be built first. So the check that every change
 //! passes is this one, over cargo's own metadata.
 
 use std::{
