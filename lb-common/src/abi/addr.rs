@@ -78,7 +78,7 @@ pub trait Address: Copy + Default + PartialEq + Eq + 'static {
 }
 
 impl Address for V4 {
-    type Padding = [u32; 8];
+    type Padding = [u32; 4];
 
     #[inline(always)]
     fn wide(&self) -> Addr {

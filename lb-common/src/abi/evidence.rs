@@ -91,6 +91,9 @@ pub mod record_flags {
     pub const PIPELINED: u16 = 1 << 2;
     /// The connection is a trial.
     pub const TRIAL: u16 = 1 << 3;
+    /// The backend has reset or closed the connection more than [`LATE_MS`](super::LATE_MS) after the last byte
+    /// of the request: it may have waited for a body that the client withheld.
+    pub const LATE: u16 = 1 << 4;
 }
 
 /// `SUCCESS_COUNTS`, one entry a CPU: by backend id, the good responses that the program counted and did not
@@ -112,6 +115,9 @@ pub mod mirror_mode {
 
 /// A slower response is always mirrored, in milliseconds.
 pub const QUICK_MS: u64 = 500;
+
+/// From this time on after its request a reset or a close is [`LATE`](record_flags::LATE), in milliseconds.
+pub const LATE_MS: u64 = 1000;
 
 layout! {
     ExchangeRecord = 312,

@@ -100,7 +100,9 @@ pub struct Flow<A: Address> {
     pub head_seq: u32,
     /// The end of what the backend has sent, as a sequence number.
     pub sent_end: u32,
-    /// The end of what the client has sent and the program has forwarded.
+    /// The end of what the client has sent without a gap and the program has forwarded. Only SYN, payload and
+    /// FIN move it. A gap that is filled later moves it no further than its own end: the rest follows from
+    /// `acked`.
     pub client_end: u32,
     /// Sequence number at which the client's last request begins, or at which its next one will begin: after
     /// the SYN of a new connection, and after each answer on a connection that the program does not read.
@@ -113,6 +115,16 @@ pub struct Flow<A: Address> {
     pub client_fin_ack: u32,
     /// The acknowledgement number of the backend's SYN-ACK, and after its FIN the one of its FIN.
     pub backend_syn_fin_ack: u32,
+    /// The highest acknowledgement number that the backend has sent: its stack has everything before.
+    pub acked: u32,
+    /// The end of a request whose length its first segment says.
+    pub whole_end: u32,
+    /// The interface and the VLAN by which the backend's segments must come.
+    pub backend_ifindex: u32,
+    pub backend_vlan: u16,
+    /// By how many bits the window in a client's segment is shifted (RFC 7323). 0 also if it is not known.
+    pub client_scale: u8,
+    pub zero: u8,
     pub padding: A::Padding,
 }
 
@@ -121,6 +133,13 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub const fn is_live(&self) -> bool {
         self.state & flow_state::LIVE != 0
+    }
+
+    /// The number that the backend expects next from the client, as far as the program has seen: the end of what
+    /// it has forwarded, or what the backend has acknowledged beyond a gap that was filled.
+    #[inline(always)]
+    pub const fn client_next(&self) -> u32 {
+        if self.acked.wrapping_sub(self.client_end) as i32 > 0 { self.acked } else { self.client_end }
     }
 }
 
@@ -197,6 +216,20 @@ pub mod head_state {
     pub const CONNECTING: u32 = 1 << 7;
     /// The awaited response is due: the request is complete, as far as the program can see.
     pub const OWED: u32 = 1 << 8;
+    /// The method of the awaited request begins with `P`: a body may follow its head.
+    pub const BODY: u32 = 1 << 5;
+    /// The time to the awaited response is partly the client's: it has sent a part of the request again, or out
+    /// of order, or its window had no space for an answer.
+    pub const UNTIMED: u32 = 1 << 9;
+    /// The awaited request is the first one of its connection, and came within a second of the SYN.
+    pub const EARLY: u32 = 1 << 10;
+    /// A FIN of the client or the backend came before what precedes it; `client_fin_ack` or
+    /// `backend_syn_fin_ack` is that of the FIN. It counts once the other end acknowledges that number.
+    pub const CLIENT_FIN_BEYOND: u32 = 1 << 11;
+    pub const BACKEND_FIN_BEYOND: u32 = 1 << 12;
+    /// A SYN of the client has reached the backend on this connection. If the backend has lost the connection,
+    /// it answers with a SYN-ACK, and the numbers begin again.
+    pub const SYN_AGAIN: u32 = 1 << 13;
 
     /// The client waits for a response of which the program has seen no byte.
     pub const AWAITED: u32 = WANTED | UNREAD;
@@ -208,5 +241,5 @@ layout! {
     ClientSet = 64,
     ReplySet = 64,
     Flow<V4> = 128,
-    Flow<Addr> = 144,
+    Flow<Addr> = 160,
 }

@@ -91,6 +91,10 @@ pub(crate) fn connect<F: Tables>(
     flow.sent_end = 0;
     flow.client_end = packet.segment.end();
     flow.asked_seq = packet.segment.end();
+    flow.acked = packet.segment.end();
+    flow.backend_ifindex = backend.ifindex;
+    flow.backend_vlan = backend.vlan;
+    flow.client_scale = 0;
     flow.backend_syn_fin_ack = 0;
     let preserved = service.flags & service_flags::DNAT != 0;
     if !preserved {
