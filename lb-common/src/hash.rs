@@ -73,6 +73,16 @@ pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
     mix(sum ^ (sum >> 32), 0)
 }
 
+/// The bit of a client's prefix and that of its address in a
+/// [`SeenClients`](crate::abi::SeenClients). Without the keys nobody can choose sources that have many bits, or
+/// one bit together.
+#[inline(always)]
+pub fn seen_bits<A: Address>(source: &A, keys: [u64; 2]) -> [u64; 2] {
+    let [a, b] = source.pairs();
+    let bit = |hash: u64| 1 << (finish(hash) >> 58);
+    [bit(keys[0] ^ source.prefix()), bit(mix(mix(keys[1], a), b))]
+}
+
 /// A small hash: most addresses differ by it from those of a small set.
 #[inline(always)]
 pub fn address_hash<A: Address>(address: &A) -> u16 {
@@ -188,6 +198,30 @@ mod tests {
                 assert_ne!(keyed_hash(&base, &keys), keyed_hash(&other, &keys));
             }
         }
+    }
+
+    #[test]
+    fn sources_share_the_bits_evenly() {
+        let HashKeys(keys) = HashKeys::from_seed(3);
+        let keys = [keys[0], keys[1]];
+        let mut addresses = [0u32; 64];
+        let mut prefixes = [0u32; 64];
+        for number in 0..64 * 256u32 {
+            let [prefix, address] = seen_bits(&V4((0x0a00_0000 + number).to_be()), keys);
+            assert_eq!((prefix.count_ones(), address.count_ones()), (1, 1));
+            addresses[address.trailing_zeros() as usize] += 1;
+            prefixes[prefix.trailing_zeros() as usize] += 1;
+        }
+        // 256 each: the standard deviation is 16.
+        assert!(addresses.iter().all(|count| (176..336).contains(count)), "{addresses:?}");
+        // 64 prefixes, each in one piece: as if thrown, 40 of the bits.
+        let bits = prefixes.iter().filter(|count| **count > 0).count();
+        assert!((30..52).contains(&bits), "{prefixes:?}");
+        let one = Addr([1, 2, 3, 4]);
+        let both = |address: Addr| seen_bits(&address, keys);
+        assert_eq!(both(one)[0], both(Addr([1, 2, 7, 9]))[0]);
+        let others = (0..20).map(|last| both(Addr([1, 2, 3, 5 + last]))[1]);
+        assert!(others.filter(|bit| *bit == both(one)[1]).count() < 5);
     }
 
     /// Sets are as unequal as if flows fell into them at random, and no more, for all keys: also the flows of

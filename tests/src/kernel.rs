@@ -283,6 +283,21 @@ impl Kernel {
         self.loaded.program.success_counts().expect("its map can be mapped")
     }
 
+    /// Reads when backends answered a SYN.
+    pub fn syn_acks(&self) -> bpf::SynAcks {
+        self.loaded.program.syn_acks().expect("its map can be mapped")
+    }
+
+    /// Reads which clients services have.
+    pub fn clients_seen(&self) -> bpf::ClientsSeen {
+        self.loaded.program.clients_seen().expect("its map can be mapped")
+    }
+
+    /// Reads what is left of trial budgets.
+    pub fn trial_budgets(&self) -> bpf::TrialBudgets {
+        self.loaded.program.trial_budgets().expect("its map can be mapped")
+    }
+
     /// Drops them unread.
     pub fn forget_heads(&mut self) {
         while self.heads.pop().is_some() {}

@@ -70,6 +70,9 @@ pub trait Address: Copy + Default + PartialEq + Eq + 'static {
     /// The words that can differ between two addresses of this family, two at a time.
     fn pairs(&self) -> [u64; 2];
 
+    /// The source prefix, by which clients are counted: the /24 of an IPv4 address, the /48 of an IPv6 address.
+    fn prefix(&self) -> u64;
+
     /// The sum of the words, for checksums.
     fn sum(&self) -> u64;
 
@@ -93,6 +96,11 @@ impl Address for V4 {
     #[inline(always)]
     fn pairs(&self) -> [u64; 2] {
         [0, self.0 as u64]
+    }
+
+    #[inline(always)]
+    fn prefix(&self) -> u64 {
+        (self.0 & u32::from_ne_bytes([0xff, 0xff, 0xff, 0])) as u64
     }
 
     #[inline(always)]
@@ -123,6 +131,12 @@ impl Address for Addr {
     fn pairs(&self) -> [u64; 2] {
         let [a, b, c, d] = self.0;
         [(a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64]
+    }
+
+    #[inline(always)]
+    fn prefix(&self) -> u64 {
+        let [a, b, ..] = self.0;
+        (a as u64) << 32 | (b & u32::from_ne_bytes([0xff, 0xff, 0, 0])) as u64
     }
 
     #[inline(always)]
@@ -219,6 +233,17 @@ mod tests {
         }
         let ip: IpAddr = "192.0.2.7".parse().expect("literal");
         assert_eq!(Addr::from(ip), Addr::v4(u32::from_ne_bytes([192, 0, 2, 7])));
+    }
+
+    #[test]
+    fn neighbours_have_one_prefix() {
+        let v4 = |octets| V4(u32::from_ne_bytes(octets)).prefix();
+        assert_eq!(v4([192, 0, 2, 7]), v4([192, 0, 2, 250]));
+        assert_ne!(v4([192, 0, 2, 7]), v4([192, 0, 3, 7]));
+        let v6 = |text: &str| Addr::from(text.parse::<IpAddr>().expect("literal")).prefix();
+        assert_eq!(v6("2001:db8:1:2::7"), v6("2001:db8:1:ffff:1::"));
+        assert_ne!(v6("2001:db8:1::7"), v6("2001:db8:2::7"));
+        assert_ne!(v6("2001:db8:1::7"), v6("2001:db9:1::7"));
     }
 
     #[test]

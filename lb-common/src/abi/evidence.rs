@@ -102,6 +102,16 @@ pub mod record_flags {
 #[derive(Clone, Copy)]
 pub struct SuccessCounts(pub [u64; MAX_BACKENDS as usize]);
 
+/// Value of `CLIENTS_SEEN`, one entry a service: which clients have completed a handshake in the present period.
+/// A client sets the bit of its source prefix and that of its address, see
+/// [`seen_bits`](crate::hash::seen_bits).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeenClients {
+    pub prefixes: u64,
+    pub addresses: u64,
+}
+
 /// Values of `MIRROR_MODES`: which good responses of a backend the program mirrors. A good response has a
 /// status of 2xx, comes within [`QUICK_MS`] of its request, and belongs to no trial.
 pub mod mirror_mode {
@@ -121,4 +131,5 @@ pub const LATE_MS: u64 = 1000;
 
 layout! {
     ExchangeRecord = 312,
+    SeenClients = 16,
 }

@@ -36,6 +36,23 @@ pub(crate) fn set(at: &mut u32, bits: u32) {
     }
 }
 
+/// Sets bits of `*at`, as [`set`] does.
+///
+/// # Safety
+/// `at` must be an aligned and writable word of a map.
+#[inline(always)]
+pub(crate) unsafe fn set64(at: *mut u64, bits: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({at} + 0) |= {bits}",
+            at = in(reg) at,
+            bits = in(reg) bits,
+            options(nostack),
+        );
+    }
+}
+
 /// Sets bits of `*at` and returns what was there.
 #[inline(always)]
 pub(crate) fn fetch_set(at: &mut u32, bits: u32) -> u32 {

@@ -3,7 +3,7 @@
 use lb_common::abi::{Address, Backend, BackendCounters, Flow};
 
 use super::{
-    clock::answer_ticks,
+    clock::coarse_ns,
     maps::{BACKEND_COUNTERS, BACKENDS, LAST_SYNACK},
 };
 
@@ -27,5 +27,5 @@ pub(crate) fn counters(backend: u16) -> Option<&'static mut BackendCounters> {
 pub(crate) fn note_alive(backend: u16) {
     let Some(answered) = LAST_SYNACK.get_ptr_mut(backend as u32) else { return };
     // SAFETY: a word of a map; of two CPUs at once either may write last.
-    unsafe { answered.write_volatile(answer_ticks()) };
+    unsafe { answered.write_volatile(coarse_ns()) };
 }

@@ -63,18 +63,6 @@ pub(crate) const fn ticks(ns: u64) -> u32 {
     (ns >> 30) as u32
 }
 
-/// Value of `LAST_SYNACK` for a backend that has not answered yet.
-pub(crate) const NEVER: u32 = 0;
-
-/// The time in ticks of 2^20 ns, about milliseconds. They wrap after 52 days.
-#[inline(always)]
-pub(crate) fn answer_ticks() -> u32 {
-    match (coarse_ns() >> 20) as u32 {
-        NEVER => 1,
-        ticks => ticks,
-    }
-}
-
 #[inline(always)]
 pub(crate) fn now_us() -> u32 {
     // SAFETY: a plain helper call.

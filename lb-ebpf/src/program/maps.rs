@@ -9,7 +9,7 @@ use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
         Addr, Backend, BackendCounters, ClientSet, Config, ExchangeRecord, Flow, OwnAddr, OwnAddrFilter,
-        Ports, ReplySet, ReverseNat, Service, ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
+        Ports, ReplySet, ReverseNat, SeenClients, Service, ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
     },
     reason::Reason,
 };
@@ -18,7 +18,8 @@ use lb_ebpf::{
     verifier::opaque,
 };
 
-/// The daemon reads and sweeps the flow tables as its own memory.
+/// The daemon has such a map in its own memory: the flow tables, which it reads and sweeps, and small maps that it
+/// reads often.
 const SHARED: usize = BPF_F_MMAPABLE as usize;
 
 /// A map whose size the daemon sets.
@@ -85,11 +86,15 @@ pub(crate) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Backend id → the trial budget: new connections that a half-open backend may still get.
 #[btf_map]
-pub(crate) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }> = Array::new();
+pub(crate) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }, SHARED> = Array::new();
 
-/// Backend id → when it last answered a SYN, in `answer_ticks`.
+/// Backend id → when it last answered a SYN, in nanoseconds of the coarse clock. 0: not yet.
 #[btf_map]
-pub(crate) static LAST_SYNACK: Array<u32, { MAX_BACKENDS as usize }> = Array::new();
+pub(crate) static LAST_SYNACK: Array<u64, { MAX_BACKENDS as usize }, SHARED> = Array::new();
+
+/// Service id → which clients have completed a handshake: see `clients`.
+#[btf_map]
+pub(crate) static CLIENTS_SEEN: Array<SeenClients, { MAX_SERVICES as usize }, SHARED> = Array::new();
 
 /// Backend id → which of its good responses are mirrored: `mirror_mode`.
 #[btf_map]

@@ -7,6 +7,7 @@
 pub(crate) mod action;
 mod atomic;
 mod backend;
+mod clients;
 mod clock;
 mod closing;
 mod connect;

@@ -9,6 +9,7 @@ use lb_ebpf::segment::{Segment, flag};
 use super::{
     atomic,
     backend::{backend_of, counters},
+    clients,
     clock::coarse_us,
     closing, evidence, flows, forward,
     maps::Tables,
@@ -103,6 +104,7 @@ fn completes<A: Address>(segment: &Segment, flow: &mut Flow<A>) -> bool {
         && let Some(counters) = counters(flow.backend)
     {
         counters.established += 1;
+        clients::note(flow.service, &flow.client.src);
     }
     true
 }

@@ -12,7 +12,6 @@ use lb_ebpf::verifier::opaque;
 
 use crate::program::{
     backend::counters,
-    clock::{NEVER, answer_ticks},
     evidence, flows,
     maps::{BACKENDS, LAST_SYNACK, TABLES, Tables},
 };
@@ -49,9 +48,8 @@ struct Others {
     hash: u64,
     avoided: u16,
     best: u16,
-    /// For how long `best` has not answered.
-    silence: u32,
-    now: u32,
+    /// When `best` answered last.
+    answered: u64,
 }
 
 /// Another backend for a redispatched handshake. Of the backends in some slots of the table it is the one
@@ -59,8 +57,7 @@ struct Others {
 #[inline(never)]
 pub(crate) fn other_backend(service: u16, hash: u64, avoided: u16) -> u32 {
     let Some(table) = TABLES.get_value(service as u32, &0) else { return NO_BACKEND as u32 };
-    let now = answer_ticks();
-    let mut others = Others { table, hash, avoided, best: NO_BACKEND, silence: 0, now };
+    let mut others = Others { table, hash, avoided, best: NO_BACKEND, answered: 0 };
     // SAFETY: the callback has the type that the kernel calls, and what it works on outlives the loop.
     unsafe { bpf_loop(OTHER_TRIES, offer as *mut c_void, (&raw mut others).cast(), 0) };
     // SAFETY: written by the callback, of which the compiler does not know.
@@ -76,10 +73,9 @@ unsafe extern "C" fn offer(_: u32, others: *mut Others) -> i64 {
     let Some(&id) = (unsafe { &*others.table }).get(opaque(slot(others.hash)) as usize) else { return 1 };
     let (Some(backend), Some(&at)) = (BACKENDS.get(id as u32), LAST_SYNACK.get(id as u32)) else { return 0 };
     let may = id != others.avoided && backend.flags & backend_flags::ADMIT != 0 && backend.link.is_resolved();
-    let silence = if at == NEVER { u32::MAX } else { others.now.wrapping_sub(at) };
     // The first one wins if none is known to have answered.
-    if may && (others.best == NO_BACKEND || silence < others.silence) {
-        (others.best, others.silence) = (id, silence);
+    if may && (others.best == NO_BACKEND || at > others.answered) {
+        (others.best, others.answered) = (id, at);
     }
     0
 }

@@ -39,4 +39,5 @@ pub(crate) use self::{
     evict::claim_taken,
     owner::{free_place, release},
     reply::{by_reply, prefetch, reserve_preserved, reserve_reply},
+    sets::key,
 };

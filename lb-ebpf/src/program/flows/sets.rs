@@ -25,13 +25,16 @@ pub(crate) fn sets() -> u32 {
     unsafe { (&raw const CLIENT_SETS).read_volatile() }
 }
 
+/// One of the keys of the hash.
 #[inline(always)]
-pub(crate) fn hash<A: Address>(key: &FlowKey<A>) -> u64 {
+pub(crate) fn key(number: usize) -> u64 {
     // SAFETY: as above.
-    keyed_hash(
-        key,
-        &HashKeys(core::array::from_fn(|i| unsafe { (&raw const HASH_KEYS.0[i]).read_volatile() })),
-    )
+    unsafe { (&raw const HASH_KEYS.0[number]).read_volatile() }
+}
+
+#[inline(always)]
+pub(crate) fn hash<A: Address>(of: &FlowKey<A>) -> u64 {
+    keyed_hash(of, &HashKeys(core::array::from_fn(key)))
 }
 
 /// The way of a tag, if that is free: most tags are found at the first look.

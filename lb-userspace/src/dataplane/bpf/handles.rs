@@ -13,6 +13,7 @@ use lb_common::{
 
 use super::{
     backends::Backends,
+    clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
     flow_family::Family,
@@ -27,6 +28,8 @@ use super::{
     sources::SourceRules,
     spoof_guard::SpoofGuard,
     success_counts::SuccessCounts,
+    syn_acks::SynAcks,
+    trial_budgets::TrialBudgets,
 };
 
 /// The success counts of a loaded program.
@@ -35,6 +38,21 @@ pub(super) fn success_counts(ebpf: &Ebpf) -> Result<SuccessCounts, OpenError> {
         return Err(OpenError::Object("SUCCESS_COUNTS"));
     };
     SuccessCounts::new(map.fd().as_fd(), cpus()?).map_err(OpenError::Descriptor)
+}
+
+/// When the backends of a loaded program last answered a SYN.
+pub(super) fn syn_acks(ebpf: &Ebpf) -> Result<SynAcks, OpenError> {
+    Ok(SynAcks(mapped(ebpf, "LAST_SYNACK")?))
+}
+
+/// The trial budgets of a loaded program.
+pub(super) fn trial_budgets(ebpf: &Ebpf) -> Result<TrialBudgets, OpenError> {
+    Ok(TrialBudgets(mapped(ebpf, "TRIAL_BUDGETS")?))
+}
+
+/// The clients of the services of a loaded program.
+pub(super) fn clients_seen(ebpf: &Ebpf) -> Result<ClientsSeen, OpenError> {
+    Ok(ClientsSeen::new(mapped(ebpf, "CLIENTS_SEEN")?))
 }
 
 /// A map that the daemon has mapped into its memory.

@@ -48,7 +48,7 @@ const fn of_daemon(name: &'static str, entries: Entries, reason: &'static str) -
     MapEntry { name, lifetime: Lifetime::Daemon(reason), entries }
 }
 
-pub(super) const MAPS: [MapEntry; 26] = [
+pub(super) const MAPS: [MapEntry; 27] = [
     pinned("CONFIG"),
     pinned("PORTS"),
     pinned("VLANS"),
@@ -66,6 +66,7 @@ pub(super) const MAPS: [MapEntry; 26] = [
     flow_table("FLOWS6", CLIENT_WAYS as u32),
     pinned("PACE"),
     pinned("TRIAL_BUDGETS"),
+    pinned("CLIENTS_SEEN"),
     pinned("BACKEND_COUNTERS"),
     pinned("DROPS"),
     pinned("ICMP_CLOCKS"),
@@ -161,6 +162,6 @@ mod tests {
             let Lifetime::Daemon(reason) = map.lifetime else { continue };
             assert!(!reason.is_empty(), "{}", map.name);
         }
-        assert_eq!(pinned_maps().count(), 21);
+        assert_eq!(pinned_maps().count(), 22);
     }
 }

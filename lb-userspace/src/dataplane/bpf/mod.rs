@@ -7,6 +7,7 @@ mod access;
 mod adopt;
 mod attach;
 mod backends;
+mod clients_seen;
 mod dataplane;
 mod error;
 mod flow_check;
@@ -35,13 +36,16 @@ mod sources;
 mod spoof_guard;
 mod steering_maps;
 mod success_counts;
+mod syn_acks;
 mod timeouts;
+mod trial_budgets;
 mod unattached;
 mod values;
 mod wire;
 
 pub use self::{
     attach::Attached,
+    clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
     flows::{FlowCounts, FlowTables},
@@ -54,6 +58,8 @@ pub use self::{
     ring::EvidenceRing,
     sizing::flow_table_bytes,
     success_counts::SuccessCounts,
+    syn_acks::SynAcks,
     timeouts::{Limits, Now, Scan, TimedOut, TimeoutScanner},
+    trial_budgets::TrialBudgets,
     unattached::{Settings, Unattached},
 };

@@ -9,10 +9,11 @@ use tracing::warn;
 use super::{
     adopt::adopt,
     attach::{self, Attached},
+    clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
     flow_spec::FlowSpec,
-    handles::{Handles, flows, own_addr_filter, success_counts},
+    handles::{Handles, clients_seen, flows, own_addr_filter, success_counts, syn_acks, trial_budgets},
     idle::{IdleTicks, IdleTimeouts},
     layout::check_layouts,
     maps::{ProgramSize, pinned_sizes},
@@ -22,7 +23,9 @@ use super::{
     reset_sender::ResetSender,
     ring::EvidenceRing,
     success_counts::SuccessCounts,
+    syn_acks::SynAcks,
     timeouts::TimeoutScanner,
+    trial_budgets::TrialBudgets,
 };
 use crate::attach_mode::XdpMode;
 
@@ -52,6 +55,9 @@ pub struct Opened {
     pub attached: Vec<Attached>,
     pub evidence: EvidenceRing,
     pub success_counts: SuccessCounts,
+    pub syn_acks: SynAcks,
+    pub clients_seen: ClientsSeen,
+    pub trial_budgets: TrialBudgets,
     pub timeout_scanner: TimeoutScanner,
     pub reset_sender: ResetSender,
     /// `None` when the program logs nothing.
@@ -95,6 +101,8 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .ok();
     let flows = Arc::new(flows(&ebpf, flow_tables.seed, idle)?);
     let success_counts = success_counts(&ebpf)?;
+    let (syn_acks, clients_seen, trial_budgets) =
+        (syn_acks(&ebpf)?, clients_seen(&ebpf)?, trial_budgets(&ebpf)?);
     let filter = own_addr_filter(&ebpf)?;
     let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
     let mut handles = Handles::take(take, filter, flows, options.nat_ports.clone())?;
@@ -127,6 +135,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         attached,
         evidence: handles.evidence,
         success_counts,
+        syn_acks,
+        clients_seen,
+        trial_budgets,
         timeout_scanner,
         reset_sender,
         logger,

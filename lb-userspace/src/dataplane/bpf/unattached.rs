@@ -8,15 +8,18 @@ use aya::{
 };
 
 use super::{
+    clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
     flow_spec::FlowSpec,
-    handles::{Handles, flows, own_addr_filter, success_counts},
+    handles::{Handles, clients_seen, flows, own_addr_filter, success_counts, syn_acks, trial_budgets},
     idle::{IdleTicks, IdleTimeouts},
     maps::map_info,
     program::{Hook, load, verify},
     ring::EvidenceRing,
     success_counts::SuccessCounts,
+    syn_acks::SynAcks,
+    trial_budgets::TrialBudgets,
 };
 
 /// A verified program with its maps. The maps stay in `ebpf`: each dataplane has descriptors of its own to them.
@@ -60,6 +63,18 @@ impl Unattached {
 
     pub fn success_counts(&self) -> Result<SuccessCounts, OpenError> {
         success_counts(&self.ebpf)
+    }
+
+    pub fn syn_acks(&self) -> Result<SynAcks, OpenError> {
+        syn_acks(&self.ebpf)
+    }
+
+    pub fn clients_seen(&self) -> Result<ClientsSeen, OpenError> {
+        clients_seen(&self.ebpf)
+    }
+
+    pub fn trial_budgets(&self) -> Result<TrialBudgets, OpenError> {
+        trial_budgets(&self.ebpf)
     }
 }
 
