@@ -11,6 +11,11 @@ const LONGEST: u32 = 60;
 /// TCP header of a SYN of Linux.
 const USUAL: u32 = 40;
 
+/// A SYN with a TTL or hop limit up to this may end on its way from Shunt to the backend, and its sender chooses
+/// where. Hosts begin at 64, 128 or 255, and no path has more than 31 hops. So a SYN of a real client has more
+/// than this left when it reaches the balancer, and from here it reaches every backend.
+const MOST_HOPS: u8 = 32;
+
 /// Kinds of options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 7413).
 const END: u8 = 0;
 const PADDING: u8 = 1;
@@ -20,7 +25,7 @@ const SACK_PERMITTED: u8 = 4;
 const TIMESTAMPS: u8 = 8;
 const FAST_OPEN: u8 = 34;
 
-/// Whether a SYN has the right checksums. `partial`: the TCP checksum covers the pseudo header alone, and the
+/// Whether a SYN reaches the backend and has the right checksums. `partial`: the TCP checksum covers the pseudo header alone, and the
 /// sender's device would finish it. A SYN behind extension headers or with data is not checked: false.
 /// `headers`: the offset of the payload. `hide` hides a number from the compiler.
 #[inline(always)]
@@ -33,6 +38,9 @@ pub fn is_sound<F: Family>(
 ) -> bool {
     let length = headers.wrapping_sub(F::HEADER as u32);
     if !(SHORTEST..=LONGEST).contains(&length) || ip_len != headers {
+        return false;
+    }
+    if ip.load::<u8>(F::TTL).is_none_or(|ttl| ttl <= MOST_HOPS) {
         return false;
     }
     checksums_are_right::<F>(ip, length, partial, &hide).unwrap_or(false)
@@ -124,7 +132,12 @@ mod tests {
 
     /// A SYN with these options, whose checksums are right.
     fn syn(options: &[u8]) -> Vec<u8> {
+        with_ttl(64, options)
+    }
+
+    fn with_ttl(ttl: u8, options: &[u8]) -> Vec<u8> {
         let mut bytes = tcp(crate::segment::flag::SYN, b"");
+        bytes[14 + 8] = ttl;
         bytes.extend_from_slice(options);
         let length = 20 + options.len();
         bytes[14 + 2..14 + 4].copy_from_slice(&(20 + length as u16).to_be_bytes());
@@ -182,6 +195,14 @@ mod tests {
         assert_eq!(seen, 8 * (2 + 8 + 1));
         let longer = [&linux[..], &[1, 1, 1, 1]].concat();
         assert!(!at_a_look(&linux[..16]) && !at_a_look(&longer));
+    }
+
+    #[test]
+    fn what_may_end_on_its_way_is_not() {
+        for (ttl, reaches) in [(255, true), (64, true), (33, true), (32, false), (1, false), (0, false)] {
+            let mut bytes = with_ttl(ttl, &[]);
+            assert_eq!(owed(&mut bytes), reaches, "{ttl}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use lb_core::{
 use lb_tests::{
     both_families,
     frame::{ACK, PSH, RST, SYN, Tcp},
-    kernel::{Kernel, SERVICE, vip},
+    kernel::{Action, Kernel, SERVICE, vip},
 };
 use lb_userspace::dataplane::bpf::{Limits, TimedOut};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     connections::{CLIENT_ISN, Connection},
     failures::{GET, HELLO, OK},
+    steering::client,
 };
 
 fn watched(
@@ -67,6 +68,19 @@ fn a_syn_without_an_answer_is_reported_once() {
     assert_eq!((only.backend, only.generation), (BackendId(0), Generation(1)));
     assert_eq!(only.client, silent.client);
     assert_eq!(only.failure, L4Failure::ConnectTimeout);
+}
+
+both_families!(a_syn_that_may_end_on_its_way_is_not_watched);
+fn a_syn_that_may_end_on_its_way_is_not_watched() {
+    let mut kernel = Kernel::new(1);
+    let (_limits, mut inbox) = watched(&kernel, 200, 0);
+    // Whoever makes up a SYN chooses its TTL.
+    for (n, ttl) in [(1, 2), (2, 32), (3, 33)] {
+        let syn = Tcp { ttl, ..Tcp::new(client(n), vip(), SYN).numbers(CLIENT_ISN, 0) };
+        assert_eq!(kernel.run(&syn.bytes()).0, Action::Redirect, "it is sent on all the same");
+    }
+    let found = timed_out(&mut inbox);
+    assert_eq!(found.iter().map(|timed_out| timed_out.client).collect::<Vec<_>>(), [client(3)]);
 }
 
 both_families!(a_request_without_a_response_is_reported_once);
