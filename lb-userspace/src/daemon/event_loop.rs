@@ -48,11 +48,16 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     /// Begins with giving the engine its configuration.
-    pub(super) fn new(mut driver: Driver, handlers: Handlers, success_counts: SuccessCounts) -> Self {
+    pub(super) fn new(
+        mut driver: Driver,
+        handlers: Handlers,
+        intake: Intake,
+        success_counts: SuccessCounts,
+    ) -> Self {
         handlers.configure(&mut driver);
         let mut next_read = interval(evidence::read_interval(0));
         next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { driver, handlers, intake: Intake::new(), success_counts, lag: Lag::default(), next_read }
+        Self { driver, handlers, intake, success_counts, lag: Lag::default(), next_read }
     }
 
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.

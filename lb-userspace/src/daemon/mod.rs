@@ -60,6 +60,7 @@ use crate::{
     config::File,
     control::{self, EventLog, socket},
     dataplane::{actor, bpf, next_hop},
+    evidence::Intake,
     probe::Prober,
 };
 
@@ -119,11 +120,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let driver = Driver::new(engine, clock, edges);
     let handlers = Handlers::new(facts, configured, Handle::current());
     let (ring, success_counts) = (opened.evidence, opened.success_counts);
+    let intake = Intake::after(opened.lost_heads);
     let (reload, mut reloads) = mpsc::channel(1);
     let mut looping = own_thread::spawn("loop", async move || {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
         let mut sources = Sources { ring, reports, inputs, requests: asked, timeouts };
-        let mut event_loop = EventLoop::new(driver, handlers, success_counts);
+        let mut event_loop = EventLoop::new(driver, handlers, intake, success_counts);
         loop {
             tokio::select! {
                 () = event_loop.turn(&mut sources) => {}

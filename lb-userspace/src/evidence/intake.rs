@@ -57,8 +57,14 @@ pub struct Inputs {
 }
 
 impl Intake {
+    /// For a program that was loaded with empty maps.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Continues after an earlier run. `lost`: how many records each CPU had lost of each backend by then.
+    pub fn after(lost: impl IntoIterator<Item = (BackendId, Generation, Vec<u32>)>) -> Self {
+        Self { losses: Losses::after(lost), ..Self::default() }
     }
 
     /// The program mirrored a response head, or a failure without one.

@@ -44,3 +44,13 @@ pub(super) fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, MapError> {
     }
     Ok(adopted)
 }
+
+/// How many records every CPU has lost of each adopted backend: what the earlier run had to know.
+pub(super) fn lost_heads(
+    dataplane: &Bpf,
+    adopted: &[Adopted],
+) -> Result<Vec<(BackendId, Generation, Vec<u32>)>, MapError> {
+    let of =
+        |backend: &Adopted| Ok((backend.id, backend.generation, dataplane.backends.lost_heads(backend.id)?));
+    adopted.iter().map(of).collect()
+}

@@ -90,6 +90,12 @@ impl Backends {
         Ok(cpus.iter().fold(BackendCounters::default(), add))
     }
 
+    /// How many records each CPU has lost of a backend, as a record says it.
+    pub(super) fn lost_heads(&self, id: BackendId) -> Result<Vec<u32>, MapError> {
+        let cpus = self.counters.get(&id.0.into(), 0)?;
+        Ok(cpus.iter().map(|cpu| cpu.heads_lost as u32).collect())
+    }
+
     /// For a new backend: the counters of the one that had its id before are not its own.
     pub(super) fn zero_counters(&mut self, id: BackendId) -> Result<(), Error> {
         let cpus = self.counters.get(&id.0.into(), 0).map_err(on_map("BACKEND_COUNTERS"))?;

@@ -3,11 +3,11 @@
 use std::{io, net::IpAddr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use aya_log::EbpfLogger;
-use lb_core::io::Adopted;
+use lb_core::io::{Adopted, BackendId, Generation};
 use tracing::warn;
 
 use super::{
-    adopt::adopt,
+    adopt::{adopt, lost_heads},
     attach::{self, Attached},
     clients_seen::ClientsSeen,
     dataplane::Bpf,
@@ -64,6 +64,8 @@ pub struct Opened {
     pub logger: Option<Logger>,
     /// Backends of an earlier run. Their flows continue.
     pub adopted: Vec<Adopted>,
+    /// How many records of each of these every CPU had lost.
+    pub lost_heads: Vec<(BackendId, Generation, Vec<u32>)>,
     pub size: ProgramSize,
     /// The daemon holds it for as long as it uses the dataplane.
     pub lock: pins::Lock,
@@ -109,6 +111,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let (timeout_scanner, reset_sender) =
         (handles.dataplane.timeout_scanner(), handles.dataplane.reset_sender());
     let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;
+    let lost_heads = lost_heads(&handles.dataplane, &adopted).map_err(OpenError::Map)?;
     let size = ProgramSize { verified_instructions: verify(&mut ebpf)?, maps: pinned_sizes(&dir) };
     let mut attached = Vec::new();
     for (interface, index) in indexes {
@@ -142,6 +145,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         reset_sender,
         logger,
         adopted,
+        lost_heads,
         size,
         lock,
     })

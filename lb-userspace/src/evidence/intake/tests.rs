@@ -153,7 +153,7 @@ fn counted_successes_come_before_the_failure_that_was_mirrored_after_them() {
 
 #[test]
 fn lost_records_are_reported_before_the_record_after_them() {
-    let mut intake = Intake::new();
+    let mut intake = Intake::after([(BACKEND, Generation(9), vec![5])]);
     let lost = |lost| without_segment(Input::EvidenceLost { backend: BACKEND, lost });
     let with = |exchange, lost| ExchangeRecord { lost, ..status(exchange, 500) };
     let (first, second) = (Exchange(7, 100, 2), Exchange(8, 100, 2));
