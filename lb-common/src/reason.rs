@@ -42,10 +42,13 @@ pub enum Reason {
     SynRate = 15,
     /// The connection's backend is ejected or drains, and the program resets its connections.
     Ejected = 16,
+    /// The client's source prefix holds more than `max_source_share` of a flow table or of a backend's NAT
+    /// ports, which are three quarters full.
+    SourceShare = 17,
 }
 
 impl Reason {
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -65,6 +68,7 @@ impl Reason {
         Self::IcmpRate,
         Self::SynRate,
         Self::Ejected,
+        Self::SourceShare,
     ];
 
     /// Its name in status, metrics and events.
@@ -87,6 +91,7 @@ impl Reason {
             Self::IcmpRate => "icmp_rate",
             Self::SynRate => "syn_rate",
             Self::Ejected => "ejected",
+            Self::SourceShare => "source_share",
         }
     }
 }

@@ -68,7 +68,8 @@ pub(crate) fn count(ctx: &Context, service: u16, reason: Reason) {
                 "xdp: service {}: too many new connections at once ({} SYNs on this cpu)", service, seen
             )
         }
-        // Usual in a network, or the moment of a table swap: only counted.
+        // Usual in a network, or the moment of a table swap: only counted. The daemon logs it when a source
+        // holds too much.
         Reason::Malformed
         | Reason::Fragment
         | Reason::IpOptions
@@ -79,6 +80,7 @@ pub(crate) fn count(ctx: &Context, service: u16, reason: Reason) {
         | Reason::Swapping
         | Reason::Hairpin
         | Reason::IcmpRate
-        | Reason::Ejected => {}
+        | Reason::Ejected
+        | Reason::SourceShare => {}
     }
 }

@@ -38,6 +38,9 @@ pub const NAT_PORTS: RangeInclusive<u16> = 1024..=32_767;
 /// Tagged frames with these ids are looked at.
 pub const VLANS: [u16; 2] = [10, 20];
 
+/// In percent. Only a test that scans the flows meets this limit.
+pub const MAX_SOURCE_SHARE: u8 = 10;
+
 pub const SERVICE: ServiceId = ServiceId(3);
 
 /// The program with a service in its maps.
@@ -90,8 +93,13 @@ impl Kernel {
         new_flows: u32,
     ) -> Self {
         let loaded = program::borrow(hook(), max_flows);
-        let settings =
-            bpf::Settings { nat_ports, nat_addresses, vlans: &VLANS, max_new_flows_per_second: new_flows };
+        let settings = bpf::Settings {
+            nat_ports,
+            nat_addresses,
+            vlans: &VLANS,
+            max_new_flows_per_second: new_flows,
+            max_source_share: MAX_SOURCE_SHARE,
+        };
         let (dataplane, heads) = loaded.program.dataplane(settings).expect("its maps can be opened");
         let mut kernel = Self { dataplane, heads, loaded, ingress: INGRESS };
         for id in 0..backends {

@@ -30,6 +30,8 @@ mod reset_sender;
 mod resets;
 #[path = "packet/reuse.rs"]
 mod reuse;
+#[path = "packet/shares.rs"]
+mod shares;
 #[path = "packet/silence.rs"]
 mod silence;
 #[path = "packet/sources.rs"]

@@ -1,6 +1,6 @@
 //! Settings that hold for every service, and the small tables that turn most frames away.
 
-use super::addr::{Addr, V4};
+use super::addr::{Addr, Address, V4};
 
 /// NAT addresses of one family that may be configured.
 pub const NAT_ADDRESSES: usize = 8;
@@ -21,10 +21,35 @@ pub struct Config {
     pub nat6_len: u16,
     /// The mean time between two SYNs that begin connections on one CPU. 0: no limit.
     pub syn_interval_ns: u32,
-    pub zero: u32,
+    /// Until when the list in `CROWDED` holds, in ticks of 2^30 ns. 0: it is empty. The daemon writes it again
+    /// and again, so that a dead daemon refuses nobody.
+    pub crowded_until: u32,
     pub nat4: [V4; NAT_ADDRESSES],
     pub nat6: [Addr; NAT_ADDRESSES],
 }
+
+/// Key of `CROWDED`: a source prefix that holds more than its share of something.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CrowdKey {
+    /// [`Address::prefix`](super::Address::prefix)
+    pub prefix: u64,
+    /// Of this backend's NAT ports. [`NO_BACKEND`](crate::NO_BACKEND): of the flow table.
+    pub backend: u16,
+    /// 1 for IPv6.
+    pub v6: u16,
+    pub zero: u32,
+}
+
+impl CrowdKey {
+    #[inline(always)]
+    pub fn new<A: Address>(source: &A, backend: u16) -> Self {
+        Self { prefix: source.prefix(), backend, v6: (size_of::<A>() != 4) as u16, zero: 0 }
+    }
+}
+
+/// Entries of `CROWDED`.
+pub const MAX_CROWDED: u32 = 4096;
 
 /// `PORTS`, one entry: what a TCP port of this host may be, by its number in host order.
 #[repr(C)]
@@ -67,6 +92,7 @@ pub struct OwnAddrFilter(pub [u8; 65_536]);
 
 layout! {
     Config = 184,
+    CrowdKey = 16,
     Ports = 65_536,
     OwnAddrFilter = 65_536,
     OwnAddr = 8,

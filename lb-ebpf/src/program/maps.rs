@@ -8,8 +8,9 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, ExchangeRecord, Flow, OwnAddr, OwnAddrFilter,
-        Ports, ReplySet, ReverseNat, SeenClients, Service, ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
+        Addr, Backend, BackendCounters, ClientSet, Config, CrowdKey, ExchangeRecord, Flow, MAX_CROWDED,
+        OwnAddr, OwnAddrFilter, Ports, ReplySet, ReverseNat, SeenClients, Service, ServiceKey, SourceKey,
+        SuccessCounts, V4, Vlans,
     },
     reason::Reason,
 };
@@ -26,7 +27,11 @@ const SHARED: usize = BPF_F_MMAPABLE as usize;
 pub(crate) type Sized<T> = Array<T, 1, SHARED>;
 
 #[btf_map]
-pub(crate) static CONFIG: Array<Config, 1> = Array::new();
+pub(crate) static CONFIG: Array<Config, 1, SHARED> = Array::new();
+
+/// Source prefixes that hold more than their share → how many flows: see `crowd`.
+#[btf_map]
+pub(crate) static CROWDED: HashMap<CrowdKey, u32, { MAX_CROWDED as usize }> = HashMap::new();
 
 /// The uses of each port. One byte of it turns most other frames away.
 #[btf_map]

@@ -11,6 +11,7 @@ mod clients;
 mod clock;
 mod closing;
 mod connect;
+mod crowd;
 mod evidence;
 mod flows;
 mod forward;

@@ -11,7 +11,7 @@ use super::{
     backend::{backend_of, counters},
     clients,
     clock::coarse_us,
-    closing, evidence, flows, forward,
+    closing, crowd, evidence, flows, forward,
     maps::Tables,
     packet::Packet,
     verdict::{Egress, Leave},
@@ -35,8 +35,13 @@ pub(crate) fn steer<F: Tables>(
         }
         return None;
     };
-    if state & flow_state::ESTABLISHED == 0 && !completes(segment, flow) {
-        return handshake(packet, flow, backend);
+    if state & flow_state::ESTABLISHED == 0 {
+        if crowd::refuses::<F>(&flow.client, flow.backend) {
+            return Some(Err(Leave::Drop(Reason::SourceShare)));
+        }
+        if !completes(segment, flow) {
+            return handshake(packet, flow, backend);
+        }
     }
     if segment.opens() {
         // The backend answers a SYN on a living connection (RFC 5961 section 4), as long as it may get new

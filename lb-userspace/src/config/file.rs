@@ -13,6 +13,7 @@ use super::{
 
 const DEFAULT_INSTANCE: &str = "default";
 const DEFAULT_MAX_NEW_FLOWS: u32 = 500_000;
+const DEFAULT_MAX_SOURCE_SHARE: u8 = 10;
 /// `sun_path` of a Unix socket address without its final zero.
 const LONGEST_SOCKET_PATH: usize = 107;
 const LONGEST_PATH: usize = 1024;
@@ -52,6 +53,9 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
     // A CPU cannot do more than ten million.
     let max_new_flows_per_second =
         table.or("max_new_flows_per_second", DEFAULT_MAX_NEW_FLOWS, |node| node.integer(0..=10_000_000));
+    let max_source_share = table.or("max_source_share", DEFAULT_MAX_SOURCE_SHARE, |node| {
+        node.integer(1..=100).and_then(|percent| u8::try_from(percent).ok())
+    });
     let log = table.or("log", LogLevel::default(), |node| {
         let choices = [
             ("error", LogLevel::Error),
@@ -77,6 +81,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         vlans: vlans?.value,
         max_flows: max_flows?.value,
         max_new_flows_per_second: max_new_flows_per_second?.value,
+        max_source_share: max_source_share?.value,
         log: log?.value,
         record: record?,
         timeouts: timeouts?,

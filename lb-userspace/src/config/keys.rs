@@ -23,6 +23,7 @@ pub(super) const ROOT: Keys = Keys {
         "vlans",
         "max_flows",
         "max_new_flows_per_second",
+        "max_source_share",
         "log",
         "record",
         "timeouts",

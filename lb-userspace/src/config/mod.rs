@@ -75,6 +75,9 @@ pub struct File {
     pub max_flows: u32,
     /// How many connections each CPU begins in a second at most. 0: no limit. Default 500 000.
     pub max_new_flows_per_second: u32,
+    /// How much of a flow table, or of a backend's NAT ports, one source prefix may hold once they are three quarters
+    /// full, in percent. 100: no limit. Default 10.
+    pub max_source_share: u8,
     pub log: LogLevel,
     pub record: Option<Record>,
     pub timeouts: Timeouts,

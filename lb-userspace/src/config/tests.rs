@@ -127,6 +127,7 @@ fn defaults_are_filled_in() {
     assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
     assert_eq!(file.nat_ports, 1024..=32767);
     assert_eq!((file.max_flows, file.max_new_flows_per_second), (131_072, 500_000));
+    assert_eq!(file.max_source_share, 10);
     assert_eq!(file.log, LogLevel::Info);
     let [service] = &file.core.services[..] else { panic!("one service") };
     assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));

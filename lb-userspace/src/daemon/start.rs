@@ -48,6 +48,7 @@ pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::Ope
             handshake: file.timeouts.handshake,
         },
         max_new_flows_per_second: file.max_new_flows_per_second,
+        max_source_share: file.max_source_share,
         tx_by_redirect: veth,
     })
 }

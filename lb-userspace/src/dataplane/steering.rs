@@ -26,6 +26,9 @@ pub trait Maps {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error>;
     /// Whether a service refuses connections of a source.
     fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error>;
+    /// Whether a source's prefix may begin no connection, because it holds too much: of the NAT ports of a backend, or
+    /// with [`NO_BACKEND`] of the flow table.
+    fn holds_too_much(&self, source: &Addr, backend: u16) -> bool;
     /// The flow of a client, by the tuple of its packets.
     fn flow(&self, key: &FlowKey<Addr>) -> Option<KnownFlow>;
     fn backend(&self, id: u16) -> Result<Option<Backend>, Error>;
@@ -145,14 +148,15 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
         Some(_) => Choice::Nobody(Reason::Neighbour),
         None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
-        None => not_itself(maps, &service, key, choose(maps, &trial_slots, table.as_deref(), hash)?)?,
+        None if maps.holds_too_much(&key.src, NO_BACKEND) => Choice::Nobody(Reason::SourceShare),
+        None => possible(maps, &service, key, choose(maps, &trial_slots, table.as_deref(), hash)?)?,
     };
     let without = match choice.backend() {
         Some(gone) => {
             let others: Vec<_> = trial_slots.iter().filter(|slot| slot.backend != gone).copied().collect();
             let rest: Vec<_> = members.iter().filter(|member| member.id != gone).copied().collect();
             let instead = choose(maps, &others, Some(&*maglev::build(&rest)), hash)?;
-            Some(not_itself(maps, &service, key, instead)?)
+            Some(possible(maps, &service, key, instead)?)
         }
         None => None,
     };
@@ -200,17 +204,20 @@ fn trial_slots(maps: &impl Maps, service: &Service) -> Result<Vec<TrialSlot>, Er
     .collect()
 }
 
-/// No backend if the choice is the client itself and the mode is `dnat`: it would see its own address as the source.
-fn not_itself(
+/// No backend if the client's prefix holds too many of its NAT ports, or if it is the client itself and the mode is
+/// `dnat`: it would see its own address as the source.
+fn possible(
     maps: &impl Maps,
     service: &Service,
     key: &FlowKey<Addr>,
     choice: Choice,
 ) -> Result<Choice, Error> {
-    let (Some(id), true) = (choice.backend(), service.flags & service_flags::DNAT != 0) else {
-        return Ok(choice);
-    };
-    let itself = maps.backend(id.0)?.is_some_and(|backend| backend.addr == key.src);
+    let Some(id) = choice.backend() else { return Ok(choice) };
+    if maps.holds_too_much(&key.src, id.0) {
+        return Ok(Choice::Nobody(Reason::SourceShare));
+    }
+    let itself = service.flags & service_flags::DNAT != 0
+        && maps.backend(id.0)?.is_some_and(|backend| backend.addr == key.src);
     Ok(if itself { Choice::Nobody(Reason::Hairpin) } else { choice })
 }
 

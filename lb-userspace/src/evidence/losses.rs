@@ -37,11 +37,11 @@ impl Losses {
             // Of the backend that had this id before. Its losses decide nothing any more.
             return None;
         }
-        let told = if record.generation == known.generation { known.lost } else { 0 };
+        let counted = if record.generation == known.generation { known.lost } else { 0 };
         *known = Known { generation: record.generation, lost: record.lost };
         // A record that the earlier run has left in the ring may have a smaller count than the counters had when this
         // run began. From such a record on, everything is new.
-        let lost = record.lost.wrapping_sub(told) as i32;
+        let lost = record.lost.wrapping_sub(counted) as i32;
         u64::try_from(lost).ok().filter(|lost| *lost > 0)
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_run_had_lost_is_not_told_again() {
+    fn what_an_earlier_run_had_lost_is_not_counted_again() {
         let mut losses = Losses::after([(BackendId(1), Generation(4), vec![7, 9])]);
         assert_eq!(see(&mut losses, 0, 7), None);
         assert_eq!(see(&mut losses, 0, 8), Some(1));

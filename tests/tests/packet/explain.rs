@@ -48,12 +48,12 @@ fn key(client: SocketAddr) -> FlowKey<Addr> {
     }
 }
 
-fn members(ids: impl IntoIterator<Item = u16>) -> Vec<Member> {
+pub(crate) fn members(ids: impl IntoIterator<Item = u16>) -> Vec<Member> {
     let member = |id| Member { id: BackendId(id), weight: 100, address: backend_address(id) };
     ids.into_iter().map(member).collect()
 }
 
-fn explain(kernel: &mut Kernel, client: SocketAddr, members: &[Member]) -> Steering {
+pub(crate) fn explain(kernel: &mut Kernel, client: SocketAddr, members: &[Member]) -> Steering {
     kernel.steering(&key(client), members).expect("it is the VIP")
 }
 

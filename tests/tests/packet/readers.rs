@@ -1,4 +1,4 @@
-//! What the daemon reads of the program as its own memory: SYN-ACKs, clients, trial budgets.
+//! The daemon reads these maps of the program as its own memory: SYN-ACKs, clients, trial budgets.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -67,7 +67,7 @@ fn visit(kernel: &mut Kernel, client: SocketAddr) -> bool {
 }
 
 /// A client of prefix `prefix`.
-fn client(prefix: u8, host: u8, port: u16) -> SocketAddr {
+pub(crate) fn client(prefix: u8, host: u8, port: u16) -> SocketAddr {
     let ip = match address([10, prefix, 0, host]) {
         v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => {

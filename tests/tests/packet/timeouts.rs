@@ -74,7 +74,7 @@ both_families!(a_syn_that_may_end_on_its_way_is_not_watched);
 fn a_syn_that_may_end_on_its_way_is_not_watched() {
     let mut kernel = Kernel::new(1);
     let (_limits, mut inbox) = watched(&kernel, 200, 0);
-    // Whoever makes up a SYN chooses its TTL.
+    // A sender who makes up a SYN chooses its TTL.
     for (n, ttl) in [(1, 2), (2, 32), (3, 33)] {
         let syn = Tcp { ttl, ..Tcp::new(client(n), vip(), SYN).numbers(CLIENT_ISN, 0) };
         assert_eq!(kernel.run(&syn.bytes()).0, Action::Redirect, "it is sent on all the same");

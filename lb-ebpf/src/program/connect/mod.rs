@@ -23,7 +23,7 @@ use super::{
     atomic,
     backend::counters,
     clock::{coarse_ns, coarse_us, ticks},
-    flows, forward,
+    crowd, flows, forward,
     maps::Tables,
     pace,
     packet::Packet,
@@ -42,6 +42,9 @@ pub(crate) fn connect<F: Tables>(
     let key = &packet.tuple.key;
     if !pace::admits() {
         return Err(Leave::Drop(Reason::SynRate));
+    }
+    if crowd::refuses::<F>(key, NO_BACKEND) {
+        return Err(Leave::Drop(Reason::SourceShare));
     }
     let hash = flow_hash(key);
     let (mut moved, mut retry) = (NO_BACKEND, false);

@@ -10,7 +10,7 @@ use lb_common::{
 };
 
 use crate::program::{
-    flows,
+    crowd, flows,
     maps::{BACKENDS, CONFIG, Tables},
     ports::is_vip,
 };
@@ -72,6 +72,9 @@ pub(crate) fn reserve<F: Tables>(flow: &mut Flow<F::Addr>) -> Result<(), Reason>
     let config = CONFIG.get(0).ok_or(Reason::NatPorts)?;
     if F::nat_len(config) == 0 && flow.reply.src == flow.reply.dst {
         return Err(Reason::Hairpin);
+    }
+    if crowd::refuses::<F>(&flow.client, flow.backend) {
+        return Err(Reason::SourceShare);
     }
     let mut search = Search::<F::Addr> { flow, reserved: 0 };
     // SAFETY: the callback has the type that the kernel calls, and the search outlives the loop.

@@ -135,7 +135,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         1,
         "interfaces = [\"eth0\"]\nzzz = 1",
         &[
-            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `timeouts`, `service`",
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `max_source_share`, `log`, `record`, `timeouts`, `service`",
         ],
     ),
     (
@@ -659,7 +659,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
         &[
             r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
-            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `log`, `record`, `timeouts`, `service`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `max_source_share`, `log`, `record`, `timeouts`, `service`"#,
         ],
     ),
     (2, "vlans = [0]", &["2:10 [vlans[0]] 0 is out of range | write a number from 1 to 4094"]),

@@ -21,6 +21,7 @@ use tracing::warn;
 use super::{
     access::{absent_is_fine, found, on_map},
     backends::Backends,
+    crowd::Crowd,
     flows::FlowTables,
     ports::PortMap,
     registry::Registry,
@@ -54,6 +55,7 @@ pub struct Bpf {
     pub(super) reverse_nat: ReverseNatMap,
     pub(super) registry: Registry,
     pub(super) flows: Arc<FlowTables>,
+    pub(super) crowd: Arc<Crowd>,
     pub(super) reset_targets: Arc<ResetTargets>,
     pub(super) vips: BTreeMap<SocketAddr, ServiceId>,
     /// The path warnings that were logged and still hold.
@@ -199,7 +201,7 @@ impl Bpf {
 
     /// A scanner of the same tables, for a thread of its own.
     pub fn timeout_scanner(&self) -> TimeoutScanner {
-        TimeoutScanner { flows: Arc::clone(&self.flows) }
+        TimeoutScanner { flows: Arc::clone(&self.flows), crowd: Arc::clone(&self.crowd) }
     }
 
     /// A sender of resets for the backends that this dataplane writes, for a thread of its own.

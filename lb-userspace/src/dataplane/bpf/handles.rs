@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, os::fd::AsFd,
 
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData},
+    maps::{Array, HashMap, Map, MapData},
 };
 use lb_common::{
     abi::{Address, Config, OwnAddrFilter, V4, VLAN_IDS, Vlans},
@@ -14,12 +14,14 @@ use lb_common::{
 use super::{
     backends::Backends,
     clients_seen::ClientsSeen,
+    crowd::Crowd,
     dataplane::Bpf,
     error::OpenError,
     flow_family::Family,
     flows::FlowTables,
     idle::{ExpiredCounters, IdleTicks},
     mapped::Mapped,
+    maps::map_info,
     ports::PortMap,
     program::cpus,
     registry::Registry,
@@ -60,6 +62,19 @@ fn mapped<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Mapped<T>, OpenErr
     let Some(Map::Array(map)) = ebpf.map(name) else { return Err(OpenError::Object(name)) };
     let entries = map.info().map_err(OpenError::Map)?.max_entries() as usize;
     Mapped::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
+}
+
+/// The list of crowded prefixes of a loaded program. `share`: how much one prefix may hold, in percent.
+pub(super) fn crowd(ebpf: &Ebpf, share: u8) -> Result<Arc<Crowd>, OpenError> {
+    let map = HashMap::try_from(duplicate(ebpf, "CROWDED")?).map_err(OpenError::Map)?;
+    Ok(Arc::new(Crowd::new(mapped(ebpf, "CONFIG")?, map, share)))
+}
+
+/// Another descriptor of a map.
+pub(super) fn duplicate(ebpf: &Ebpf, name: &'static str) -> Result<Map, OpenError> {
+    let map = ebpf.map(name).ok_or(OpenError::Object(name))?;
+    let id = map_info(map).map_err(OpenError::Map)?.id();
+    MapData::from_id(id).and_then(Map::from_map_data).map_err(OpenError::Map)
 }
 
 pub(super) fn own_addr_filter(ebpf: &Ebpf) -> Result<Mapped<OwnAddrFilter>, OpenError> {
@@ -103,6 +118,7 @@ impl Handles {
         mut map: impl FnMut(&'static str) -> Result<Map, OpenError>,
         filter: Mapped<OwnAddrFilter>,
         flows: Arc<FlowTables>,
+        crowd: Arc<Crowd>,
         nat_ports: RangeInclusive<u16>,
     ) -> Result<Self, OpenError> {
         fn take<T: TryFrom<Map>>(
@@ -129,6 +145,7 @@ impl Handles {
                 reverse_nat: ReverseNatMap::new(take(&mut map, "REVERSE_NAT")?),
                 registry: Registry::default(),
                 flows,
+                crowd,
                 reset_targets: Arc::default(),
                 vips: BTreeMap::new(),
                 path_warnings: BTreeMap::new(),

@@ -48,7 +48,7 @@ const fn of_daemon(name: &'static str, entries: Entries, reason: &'static str) -
     MapEntry { name, lifetime: Lifetime::Daemon(reason), entries }
 }
 
-pub(super) const MAPS: [MapEntry; 27] = [
+pub(super) const MAPS: [MapEntry; 28] = [
     pinned("CONFIG"),
     pinned("PORTS"),
     pinned("VLANS"),
@@ -76,6 +76,11 @@ pub(super) const MAPS: [MapEntry; 27] = [
         "LAST_SYNACK",
         Entries::Declared,
         "it matters for seconds: zero means that no SYN-ACK was seen yet",
+    ),
+    of_daemon(
+        "CROWDED",
+        Entries::Declared,
+        "the timeout scanner counts flows again, and lists who holds too much",
     ),
     of_daemon("MIRROR_MODES", Entries::Declared, "the engine's first plan writes the mode of every backend"),
     of_daemon("SUCCESS_COUNTS", Entries::PerCpu, "the daemon reads differences, which begin at zero"),

@@ -13,7 +13,9 @@ use super::{
     dataplane::Bpf,
     error::OpenError,
     flow_spec::FlowSpec,
-    handles::{Handles, clients_seen, flows, own_addr_filter, success_counts, syn_acks, trial_budgets},
+    handles::{
+        Handles, clients_seen, crowd, flows, own_addr_filter, success_counts, syn_acks, trial_budgets,
+    },
     idle::{IdleTicks, IdleTimeouts},
     layout::check_layouts,
     maps::{ProgramSize, pinned_sizes},
@@ -42,6 +44,8 @@ pub struct Options<'a> {
     pub idle: IdleTimeouts,
     /// On each CPU. 0: no limit.
     pub max_new_flows_per_second: u32,
+    /// How much of a flow table or of a backend's NAT ports one source prefix may hold, in percent. 100: no limit.
+    pub max_source_share: u8,
     /// A frame that leaves by the interface it came from is redirected there. veth needs this.
     pub tx_by_redirect: bool,
 }
@@ -106,8 +110,9 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let (syn_acks, clients_seen, trial_budgets) =
         (syn_acks(&ebpf)?, clients_seen(&ebpf)?, trial_budgets(&ebpf)?);
     let filter = own_addr_filter(&ebpf)?;
+    let crowd = crowd(&ebpf, options.max_source_share)?;
     let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
-    let mut handles = Handles::take(take, filter, flows, options.nat_ports.clone())?;
+    let mut handles = Handles::take(take, filter, flows, crowd, options.nat_ports.clone())?;
     let (timeout_scanner, reset_sender) =
         (handles.dataplane.timeout_scanner(), handles.dataplane.reset_sender());
     let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;

@@ -1,6 +1,11 @@
 //! Reads the maps that decide where a client's SYN goes.
 
-use lb_common::abi::{Addr, Backend, FlowKey, Service, ServiceKey, Table, service_flags, source_rule};
+use std::net::IpAddr;
+
+use lb_common::abi::{
+    Addr, Address as _, Backend, CrowdKey, FlowKey, Service, ServiceKey, Table, V4, service_flags,
+    source_rule,
+};
 
 use super::{
     access::{found, on_map},
@@ -22,6 +27,14 @@ impl Maps for Bpf {
         }
         let rule = found(self.sources.rule(service.id, service.flags, *source)).map_err(on_map("SOURCES"))?;
         Ok(rule.map_or(service.flags & service_flags::LISTED_ONLY != 0, |rule| rule == source_rule::DENY))
+    }
+
+    fn holds_too_much(&self, source: &Addr, backend: u16) -> bool {
+        let key = match IpAddr::from(*source) {
+            IpAddr::V4(_) => CrowdKey::new(&V4::narrow(source), backend),
+            IpAddr::V6(_) => CrowdKey::new(source, backend),
+        };
+        self.crowd.holds_too_much(&key)
     }
 
     fn flow(&self, key: &FlowKey<Addr>) -> Option<KnownFlow> {

@@ -1,4 +1,5 @@
-//! The timeout scanner: finds SYNs without a SYN-ACK and requests without a response, and removes silent flows.
+//! The timeout scanner: finds SYNs without a SYN-ACK and requests without a response, removes silent flows, and counts
+//! who holds how many of the others.
 //!
 //! A packet that does not come runs no program, so a thread scans the flows. It reports each exchange whose timeout has
 //! passed once: it remembers those that it has reported for as long as they wait. Timeouts that had passed before the
@@ -21,7 +22,13 @@ use lb_core::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{flow_family::Family, flows::FlowTables, idle::now_ticks};
+use super::{
+    census::{Census, Findings},
+    crowd::Crowd,
+    flow_family::Family,
+    flows::FlowTables,
+    idle::now_ticks,
+};
 use crate::dataplane::{actor::monotonic_ns, counters::ExpiredFlows};
 
 /// Between two scans: a quarter of the shortest timeout, within these limits.
@@ -32,6 +39,12 @@ const LONGEST_SCAN_US: u32 = 60_000_000;
 
 /// The thread rests this many times as long as a scan took.
 const REST_FACTOR: u32 = 20;
+/// The same while a table is filling: one source could fill the rest of it between two scans.
+const REST_FACTOR_WHEN_FILLING: u32 = 4;
+
+/// The list of crowded prefixes holds for this many times as long as a scan and the rest after it, and some seconds.
+const LISTS: u64 = 2 * REST_FACTOR as u64;
+const LIST_TICKS: u32 = 10;
 
 /// An exchange whose timeout has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +63,7 @@ pub type Limits = BTreeMap<ServiceId, Timeouts>;
 /// Scans the flow tables; made by [`open`](super::open).
 pub struct TimeoutScanner {
     pub(super) flows: Arc<FlowTables>,
+    pub(super) crowd: Arc<Crowd>,
 }
 
 impl TimeoutScanner {
@@ -67,14 +81,18 @@ impl TimeoutScanner {
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
-            let Scan { new, known } = self.scan(&limits, reported.as_ref(), Now::read());
+            let Scan { new, known, is_filling } = self.scan(&limits, reported.as_ref(), Now::read());
             for timed_out in new {
                 if found.blocking_send(timed_out).is_err() {
                     return;
                 }
             }
             reported = Some(known);
-            thread::sleep(pause(&limits).max(Duration::from_nanos(monotonic_ns() - began_ns) * REST_FACTOR));
+            let took = Duration::from_nanos(monotonic_ns() - began_ns);
+            thread::sleep(match is_filling {
+                false => pause(&limits).max(took * REST_FACTOR),
+                true => SHORTEST_PAUSE.max(took * REST_FACTOR_WHEN_FILLING),
+            });
         }
     }
 
@@ -85,9 +103,14 @@ impl TimeoutScanner {
 
     /// Scans once. `reported`: the exchanges that were reported and still wait. `None`: this is the first scan.
     pub fn scan(&self, limits: &Limits, reported: Option<&HashSet<TimedOut>>, now: Now) -> Scan {
+        let began_ns = monotonic_ns();
         let mut scan = Scan::default();
-        self.scan_family(&self.flows.v4, limits, reported, now, &mut scan);
-        self.scan_family(&self.flows.v6, limits, reported, now, &mut scan);
+        let mut findings = self.scan_family(&self.flows.v4, limits, reported, now, &mut scan);
+        let v6 = self.scan_family(&self.flows.v6, limits, reported, now, &mut scan);
+        findings.crowded.extend(v6.crowded);
+        scan.is_filling = findings.is_filling || v6.is_filling;
+        let lasts = (((monotonic_ns() - began_ns) * LISTS) >> 30) as u32 + LIST_TICKS;
+        self.crowd.publish(findings.crowded, now.ticks.wrapping_add(lasts));
         scan
     }
 
@@ -98,8 +121,9 @@ impl TimeoutScanner {
         reported: Option<&HashSet<TimedOut>>,
         now: Now,
         scan: &mut Scan,
-    ) {
+    ) -> Findings {
         let watched = Watched::of(limits);
+        let mut census = Census::default();
         family.each(|flow| {
             let waits = watched.waits(flow).map(|failure| TimedOut::of(flow, failure));
             let to_be_reported = waits.is_some_and(|exchange| {
@@ -108,8 +132,11 @@ impl TimeoutScanner {
             });
             if !to_be_reported && self.flows.idle.is_over(flow, now.ticks) && family.expire(flow) {
                 self.flows.expired.count(flow.state);
+            } else {
+                census.count(flow);
             }
         });
+        census.findings(family, self.crowd.capacity::<A>(family.flows.len()))
     }
 }
 
@@ -136,6 +163,8 @@ pub struct Scan {
     /// Reported now or before, and still waiting. The age alone would report them again, because the clock of 32 bits
     /// goes round in 71 minutes.
     pub known: HashSet<TimedOut>,
+    /// A flow table, or the NAT ports of a backend, are half full.
+    pub is_filling: bool,
 }
 
 impl Scan {

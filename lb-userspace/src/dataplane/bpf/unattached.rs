@@ -2,19 +2,18 @@
 
 use std::{net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-use aya::{
-    Ebpf,
-    maps::{Map, MapData},
-};
+use aya::Ebpf;
 
 use super::{
     clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
     flow_spec::FlowSpec,
-    handles::{Handles, clients_seen, flows, own_addr_filter, success_counts, syn_acks, trial_budgets},
+    handles::{
+        Handles, clients_seen, crowd, duplicate, flows, own_addr_filter, success_counts, syn_acks,
+        trial_budgets,
+    },
     idle::{IdleTicks, IdleTimeouts},
-    maps::map_info,
     program::{Hook, load, verify},
     ring::EvidenceRing,
     success_counts::SuccessCounts,
@@ -37,6 +36,8 @@ pub struct Settings<'a> {
     pub vlans: &'a [u16],
     /// On each CPU. 0: no limit.
     pub max_new_flows_per_second: u32,
+    /// In percent. 100: no limit.
+    pub max_source_share: u8,
 }
 
 impl Unattached {
@@ -55,7 +56,8 @@ impl Unattached {
         let flows = Arc::new(flows(&self.ebpf, self.flow_tables.seed, self.idle)?);
         let filter = own_addr_filter(&self.ebpf)?;
         let duplicate = |name| duplicate(&self.ebpf, name);
-        let mut handles = Handles::take(duplicate, filter, flows, settings.nat_ports)?;
+        let crowd = crowd(&self.ebpf, settings.max_source_share)?;
+        let mut handles = Handles::take(duplicate, filter, flows, crowd, settings.nat_ports)?;
         let (vlans, new_flows) = (settings.vlans, settings.max_new_flows_per_second);
         handles.configure(self.flow_tables.seed, settings.nat_addresses, vlans, new_flows)?;
         Ok((handles.dataplane, handles.evidence))
@@ -76,11 +78,4 @@ impl Unattached {
     pub fn trial_budgets(&self) -> Result<TrialBudgets, OpenError> {
         trial_budgets(&self.ebpf)
     }
-}
-
-/// Another descriptor of a map.
-fn duplicate(ebpf: &Ebpf, name: &'static str) -> Result<Map, OpenError> {
-    let map = ebpf.map(name).ok_or(OpenError::Object(name))?;
-    let id = map_info(map).map_err(OpenError::Map)?.id();
-    MapData::from_id(id).and_then(Map::from_map_data).map_err(OpenError::Map)
 }
