@@ -31,7 +31,8 @@ fn decision(event: &Event) -> Option<String> {
             event.reason,
             event.ejection
         )),
-        EventKind::Probe
+        EventKind::Suspected
+        | EventKind::Probe
         | EventKind::Operator
         | EventKind::Weight
         | EventKind::Membership

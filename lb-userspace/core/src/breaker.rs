@@ -21,8 +21,11 @@
 pub mod detector;
 pub mod limits;
 pub mod ring;
+pub mod sources;
+pub mod suspicion;
 pub mod sweep;
 
+use self::sources::Sources;
 use crate::{
     config::{BackoffDecay, Breaker as Policy, HalfOpenExit},
     event::{EventKind, Totals},
@@ -95,6 +98,8 @@ pub struct Window {
     pub responses: u64,
     /// Of these, failures.
     pub failures: u64,
+    /// The sources of these.
+    pub sources: Sources,
     /// Answers that cannot be read, where L4 failures are split off.
     pub answers: u64,
     /// L4 failures in the present state that are split off.

@@ -21,6 +21,7 @@ mod report;
 mod schedule;
 mod service;
 mod settle;
+mod suspect;
 mod sweep;
 mod why;
 mod writer;
@@ -156,6 +157,12 @@ impl Engine {
         self.active().map(|service| (service.id, of(service))).collect()
     }
 
+    /// Half-open backends whose trial budget is in the maps, with how many new connections it has. Not those of
+    /// which [`Input::TrialsTaken`] came already.
+    pub fn trial_budgets(&self) -> impl Iterator<Item = (BackendId, u32)> {
+        self.active().flat_map(Service::trial_budgets)
+    }
+
     /// The next output. Call it after each `handle` until it returns `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outbox.pop()
@@ -169,10 +176,22 @@ impl Engine {
     fn take(&mut self, input: Input, now: Instant) {
         match input {
             Input::Config(config) => self.configure(&config, now),
-            Input::Outcome { backend, generation, outcome, ttfb, client } => {
+            Input::Outcome { backend, generation, outcome, ttfb, client, context } => {
                 let Some((service, index)) = self.owner(backend, generation) else { return };
-                let (id, changed) = (service.id, service.outcome(index, outcome, ttfb, client, now));
+                let changed = service.outcome(index, outcome, ttfb, client, context, now);
+                let id = service.id;
                 self.dirty.extend(changed.then_some(id));
+                self.due_confirmation(backend, now);
+            }
+            Input::Confirmation { backend, generation, result, answered } => {
+                let Some((service, index)) = self.owner(backend, generation) else { return };
+                let (id, changed) = (service.id, service.confirmed(index, &result, answered, now));
+                self.dirty.extend(changed.then_some(id));
+                self.due_confirmation(backend, now);
+            }
+            Input::TrialsTaken { backend } => {
+                let Some(&(id, index)) = self.places.get(&backend) else { return };
+                self.service(id).backends[index].trials_taken = true;
             }
             Input::Probe { backend, generation, result } => {
                 let Some((service, index)) = self.owner(backend, generation) else { return };
@@ -210,6 +229,7 @@ impl Engine {
                 self.dirty.insert(id);
             }
             Deadline::Probe(id) => self.probe(id, now),
+            Deadline::Confirm(id) => self.due_confirmation(id, now),
             Deadline::Alarm(id) => {
                 self.service(id).alarm(now);
                 self.dirty.insert(id);
@@ -235,10 +255,23 @@ impl Engine {
         }
     }
 
+    /// Confirms a suspect now or when it is time for it.
+    fn due_confirmation(&mut self, id: BackendId, now: Instant) {
+        let Some(&(service, index)) = self.places.get(&id) else { return };
+        let due = self.services[&service].backends[index].suspicion.due();
+        let begins = due.is_some_and(|due| due <= now);
+        self.schedule.set(Deadline::Confirm(id), due.filter(|_| !begins));
+        if begins {
+            let request = self.service(service).confirm(index);
+            self.outbox.confirm(request);
+        }
+    }
+
     /// Computes every place and every deadline again, after the membership has changed.
     fn reindex(&mut self) {
         for id in self.places.keys() {
             self.schedule.set(Deadline::Probe(*id), None);
+            self.schedule.set(Deadline::Confirm(*id), None);
         }
         self.places.clear();
         for (id, service) in &self.services {
@@ -247,6 +280,7 @@ impl Engine {
             for (index, backend) in service.backends.iter().enumerate() {
                 self.places.insert(backend.id, (*id, index));
                 self.schedule.set(Deadline::Probe(backend.id), backend.health.due());
+                self.schedule.set(Deadline::Confirm(backend.id), backend.suspicion.due());
             }
         }
     }

@@ -49,6 +49,8 @@ pub enum EventKind {
     Readmit,
     /// Lost evidence, the ceiling or the floor refused a detection, or the floor refused an operator's order.
     Refused,
+    /// A detection that was not confirmed, or that too few different clients saw.
+    Suspected,
     Probe,
     Operator,
     Weight,
@@ -69,6 +71,7 @@ impl fmt::Display for EventKind {
             Self::Trial => "trial",
             Self::Readmit => "readmit",
             Self::Refused => "refused",
+            Self::Suspected => "suspected",
             Self::Probe => "probe",
             Self::Operator => "operator",
             Self::Weight => "weight",

@@ -11,7 +11,7 @@ use crate::{
 };
 pub use crate::{
     ids::{Adopted, BackendId, Generation, ServiceId},
-    outcome::{L4Failure, Outcome, ProbeResult},
+    outcome::{Context, Crowd, L4Failure, Outcome, ProbeResult},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,13 @@ pub enum Input {
         outcome: Outcome,
         ttfb: Option<Duration>,
         client: Option<SocketAddr>,
+        context: Context,
     },
+    /// The result of one [`Output::Confirm`]. `answered`: since then the backend has answered the SYN of a
+    /// client.
+    Confirmation { backend: BackendId, generation: Generation, result: ProbeResult, answered: bool },
+    /// A half-open backend has used trials of its present budget.
+    TrialsTaken { backend: BackendId },
     /// The result of one [`ProbeRequest`].
     Probe { backend: BackendId, generation: Generation, result: ProbeResult },
     /// The result of one [`Plan`].
@@ -100,6 +106,8 @@ pub struct StepFailure {
 pub enum Output {
     Dataplane(Plan),
     Probe(ProbeRequest),
+    /// A connection of Shunt's own to a suspect, beside its probes.
+    Confirm(ProbeRequest),
     Event(Box<Event>),
 }
 

@@ -4,6 +4,30 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// How many different clients have lately completed a handshake with a service. It counts prefixes (/24 of
+/// IPv4, /48 of IPv6) and addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crowd {
+    pub prefixes: u32,
+    pub addresses: u32,
+}
+
+impl Crowd {
+    /// The service has one client at most.
+    pub const fn is_lone(self) -> bool {
+        self.prefixes < 2 && self.addresses < 2
+    }
+}
+
+/// The knowledge that comes with an outcome. The default is none: the engine judges such an outcome at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The clients of the service. `Some` also says that Shunt can confirm an L4 failure.
+    pub crowd: Option<Crowd>,
+    /// An L4 failure that came long after the request was complete.
+    pub late: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Status(u16),

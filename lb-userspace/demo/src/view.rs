@@ -61,7 +61,8 @@ impl View {
     pub(super) fn event(&self, at: Duration, event: &Event) {
         let loud = match event.kind {
             EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused => true,
-            EventKind::Probe
+            EventKind::Suspected
+            | EventKind::Probe
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use lb_core::{
+    breaker::sources,
     config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
     time::Millis,
 };
@@ -18,6 +19,7 @@ const LEAST_INTERVAL: Millis = Millis(10);
 /// Ten buckets of a hundredth of a second.
 const LEAST_WINDOW: Millis = Millis(100);
 const MOST: u32 = 1_000_000;
+const MOST_CLIENTS: u32 = sources::MOST as u32;
 const LONGEST_WATCHED: Millis = Millis::secs(1800);
 const LEAST_MAX_EJECTION_TIME: Millis = Millis::secs(300);
 
@@ -36,6 +38,8 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let gateway = count("consecutive_gateway_failure", default.consecutive_gateway_failure);
     let split = table.or("split_l4_failures", default.split_l4_failures, Node::boolean);
     let l4 = count("consecutive_l4_failure", default.consecutive_l4_failure);
+    let confirm = table.or("confirm_l4_failures", default.confirm_l4_failures, Node::boolean);
+    let clients = table.or("min_clients", default.min_clients, |node| node.integer(1..=MOST_CLIENTS));
     let watched = |key, default| table.or(key, default, watched);
     let connect_timeout = watched("connect_timeout", default.connect_timeout);
     let response_timeout = watched("response_timeout", default.response_timeout);
@@ -85,6 +89,8 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
         consecutive_gateway_failure: gateway?.value,
         split_l4_failures: split?.value,
         consecutive_l4_failure: l4?.value,
+        confirm_l4_failures: confirm?.value,
+        min_clients: clients?.value,
         connect_timeout: connect_timeout?.value,
         response_timeout: response_timeout?.value,
         success_rate_min_responses: success_responses?.value,

@@ -174,6 +174,8 @@ pub(super) const BREAKER: Keys = Keys {
         "consecutive_gateway_failure",
         "split_l4_failures",
         "consecutive_l4_failure",
+        "confirm_l4_failures",
+        "min_clients",
         "connect_timeout",
         "response_timeout",
         "success_rate_min_responses",

@@ -166,6 +166,8 @@ consecutive_5xx = 0x10
 consecutive_gateway_failure = 4
 split_l4_failures = true
 consecutive_l4_failure = 6
+confirm_l4_failures = false
+min_clients = 4
 connect_timeout = "5s"
 response_timeout = "30s"
 success_rate_min_responses = 11
@@ -205,6 +207,8 @@ backoff_decay = "time"
         consecutive_gateway_failure: 4,
         split_l4_failures: true,
         consecutive_l4_failure: 6,
+        confirm_l4_failures: false,
+        min_clients: 4,
         connect_timeout: Millis(5000),
         response_timeout: Millis(30_000),
         success_rate_min_responses: 11,

@@ -1,5 +1,7 @@
 //! Drives the engine: gives it its inputs, records them, and carries its outputs to the edges.
 
+use std::collections::BTreeMap;
+
 use lb_core::{
     engine::{Engine, Refused},
     io::{BackendId, Input, Operation, Output},
@@ -36,12 +38,14 @@ pub(super) struct Driver {
     reactions: ReactionTimes,
     /// The highest id that any backend has had.
     last_id: Option<BackendId>,
+    /// When the confirmations that are under way began, in nanoseconds of `CLOCK_MONOTONIC`.
+    confirming: BTreeMap<BackendId, u64>,
 }
 
 impl Driver {
     pub(super) fn new(engine: Engine, clock: Clock, edges: Edges) -> Self {
         let (lines, reactions) = (EventLines::default(), ReactionTimes::default());
-        Self { engine, clock, edges, lines, reactions, last_id: None }
+        Self { engine, clock, edges, lines, reactions, last_id: None, confirming: BTreeMap::new() }
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -61,6 +65,11 @@ impl Driver {
             self.edges.limits.send_replace(self.engine.timeouts());
         }
         self.carry_out(seen_ns);
+    }
+
+    /// The end of a confirmation. Returns when it began, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) fn confirmation_ended(&mut self, backend: BackendId) -> Option<u64> {
+        self.confirming.remove(&backend)
     }
 
     /// An operator's order.
@@ -94,6 +103,10 @@ impl Driver {
                     self.edges.dataplane.apply(plan);
                 }
                 Output::Probe(request) => self.edges.prober.start(request),
+                Output::Confirm(request) => {
+                    self.confirming.insert(request.backend, actor::monotonic_ns());
+                    self.edges.prober.confirm(request);
+                }
                 Output::Event(event) => {
                     self.edges.saving.mark_dirty();
                     self.lines.log(&event);

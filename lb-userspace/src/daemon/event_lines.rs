@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use lb_core::event::{Event, EventKind};
 use tracing::{debug, info, warn};
 
-/// Counts the refusals of each backend since any other event of it. The floor can refuse the ejection of one
-/// backend every few responses. `shunt events` has all of these refusals, the log the 1st, 2nd, 4th, 8th …
+/// Counts the refusals and suspicions of each backend since any other event of it. The floor can refuse the
+/// ejection of one backend every few responses. `shunt events` has all of them, the log the 1st, 2nd, 4th, 8th …
 #[derive(Debug, Default)]
 pub(super) struct EventLines(BTreeMap<(String, Option<String>), u64>);
 
@@ -15,7 +15,7 @@ impl EventLines {
         let sentence = event.sentence();
         let (seq, reason) = (event.seq, event.reason.as_str());
         match event.kind {
-            EventKind::Refused => match self.refused(event) {
+            EventKind::Refused | EventKind::Suspected => match self.refused(event) {
                 Some(1) => warn!(seq, reason, "{}: {sentence}", event.kind),
                 Some(count) => warn!(seq, reason, count, "{}, again: {sentence}", event.kind),
                 None => debug!(seq, reason, "{}: {sentence}", event.kind),
@@ -31,7 +31,7 @@ impl EventLines {
             | EventKind::Membership
             | EventKind::Drained => info!(seq, reason, "{}: {sentence}", event.kind),
         }
-        if event.kind != EventKind::Refused {
+        if !matches!(event.kind, EventKind::Refused | EventKind::Suspected) {
             self.decided(event);
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lb_common::abi::ExchangeRecord;
 use lb_core::{
-    io::{BackendId, Input},
+    io::{BackendId, Crowd, Input, ServiceId},
     time::Instant,
 };
 use tokio::{
@@ -19,13 +19,16 @@ use crate::{
     control::Request,
     dataplane::{
         actor,
-        bpf::{EvidenceRing, SuccessCounts, TimedOut},
+        bpf::{ClientsSeen, EvidenceRing, SuccessCounts, SynAcks, TimedOut, TrialBudgets},
     },
     evidence::{self, Inputs, Intake, Timeout},
 };
 
 /// Records that are read before anything else gets its turn.
 const BATCH: usize = 4096;
+
+/// A client that was not seen for two of these periods is forgotten.
+const CLIENTS_PERIOD: Duration = Duration::from_secs(60);
 
 /// Where inputs come from.
 pub(super) struct Sources {
@@ -36,11 +39,21 @@ pub(super) struct Sources {
     pub(super) timeouts: mpsc::Receiver<TimedOut>,
 }
 
+/// Counts of the program, which the loop reads as its own memory.
+pub(super) struct Counts {
+    pub(super) success_counts: SuccessCounts,
+    pub(super) syn_acks: SynAcks,
+    pub(super) clients_seen: ClientsSeen,
+    pub(super) trial_budgets: TrialBudgets,
+}
+
 pub(super) struct EventLoop {
     driver: Driver,
     handlers: Handlers,
     intake: Intake,
-    success_counts: SuccessCounts,
+    counts: Counts,
+    /// When the present period of the clients that were seen ends.
+    clients_until: Duration,
     lag: Lag,
     /// Good responses wake nobody, so the ring is also read at these moments.
     next_read: Interval,
@@ -48,16 +61,12 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     /// Begins with giving the engine its configuration.
-    pub(super) fn new(
-        mut driver: Driver,
-        handlers: Handlers,
-        intake: Intake,
-        success_counts: SuccessCounts,
-    ) -> Self {
+    pub(super) fn new(mut driver: Driver, handlers: Handlers, intake: Intake, counts: Counts) -> Self {
         handlers.configure(&mut driver);
         let mut next_read = interval(evidence::read_interval(0));
         next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { driver, handlers, intake, success_counts, lag: Lag::default(), next_read }
+        let clients_until = driver.clock().elapsed() + CLIENTS_PERIOD;
+        Self { driver, handlers, intake, counts, clients_until, lag: Lag::default(), next_read }
     }
 
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
@@ -82,11 +91,12 @@ impl EventLoop {
             () = sleep => {
                 self.begin();
                 self.note_delay(deadline);
+                self.read_trial_budgets();
                 self.driver.handle(Input::Tick);
             }
             Some(input) = sources.inputs.recv() => {
                 self.begin();
-                self.driver.handle(input);
+                self.receive(input);
             }
             Some(request) = sources.requests.recv() => {
                 self.begin();
@@ -114,6 +124,7 @@ impl EventLoop {
             }
             _ = self.next_read.tick() => {
                 self.begin();
+                self.turn_clients();
                 self.read_success_counts();
                 match self.read_ring(sources.ring.get_mut()) {
                     // More is in the ring. It would otherwise wait for the next read, and the ring fill.
@@ -155,15 +166,51 @@ impl EventLoop {
         BATCH
     }
 
+    /// The result of a probe or of a confirmation.
+    fn receive(&mut self, mut input: Input) {
+        if let Input::Confirmation { backend, answered, .. } = &mut input
+            && let Some(began_ns) = self.driver.confirmation_ended(*backend)
+        {
+            *answered = self.counts.syn_acks.answered_since(*backend, began_ns);
+        }
+        self.driver.handle(input);
+    }
+
+    /// Reports the half-open backends that have used trials, before a sweep takes that for silence.
+    fn read_trial_budgets(&mut self) {
+        let left = |backend| self.counts.trial_budgets.left(backend);
+        let budgets = self.driver.engine().trial_budgets();
+        let taken: Vec<_> = budgets.filter(|(backend, had)| left(*backend) < i64::from(*had)).collect();
+        for (backend, _) in taken {
+            self.driver.handle(Input::TrialsTaken { backend });
+        }
+    }
+
+    /// The clients of the service in the present period and the one before.
+    fn crowd(&self, service: ServiceId) -> Option<Crowd> {
+        let (prefixes, addresses) = self.counts.clients_seen.seen(service);
+        Some(Crowd { prefixes, addresses })
+    }
+
+    fn turn_clients(&mut self) {
+        let now = self.driver.clock().elapsed();
+        if now >= self.clients_until {
+            self.clients_until = now + CLIENTS_PERIOD;
+            self.counts.clients_seen.turn();
+        }
+    }
+
     fn record(&mut self, record: &ExchangeRecord) {
-        let inputs = self.intake.record(record, |backend| self.success_counts.take(backend));
+        let (crowd, counts) = (self.crowd(ServiceId(record.service)), &mut self.counts.success_counts);
+        let inputs = self.intake.record(record, crowd, |backend| counts.take(backend));
         self.give(inputs);
     }
 
     fn timed_out(&mut self, found: TimedOut) {
-        let TimedOut { backend, generation, client, failure, began_us } = found;
+        let TimedOut { service, backend, generation, client, failure, began_us } = found;
         let timeout = Timeout { backend, generation, client, failure, began_us };
-        let inputs = self.intake.timed_out(timeout, |backend| self.success_counts.take(backend));
+        let (crowd, counts) = (self.crowd(service), &mut self.counts.success_counts);
+        let inputs = self.intake.timed_out(timeout, crowd, |backend| counts.take(backend));
         self.give(inputs);
     }
 
@@ -171,7 +218,7 @@ impl EventLoop {
     fn read_success_counts(&mut self) {
         let Some(last) = self.driver.last_id() else { return };
         for id in (0..=last.0).map(BackendId) {
-            let inputs = self.intake.successes(id, self.success_counts.take(id));
+            let inputs = self.intake.successes(id, self.counts.success_counts.take(id));
             self.give(inputs);
         }
     }

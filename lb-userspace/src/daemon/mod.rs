@@ -50,7 +50,7 @@ use self::{
     clock::Clock,
     driver::{Driver, Edges},
     error::failed,
-    event_loop::{EventLoop, Sources},
+    event_loop::{Counts, EventLoop, Sources},
     handlers::Handlers,
     reload::Configured,
     signals::{Signal, Signals},
@@ -119,13 +119,19 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
     let driver = Driver::new(engine, clock, edges);
     let handlers = Handlers::new(facts, configured, Handle::current());
-    let (ring, success_counts) = (opened.evidence, opened.success_counts);
+    let ring = opened.evidence;
+    let counts = Counts {
+        success_counts: opened.success_counts,
+        syn_acks: opened.syn_acks,
+        clients_seen: opened.clients_seen,
+        trial_budgets: opened.trial_budgets,
+    };
     let intake = Intake::after(opened.lost_heads);
     let (reload, mut reloads) = mpsc::channel(1);
     let mut looping = own_thread::spawn("loop", async move || {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
         let mut sources = Sources { ring, reports, inputs, requests: asked, timeouts };
-        let mut event_loop = EventLoop::new(driver, handlers, intake, success_counts);
+        let mut event_loop = EventLoop::new(driver, handlers, intake, counts);
         loop {
             tokio::select! {
                 () = event_loop.turn(&mut sources) => {}

@@ -20,6 +20,8 @@ pub struct Reading {
     pub trial: bool,
     /// The client pipelines: responses are missing.
     pub pipelined: bool,
+    /// The exchange ended without a response, long after the request was complete.
+    pub late: bool,
 }
 
 impl Reading {
@@ -34,6 +36,7 @@ impl Reading {
             since_request_ns: record.since_request_ns,
             trial: has(record_flags::TRIAL),
             pipelined: has(record_flags::PIPELINED),
+            late: has(record_flags::LATE),
         }
     }
 

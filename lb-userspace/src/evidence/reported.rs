@@ -80,6 +80,7 @@ mod tests {
             since_request_ns: took_ms * 1_000_000,
             trial: false,
             pipelined: false,
+            late: false,
         }
     }
 

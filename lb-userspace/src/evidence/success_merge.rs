@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lb_common::abi::QUICK_MS;
-use lb_core::io::{BackendId, Generation, Input, Outcome};
+use lb_core::io::{BackendId, Context, Generation, Input, Outcome};
 
 #[derive(Debug, Default)]
 pub(super) struct SuccessMerge {
@@ -38,7 +38,14 @@ impl SuccessMerge {
         let slow = if count > 0 { self.slow.remove(&backend) } else { None };
         let ends_run = slow.map(|generation| {
             let outcome = Outcome::Status(200);
-            Input::Outcome { backend, generation, outcome, ttfb: None, client: None }
+            Input::Outcome {
+                backend,
+                generation,
+                outcome,
+                ttfb: None,
+                client: None,
+                context: Context::default(),
+            }
         });
         let rest = count - u64::from(ends_run.is_some());
         [ends_run, (rest > 0).then_some(Input::Successes { backend, count: rest })]
@@ -60,6 +67,7 @@ mod tests {
             outcome: Outcome::Status(200),
             ttfb: None,
             client: None,
+            context: Context::default(),
         };
         let mut merge = SuccessMerge::default();
         assert_eq!(merge.inputs(BACKEND, 0), [None, None]);

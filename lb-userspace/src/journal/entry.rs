@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
     config::{Config, Service},
-    io::{BackendId, Generation, Operation, Outcome, ProbeResult},
+    io::{BackendId, Context, Generation, Operation, Outcome, ProbeResult},
     snapshot::Snapshot,
 };
 
@@ -20,6 +20,16 @@ pub(super) enum Entry {
         outcome: Outcome,
         ttfb: Option<Duration>,
         client: Option<SocketAddr>,
+        context: Context,
+    },
+    Confirmation {
+        backend: BackendId,
+        generation: Generation,
+        result: ProbeResult,
+        syn_answered: bool,
+    },
+    TrialsTaken {
+        backend: BackendId,
     },
     Probe {
         backend: BackendId,

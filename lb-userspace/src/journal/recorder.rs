@@ -82,13 +82,21 @@ impl Recorder {
         self.0.as_ref()?;
         let entry = match input {
             Input::Config(config) => return Some(Arc::clone(config)),
-            Input::Outcome { backend, generation, outcome, ttfb, client } => Entry::Outcome {
+            Input::Outcome { backend, generation, outcome, ttfb, client, context } => Entry::Outcome {
                 backend: *backend,
                 generation: *generation,
                 outcome: *outcome,
                 ttfb: *ttfb,
                 client: *client,
+                context: *context,
             },
+            Input::Confirmation { backend, generation, result, answered } => Entry::Confirmation {
+                backend: *backend,
+                generation: *generation,
+                result: result.clone(),
+                syn_answered: *answered,
+            },
+            Input::TrialsTaken { backend } => Entry::TrialsTaken { backend: *backend },
             Input::Probe { backend, generation, result } => {
                 Entry::Probe { backend: *backend, generation: *generation, result: result.clone() }
             }
@@ -189,6 +197,8 @@ impl Active {
             // It was counted when its lines went missing.
             Entry::Gap(_) => {}
             Entry::Outcome { .. }
+            | Entry::Confirmation { .. }
+            | Entry::TrialsTaken { .. }
             | Entry::Probe { .. }
             | Entry::Operation(_)
             | Entry::SuccessCounts { .. }

@@ -189,6 +189,7 @@ fn a_thread_that_does_not_keep_up_costs_lines_and_not_time() {
         outcome: Outcome::Status(200),
         ttfb: None,
         client: None,
+        context: lb_core::io::Context::default(),
     };
     let (mut recorder, queue) = Recorder::with_queue(2);
     recorder.configured(&config, &snapshot, Instant(1));

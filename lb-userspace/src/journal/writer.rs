@@ -113,13 +113,24 @@ impl Writer {
         }
         match entry {
             Entry::Members(memberships) => self.members(at, memberships),
-            Entry::Outcome { backend, generation, outcome, ttfb, client } => {
+            Entry::Outcome { backend, generation, outcome, ttfb, client, context } => {
                 self.about(at, backend, Some(generation), |backend| What::Outcome {
                     backend,
                     outcome,
                     ttfb,
                     client,
+                    context,
                 });
+            }
+            Entry::Confirmation { backend, generation, result, syn_answered } => {
+                self.about(at, backend, Some(generation), |backend| What::Confirmation {
+                    backend,
+                    result,
+                    syn_answered,
+                });
+            }
+            Entry::TrialsTaken { backend } => {
+                self.about(at, backend, None, |backend| What::TrialsTaken { backend });
             }
             Entry::Probe { backend, generation, result } => {
                 self.about(at, backend, Some(generation), |backend| What::Probe { backend, result });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lb_core::io::{Input, ProbeRequest};
+use lb_core::io::{Input, ProbeRequest, ProbeResult};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc},
@@ -20,6 +20,8 @@ use super::{exchange, tls::Trusted};
 #[derive(Debug)]
 pub struct Prober {
     permits: Arc<Semaphore>,
+    /// Of confirmations: they do not wait behind the probes of backends that hang.
+    confirmation_permits: Arc<Semaphore>,
     trusted: Arc<Trusted>,
     results: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -32,6 +34,9 @@ impl Prober {
     /// hangs until a timeout of 1 s, these are still 256 probes per second.
     pub const LIMIT: usize = 256;
 
+    /// Confirmations at a time.
+    pub const CONFIRMATIONS: usize = 64;
+
     /// The probes run on the tokio runtime of the caller. `results` may have any depth: a full channel delays
     /// results, not probes.
     pub fn new(results: mpsc::Sender<Input>) -> Self {
@@ -41,6 +46,7 @@ impl Prober {
     pub fn with_limit(results: mpsc::Sender<Input>, limit: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
+            confirmation_permits: Arc::new(Semaphore::new(Self::CONFIRMATIONS)),
             trusted: Arc::default(),
             results,
             tasks: JoinSet::new(),
@@ -50,17 +56,39 @@ impl Prober {
 
     /// Begins a probe. Answered by one [`Input::Probe`], unless the receiver is gone.
     pub fn start(&mut self, request: ProbeRequest) {
+        let permits = Arc::clone(&self.permits);
+        self.spawn(request, permits, |ProbeRequest { backend, generation, .. }, result| Input::Probe {
+            backend,
+            generation,
+            result,
+        });
+    }
+
+    /// Begins a confirmation. Answered by one [`Input::Confirmation`], in which the caller says whether the
+    /// backend answered a SYN meanwhile.
+    pub fn confirm(&mut self, request: ProbeRequest) {
+        let permits = Arc::clone(&self.confirmation_permits);
+        self.spawn(request, permits, |ProbeRequest { backend, generation, .. }, result| {
+            Input::Confirmation { backend, generation, result, answered: false }
+        });
+    }
+
+    fn spawn(
+        &mut self,
+        request: ProbeRequest,
+        permits: Arc<Semaphore>,
+        input: fn(ProbeRequest, ProbeResult) -> Input,
+    ) {
         while self.tasks.try_join_next().is_some() {}
-        let (permits, trusted) = (Arc::clone(&self.permits), Arc::clone(&self.trusted));
+        let trusted = Arc::clone(&self.trusted);
         let results = self.results.clone();
         let probe = async move {
             // Served in the order of asking.
             let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
             let result = exchange::run(&request, &trusted).await;
             drop(permit);
-            let input = Input::Probe { backend: request.backend, generation: request.generation, result };
             // Without a receiver the daemon is stopping.
-            let _ = results.send(input).await;
+            let _ = results.send(input(request, result)).await;
         };
         self.tasks.spawn_on(probe, &self.runs);
     }

@@ -18,6 +18,8 @@ pub(super) fn service(
     let needed = match line.what {
         What::Ask | What::Gap { .. } | What::Clock { .. } | What::Pass => false,
         What::Outcome { .. }
+        | What::Confirmation { .. }
+        | What::TrialsTaken { .. }
         | What::Probe { .. }
         | What::Operator { .. }
         | What::Add { .. }
@@ -48,6 +50,8 @@ pub(super) fn check_backend(
 ) -> Result<(), Unfit> {
     let backend = match what {
         What::Outcome { backend, .. }
+        | What::Confirmation { backend, .. }
+        | What::TrialsTaken { backend }
         | What::Probe { backend, .. }
         | What::Operator { backend, .. }
         | What::Remove { backend }

@@ -8,7 +8,7 @@ use std::{
 use lb_core::{
     Engine, Settings,
     config::Config,
-    io::{Input, Operation, Outcome, Output},
+    io::{Context, Input, Operation, Outcome, Output},
     time::Instant,
 };
 
@@ -95,6 +95,8 @@ impl Replay {
             (
                 None,
                 What::Outcome { .. }
+                | What::Confirmation { .. }
+                | What::TrialsTaken { .. }
                 | What::Probe { .. }
                 | What::Operator { .. }
                 | What::Add { .. }
@@ -196,16 +198,32 @@ impl Replay {
             }
             let outcome = Outcome::Status(200);
             let (backend, generation) = self.account.outcome(service, backend, outcome);
-            self.give(Input::Outcome { backend, generation, outcome, ttfb: None, client: None });
+            self.give(Input::Outcome {
+                backend,
+                generation,
+                outcome,
+                ttfb: None,
+                client: None,
+                context: Context::default(),
+            });
         }
     }
 
     fn about(&mut self, service: usize, what: &What<'_>) {
         match what {
-            What::Outcome { backend, outcome, ttfb, client } => {
+            What::Outcome { backend, outcome, ttfb, client, context } => {
                 let (backend, generation) = self.account.outcome(service, backend, *outcome);
-                let (outcome, ttfb, client) = (*outcome, *ttfb, *client);
-                self.give(Input::Outcome { backend, generation, outcome, ttfb, client });
+                let (outcome, ttfb, client, context) = (*outcome, *ttfb, *client, *context);
+                self.give(Input::Outcome { backend, generation, outcome, ttfb, client, context });
+            }
+            What::Confirmation { backend, result, syn_answered } => {
+                let (backend, generation) = self.account.ids(service, backend);
+                let (result, answered) = (result.clone(), *syn_answered);
+                self.give(Input::Confirmation { backend, generation, result, answered });
+            }
+            What::TrialsTaken { backend } => {
+                let (backend, _) = self.account.ids(service, backend);
+                self.give(Input::TrialsTaken { backend });
             }
             What::Probe { backend, result } => {
                 let (backend, generation) = self.account.probe(service, backend);
@@ -272,7 +290,7 @@ impl Replay {
         self.drain();
     }
 
-    /// Carries the outputs out: plans hold at once, and later lines answer probes.
+    /// Carries the outputs out: plans hold at once, and later lines answer probes and confirmations.
     fn drain(&mut self) {
         while let Some(output) = self.engine.poll_output() {
             match output {
@@ -280,7 +298,7 @@ impl Replay {
                     self.account.applied(&plan, self.time.now);
                     self.engine.handle(Input::Applied { plan: plan.id, result: Ok(()) }, self.time.now);
                 }
-                Output::Probe(_) => {}
+                Output::Probe(_) | Output::Confirm(_) => {}
                 Output::Event(event) => {
                     self.account.event(&event);
                     self.records.push_back(Record::Event(event));

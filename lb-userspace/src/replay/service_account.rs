@@ -130,7 +130,8 @@ impl ServiceAccount {
                 backend.readmitted = Some(event.t_ms);
             }
             EventKind::Refused => backend.totals.refused += u64::from(by_breaker),
-            EventKind::Trial
+            EventKind::Suspected
+            | EventKind::Trial
             | EventKind::Probe
             | EventKind::Operator
             | EventKind::Weight

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lb_core::{
     Engine, Settings,
     config::Config,
-    io::{Input, L4Failure, Outcome, Output, ProbeResult, StepFailure},
+    io::{Context, Input, L4Failure, Outcome, Output, ProbeResult, StepFailure},
     snapshot::BreakerState,
     state::State,
     time::{Instant, Millis},
@@ -56,7 +56,14 @@ impl Drive {
             let (backend, generation) = (of.id, of.generation);
             for _ in 0..6 {
                 let ttfb = Some(std::time::Duration::from_millis(round * 100));
-                self.send(Input::Outcome { backend, generation, outcome, ttfb, client: None });
+                self.send(Input::Outcome {
+                    backend,
+                    generation,
+                    outcome,
+                    ttfb,
+                    client: None,
+                    context: Context::default(),
+                });
             }
             let result = ProbeResult::Status(if round % 5 == 4 { 500 } else { 200 });
             self.send(Input::Probe { backend, generation, result });
@@ -73,7 +80,7 @@ impl Drive {
                     let result = if self.plans.is_multiple_of(3) { Err(failure) } else { Ok(()) };
                     self.engine.handle(Input::Applied { plan: plan.id, result }, self.now);
                 }
-                Output::Probe(_) | Output::Event(_) => {}
+                Output::Probe(_) | Output::Confirm(_) | Output::Event(_) => {}
             }
         }
     }

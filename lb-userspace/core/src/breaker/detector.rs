@@ -3,12 +3,13 @@
 //! Runs count in a row, without a window. [`Ring`]s count over a window. The detectors of a whole interval are in
 //! [`sweep`](super::sweep). Each detector has a name: [`Detector`].
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use super::ring::Ring;
+use super::{ring::Ring, sources::Sources};
 use crate::{
     config::{Breaker as Policy, Detector},
     event::{Evidence, Rate, Run},
+    outcome::Crowd,
     time::{Instant, Millis},
 };
 
@@ -33,11 +34,23 @@ impl Sample {
     }
 }
 
+/// The client that saw an outcome, and its service's other clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// `None`: any number of sources may convict.
+    pub client: Option<IpAddr>,
+    /// The clients of the service. `None`: not known.
+    pub crowd: Option<Crowd>,
+}
+
 /// The counts of one backend's detectors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub run_gateway: u32,
+    /// The clients that saw the failures of this run.
+    pub sources_gateway: Sources,
     pub run_5xx: u32,
+    pub sources_5xx: Sources,
     pub run_l4: u32,
     pub errors: Ring,
     pub slow: Ring,
@@ -50,6 +63,15 @@ pub struct Detection {
     pub shown: Shown,
 }
 
+/// The findings of the detectors about one outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// First detector first.
+    pub detections: Vec<Detection>,
+    /// Detections that too few different clients saw.
+    pub held: Vec<Detection>,
+}
+
 /// The numbers that made it fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
@@ -58,68 +80,99 @@ pub enum Shown {
 }
 
 impl Tally {
-    /// All detections of one outcome, first detector first.
-    pub fn observe(&mut self, policy: &Policy, sample: Sample, now: Instant) -> Vec<Detection> {
-        let mut found = Vec::new();
-        let mut run = |detector, run: &mut u32, threshold: u32| {
+    /// All detections of one outcome.
+    pub fn observe(&mut self, policy: &Policy, sample: Sample, witness: Witness, now: Instant) -> Found {
+        let mut found = Found::default();
+        let mut run = |detector, run: &mut u32, sources: &mut Sources, threshold: u32| {
             *run = run.saturating_add(1);
-            // The run may be longer than the threshold, because a reload may have lowered it. The run starts
-            // again, whether or not the detection acts.
-            if threshold > 0 && *run >= threshold {
-                found.push(Detection { detector, shown: Shown::Run(Run { count: *run, threshold }) });
-                *run = 0;
+            sources.add(witness.client);
+            // The run may be longer than the threshold, because a reload may have lowered it.
+            if threshold == 0 || *run < threshold {
+                return;
             }
+            let detection = Detection { detector, shown: Shown::Run(Run { count: *run, threshold }) };
+            if !sources.suffice(policy.min_clients, witness.crowd) {
+                // The run goes on: the next failure of another client detects.
+                found.held.push(detection);
+                return;
+            }
+            // The run starts again, whether or not the detection acts.
+            found.detections.push(detection);
+            (*run, *sources) = (0, Sources::default());
         };
         let (status, failure, ttfb) = match sample {
             Sample::Response { status, failure, ttfb } => (status, failure, ttfb),
             Sample::Answer { ttfb } => {
                 // It shows nothing about statuses.
                 self.run_l4 = 0;
-                found.extend(self.time(policy, ttfb, now));
+                self.time(policy, ttfb, witness, now, &mut found);
                 return found;
             }
             Sample::L4Failure => {
-                run(Detector::ConsecutiveL4Failure, &mut self.run_l4, policy.consecutive_l4_failure);
+                // The failure was confirmed, so its source does not matter.
+                let mut certain = Sources::default();
+                certain.add(None);
+                let threshold = policy.consecutive_l4_failure;
+                run(Detector::ConsecutiveL4Failure, &mut self.run_l4, &mut certain, threshold);
                 return found;
             }
         };
         if gateway(status) {
             let threshold = policy.consecutive_gateway_failure;
-            run(Detector::ConsecutiveGatewayFailure, &mut self.run_gateway, threshold);
+            run(
+                Detector::ConsecutiveGatewayFailure,
+                &mut self.run_gateway,
+                &mut self.sources_gateway,
+                threshold,
+            );
         } else {
-            self.run_gateway = 0;
+            (self.run_gateway, self.sources_gateway) = (0, Sources::default());
         }
         if failure {
-            run(Detector::Consecutive5xx, &mut self.run_5xx, policy.consecutive_5xx);
+            let threshold = policy.consecutive_5xx;
+            run(Detector::Consecutive5xx, &mut self.run_5xx, &mut self.sources_5xx, threshold);
         } else {
-            self.run_gateway = 0;
-            self.run_5xx = 0;
+            (self.run_gateway, self.sources_gateway) = (0, Sources::default());
+            (self.run_5xx, self.sources_5xx) = (0, Sources::default());
         }
         self.run_l4 = 0;
 
         if policy.error_rate_threshold > 0 {
-            self.errors.add(failure, policy.error_rate_window, now);
-            found.extend(over(&mut self.errors, &error_rate(policy)));
+            match failure {
+                true => self.errors.add_bad(witness.client, policy.error_rate_window, now),
+                false => self.errors.add_good(1, policy.error_rate_window, now),
+            }
+            over(&mut self.errors, &error_rate(policy), policy, witness.crowd, &mut found);
         }
-        found.extend(self.time(policy, ttfb, now));
+        self.time(policy, ttfb, witness, now, &mut found);
         found
     }
 
     /// Good responses that the program counted. They end no run. With them the error rate may have enough
     /// responses to detect.
-    pub fn successes(&mut self, policy: &Policy, count: u64, now: Instant) -> Option<Detection> {
-        if policy.error_rate_threshold == 0 {
-            return None;
+    pub fn successes(&mut self, policy: &Policy, count: u64, crowd: Option<Crowd>, now: Instant) -> Found {
+        let mut found = Found::default();
+        if policy.error_rate_threshold > 0 {
+            self.errors.add_good(count, policy.error_rate_window, now);
+            over(&mut self.errors, &error_rate(policy), policy, crowd, &mut found);
         }
-        self.errors.add_good(count, policy.error_rate_window, now);
-        over(&mut self.errors, &error_rate(policy))
+        found
     }
 
-    fn time(&mut self, policy: &Policy, ttfb: Option<Duration>, now: Instant) -> Option<Detection> {
-        let ttfb = ttfb.filter(|_| slow_rate(policy).percent > 0)?;
-        let slow = ttfb > Duration::from_millis(policy.slow_threshold.0);
-        self.slow.add(slow, policy.slow_rate_window, now);
-        over(&mut self.slow, &slow_rate(policy))
+    fn time(
+        &mut self,
+        policy: &Policy,
+        ttfb: Option<Duration>,
+        witness: Witness,
+        now: Instant,
+        found: &mut Found,
+    ) {
+        let Some(ttfb) = ttfb.filter(|_| slow_rate(policy).percent > 0) else { return };
+        match ttfb > Duration::from_millis(policy.slow_threshold.0) {
+            true => self.slow.add_bad(witness.client, policy.slow_rate_window, now),
+            false => self.slow.add_good(1, policy.slow_rate_window, now),
+        }
+        over(&mut self.slow, &slow_rate(policy), policy, witness.crowd, found);
     }
 
     pub fn reset(&mut self) {
@@ -160,14 +213,19 @@ pub const fn slow_rate(policy: &Policy) -> Window {
 }
 
 /// After a detection the window starts again, like a run. Otherwise every further response would detect again.
-fn over(ring: &mut Ring, limit: &Window) -> Option<Detection> {
+fn over(ring: &mut Ring, limit: &Window, policy: &Policy, crowd: Option<Crowd>, found: &mut Found) {
     let (total, bad) = ring.counted();
     if total < u64::from(limit.least) || 100 * bad < u64::from(limit.percent) * total {
-        return None;
+        return;
     }
-    *ring = Ring::default();
     let rate = Rate::of(bad, total, u32::from(limit.percent) * 100, limit.window);
-    Some(Detection { detector: limit.detector, shown: Shown::Rate(rate) })
+    let detection = Detection { detector: limit.detector, shown: Shown::Rate(rate) };
+    if ring.sources().suffice(policy.min_clients, crowd) {
+        found.detections.push(detection);
+        *ring = Ring::default();
+    } else {
+        found.held.push(detection);
+    }
 }
 
 impl Detection {

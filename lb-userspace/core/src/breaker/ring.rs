@@ -3,6 +3,9 @@
 //! A decaying average would be cheaper, but it can sleep through an outage. Buckets are aligned to the
 //! engine's clock, so the window covers the present bucket up to now and the nine before it.
 
+use std::net::IpAddr;
+
+use super::sources::Sources;
 use crate::time::{Instant, Millis};
 
 const BUCKETS: u64 = 10;
@@ -14,6 +17,8 @@ pub struct Ring {
     sum: Bucket,
     /// The number of the newest bucket since the clock's start.
     newest: u64,
+    /// The sources of the bad ones, for each bucket. `None`: there were none yet.
+    sources: Option<Box<[Sources; BUCKETS as usize]>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +28,10 @@ struct Bucket {
 }
 
 impl Ring {
-    pub fn add(&mut self, bad: bool, window: Millis, now: Instant) {
-        self.add_many(1, u64::from(bad), window, now);
+    pub fn add_bad(&mut self, client: Option<IpAddr>, window: Millis, now: Instant) {
+        self.add_many(1, 1, window, now);
+        let sources = self.sources.get_or_insert_default();
+        sources[(self.newest % BUCKETS) as usize].add(client);
     }
 
     pub fn add_good(&mut self, count: u64, window: Millis, now: Instant) {
@@ -46,9 +53,16 @@ impl Ring {
         ring.counted()
     }
 
-    /// The same, as of the last [`Ring::add`].
+    /// The same, as of the last outcome that was added.
     pub fn counted(&self) -> (u64, u64) {
         (self.sum.total, self.sum.bad)
+    }
+
+    /// The sources of the bad ones that [`Ring::counted`] counts.
+    pub fn sources(&self) -> Sources {
+        let mut all = Sources::default();
+        self.sources.iter().flat_map(|buckets| buckets.iter()).for_each(|bucket| all.merge(bucket));
+        all
     }
 
     fn turn(&mut self, window: Millis, now: Instant) {
@@ -61,6 +75,9 @@ impl Ring {
             self.sum.total -= oldest.total;
             self.sum.bad -= oldest.bad;
             *oldest = Bucket::default();
+            if let Some(sources) = &mut self.sources {
+                sources[((self.newest + step) % BUCKETS) as usize] = Sources::default();
+            }
         }
         self.newest = self.newest.max(number);
     }
@@ -75,9 +92,9 @@ mod tests {
     #[test]
     fn outcomes_older_than_ten_buckets_are_dropped_whole() {
         let mut ring = Ring::default();
-        ring.add(true, WINDOW, Instant(0));
-        ring.add(false, WINDOW, Instant(99));
-        ring.add(true, WINDOW, Instant(100));
+        ring.add_bad(None, WINDOW, Instant(0));
+        ring.add_good(1, WINDOW, Instant(99));
+        ring.add_bad(None, WINDOW, Instant(100));
         assert_eq!(ring.count(WINDOW, Instant(999)), (3, 2));
         assert_eq!(ring.count(WINDOW, Instant(1000)), (1, 1));
         assert_eq!(ring.count(WINDOW, Instant(1099)), (1, 1));
@@ -93,7 +110,10 @@ mod tests {
             let drawn = crate::random::draw(3, word);
             now += drawn % 90 * u64::from(drawn.is_multiple_of(7)) * (1 + drawn % 5);
             let bad = drawn.is_multiple_of(3);
-            ring.add(bad, WINDOW, Instant(now));
+            match bad {
+                true => ring.add_bad(None, WINDOW, Instant(now)),
+                false => ring.add_good(1, WINDOW, Instant(now)),
+            }
             all.push((now / 100, bad));
             let inside: Vec<_> = all.iter().filter(|(at, _)| now / 100 - at < 10).collect();
             let bad = inside.iter().filter(|(_, bad)| *bad).count();
@@ -102,13 +122,27 @@ mod tests {
     }
 
     #[test]
+    fn sources_leave_with_their_buckets() {
+        let client = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let mut ring = Ring::default();
+        ring.add_bad(client(1), WINDOW, Instant(0));
+        ring.add_bad(client(2), WINDOW, Instant(500));
+        ring.add_good(1, WINDOW, Instant(900));
+        assert_eq!(ring.sources().count().addresses, 2);
+        ring.add_good(1, WINDOW, Instant(1000));
+        assert_eq!(ring.sources().count().addresses, 1);
+        ring.add_good(1, WINDOW, Instant(9000));
+        assert_eq!(ring.sources().count().addresses, 0);
+    }
+
+    #[test]
     fn another_width_keeps_the_count_sound() {
         let mut ring = Ring::default();
         for at in 0..50 {
-            ring.add(true, WINDOW, Instant(at * 10));
+            ring.add_bad(None, WINDOW, Instant(at * 10));
         }
         // Buckets are four times as long now: the numbers go back, and nothing is lost or counted twice.
-        ring.add(false, Millis(4000), Instant(600));
+        ring.add_good(1, Millis(4000), Instant(600));
         assert_eq!(ring.counted(), (51, 50));
         assert_eq!(ring.count(Millis(4000), Instant(60_000)), (0, 0));
     }

@@ -1,4 +1,5 @@
 use super::{
+    detector::Witness,
     detector::{Detection, Sample, Shown, Tally},
     limits::{BackendCounts, Refusal, allow},
     *,
@@ -148,8 +149,10 @@ fn limits_are_asked_in_order() {
 fn a_run_restarts_when_it_detects() {
     let policy = Policy { consecutive_5xx: 2, ..policy() };
     let mut tally = Tally::default();
-    let mut seen =
-        |failure| tally.observe(&policy, Sample::Response { status: 500, failure, ttfb: None }, Instant(0));
+    let mut seen = |failure| {
+        let sample = Sample::Response { status: 500, failure, ttfb: None };
+        tally.observe(&policy, sample, Witness::default(), Instant(0)).detections
+    };
     let detection = vec![Detection {
         detector: Detector::Consecutive5xx,
         shown: Shown::Run(Run { count: 2, threshold: 2 }),

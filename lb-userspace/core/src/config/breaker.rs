@@ -20,6 +20,11 @@ pub struct Breaker {
     pub split_l4_failures: bool,
     /// L4 failures in a row that eject, when they are split off. 0: off. Default 5.
     pub consecutive_l4_failure: u32,
+    /// An L4 failure counts only once something confirms it that no client controls. Default true.
+    pub confirm_l4_failures: bool,
+    /// How many different clients must have seen the failures that eject, where the service has several. At
+    /// most [`MOST`](crate::breaker::sources::MOST). 1: one will do. Default 2.
+    pub min_clients: u32,
     /// A SYN without an answer within this time is an L4 failure. 0: off. Default 3 s, within which a client
     /// has sent its SYN twice (RFC 6298 section 2).
     pub connect_timeout: Millis,
@@ -51,7 +56,8 @@ pub struct Breaker {
     pub slow_rate_window: Millis,
     /// Default 20.
     pub slow_rate_min_responses: u32,
-    /// Statuses that are failures. Default 500-599.
+    /// Statuses that are failures. Default: 500 to 599 without 501 and 505, with which a server answers
+    /// requests that it does not understand (RFC 9110 sections 15.6.2 and 15.6.6).
     pub errors: Vec<RangeInclusive<u16>>,
     /// Between sweeps. Default 10 s.
     pub interval: Millis,
@@ -113,6 +119,8 @@ impl Default for Breaker {
             consecutive_gateway_failure: 0,
             split_l4_failures: false,
             consecutive_l4_failure: 5,
+            confirm_l4_failures: true,
+            min_clients: 2,
             connect_timeout: Millis::secs(3),
             response_timeout: Millis(0),
             success_rate_min_responses: 100,
@@ -128,7 +136,7 @@ impl Default for Breaker {
             slow_rate_threshold: 50,
             slow_rate_window: Millis::secs(10),
             slow_rate_min_responses: 20,
-            errors: vec![500..=599],
+            errors: vec![500..=500, 502..=504, 506..=599],
             interval: Millis::secs(10),
             base_ejection_time: Millis::secs(30),
             max_ejection_time: Millis::secs(300),

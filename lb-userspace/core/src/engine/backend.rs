@@ -1,6 +1,10 @@
 //! One backend: its three axes and its evidence.
 
-use std::{collections::VecDeque, net::SocketAddr, num::NonZeroU16};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
 
 use super::drain::Drain;
 use crate::{
@@ -8,6 +12,8 @@ use crate::{
         Breaker,
         detector::{Sample, Tally},
         limits::Refusal,
+        sources::Sources,
+        suspicion::Suspicion,
     },
     config::{self, Service as Policy},
     event::{Event, Seen},
@@ -42,6 +48,14 @@ pub(super) struct Backend {
     pub(super) health_since: Instant,
     pub(super) breaker: Breaker,
     pub(super) tally: Tally,
+    /// L4 failures that wait for confirmation.
+    pub(super) suspicion: Suspicion,
+    /// The clients that saw it fail while it was half-open.
+    pub(super) trial_sources: Sources,
+    /// Trials of the present budget were used.
+    pub(super) trials_taken: bool,
+    /// When it was last reported as a suspect.
+    pub(super) suspected_at: Option<Instant>,
     pub(super) responses: Responses,
     pub(super) last: VecDeque<Seen>,
     /// The last trial budget it was given.
@@ -90,6 +104,8 @@ pub(super) enum Note {
     Ejected { what: String },
     /// A limit refused the ejection.
     Refused { refusal: Refusal, what: String, at: Instant },
+    /// Failures that nothing confirmed, or that too few clients saw.
+    Suspected { what: String, at: Instant },
     /// The ejection was not enforced.
     Unenforced { why: String, what: String, at: Instant },
 }
@@ -117,6 +133,10 @@ impl Backend {
             health_since: now,
             breaker: Breaker::new(breaker_key, now),
             tally: Tally::default(),
+            suspicion: Suspicion::default(),
+            trial_sources: Sources::default(),
+            trials_taken: false,
+            suspected_at: None,
             responses: Responses::default(),
             last: VecDeque::with_capacity(REMEMBERED),
             grant: None,
@@ -147,6 +167,11 @@ impl Backend {
         self.breaker.state() != BreakerState::Closed
     }
 
+    /// Whether an L4 failure of it has to be confirmed: it was not confirmed a moment ago, and it matters.
+    pub(super) fn is_suspicious(&self, now: Instant) -> bool {
+        self.breaker.state() != BreakerState::Open && !self.suspicion.is_confirmed(now)
+    }
+
     /// Whether its probe lets it return.
     pub(super) fn readmits(&self, policy: &config::Breaker) -> bool {
         match self.health.state() {
@@ -155,14 +180,8 @@ impl Backend {
         }
     }
 
-    /// Counts an outcome, whether or not it changes anything.
-    pub(super) fn count(
-        &mut self,
-        outcome: Outcome,
-        sample: Sample,
-        client: Option<SocketAddr>,
-        now: Instant,
-    ) {
+    /// Shows an outcome, whether or not it changes anything.
+    pub(super) fn show(&mut self, outcome: Outcome, client: Option<SocketAddr>, now: Instant) {
         let responses = &mut self.responses;
         let class = match outcome {
             Outcome::Status(100..200) => Some(&mut responses.s1xx),
@@ -190,11 +209,18 @@ impl Backend {
             }
             self.last.push_back(Seen { t_ms: now, status, failure, client });
         }
+    }
+
+    /// Counts an outcome in the present interval.
+    pub(super) fn count(&mut self, sample: Sample, client: Option<IpAddr>) {
         let window = &mut self.breaker.window;
         match sample {
             Sample::Response { failure, .. } => {
                 window.responses += 1;
                 window.failures += u64::from(failure);
+                if failure {
+                    window.sources.add(client);
+                }
             }
             Sample::Answer { .. } => window.answers += 1,
             Sample::L4Failure => window.l4_failures += 1,

@@ -63,7 +63,7 @@ impl Backend {
         };
         let cause = match &self.note {
             Some(Note::Ejected { what }) => Some(what.clone()),
-            Some(Note::Refused { .. } | Note::Unenforced { .. }) | None => None,
+            Some(Note::Refused { .. } | Note::Suspected { .. } | Note::Unenforced { .. }) | None => None,
         };
         let state = BackendState {
             name: self.config.name.clone(),

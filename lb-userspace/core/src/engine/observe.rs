@@ -6,11 +6,12 @@ use super::{backend::Note, members, service::Service};
 use crate::{
     breaker::{
         Signal, Window,
-        detector::{Detection, Sample},
+        detector::{Detection, Found, Sample, Witness},
         limits::{self, Refusal},
+        suspicion::Suspect,
     },
     event::{EventKind, Evidence, Run},
-    outcome::{L4Failure, Outcome},
+    outcome::{Context, L4Failure, Outcome},
     states::BreakerState,
     time::Instant,
 };
@@ -25,8 +26,10 @@ impl Service {
         outcome: Outcome,
         ttfb: Option<Duration>,
         client: Option<SocketAddr>,
+        context: Context,
         now: Instant,
     ) -> bool {
+        self.crowd = context.crowd.or(self.crowd);
         let policy = &self.config.breaker;
         let backend = &mut self.backends[index];
         backend.breaker.window.heads += 1;
@@ -39,47 +42,82 @@ impl Service {
             }
             Outcome::Status(_) | Outcome::Answered | Outcome::Failure(_) | Outcome::Opaque => outcome,
         };
-        let failed = |status| policy.errors.iter().any(|range| range.contains(&status));
+        let client_ip = client.map(|client| client.ip());
         let sample = match outcome {
-            Outcome::Status(status) => Sample::Response { status, failure: failed(status), ttfb },
-            Outcome::Failure(_) if policy.split_l4_failures => Sample::L4Failure,
-            // Without a response there is no time to first byte.
-            Outcome::Failure(l4) => {
-                Sample::Response { status: l4.status(), failure: failed(l4.status()), ttfb: None }
+            Outcome::Failure(failure) => {
+                backend.show(outcome, client, now);
+                let suspect = Suspect { failure, client, late: context.late };
+                match context.crowd {
+                    // The daemon has a connection of its own to try, unless one has just failed.
+                    Some(_) if policy.confirm_l4_failures && backend.is_suspicious(now) => {
+                        self.suspect(index, suspect, now);
+                    }
+                    Some(_) | None => self.l4_failure(index, failure, now),
+                }
+                return !self.decided.is_empty();
+            }
+            Outcome::Status(status) => {
+                let failure = policy.errors.iter().any(|range| range.contains(&status));
+                Sample::Response { status, failure, ttfb }
             }
             Outcome::Answered if policy.split_l4_failures => Sample::Answer { ttfb },
             // L4 failures count as bad responses, so this is a good one (as in Envoy for TCP).
             Outcome::Answered => Sample::Response { status: 200, failure: false, ttfb },
             Outcome::Opaque => {
                 backend.responses.opaque += 1;
+                backend.trials_taken = false;
                 return false;
             }
         };
-        backend.count(outcome, sample, client, now);
+        backend.show(outcome, client, now);
+        if policy.split_l4_failures || !sample.failure() {
+            backend.suspicion.acquit();
+        }
+        let witness = Witness { client: client_ip, crowd: context.crowd };
+        self.judge(index, sample, witness, now);
+        !self.decided.is_empty()
+    }
+
+    /// An L4 failure that counts.
+    pub(super) fn l4_failure(&mut self, index: usize, failure: L4Failure, now: Instant) {
+        let policy = &self.config.breaker;
+        let sample = if policy.split_l4_failures {
+            Sample::L4Failure
+        } else {
+            let status = failure.status();
+            let failure = policy.errors.iter().any(|range| range.contains(&status));
+            // Without a response there is no time to first byte.
+            Sample::Response { status, failure, ttfb: None }
+        };
+        self.judge(index, sample, Witness::default(), now);
+    }
+
+    /// Gives an outcome to whatever watches the backend in its present state.
+    fn judge(&mut self, index: usize, sample: Sample, witness: Witness, now: Instant) {
+        let policy = &self.config.breaker;
+        let backend = &mut self.backends[index];
+        backend.count(sample, witness.client);
         match backend.breaker.state() {
             BreakerState::Closed => {
-                for detection in backend.tally.observe(policy, sample, now) {
-                    self.detected(index, &detection, now);
-                }
+                let found = backend.tally.observe(policy, sample, witness, now);
+                self.found(index, found, now);
             }
             BreakerState::Open => {}
-            BreakerState::HalfOpen => self.tried(index, sample.failure(), now),
+            BreakerState::HalfOpen => self.tried(index, sample.failure(), witness, now),
         }
-        !self.decided.is_empty()
     }
 
     /// Good responses that the program counted: no single one decides anything. `true`: something changed.
     pub(super) fn successes(&mut self, index: usize, count: u64, now: Instant) -> bool {
-        let policy = &self.config.breaker;
+        let (policy, crowd) = (&self.config.breaker, self.crowd);
         let backend = &mut self.backends[index];
         backend.responses.s2xx += count;
         backend.breaker.window.heads += count;
         backend.breaker.window.responses += count;
+        backend.suspicion.acquit();
         if backend.breaker.state() == BreakerState::Closed {
-            let detection = backend.tally.successes(policy, count, now);
-            if let Some(detection) = detection {
-                self.detected(index, &detection, now);
-            }
+            let found = backend.tally.successes(policy, count, crowd, now);
+            self.found(index, found, now);
         }
         !self.decided.is_empty()
     }
@@ -88,6 +126,15 @@ impl Service {
         let backend = &mut self.backends[index];
         backend.responses.lost += lost;
         backend.breaker.window.lost += lost;
+    }
+
+    fn found(&mut self, index: usize, found: Found, now: Instant) {
+        for detection in found.detections {
+            self.detected(index, &detection, now);
+        }
+        for detection in found.held {
+            self.held(index, &detection, now);
+        }
     }
 
     /// A detector fired on a closed backend.
@@ -126,7 +173,7 @@ impl Service {
     }
 
     /// Writes the present length of each run that can detect into `evidence`.
-    fn record_runs(&self, index: usize, evidence: &mut Evidence) {
+    pub(super) fn record_runs(&self, index: usize, evidence: &mut Evidence) {
         let (policy, tally) = (&self.config.breaker, &self.backends[index].tally);
         let run = |count, threshold| (threshold > 0).then_some(Run { count, threshold });
         evidence.consecutive_5xx = run(tally.run_5xx, policy.consecutive_5xx);
@@ -137,23 +184,28 @@ impl Service {
     }
 
     /// A half-open backend had an outcome.
-    fn tried(&mut self, index: usize, failure: bool, now: Instant) {
+    fn tried(&mut self, index: usize, failure: bool, witness: Witness, now: Instant) {
         let policy = &self.config.breaker;
         let mut event = self.event(EventKind::Eject, Some(index), now);
         event.enforced = policy.enforce || !failure;
-        let Window { lost, heads, .. } = self.backends[index].breaker.window;
-        let distrusted = self.backends[index].breaker.window.distrusted();
+        let backend = &mut self.backends[index];
+        if failure {
+            backend.trial_sources.add(witness.client);
+        }
+        let alone = failure && !backend.trial_sources.suffice(policy.min_clients, witness.crowd);
+        let Window { lost, heads, .. } = backend.breaker.window;
+        let distrusted = backend.breaker.window.distrusted();
         let what = || "a failure while half-open".to_owned();
         let signal = if !failure {
-            Signal::Good { readmits: self.backends[index].readmits(policy) }
-        } else if distrusted {
+            Signal::Good { readmits: backend.readmits(policy) }
+        } else if distrusted || alone {
             Signal::BadRefused
         } else if policy.enforce {
             Signal::Bad
         } else {
             Signal::BadRefused
         };
-        match self.backends[index].breaker.on(signal, policy, now) {
+        match backend.breaker.on(signal, policy, now) {
             Some(change) => {
                 if failure {
                     self.backends[index].note = Some(Note::Ejected { what: what() });
@@ -162,6 +214,10 @@ impl Service {
             }
             None if !failure => {}
             None if distrusted => self.refused(index, Refusal::EvidenceLost { lost, heads }, what(), event),
+            None if alone => {
+                let what = format!("a failure while half-open, {}", self.seen_by(index));
+                self.suspected(index, "half_open_failure", what, event);
+            }
             None => {
                 self.unenforced(index, "half_open_failure", NOTHING_ENFORCED.to_owned(), what(), event);
             }

@@ -44,4 +44,8 @@ impl Outbox {
     pub(super) fn probe(&mut self, request: ProbeRequest) {
         self.outputs.push_back(Output::Probe(request));
     }
+
+    pub(super) fn confirm(&mut self, request: ProbeRequest) {
+        self.outputs.push_back(Output::Confirm(request));
+    }
 }

@@ -36,6 +36,7 @@ impl Service {
             fallback_used: false,
             trial_slots_given: 0,
             writer: Writer::default(),
+            crowd: None,
             decided: Vec::new(),
         }
     }

@@ -177,6 +177,7 @@ impl Service {
             Some(Note::Refused { refusal, what, at }) => {
                 Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))
             }
+            Some(Note::Suspected { what, at }) => Some(format!("suspected {} ago: {what}", span(now - *at))),
             Some(Note::Unenforced { why, what, at }) => {
                 Some(format!("kept because {why}; {what} {} ago", span(now - *at)))
             }
@@ -212,7 +213,9 @@ impl Service {
     fn why_ejected(&self, backend: &Backend, now: Instant) -> String {
         let what = match &backend.note {
             Some(Note::Ejected { what }) => what.as_str(),
-            Some(Note::Refused { .. } | Note::Unenforced { .. }) | None => "an earlier detection",
+            Some(Note::Refused { .. } | Note::Suspected { .. } | Note::Unenforced { .. }) | None => {
+                "an earlier detection"
+            }
         };
         let number = backend.breaker.ejection();
         let mut reason =

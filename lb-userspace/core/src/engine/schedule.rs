@@ -14,6 +14,8 @@ pub(super) enum Deadline {
     /// The engine tries a failed plan again.
     Retry(ServiceId),
     Probe(BackendId),
+    /// A suspect is to be confirmed.
+    Confirm(BackendId),
     /// An override of a service ends, a share rises, or a drain ends.
     Alarm(ServiceId),
 }

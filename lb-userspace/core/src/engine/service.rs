@@ -15,10 +15,12 @@ use crate::{
     breaker::{
         Change,
         limits::{BackendCounts, Refusal},
+        sources::Sources,
     },
     config::{self, ProbeKind},
     event::{Event, EventKind, Evidence},
     ids::{BackendId, ServiceId},
+    outcome::Crowd,
     states::{BreakerState, ProbeState},
     time::{Instant, Millis},
 };
@@ -42,6 +44,8 @@ pub(super) struct Service {
     /// How often a trial slot was given.
     pub(super) trial_slots_given: u64,
     pub(super) writer: Writer,
+    /// The clients of the service, as the last failure had them. `None`: not known.
+    pub(super) crowd: Option<Crowd>,
     /// Decided, but not yet given to the writer.
     pub(super) decided: Vec<Event>,
 }
@@ -55,6 +59,8 @@ impl Service {
     /// The same for an actor other than the breaker.
     pub(super) fn changed_by(&mut self, index: usize, change: Change, mut event: Event, actor: &str) {
         let backend = &mut self.backends[index];
+        backend.suspicion = backend.suspicion.after_change();
+        backend.trial_sources = Sources::default();
         match change.to {
             BreakerState::Closed => {
                 backend.tally.reset();
@@ -80,6 +86,23 @@ impl Service {
         event.evidence.detail = Some(refusal.to_string());
         self.backends[index].note = Some(Note::Refused { refusal, what, at: event.t_ms });
         self.report_breaker(index, event, state, state, refusal.name(), "breaker");
+    }
+
+    /// Reports failures that would have ejected a backend if they were confirmed, or if more clients had seen
+    /// them. At most one report a second: a client that provokes failures must not fill the log.
+    pub(super) fn suspected(&mut self, index: usize, reason: &str, what: String, mut event: Event) {
+        const APART: Millis = Millis(1000);
+        let at = event.t_ms;
+        let backend = &mut self.backends[index];
+        backend.note = Some(Note::Suspected { what: what.clone(), at });
+        if backend.suspected_at.is_some_and(|last| at - last < APART) {
+            return;
+        }
+        backend.suspected_at = Some(at);
+        let state = backend.breaker.state();
+        event.kind = EventKind::Suspected;
+        event.evidence.detail = Some(what);
+        self.report(event, state, state, reason, "breaker");
     }
 
     /// Reports a detection that is not enforced.

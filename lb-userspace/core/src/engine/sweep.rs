@@ -3,7 +3,9 @@
 use super::{backend::Backend, members, service::Service};
 use crate::{
     breaker::{Change, Signal, Window, sweep},
+    config::Detector,
     event::EventKind,
+    ids::BackendId,
     plan::Grant,
     states::Effective,
     time::{Instant, Millis},
@@ -28,7 +30,15 @@ impl Service {
             windows.into_iter().partition(|(index, _)| self.backends[*index].fallback);
         for windows in [others, fallback] {
             for (index, detection) in sweep::detect(&self.config.breaker, &windows) {
-                self.detected(index, &detection, now);
+                let window = &self.backends[index].breaker.window;
+                // L4 failures that are split off were confirmed one by one.
+                let suffices =
+                    matches!(detection.detector, Detector::SuccessRateL4 | Detector::FailurePercentageL4)
+                        || window.sources.suffice(self.config.breaker.min_clients, self.crowd);
+                match suffices {
+                    true => self.detected(index, &detection, now),
+                    false => self.held(index, &detection, now),
+                }
             }
         }
         for index in inside.into_iter().filter(|index| !self.out(*index)).collect::<Vec<_>>() {
@@ -48,7 +58,9 @@ impl Service {
 
     fn swept(&mut self, index: usize, now: Instant) -> Option<Change> {
         let policy = &self.config.breaker;
-        let offered = self.offered(index);
+        // Somebody has used trials, and no outcome came of it: that is no silence of the clients.
+        let silent_trials = self.backends[index].trials_taken && self.config.evidence;
+        let offered = self.offered(index) && !silent_trials;
         let backend = &mut self.backends[index];
         let signal = Signal::Sweep { readmits: backend.readmits(policy), offered };
         backend.breaker.on(signal, policy, now)
@@ -82,6 +94,17 @@ impl Service {
         self.trial_slots.sort_unstable();
     }
 
+    /// See [`Engine::trial_budgets`](super::Engine::trial_budgets).
+    pub(super) fn trial_budgets(&self) -> impl Iterator<Item = (BackendId, u32)> {
+        let waits = |backend: &&Backend| {
+            self.trial_slots.contains(&backend.id)
+                && !backend.trials_taken
+                && !self.writer.budget_in_flight(backend.id)
+        };
+        let backends = if self.trial_slots.is_empty() { &[][..] } else { &self.backends[..] };
+        backends.iter().filter(waits).filter_map(|backend| Some((backend.id, backend.grant?.tokens)))
+    }
+
     fn grant_budgets(&mut self, now: Instant) {
         let policy = &self.config.breaker;
         for backend in self.backends.iter_mut().filter(|backend| self.trial_slots.contains(&backend.id)) {
@@ -89,6 +112,7 @@ impl Service {
             if wants && !self.writer.budget_in_flight(backend.id) {
                 let number = backend.grant.map_or(0, |grant| grant.number) + 1;
                 backend.grant = Some(Grant { number, tokens: policy.half_open_trials });
+                backend.trials_taken = false;
                 backend.breaker.budget_granted(now);
             }
         }

@@ -13,5 +13,6 @@ mod returning;
 mod rules;
 mod storm;
 mod success_counts;
+mod suspects;
 mod why;
 mod writing;

@@ -4,7 +4,7 @@
 
 use lb_core::{
     config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
-    io::{L4Failure, Outcome, Verb},
+    io::{Crowd, L4Failure, Outcome, Verb},
     snapshot::BreakerState,
     time::{Instant, Millis},
 };
@@ -12,8 +12,9 @@ use proptest::prelude::*;
 
 mod plain;
 mod real;
+mod suspects;
 
-use plain::{At, Order, Reference, Seen};
+use plain::{At, By, Order, Reference, Seen};
 use real::{NAMES, Real};
 
 const SLOW: Millis = Millis(20);
@@ -21,7 +22,9 @@ const SLOW: Millis = Millis(20);
 #[derive(Clone, Debug)]
 enum Act {
     Wait(u64),
-    Outcomes(usize, Kind, usize),
+    Outcomes(usize, Kind, usize, By),
+    /// The end of a confirmation: whether it passes, and whether a client's SYN was answered meanwhile.
+    Confirm(usize, bool, bool),
     Lose(usize, u64),
     Probe(usize, bool, usize),
     Operate(usize, Verb),
@@ -42,7 +45,12 @@ enum Kind {
 
 fn act() -> impl Strategy<Value = Act> {
     let status = || prop_oneof![4 => Just(200u16), 2 => Just(500), 2 => Just(503), 1 => Just(404)];
-    let l4 = prop_oneof![Just(L4Failure::Reset), Just(L4Failure::ConnectTimeout)];
+    let l4 = prop_oneof![
+        Just(L4Failure::Reset),
+        Just(L4Failure::ConnectTimeout),
+        Just(L4Failure::NoResponse),
+        Just(L4Failure::ResponseTimeout)
+    ];
     let kind = prop_oneof![
         8 => status().prop_map(Kind::Status),
         2 => status().prop_map(Kind::Slow),
@@ -58,7 +66,10 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     prop_oneof![
         8 => (1u64..2500).prop_map(Act::Wait),
-        14 => (0usize..5, kind, 1usize..12).prop_map(|(place, kind, times)| Act::Outcomes(place, kind, times)),
+        14 => (0usize..5, kind, 1usize..12, by())
+            .prop_map(|(place, kind, times, by)| Act::Outcomes(place, kind, times, by)),
+        4 => (0usize..5, any::<bool>(), prop::bool::weighted(0.2))
+            .prop_map(|(place, passes, answered)| Act::Confirm(place, passes, answered)),
         1 => (0usize..5, 0u64..3).prop_map(|(place, lost)| Act::Lose(place, lost)),
         4 => (0usize..5, any::<bool>(), 1usize..4).prop_map(|(place, passes, times)| Act::Probe(place, passes, times)),
         1 => (0usize..5, verb).prop_map(|(place, verb)| Act::Operate(place, verb)),
@@ -68,8 +79,22 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// A client, and the clients of its service. The first two clients are of one prefix.
+fn by() -> impl Strategy<Value = By> {
+    let crowd = |prefixes, addresses| Some(Crowd { prefixes, addresses });
+    let crowds = prop_oneof![
+        2 => Just(None),
+        1 => Just(crowd(1, 1)),
+        1 => Just(crowd(1, 2)),
+        2 => Just(crowd(3, 4)),
+    ];
+    (prop::option::weighted(0.9, 0u8..4), crowds, prop::bool::weighted(0.2))
+        .prop_map(|(client, crowd, late)| By { client, crowd, late })
+}
+
 fn policy() -> impl Strategy<Value = Breaker> {
     let runs = (0u32..6, 0u32..5, 0u32..4, any::<bool>());
+    let clients = (prop::bool::weighted(0.9), 1u32..5);
     let percent = || prop_oneof![Just(0u8), 10u8..90];
     let rates = (prop_oneof![Just(0u32), 500u32..2500], percent(), percent(), percent(), any::<bool>());
     let limits =
@@ -77,9 +102,10 @@ fn policy() -> impl Strategy<Value = Breaker> {
     let times = (1u64..4000, 0u32..4, 1u32..5, any::<bool>(), any::<bool>());
     let returns = (any::<bool>(), any::<bool>(), prop_oneof![Just(0u64), 40u64..4000]);
     let shadow = prop::collection::btree_set(prop::sample::select(Detector::ALL.to_vec()), 0..3);
-    (runs, rates, limits, times, returns, shadow).prop_map(
+    (runs, clients, rates, limits, times, returns, shadow).prop_map(
         |(
             (run, gateway, l4, split),
+            (confirm, clients),
             (factor, percent, error, slow, timed),
             (ceiling, one, floor, enforce, panic),
             (base, trials, good, time, close),
@@ -93,6 +119,8 @@ fn policy() -> impl Strategy<Value = Breaker> {
                 consecutive_gateway_failure: gateway,
                 consecutive_l4_failure: l4,
                 split_l4_failures: split,
+                confirm_l4_failures: confirm,
+                min_clients: clients,
                 success_rate_stdev_factor: factor,
                 success_rate_min_responses: 5,
                 success_rate_min_backends: 2,
@@ -154,9 +182,15 @@ impl Pair {
                 self.plain.until(now + ms);
                 self.real.until(now + ms);
             }
-            Act::Outcomes(place, kind, times) => {
+            Act::Outcomes(place, kind, times, by) => {
                 let name = self.name(place);
-                (0..times).for_each(|_| self.outcome(name, kind));
+                (0..times).for_each(|_| self.outcome(name, kind, by));
+            }
+            Act::Confirm(place, passes, answered) => {
+                let name = self.name(place);
+                let real = self.real.confirm(name, passes, answered, now);
+                let plain = self.plain.confirm(name, passes, answered);
+                assert_eq!(real, plain, "{name} is being confirmed");
             }
             Act::Lose(place, lost) => {
                 let name = self.name(place);
@@ -206,18 +240,20 @@ impl Pair {
         }
     }
 
-    fn outcome(&mut self, name: &'static str, kind: Kind) {
+    fn outcome(&mut self, name: &'static str, kind: Kind, by: By) {
         let now = self.plain.now;
         let (outcome, ttfb, seen) = match kind {
-            Kind::Status(status) => (Outcome::Status(status), 20, Some((status, false, false))),
-            Kind::Slow(status) => (Outcome::Status(status), 21, Some((status, false, true))),
-            Kind::L4(failure) => (Outcome::Failure(failure), 99, Some((503, true, false))),
+            Kind::Status(status) => (Outcome::Status(status), 20, Some((status, None, false))),
+            Kind::Slow(status) => (Outcome::Status(status), 21, Some((status, None, true))),
+            Kind::L4(failure) => {
+                (Outcome::Failure(failure), 99, Some((failure.status(), Some(failure), false)))
+            }
             Kind::Opaque => (Outcome::Opaque, 99, None),
         };
-        self.real.outcome(name, outcome, ttfb, now);
+        self.real.outcome(name, outcome, ttfb, by, now);
         match seen {
-            Some((status, l4, slow)) => self.plain.outcome(name, Seen { status, l4, slow }),
-            None => self.plain.opaque(name),
+            Some((status, l4, slow)) => self.plain.outcome(name, Seen { status, l4, slow, by }),
+            None => self.plain.opaque(name, by),
         }
     }
 

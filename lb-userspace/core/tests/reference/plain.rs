@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_core::{
     config::{BackoffDecay, Breaker, HalfOpenExit},
     event::EventKind,
+    io::{Crowd, L4Failure},
 };
+
+use crate::suspects::{Suspects, suffice};
 
 /// Type, backend, reason and whether it was enforced.
 pub(crate) type Said = (EventKind, String, String, bool);
@@ -38,9 +41,23 @@ pub(crate) enum Probe {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) status: u16,
-    pub(crate) l4: bool,
+    pub(crate) l4: Option<L4Failure>,
     /// Later than `slow_threshold`.
     pub(crate) slow: bool,
+    pub(crate) by: By,
+}
+
+/// The client that saw an outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct By {
+    /// The number of a client. The first two are of one prefix.
+    pub(crate) client: Option<u8>,
+    pub(crate) crowd: Option<Crowd>,
+    pub(crate) late: bool,
+}
+
+impl By {
+    const NOBODY: Self = Self { client: None, crowd: None, late: false };
 }
 
 #[derive(Clone)]
@@ -56,15 +73,20 @@ pub(crate) struct Peer {
     in_trial_slot: bool,
     gateway: u32,
     l4: u32,
-    /// Since the sweep or the last change: (is L4 and split, is a failure).
-    interval: Vec<(bool, bool)>,
+    /// The clients that saw the failures of the runs, and those of a half-open backend.
+    run_by: Vec<Option<u8>>,
+    gateway_by: Vec<Option<u8>>,
+    trial_by: Vec<Option<u8>>,
+    pub(crate) suspects: Suspects,
+    /// Since the sweep or the last change: (is L4 and split, is a failure, who saw it).
+    interval: Vec<(bool, bool, Option<u8>)>,
     detections: u32,
     /// Since the sweep: heads that came and heads that were lost.
     heads: u64,
     lost: u64,
-    /// Time, and whether it is bad, for the two windows.
-    errors: Vec<(u64, bool)>,
-    slow: Vec<(u64, bool)>,
+    /// Time, whether it is bad, and who saw it, for the two windows.
+    errors: Vec<(u64, bool, Option<u8>)>,
+    slow: Vec<(u64, bool, Option<u8>)>,
 }
 
 pub(crate) struct Reference {
@@ -76,6 +98,8 @@ pub(crate) struct Reference {
     sweep: u64,
     pub(crate) peers: BTreeMap<&'static str, Peer>,
     pub(crate) said: Vec<Said>,
+    /// The clients of the service, as last heard.
+    pub(crate) crowd: Option<Crowd>,
     /// A success rate was so near its threshold that floating point may not say.
     pub(crate) close_call: bool,
 }
@@ -83,7 +107,7 @@ pub(crate) struct Reference {
 impl Reference {
     pub(crate) fn new(policy: Breaker, probed: bool, (rise, fall): (u32, u32)) -> Self {
         let (sweep, peers, said) = (policy.interval.0, BTreeMap::new(), Vec::new());
-        Self { policy, probed, rise, fall, now: 0, sweep, peers, said, close_call: false }
+        Self { policy, probed, rise, fall, now: 0, sweep, peers, said, crowd: None, close_call: false }
     }
 
     pub(crate) fn add(&mut self, name: &'static str) {
@@ -98,6 +122,10 @@ impl Reference {
             in_trial_slot: false,
             gateway: 0,
             l4: 0,
+            run_by: Vec::new(),
+            gateway_by: Vec::new(),
+            trial_by: Vec::new(),
+            suspects: Suspects::default(),
             interval: Vec::new(),
             detections: 0,
             heads: 0,
@@ -124,13 +152,14 @@ impl Reference {
             (peer.at, peer.number, peer.order) = (at, before.number, before.order);
         }
         self.sweep = self.now + self.policy.interval.0;
+        self.crowd = None;
     }
 
-    fn peer(&mut self, name: &str) -> &mut Peer {
+    pub(crate) fn peer(&mut self, name: &str) -> &mut Peer {
         self.peers.get_mut(name).expect("known")
     }
 
-    fn say(&mut self, kind: EventKind, name: &str, reason: &str, enforced: bool) {
+    pub(crate) fn say(&mut self, kind: EventKind, name: &str, reason: &str, enforced: bool) {
         self.said.push((kind, name.to_owned(), reason.to_owned(), enforced));
     }
 
@@ -139,9 +168,12 @@ impl Reference {
         let peer = self.peer(name);
         (peer.at, peer.since, peer.detections) = (at, now, 0);
         peer.interval.clear();
+        peer.trial_by.clear();
+        peer.suspects.turn();
         match at {
             At::In => {
                 (peer.gateway, peer.run, peer.l4) = (0, 0, 0);
+                (peer.gateway_by, peer.run_by) = (Vec::new(), Vec::new());
                 (peer.errors, peer.slow) = (Vec::new(), Vec::new());
                 peer.warm = (slow_start > 0).then_some((now, 1));
             }
@@ -242,20 +274,58 @@ impl Reference {
         }
     }
 
-    pub(crate) fn opaque(&mut self, name: &str) {
+    /// A detection that too few clients saw.
+    fn held(&mut self, name: &str, reason: &str) {
+        if self.peers[name].at == At::In {
+            self.suspected(name, reason);
+        }
+    }
+
+    pub(crate) fn opaque(&mut self, name: &str, by: By) {
+        self.crowd = by.crowd.or(self.crowd);
         self.peer(name).heads += 1;
     }
 
     pub(crate) fn outcome(&mut self, name: &'static str, seen: Seen) {
-        let (policy, now, distrusted_before) = (self.policy.clone(), self.now, self.peers[name].lost);
+        self.crowd = seen.by.crowd.or(self.crowd);
+        let policy = self.policy.clone();
+        let now = self.now;
         let peer = self.peer(name);
         peer.heads += 1;
-        let split = seen.l4 && policy.split_l4_failures;
-        let failure = seen.l4 || (500..600).contains(&seen.status);
-        peer.interval.push((split, failure));
+        match seen.l4 {
+            Some(failure) => {
+                let waits = seen.by.crowd.is_some() && policy.confirm_l4_failures;
+                let open = matches!(peer.at, At::Out { .. });
+                if waits && !open && !peer.suspects.confirmed(now) {
+                    self.suspect(name, failure, seen.by);
+                } else {
+                    self.counted(name, Seen { by: By::NOBODY, ..seen });
+                }
+            }
+            None => {
+                if policy.split_l4_failures || !(500..600).contains(&seen.status) {
+                    peer.suspects.acquit();
+                }
+                self.counted(name, seen);
+            }
+        }
+    }
+
+    /// An L4 failure that waited and counts now.
+    pub(crate) fn confirmed(&mut self, name: &'static str, failure: L4Failure) {
+        self.counted(name, Seen { status: failure.status(), l4: Some(failure), slow: false, by: By::NOBODY });
+    }
+
+    /// An outcome that counts.
+    fn counted(&mut self, name: &'static str, seen: Seen) {
+        let (policy, now, distrusted_before) = (self.policy.clone(), self.now, self.peers[name].lost);
+        let peer = self.peer(name);
+        let split = seen.l4.is_some() && policy.split_l4_failures;
+        let failure = seen.l4.is_some() || (500..600).contains(&seen.status);
+        peer.interval.push((split, failure, seen.by.client));
         match peer.at {
             At::Out { .. } => {}
-            At::Half { .. } if failure => self.failed_trial(name, distrusted_before),
+            At::Half { .. } if failure => self.failed_trial(name, distrusted_before, seen.by),
             At::Half { good, empty } => {
                 peer.at = At::Half { good: good + 1, empty };
                 if good + 1 >= policy.half_open_successes && self.readmits(name) {
@@ -263,20 +333,26 @@ impl Reference {
                 }
             }
             At::In => {
-                let found = watch(&policy, peer, seen, failure, split, now);
+                let (found, held) = watch(&policy, peer, seen, failure, split, now);
                 found.into_iter().for_each(|reason| self.detected(name, reason));
+                held.into_iter().for_each(|reason| self.held(name, reason));
             }
         }
     }
 
-    fn failed_trial(&mut self, name: &str, lost: u64) {
-        let enforced = self.policy.enforce;
+    fn failed_trial(&mut self, name: &str, lost: u64, by: By) {
+        let (enforced, least) = (self.policy.enforce, self.policy.min_clients);
         let distrusted = lost > 0 && self.distrusted(name);
-        if enforced && !distrusted {
+        self.peer(name).trial_by.push(by.client);
+        let alone = !suffice(&self.peers[name].trial_by, least, by.crowd);
+        if enforced && !distrusted && !alone {
             return self.open(name, "half_open_failure");
         }
         if let At::Half { good, .. } = &mut self.peer(name).at {
             *good = 0;
+        }
+        if alone && !distrusted {
+            return self.suspected(name, "half_open_failure");
         }
         let (kind, reason) = if distrusted {
             (EventKind::Refused, "evidence_lost")
@@ -331,7 +407,7 @@ impl Reference {
         for name in inside {
             let peer = &self.peers[name];
             let half = policy.interval.0 - policy.interval.0 / 2;
-            let responses = peer.interval.iter().any(|(split, _)| !split);
+            let responses = peer.interval.iter().any(|(split, ..)| !split);
             let earned = policy.backoff_decay == BackoffDecay::Time || (responses && peer.detections == 0);
             let in_service = self.now - peer.since >= half;
             if peer.at == At::In && in_service && earned {
@@ -372,9 +448,9 @@ impl Reference {
     /// Responses or connects of the interval: all, and good ones.
     fn scores(&self, inside: &[&'static str], l4: bool) -> Vec<(&'static str, (u32, u32))> {
         let score = |name: &'static str| -> (u32, u32) {
-            let of = self.peers[name].interval.iter().filter(|(split, _)| l4 || !split);
+            let of = self.peers[name].interval.iter().filter(|(split, ..)| l4 || !split);
             let all = of.clone().count() as u32;
-            (all, of.filter(|(split, failure)| if l4 { !split } else { !failure }).count() as u32)
+            (all, of.filter(|(split, failure, _)| if l4 { !split } else { !failure }).count() as u32)
         };
         inside.iter().map(|name| (*name, score(name))).collect()
     }
@@ -395,7 +471,7 @@ impl Reference {
             for (name, rate) in rates {
                 self.close_call |= stdev > 1e-9 && (rate - threshold).abs() < 1e-6;
                 if rate < threshold - 1e-6 {
-                    self.detected(name, &format!("success_rate{suffix}"));
+                    self.detected_in_interval(name, &format!("success_rate{suffix}"), l4);
                 }
             }
         }
@@ -404,9 +480,19 @@ impl Reference {
         if percent > 0.0 && rates.len() >= policy.failure_percentage_min_backends as usize {
             for (name, rate) in rates {
                 if 100.0 - 100.0 * rate >= percent - 1e-9 {
-                    self.detected(name, &format!("failure_percentage{suffix}"));
+                    self.detected_in_interval(name, &format!("failure_percentage{suffix}"), l4);
                 }
             }
+        }
+    }
+
+    fn detected_in_interval(&mut self, name: &str, reason: &str, l4: bool) {
+        let failures = self.peers[name].interval.iter().filter(|(split, failure, _)| !split && *failure);
+        let by: Vec<_> = failures.map(|(.., client)| *client).collect();
+        if l4 || suffice(&by, self.policy.min_clients, self.crowd) {
+            self.detected(name, reason);
+        } else {
+            self.held(name, reason);
         }
     }
 
@@ -415,6 +501,11 @@ impl Reference {
             let rise =
                 |peer: &Peer| peer.warm.map(|(since, step)| since + self.policy.slow_start.0 * step / 4);
             let next_rise = self.peers.values().filter_map(rise).min();
+            let next_ask = self.peers.values().filter_map(|peer| peer.suspects.due()).min();
+            if let Some(at) = next_ask.filter(|at| *at <= t && *at < self.sweep) {
+                self.peers.values_mut().for_each(|peer| peer.suspects.ask_if_due(at));
+                continue;
+            }
             match next_rise {
                 // At one instant the sweep comes first.
                 Some(at) if at <= t && at < self.sweep => {
@@ -454,47 +545,62 @@ fn watch(
     failure: bool,
     split: bool,
     now: u64,
-) -> Vec<&'static str> {
-    let mut found = Vec::new();
-    let reached = |run: &mut u32, threshold: u32| {
-        let reached = threshold > 0 && *run >= threshold;
-        *run *= u32::from(!reached);
-        reached
+) -> (Vec<&'static str>, Vec<&'static str>) {
+    let (mut found, mut held) = (Vec::new(), Vec::new());
+    let mut reached = |run: &mut u32, by: &mut Vec<Option<u8>>, threshold: u32, reason| {
+        if threshold == 0 || *run < threshold {
+            return;
+        }
+        if suffice(by, policy.min_clients, seen.by.crowd) {
+            found.push(reason);
+            *run = 0;
+            by.clear();
+        } else {
+            held.push(reason);
+        }
     };
     if split {
         peer.l4 += 1;
-        let detects = reached(&mut peer.l4, policy.consecutive_l4_failure);
-        found.extend(detects.then_some("consecutive_l4_failure"));
-        return found;
+        reached(&mut peer.l4, &mut Vec::new(), policy.consecutive_l4_failure, "consecutive_l4_failure");
+        return (found, held);
     }
     peer.l4 = 0;
-    peer.gateway = if (502..=504).contains(&seen.status) { peer.gateway + 1 } else { 0 };
-    let gateway = reached(&mut peer.gateway, policy.consecutive_gateway_failure);
-    found.extend(gateway.then_some("consecutive_gateway_failure"));
-    peer.run = if failure { peer.run + 1 } else { 0 };
-    found.extend(reached(&mut peer.run, policy.consecutive_5xx).then_some("consecutive_5xx"));
-
-    let over = |ring: &mut Vec<(u64, bool)>, bad: bool, window: u64, least: u32, percent: u8| {
-        ring.push((now, bad));
-        let bucket = |at: u64| at * 10 / window;
-        ring.retain(|(at, _)| bucket(now) - bucket(*at) < 10);
-        let (total, bad) = (ring.len(), ring.iter().filter(|(_, bad)| *bad).count());
-        let over = percent > 0 && total >= least as usize && 100 * bad >= usize::from(percent) * total;
-        if over {
-            ring.clear();
+    let mut count = |goes_on: bool, run: &mut u32, by: &mut Vec<Option<u8>>, threshold: u32, reason| {
+        if goes_on {
+            *run += 1;
+            by.push(seen.by.client);
+            reached(run, by, threshold, reason);
+        } else {
+            *run = 0;
+            by.clear();
         }
-        over
     };
-    let (window, least) = (policy.error_rate_window.0, policy.error_rate_min_responses);
-    if over(&mut peer.errors, failure, window, least, policy.error_rate_threshold) {
-        found.push("error_rate");
+    let (is_gateway, least) = ((502..=504).contains(&seen.status), policy.consecutive_gateway_failure);
+    count(is_gateway, &mut peer.gateway, &mut peer.gateway_by, least, "consecutive_gateway_failure");
+    count(failure, &mut peer.run, &mut peer.run_by, policy.consecutive_5xx, "consecutive_5xx");
+
+    type Ring = Vec<(u64, bool, Option<u8>)>;
+    let mut over = |ring: &mut Ring, bad: bool, (window, least, percent): (u64, u32, u8), reason| {
+        ring.push((now, bad, seen.by.client));
+        let bucket = |at: u64| at * 10 / window;
+        ring.retain(|(at, ..)| bucket(now) - bucket(*at) < 10);
+        let bad: Vec<_> = ring.iter().filter(|(_, bad, _)| *bad).map(|(.., client)| *client).collect();
+        let total = ring.len();
+        if percent == 0 || total < least as usize || 100 * bad.len() < usize::from(percent) * total {
+            return;
+        }
+        if suffice(&bad, policy.min_clients, seen.by.crowd) {
+            found.push(reason);
+            ring.clear();
+        } else {
+            held.push(reason);
+        }
+    };
+    let limit = (policy.error_rate_window.0, policy.error_rate_min_responses, policy.error_rate_threshold);
+    over(&mut peer.errors, failure, limit, "error_rate");
+    let limit = (policy.slow_rate_window.0, policy.slow_rate_min_responses, policy.slow_rate_threshold);
+    if policy.slow_threshold.0 > 0 && seen.l4.is_none() {
+        over(&mut peer.slow, seen.slow, limit, "slow_rate");
     }
-    let (window, least) = (policy.slow_rate_window.0, policy.slow_rate_min_responses);
-    if policy.slow_threshold.0 > 0
-        && !seen.l4
-        && over(&mut peer.slow, seen.slow, window, least, policy.slow_rate_threshold)
-    {
-        found.push("slow_rate");
-    }
-    found
+    (found, held)
 }

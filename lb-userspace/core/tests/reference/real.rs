@@ -9,19 +9,23 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{self, Breaker, Config, Connections, Mode, NoBackend, OnEject, Probe, Sources},
+    config::{
+        self, Breaker, Config, Connections, HttpProbe, Mode, NoBackend, OnEject, Probe, ProbeKind, Sources,
+    },
     event::{Event, EventKind},
     io::{
-        BackendId, FlowReset, Generation, Input, Operation, Outcome, Output, ProbeResult, Step, StepFailure,
-        Verb,
+        BackendId, Context, FlowReset, Generation, Input, Operation, Outcome, Output, ProbeResult, Step,
+        StepFailure, Verb,
     },
     snapshot::BackendSnapshot,
     time::{Instant, Millis},
 };
 
-use crate::plain::Said;
+use crate::plain::{By, Said};
 
 pub(crate) const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// The first two are of one prefix.
+const CLIENTS: [[u8; 4]; 4] = [[192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1], [203, 0, 113, 1]];
 pub(crate) const RISE_AND_FALL: (u32, u32) = (2, 3);
 
 pub(crate) struct Real {
@@ -32,6 +36,8 @@ pub(crate) struct Real {
     ids: BTreeMap<String, (BackendId, Generation)>,
     /// Backends whose connections the maps reset, now or at the next request.
     resets: BTreeSet<BackendId>,
+    /// Confirmations that are under way.
+    asked: BTreeSet<(BackendId, Generation)>,
     pub(crate) said: Vec<Said>,
     /// The fate of the next plans: `true` fails. Beyond the end all hold.
     pub(crate) script: VecDeque<bool>,
@@ -42,7 +48,8 @@ impl Real {
         let engine = Engine::new(Settings::default(), Instant(0));
         let (ids, resets) = (BTreeMap::new(), BTreeSet::new());
         let (said, script) = (Vec::new(), VecDeque::new());
-        Self { engine, policy, probed, members: 0, ids, resets, said, script }
+        let asked = BTreeSet::new();
+        Self { engine, policy, probed, members: 0, ids, resets, asked, said, script }
     }
 
     fn send(&mut self, input: Input, now: u64) {
@@ -64,6 +71,9 @@ impl Real {
                 Output::Event(event) => self.hear(*event),
                 // The history gives the result.
                 Output::Probe(_) => {}
+                Output::Confirm(of) => {
+                    assert!(self.asked.insert((of.backend, of.generation)), "one at a time")
+                }
             }
         }
     }
@@ -86,6 +96,7 @@ impl Real {
             | EventKind::Trial
             | EventKind::Readmit
             | EventKind::Refused
+            | EventKind::Suspected
             | EventKind::Probe => true,
             EventKind::Weight => event.reason == "slow_start",
             EventKind::Operator
@@ -124,7 +135,12 @@ impl Real {
             fallback: Vec::new(),
             sources: Sources::default(),
             backends,
-            probe: self.probed.then(|| Probe { rise, fall, ..Probe::default() }),
+            probe: self.probed.then(|| Probe {
+                kind: ProbeKind::Http(HttpProbe::default()),
+                rise,
+                fall,
+                ..Probe::default()
+            }),
             breaker: self.policy.clone(),
         };
         self.send(Input::Config(Arc::new(Config { services: vec![service] })), now);
@@ -138,6 +154,7 @@ impl Real {
         self.engine = Engine::new(Settings { restored, ..Settings::default() }, Instant(now));
         self.script.clear();
         self.resets.clear();
+        self.asked.clear();
         self.configure(self.members, now);
     }
 
@@ -148,10 +165,23 @@ impl Real {
         self.send(Input::Tick, end);
     }
 
-    pub(crate) fn outcome(&mut self, name: &str, outcome: Outcome, ttfb_ms: u64, now: u64) {
+    pub(crate) fn outcome(&mut self, name: &str, outcome: Outcome, ttfb_ms: u64, by: By, now: u64) {
         let (backend, generation) = self.ids[name];
         let ttfb = Some(Duration::from_millis(ttfb_ms));
-        self.send(Input::Outcome { backend, generation, outcome, ttfb, client: None }, now);
+        let client = by.client.map(|client| (CLIENTS[usize::from(client)], 4711).into());
+        let context = Context { crowd: by.crowd, late: by.late };
+        self.send(Input::Outcome { backend, generation, outcome, ttfb, client, context }, now);
+    }
+
+    /// Ends the confirmation of a backend. False: none is under way.
+    pub(crate) fn confirm(&mut self, name: &str, passes: bool, answered: bool, now: u64) -> bool {
+        let (backend, generation) = self.ids[name];
+        if !self.asked.remove(&(backend, generation)) {
+            return false;
+        }
+        let result = if passes { ProbeResult::Status(200) } else { ProbeResult::Fail("timeout".to_owned()) };
+        self.send(Input::Confirmation { backend, generation, result, answered }, now);
+        true
     }
 
     pub(crate) fn lose(&mut self, name: &str, lost: u64, now: u64) {
@@ -161,7 +191,7 @@ impl Real {
 
     pub(crate) fn probed(&mut self, name: &str, passes: bool, now: u64) {
         let (backend, generation) = self.ids[name];
-        let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("timeout".to_owned()) };
+        let result = if passes { ProbeResult::Status(200) } else { ProbeResult::Fail("timeout".to_owned()) };
         self.send(Input::Probe { backend, generation, result }, now);
     }
 

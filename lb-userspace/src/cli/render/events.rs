@@ -73,6 +73,7 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Trial => ("TRIAL", Paint::Warning),
         EventKind::Readmit => ("READMIT", Paint::Good),
         EventKind::Refused => ("REFUSED", Paint::Warning),
+        EventKind::Suspected => ("SUSPECTED", Paint::Warning),
         EventKind::Probe => ("PROBE", Paint::Plain),
         EventKind::Operator => ("OPERATOR", Paint::Plain),
         EventKind::Weight => ("WEIGHT", Paint::Plain),

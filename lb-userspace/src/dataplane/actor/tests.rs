@@ -37,7 +37,7 @@ fn drain(engine: &mut Engine, handle: &Handle) -> Vec<EventKind> {
         match output {
             Output::Dataplane(plan) => handle.apply(plan),
             Output::Event(event) => events.push(event.kind),
-            Output::Probe(_) => panic!("no probe is configured"),
+            Output::Probe(_) | Output::Confirm(_) => panic!("no probe is configured"),
         }
     }
     events

@@ -49,6 +49,7 @@ const LIST_TICKS: u32 = 10;
 /// An exchange whose timeout has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimedOut {
+    pub service: ServiceId,
     pub backend: BackendId,
     pub generation: Generation,
     pub client: SocketAddr,
@@ -228,6 +229,7 @@ impl Watched {
 impl TimedOut {
     fn of<A: Address>(flow: &Flow<A>, failure: L4Failure) -> Self {
         Self {
+            service: ServiceId(flow.service),
             backend: BackendId(flow.backend),
             generation: Generation(flow.generation),
             client: socket_addr(flow.client.src.wide(), flow.client.sport),

@@ -67,6 +67,7 @@ fn a_reading_names_its_backend_and_client() {
         since_request_ns: 500,
         trial: true,
         pipelined: true,
+        late: false,
     };
     assert_eq!(reading, Some(expected));
 }

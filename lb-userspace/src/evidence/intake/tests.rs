@@ -59,6 +59,7 @@ fn outcome(Exchange(port, began_ms, took_ms): Exchange, outcome: Outcome) -> Evi
         outcome,
         ttfb: (took_ms > 0).then(|| Duration::from_millis(took_ms)),
         client: Some(([192, 0, 2, 1], port).into()),
+        context: Context::default(),
     };
     Evidence { input, seen_ns: Some((began_ms + took_ms) * MS) }
 }
@@ -70,6 +71,7 @@ fn timeout_outcome(Exchange(port, ..): Exchange) -> Evidence {
         outcome: Outcome::Failure(L4Failure::ResponseTimeout),
         ttfb: None,
         client: Some(([192, 0, 2, 1], port).into()),
+        context: Context::default(),
     })
 }
 
@@ -84,12 +86,19 @@ fn successes(count: u64) -> Evidence {
 /// The good response that ends a run although the program did not mirror it.
 fn ends_run(generation: Generation) -> Evidence {
     let outcome = Outcome::Status(200);
-    without_segment(Input::Outcome { backend: BACKEND, generation, outcome, ttfb: None, client: None })
+    without_segment(Input::Outcome {
+        backend: BACKEND,
+        generation,
+        outcome,
+        ttfb: None,
+        client: None,
+        context: Context::default(),
+    })
 }
 
 /// The inputs from a record while the program has counted nothing.
 fn given(intake: &mut Intake, record: &ExchangeRecord) -> Vec<Evidence> {
-    intake.record(record, |_| 0).collect()
+    intake.record(record, None, |_| 0).collect()
 }
 
 #[test]
@@ -124,10 +133,10 @@ fn a_head_in_two_records_gives_one_outcome_and_reads_the_counts_once() {
     let mut intake = Intake::new();
     let exchange = Exchange(7, 100, 2);
     let first = flagged(record_flags::UNFINISHED, head(exchange, b"HTTP/1.1 5"));
-    let nothing: Vec<_> = intake.record(&first, |_| panic!("nothing is decided yet")).collect();
+    let nothing: Vec<_> = intake.record(&first, None, |_| panic!("nothing is decided yet")).collect();
     assert_eq!(nothing, []);
     let second = flagged(record_flags::CONTINUES, head(exchange, b"03 X\r\n\r\n"));
-    let decided: Vec<_> = intake.record(&second, |_| 4).collect();
+    let decided: Vec<_> = intake.record(&second, None, |_| 4).collect();
     assert_eq!(decided, [successes(4), outcome(exchange, Outcome::Status(503))]);
     let body = flagged(record_flags::CONTINUES, head(exchange, b"HTTP/1.1 500 X\r\n"));
     assert_eq!(given(&mut intake, &body), [], "a continuation without a head that waits for it");
@@ -139,7 +148,7 @@ fn counted_successes_come_before_the_failure_that_was_mirrored_after_them() {
     let exchange = Exchange(7, 100, 2);
     let asked = &mut None;
     let inputs: Vec<_> = intake
-        .record(&status(exchange, 500), |backend| {
+        .record(&status(exchange, 500), None, |backend| {
             *asked = Some(backend);
             12
         })
@@ -159,7 +168,7 @@ fn lost_records_are_reported_before_the_record_after_them() {
     let (first, second) = (Exchange(7, 100, 2), Exchange(8, 100, 2));
     let of = |exchange| outcome(exchange, Outcome::Status(500));
     assert_eq!(given(&mut intake, &with(first, 5)), [of(first)], "an earlier run lost those five");
-    let inputs: Vec<_> = intake.record(&with(second, 7), |_| 3).collect();
+    let inputs: Vec<_> = intake.record(&with(second, 7), None, |_| 3).collect();
     assert_eq!(inputs, [lost(2), successes(3), of(second)]);
     // Also when the record itself decides nothing.
     let continues = flagged(record_flags::CONTINUES, with(first, 8));
@@ -170,10 +179,10 @@ fn lost_records_are_reported_before_the_record_after_them() {
 fn a_response_after_its_timeout_is_not_reported_again() {
     let mut intake = Intake::new();
     let exchange = Exchange(7, 5000, 2000);
-    let inputs: Vec<_> = intake.timed_out(timeout(exchange), |_| 2).collect();
+    let inputs: Vec<_> = intake.timed_out(timeout(exchange), None, |_| 2).collect();
     assert_eq!(inputs, [successes(2), timeout_outcome(exchange)]);
     // The successes that the program counted since are still given, and the first of them ends the run.
-    let inputs: Vec<_> = intake.record(&status(exchange, 200), |_| 3).collect();
+    let inputs: Vec<_> = intake.record(&status(exchange, 200), None, |_| 3).collect();
     assert_eq!(inputs, [ends_run(GENERATION), successes(2)]);
     let next = Exchange(7, 8000, 2);
     assert_eq!(given(&mut intake, &status(next, 200)), [outcome(next, Outcome::Status(200))]);
@@ -184,7 +193,7 @@ fn a_timeout_after_its_response_is_not_reported_again() {
     let mut intake = Intake::new();
     let exchange = Exchange(7, 5000, 2000);
     assert_eq!(given(&mut intake, &status(exchange, 200)), [outcome(exchange, Outcome::Status(200))]);
-    let inputs = intake.timed_out(timeout(exchange), |_| panic!("the engine knows of it")).count();
+    let inputs = intake.timed_out(timeout(exchange), None, |_| panic!("the engine knows of it")).count();
     assert_eq!(inputs, 0);
 }
 
@@ -208,9 +217,9 @@ fn the_first_counted_success_after_a_slow_response_ends_the_run() {
 #[test]
 fn the_success_that_ends_a_run_has_the_generation_of_the_last_slow_exchange() {
     let mut intake = Intake::new();
-    intake.timed_out(timeout(Exchange(7, 5000, 0)), |_| 0);
+    intake.timed_out(timeout(Exchange(7, 5000, 0)), None, |_| 0);
     let later = Timeout { generation: Generation(10), ..timeout(Exchange(8, 6000, 0)) };
-    intake.timed_out(later, |_| 0);
+    intake.timed_out(later, None, |_| 0);
     assert_eq!(intake.successes(BACKEND, 1).collect::<Vec<_>>(), [ends_run(Generation(10))]);
 }
 
@@ -235,7 +244,7 @@ fn what_an_intake_remembers_is_bounded() {
         out += given(&mut intake, &unfinished).len();
         let other = Exchange(number as u16, 100_000 + number, SLOW_MS);
         let backend = BackendId(number as u16 % 1024);
-        out += intake.timed_out(Timeout { backend, ..timeout(other) }, |_| 0).count();
+        out += intake.timed_out(Timeout { backend, ..timeout(other) }, None, |_| 0).count();
     }
     assert_eq!(out, 40_000, "each timeout once, and no unfinished head");
     assert!(intake.heads.unfinished() <= 4096, "{}", intake.heads.unfinished());

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
-    io::{Outcome, ProbeResult, Verb},
+    io::{Context, Outcome, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,17 @@ pub enum What<'a> {
         outcome: Outcome,
         ttfb: Option<Duration>,
         client: Option<SocketAddr>,
+        context: Context,
+    },
+    /// A connection of Shunt's own to a suspect.
+    Confirmation {
+        backend: Cow<'a, str>,
+        result: ProbeResult,
+        syn_answered: bool,
+    },
+    /// A half-open backend has used trials.
+    TrialsTaken {
+        backend: Cow<'a, str>,
     },
     Probe {
         backend: Cow<'a, str>,

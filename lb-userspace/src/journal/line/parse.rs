@@ -6,7 +6,7 @@
 use std::{borrow::Cow, cell::RefCell, collections::BTreeSet};
 
 use lb_core::{
-    io::{Outcome, ProbeResult, Verb},
+    io::{Context, Crowd, Outcome, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 use serde::de::DeserializeSeed as _;
@@ -46,6 +46,8 @@ fn content(given: Given<'_>) -> Result<Line<'_>, Trouble> {
         "failure",
         "answered",
         "opaque",
+        "confirmation",
+        "trials_taken",
         "probe",
         "op",
         "members",
@@ -96,17 +98,26 @@ fn about<'a>(given: Given<'a>, backend: Cow<'a, str>) -> Result<What<'a>, Troubl
     let answered = given.answered.map(|_| Outcome::Answered);
     let outcome = readable.or(answered).or(given.opaque.map(|_| Outcome::Opaque));
     if let Some(outcome) = outcome {
-        return Ok(What::Outcome { backend, outcome, ttfb: given.ttfb, client: given.client });
-    }
-    if let Some(result) = given.probe {
-        let result = match (result, given.detail) {
-            (ProbeResult::Fail(_), Some(detail)) => ProbeResult::Fail(detail.into_owned()),
-            (result, None) => result,
-            (ProbeResult::Pass | ProbeResult::Status(_), Some(_)) => {
-                return Err(Trouble::new("`detail` belongs to a probe that failed", "remove it"));
+        let crowd = match (given.prefixes, given.addresses) {
+            (Some(prefixes), Some(addresses)) => Some(Crowd { prefixes, addresses }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                let message = "`prefixes` and `addresses` belong together";
+                return Err(Trouble::new(message, "write both: how many clients the service has"));
             }
         };
-        return Ok(What::Probe { backend, result });
+        let context = Context { crowd, late: given.late.is_some() };
+        return Ok(What::Outcome { backend, outcome, ttfb: given.ttfb, client: given.client, context });
+    }
+    if given.trials_taken.is_some() {
+        return Ok(What::TrialsTaken { backend });
+    }
+    if let Some(result) = given.confirmation {
+        let (result, syn_answered) = (with_detail(result, given.detail)?, given.syn_answered.is_some());
+        return Ok(What::Confirmation { backend, result, syn_answered });
+    }
+    if let Some(result) = given.probe {
+        return Ok(What::Probe { backend, result: with_detail(result, given.detail)? });
     }
     if let Some(good) = given.good {
         return Ok(What::SuccessCounts { backend, good });
@@ -141,15 +152,29 @@ fn about<'a>(given: Given<'a>, backend: Cow<'a, str>) -> Result<What<'a>, Troubl
     Ok(What::Operator { backend, order })
 }
 
+fn with_detail(result: ProbeResult, detail: Option<Cow<'_, str>>) -> Result<ProbeResult, Trouble> {
+    match (result, detail) {
+        (ProbeResult::Fail(_), Some(detail)) => Ok(ProbeResult::Fail(detail.into_owned())),
+        (result, None) => Ok(result),
+        (ProbeResult::Pass | ProbeResult::Status(_), Some(_)) => {
+            Err(Trouble::new("`detail` belongs to a probe that failed", "remove it"))
+        }
+    }
+}
+
 /// Refuses a key without the key that it belongs to.
 fn check_company(given: &Given<'_>, kind: Option<&str>) -> Result<(), Trouble> {
     let outcome: &[&str] = &["status", "failure", "answered", "opaque"];
     let op_is = |ops: &[Op]| given.op.is_some_and(|op| ops.contains(&op));
     let orders = !op_is(&[Op::Add, Op::Remove]);
-    let rules: [(&str, &[&str], bool); 11] = [
+    let rules: [(&str, &[&str], bool); 15] = [
         ("ttfb_ms", outcome, true),
         ("client", outcome, true),
-        ("detail", &["probe"], true),
+        ("prefixes", outcome, true),
+        ("addresses", outcome, true),
+        ("late", &["failure"], true),
+        ("syn_answered", &["confirmation"], true),
+        ("detail", &["probe", "confirmation"], true),
         ("address", &["op"], op_is(&[Op::Add])),
         ("weight", &["op"], op_is(&[Op::Add, Op::Weight])),
         ("for_ms", &["op"], orders),
@@ -157,7 +182,22 @@ fn check_company(given: &Given<'_>, kind: Option<&str>) -> Result<(), Trouble> {
         ("actor", &["op"], orders),
         ("reason", &["op"], orders),
         ("seed", &["began_unix_ms"], true),
-        ("backend", &["status", "failure", "answered", "opaque", "probe", "op", "good", "lost"], true),
+        (
+            "backend",
+            &[
+                "status",
+                "failure",
+                "answered",
+                "opaque",
+                "confirmation",
+                "trials_taken",
+                "probe",
+                "op",
+                "good",
+                "lost",
+            ],
+            true,
+        ),
     ];
     for (key, with, and) in rules {
         if !given.has(key) || (key == "backend" && kind.is_none()) {

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
-    io::{L4Failure, Outcome, ProbeResult, Verb},
+    io::{Context, Crowd, L4Failure, Outcome, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 use proptest::prelude::*;
@@ -20,7 +20,10 @@ fn wrong(line: &str) -> (usize, String) {
 #[test]
 fn outcomes() {
     let outcome = |line: &str| match read(line).what {
-        What::Outcome { backend, outcome, ttfb, client } => (backend.into_owned(), outcome, ttfb, client),
+        What::Outcome { backend, outcome, ttfb, client, context } => {
+            assert_eq!(context, Context::default());
+            (backend.into_owned(), outcome, ttfb, client)
+        }
         other => panic!("{other:?}"),
     };
     let named = "web-1".to_owned();
@@ -49,6 +52,23 @@ fn outcomes() {
     }
     assert_eq!(outcome(r#"{"t_ms":1,"backend":"web-1","answered":true}"#).1, Outcome::Answered);
     assert_eq!(outcome(r#"{"t_ms":1,"backend":"web-1","opaque":true}"#).1, Outcome::Opaque);
+}
+
+#[test]
+fn what_is_known_about_the_clients() {
+    let line = r#"{"t_ms":1,"backend":"a","failure":"reset","prefixes":3,"addresses":9,"late":true}"#;
+    let What::Outcome { context, .. } = read(line).what else { panic!("an outcome") };
+    assert_eq!(context, Context { crowd: Some(Crowd { prefixes: 3, addresses: 9 }), late: true });
+    let (_, text) = wrong(r#"{"t_ms":1,"backend":"a","status":500,"prefixes":3}"#);
+    assert!(text.starts_with("`prefixes` and `addresses` belong together"), "{text}");
+    let (_, text) = wrong(r#"{"t_ms":1,"backend":"a","status":500,"late":true}"#);
+    assert!(text.starts_with("`late` means nothing beside this `status`"), "{text}");
+    let line = r#"{"t_ms":1,"backend":"a","confirmation":"fail","detail":"refused","syn_answered":true}"#;
+    let result = ProbeResult::Fail("refused".to_owned());
+    let confirmation = What::Confirmation { backend: "a".into(), result, syn_answered: true };
+    assert_eq!(read(line).what, confirmation);
+    let line = r#"{"t_ms":1,"backend":"a","trials_taken":true}"#;
+    assert_eq!(read(line).what, What::TrialsTaken { backend: "a".into() });
 }
 
 #[test]
@@ -188,6 +208,9 @@ fn what() -> impl Strategy<Value = What<'static>> {
         (100..=999u16).prop_map(ProbeResult::Status),
         "\\PC*".prop_map(ProbeResult::Fail)
     ];
+    let crowd = proptest::option::of(
+        any::<(u32, u32)>().prop_map(|(prefixes, addresses)| Crowd { prefixes, addresses }),
+    );
     let weight = proptest::option::of(any::<NonZeroU16>());
     let verb = prop_oneof![
         Just(Verb::Enable),
@@ -218,12 +241,16 @@ fn what() -> impl Strategy<Value = What<'static>> {
             (1..).zip(members).map(member).collect::<Vec<_>>()
         });
     prop_oneof![
-        (name(), outcome, ttfb, client).prop_map(|(backend, outcome, ttfb, client)| What::Outcome {
-            backend,
-            outcome,
-            ttfb,
-            client
+        (name(), outcome, ttfb, client, crowd, any::<bool>()).prop_map(
+            |(backend, outcome, ttfb, client, crowd, late)| {
+                let context = Context { crowd, late: late && matches!(outcome, Outcome::Failure(_)) };
+                What::Outcome { backend, outcome, ttfb, client, context }
+            }
+        ),
+        (name(), result.clone(), any::<bool>()).prop_map(|(backend, result, syn_answered)| {
+            What::Confirmation { backend, result, syn_answered }
         }),
+        name().prop_map(|backend| What::TrialsTaken { backend }),
         (name(), result).prop_map(|(backend, result)| What::Probe { backend, result }),
         (name(), order).prop_map(|(backend, order)| What::Operator { backend, order }),
         (name(), weight).prop_map(|(backend, weight)| What::Add { backend, address: None, weight }),

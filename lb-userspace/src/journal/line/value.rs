@@ -34,6 +34,10 @@ pub(super) fn whole(key: &str, value: &Value<'_>, most: u64) -> Result<u64, Trou
     }
 }
 
+pub(super) fn number(key: &str, value: &Value<'_>) -> Result<u32, Trouble> {
+    whole(key, value, u64::from(u32::MAX)).map(|number| number as u32)
+}
+
 pub(super) fn status(key: &str, value: &Value<'_>) -> Result<u16, Trouble> {
     match value {
         Value::Unsigned(status @ 100..=999) => Ok(*status as u16),

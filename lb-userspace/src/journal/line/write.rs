@@ -32,6 +32,18 @@ struct Keys<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    prefixes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmation: Option<Probe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syn_answered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trials_taken: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     probe: Option<Probe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
@@ -79,7 +91,7 @@ impl Line<'_> {
     fn keys(&self) -> Keys<'_> {
         let mut keys = Keys { t_ms: self.at.0, service: self.service.as_deref(), ..Keys::default() };
         match &self.what {
-            What::Outcome { backend, outcome, ttfb, client } => {
+            What::Outcome { backend, outcome, ttfb, client, context } => {
                 keys.backend = Some(backend);
                 match outcome {
                     Outcome::Status(status) => keys.status = Some(*status),
@@ -89,18 +101,22 @@ impl Line<'_> {
                 }
                 keys.ttfb_ms = ttfb.map(millis);
                 keys.client = *client;
+                keys.prefixes = context.crowd.map(|crowd| crowd.prefixes);
+                keys.addresses = context.crowd.map(|crowd| crowd.addresses);
+                keys.late = context.late.then_some(true);
+            }
+            What::Confirmation { backend, result, syn_answered } => {
+                keys.backend = Some(backend);
+                (keys.confirmation, keys.detail) = probe(result);
+                keys.syn_answered = syn_answered.then_some(true);
+            }
+            What::TrialsTaken { backend } => {
+                keys.backend = Some(backend);
+                keys.trials_taken = Some(true);
             }
             What::Probe { backend, result } => {
                 keys.backend = Some(backend);
-                keys.probe = Some(match result {
-                    ProbeResult::Pass => Probe::Word("pass"),
-                    ProbeResult::Status(status) => Probe::Status(*status),
-                    ProbeResult::Fail(_) => Probe::Word("fail"),
-                });
-                keys.detail = match result {
-                    ProbeResult::Fail(detail) => Some(detail),
-                    ProbeResult::Pass | ProbeResult::Status(_) => None,
-                };
+                (keys.probe, keys.detail) = probe(result);
             }
             What::Operator { backend, order } => {
                 keys.backend = Some(backend);
@@ -134,6 +150,15 @@ impl Line<'_> {
             What::Pass => {}
         }
         keys
+    }
+}
+
+/// A result, and its detail.
+fn probe(result: &ProbeResult) -> (Option<Probe>, Option<&str>) {
+    match result {
+        ProbeResult::Pass => (Some(Probe::Word("pass")), None),
+        ProbeResult::Status(status) => (Some(Probe::Status(*status)), None),
+        ProbeResult::Fail(detail) => (Some(Probe::Word("fail")), Some(detail)),
     }
 }
 

@@ -6,7 +6,7 @@ use lb_core::{
     Engine, Settings,
     config::Config,
     event::Event,
-    io::{Input, Operation, Outcome, Output, ProbeResult, Verb},
+    io::{Context, Crowd, Input, Operation, Outcome, Output, ProbeRequest, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 
@@ -59,6 +59,8 @@ struct Daemon {
     now: Instant,
     events: Vec<Event>,
     plans: Vec<(Instant, u64)>,
+    /// Confirmations that are under way.
+    asked: Vec<ProbeRequest>,
 }
 
 /// How long the maps take.
@@ -67,7 +69,7 @@ const WRITE: Millis = Millis(3);
 impl Daemon {
     fn start(recorder: Recorder, seed: u64) -> Self {
         let engine = Engine::new(Settings { seed, ..Settings::default() }, Instant(0));
-        Self { engine, recorder, now: Instant(0), events: Vec::new(), plans: Vec::new() }
+        Self { engine, recorder, now: Instant(0), events: Vec::new(), plans: Vec::new(), asked: Vec::new() }
     }
 
     fn give(&mut self, input: Input) {
@@ -84,6 +86,7 @@ impl Daemon {
             match output {
                 Output::Dataplane(plan) => self.plans.push((self.now + WRITE, plan.id)),
                 Output::Event(event) => self.events.push(*event),
+                Output::Confirm(request) => self.asked.push(request),
                 Output::Probe(_) => {}
             }
         }
@@ -142,7 +145,22 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
         daemon.until(Instant(from + step * 10));
         let (service, name) = names[(draw(&mut seed) % 5) as usize];
         let Some((backend, generation)) = daemon.ids(service, name) else { continue };
-        let client = Some(([192, 0, 2, 7], 4000).into());
+        let client = Some(([192, 0, draw(&mut seed) as u8 % 3, 7], 4000).into());
+        let crowd = draw(&mut seed).is_multiple_of(2).then_some(Crowd { prefixes: 3, addresses: 3 });
+        if let Some(ProbeRequest { backend, generation, .. }) = daemon.asked.pop() {
+            let result = match draw(&mut seed) % 2 {
+                0 => ProbeResult::Fail("connection refused".to_owned()),
+                _ => ProbeResult::Pass,
+            };
+            let answered = draw(&mut seed).is_multiple_of(4);
+            daemon.give(Input::Confirmation { backend, generation, result, answered });
+        }
+        let budgets: Vec<_> = daemon.engine.trial_budgets().collect();
+        for (backend, _) in budgets {
+            if draw(&mut seed).is_multiple_of(20) {
+                daemon.give(Input::TrialsTaken { backend });
+            }
+        }
         // One backend has a bad time, and then another one.
         let sick = name == names[(step / 2000) as usize].1 && !draw(&mut seed).is_multiple_of(4);
         match draw(&mut seed) % 1000 {
@@ -154,7 +172,9 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
                     (false, _) => Outcome::Status(200),
                 };
                 let ttfb = Some(std::time::Duration::from_nanos(draw(&mut seed) % 90_000_000));
-                daemon.give(Input::Outcome { backend, generation, outcome, ttfb, client });
+                let late = matches!(outcome, Outcome::Failure(_)) && draw(&mut seed).is_multiple_of(4);
+                let context = Context { crowd, late };
+                daemon.give(Input::Outcome { backend, generation, outcome, ttfb, client, context });
             }
             900..=979 => {
                 let result = match draw(&mut seed) % 8 {
@@ -242,7 +262,7 @@ fn a_recording_replayed_decides_the_same() {
 fn rotated_files_are_read_alone_and_together() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("events.jsonl");
-    let small = Options { max_size: 100 << 10, files: 3, ..options(&path) };
+    let small = Options { max_size: 160 << 10, files: 3, ..options(&path) };
     let recorder = Recording::open(&small).expect("new").start(1_700_000_000_000, 1).expect("thread");
     let mut daemon = Daemon::start(recorder, 1);
     live(&mut daemon, 9, 0);
@@ -252,7 +272,7 @@ fn rotated_files_are_read_alone_and_together() {
     let mut together = Vec::new();
     for file in &files {
         let text = fs::read(file).expect("kept");
-        assert!(text.len() <= 100 << 10 && text.ends_with(b"\n"), "{}: {} bytes", file.display(), text.len());
+        assert!(text.len() <= 160 << 10 && text.ends_with(b"\n"), "{}: {} bytes", file.display(), text.len());
         let (events, summary) = replayed(configuration(), &text);
         assert!(!events.is_empty() && summary.total.responses > 500, "{summary:?}");
         together.extend(text);

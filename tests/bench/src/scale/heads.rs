@@ -210,6 +210,7 @@ impl Reader {
             outcome: reading.outcome,
             ttfb: (reading.since_request_ns > 0).then(|| Duration::from_nanos(reading.since_request_ns)),
             client: Some(reading.client),
+            context: lb_core::io::Context::default(),
         });
     }
 

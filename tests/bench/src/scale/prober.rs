@@ -105,7 +105,7 @@ impl Daemon {
                     self.engine.handle(Input::Applied { plan: plan.id, result: Ok(()) }, self.now());
                 }
                 Output::Probe(request) => self.prober.start(request),
-                Output::Event(_) => {}
+                Output::Confirm(_) | Output::Event(_) => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     config::{self, BackoffDecay, Breaker, Detector, HalfOpenExit, Probe},
     event::{EventKind, Run, Seen, Totals},
     io::Input,
-    outcome::{L4Failure, Outcome},
+    outcome::{Context, L4Failure, Outcome},
     snapshot::BackendSnapshot,
     states::BreakerState,
     time::{Instant, Millis},
@@ -464,7 +464,14 @@ fn an_event_carries_what_was_decided_and_from_what() {
     for at in 701..=703 {
         lab.until(at);
         let outcome = Outcome::Status(503);
-        lab.send(Input::Outcome { backend, generation, outcome, ttfb: None, client: Some(client) });
+        lab.send(Input::Outcome {
+            backend,
+            generation,
+            outcome,
+            ttfb: None,
+            client: Some(client),
+            context: Context::default(),
+        });
     }
     let [.., before, event] = &lab.events[..] else { panic!("two ejections") };
     assert_eq!((event.kind, event.t_ms, event.seq), (EventKind::Eject, Instant(703), before.seq + 1));
@@ -494,6 +501,8 @@ fn the_defaults_are_those_of_the_specification() {
         consecutive_gateway_failure,
         split_l4_failures,
         consecutive_l4_failure,
+        confirm_l4_failures,
+        min_clients,
         connect_timeout,
         response_timeout,
         success_rate_min_responses,
@@ -536,7 +545,9 @@ fn the_defaults_are_those_of_the_specification() {
     assert_eq!((failure_percentage_min_responses, failure_percentage_min_backends), (50, 5));
     assert_eq!((error_rate_window, error_rate_min_responses), (Millis(10_000), 20));
     assert_eq!((slow_rate_window, slow_rate_min_responses, slow_rate_threshold), (Millis(10_000), 20, 50));
-    assert_eq!(errors, [500..=599]);
+    assert_eq!(errors, [500..=500, 502..=504, 506..=599]);
+    assert!(confirm_l4_failures);
+    assert_eq!(min_clients, 2);
     assert_eq!((interval, base_ejection_time), (Millis(10_000), Millis(30_000)));
     assert_eq!((max_ejection_time, max_ejection_time_jitter), (Millis(300_000), Millis(0)));
     assert_eq!((max_ejection_percent, min_serving), (50, 1));

@@ -376,6 +376,7 @@ impl Play {
                     assert_eq!(former.as_ref(), Some(&event.from), "{event:?}");
                 }
                 EventKind::Refused
+                | EventKind::Suspected
                 | EventKind::Probe
                 | EventKind::Operator
                 | EventKind::Weight

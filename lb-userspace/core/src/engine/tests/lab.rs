@@ -16,7 +16,7 @@ use crate::{
     event::{Event, EventKind},
     ids::{BackendId, Generation, ServiceId},
     io::{Admit, FlowReset, Input, Member, Operation, Output, Plan, ProbeRequest, Step, StepFailure},
-    outcome::{Outcome, ProbeResult},
+    outcome::{Context, Crowd, Outcome, ProbeResult},
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
 };
@@ -29,6 +29,8 @@ pub(super) struct Lab {
     pub(super) events: Vec<Event>,
     seen: usize,
     pub(super) probes: Vec<(Instant, ProbeRequest)>,
+    /// Those that were not answered yet.
+    pub(super) confirmations: Vec<(Instant, ProbeRequest)>,
     /// Every write that held, and when.
     pub(super) written: Vec<(Instant, Step)>,
     /// The fate of the next writes: `true` fails. Beyond the end all hold.
@@ -53,6 +55,7 @@ impl Lab {
             events: Vec::new(),
             seen: 0,
             probes: Vec::new(),
+            confirmations: Vec::new(),
             written: Vec::new(),
             script: VecDeque::new(),
             slow: false,
@@ -106,7 +109,30 @@ impl Lab {
 
     pub(super) fn timed(&mut self, name: &str, outcome: Outcome, ttfb: Option<Duration>) {
         let BackendSnapshot { id, generation, .. } = self.backend(name);
-        self.send(Input::Outcome { backend: id, generation, outcome, ttfb, client: None });
+        self.send(Input::Outcome {
+            backend: id,
+            generation,
+            outcome,
+            ttfb,
+            client: None,
+            context: Context::default(),
+        });
+    }
+
+    /// An outcome that a client of a service with these clients saw.
+    pub(super) fn seen_by(&mut self, name: &str, outcome: Outcome, client: &str, crowd: Crowd) {
+        let BackendSnapshot { id: backend, generation, .. } = self.backend(name);
+        let client = Some(SocketAddr::new(client.parse().expect("literal"), 4711));
+        let context = Context { crowd: Some(crowd), late: false };
+        self.send(Input::Outcome { backend, generation, outcome, ttfb: None, client, context });
+    }
+
+    /// The result of the confirmation that is under way.
+    pub(super) fn confirm(&mut self, name: &str, result: ProbeResult, answered: bool) {
+        let BackendSnapshot { id: backend, generation, .. } = self.backend(name);
+        let asked = self.confirmations.pop().expect("one is under way").1;
+        assert_eq!((asked.backend, asked.generation), (backend, generation));
+        self.send(Input::Confirmation { backend, generation, result, answered });
     }
 
     pub(super) fn lose(&mut self, name: &str, lost: u64) {
@@ -177,6 +203,7 @@ impl Lab {
                     self.events.push(*event);
                 }
                 Output::Probe(request) => self.probes.push((self.now, request)),
+                Output::Confirm(request) => self.confirmations.push((self.now, request)),
                 Output::Dataplane(plan) if self.slow => self.waiting.push_back(plan),
                 Output::Dataplane(plan) => {
                     let result = self.carry_out(&plan);

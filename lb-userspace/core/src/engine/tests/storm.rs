@@ -8,7 +8,7 @@ use crate::{
     event::{Event, EventKind},
     ids::{BackendId, Generation},
     io::{Admit, Input, Operation, Step, Verb},
-    outcome::{Outcome, ProbeResult},
+    outcome::{Context, Outcome, ProbeResult},
     random,
     snapshot::ServiceSnapshot,
     states::Effective,
@@ -91,7 +91,14 @@ impl Storm {
                 let (backend, generation) = self.backends[index];
                 let outcome = Outcome::Status(if sick(index, second) { 503 } else { 200 });
                 for _ in 0..3 {
-                    self.send(Input::Outcome { backend, generation, outcome, ttfb: None, client: None });
+                    self.send(Input::Outcome {
+                        backend,
+                        generation,
+                        outcome,
+                        ttfb: None,
+                        client: None,
+                        context: Context::default(),
+                    });
                 }
             }
             // Once a second a write fails in the middle of a plan, now and then four times in a row.
@@ -128,6 +135,7 @@ impl Reported {
             EventKind::Probe => &mut self.probe,
             EventKind::Operator => &mut self.operator,
             EventKind::Refused
+            | EventKind::Suspected
             | EventKind::Weight
             | EventKind::Membership
             | EventKind::Fallback
