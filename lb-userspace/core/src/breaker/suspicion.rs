@@ -71,6 +71,11 @@ impl Suspicion {
         self.confirmed_until.is_some_and(|until| now < until)
     }
 
+    /// How many failures wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub fn add(&mut self, suspect: Suspect) {
         if self.waiting.len() == MOST {
             self.waiting.pop_front();

@@ -174,7 +174,7 @@ impl Service {
             next.push(format!("{more} more passing probes in a row bring it up"));
         }
         match backend.breaker.state() {
-            BreakerState::Closed => {}
+            BreakerState::Closed => next.extend(self.outlook_of_suspicion(backend)),
             BreakerState::Open => {
                 let until = backend.breaker.until().unwrap_or(now);
                 let how = if policy.half_open_trials > 0 && policy.enforce {
@@ -190,6 +190,7 @@ impl Service {
                 let more = policy.half_open_successes.saturating_sub(good).max(1);
                 next.push(format!("{more} more good outcomes in a row readmit it"));
                 next.push("one failure ejects it again, with the next number".to_owned());
+                next.extend(self.outlook_of_suspicion(backend));
                 if let Some(sweeps) = backend.breaker.patience(policy) {
                     next.push(format!("{sweeps} more sweeps without an outcome close it"));
                 }
@@ -199,6 +200,25 @@ impl Service {
             next.push("it returns only with its probe up".to_owned());
         }
         next.extend(self.outlook_of_connections(backend, now));
+        next
+    }
+
+    /// The conditions under which its failures count.
+    fn outlook_of_suspicion(&self, backend: &Backend) -> Vec<String> {
+        let mut next = Vec::new();
+        let waiting = backend.suspicion.waiting();
+        if waiting > 0 {
+            let s = if waiting == 1 { " counts" } else { "s count" };
+            next.push(format!("{waiting} L4 failure{s} once confirmed"));
+        }
+        let least = self.config.breaker.min_clients;
+        if let Some(crowd) = self.crowd.filter(|crowd| least > 1 && !crowd.is_lone()) {
+            let (all, what) = match crowd.prefixes {
+                0 | 1 => (crowd.addresses, "addresses"),
+                prefixes => (prefixes, "prefixes"),
+            };
+            next.push(format!("failures count once clients of {} {what} see them", least.min(all)));
+        }
         next
     }
 

@@ -16,6 +16,10 @@ EVENTS has one JSON object for each line, in the order of t_ms (milliseconds fro
   {\"t_ms\":1200,\"backend\":\"web-1\",\"status\":503}             optional: \"ttfb_ms\", \"client\"
   {\"t_ms\":1210,\"backend\":\"web-1\",\"failure\":\"reset\"}       connect_refused, connect_timeout, reset,
                                                        no_response, response_timeout
+                                                       optional: \"prefixes\" and \"addresses\" (how
+                                                       many clients the service has), \"late\"
+  {\"t_ms\":1215,\"backend\":\"web-1\",\"confirmation\":\"fail\"}   as a probe; optional: \"syn_answered\"
+  {\"t_ms\":1220,\"backend\":\"web-1\",\"trials_taken\":true}  a half-open backend has used trials
   {\"t_ms\":1300,\"backend\":\"web-1\",\"probe\":\"pass\"}         pass, fail, timeout or a status
   {\"t_ms\":1400,\"backend\":\"web-1\",\"op\":\"drain\"}           add, remove, enable, disable, drain, eject,
                                                        admit, weight

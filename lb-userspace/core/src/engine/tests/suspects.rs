@@ -102,6 +102,11 @@ fn requests_of_different_clients_that_break_eject_although_the_probe_passes() {
     lab.confirm("a", ProbeResult::Status(200), false);
     fails(&mut lab, L4Failure::Reset, CLIENTS[0]);
     assert_eq!(lab.news(), []);
+    let why = lab.engine.why("web", "a", lab.now).expect("it is there");
+    assert_eq!(
+        why.next,
+        ["2 L4 failures count once confirmed", "failures count once clients of 2 prefixes see them"]
+    );
     fails(&mut lab, L4Failure::NoResponse, CLIENTS[1]);
     assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
 }
