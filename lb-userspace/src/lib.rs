@@ -3,7 +3,7 @@
 //! [`cli`] reads the command line and [`config`] the configuration. [`daemon`] runs the engine of `lb_core` and connects
 //! it with the edges: [`dataplane`] writes the maps and reads counters, [`evidence`] turns records into inputs, [`probe`]
 //! checks backends, [`control`] serves operators, [`state`] and [`journal`] write files. [`replay`] runs a recording
-//! through the same engine. [`doctor`] checks the host.
+//! through the same engine. [`doctor`] checks the host. [`files`] and [`printable`] keep out what others planted or wrote.
 
 pub mod attach_mode;
 pub mod cli;
@@ -13,7 +13,9 @@ pub mod daemon;
 pub mod dataplane;
 pub mod doctor;
 pub mod evidence;
+pub mod files;
 pub mod journal;
+pub mod printable;
 pub mod probe;
 pub mod replay;
 pub mod state;

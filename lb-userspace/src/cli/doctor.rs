@@ -15,6 +15,7 @@ use crate::{
     config::{self, File, XdpMode},
     control::model::SCHEMA,
     doctor::{self, Finding, Level, Wanted},
+    printable::printable,
 };
 
 pub(super) async fn run(args: &args::Doctor) -> Result<Exit, Failure> {
@@ -105,9 +106,14 @@ fn table(findings: &[Finding], palette: Palette) -> String {
             Level::Warn => ("warn", Paint::Warning),
             Level::Fail => ("fail", Paint::Bad),
         };
-        text += &format!("  {}  {:<12}  {}\n", palette.paint(paint, word), finding.check, finding.says);
+        text += &format!(
+            "  {}  {:<12}  {}\n",
+            palette.paint(paint, word),
+            finding.check,
+            printable(&finding.says)
+        );
         if let Some(remedy) = &finding.remedy {
-            text += &format!("{:22}{} {remedy}\n", "", palette.paint(Paint::Faint, "help:"));
+            text += &format!("{:22}{} {}\n", "", palette.paint(Paint::Faint, "help:"), printable(remedy));
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();

@@ -8,6 +8,7 @@ use super::{
     exit::{Exit, Failure},
     palette::Palette,
 };
+use crate::printable::shielded;
 
 pub const FILTER: &str = "SHUNT_LOG";
 
@@ -18,11 +19,28 @@ pub fn init(configured: &str) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(io::stderr)
+        .with_writer(|| Shielded(io::stderr().lock()))
         .with_ansi(Palette::of_stderr().is_coloured())
         .finish()
         .try_init()
         .map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+/// Standard error, without characters that act on text. The formatter hands over whole lines.
+struct Shielded<W>(W);
+
+impl<W: io::Write> io::Write for Shielded<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(shielded(text).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn filter(asked: Option<&str>, configured: &str) -> Result<EnvFilter, Failure> {
@@ -35,6 +53,8 @@ fn filter(asked: Option<&str>, configured: &str) -> Result<EnvFilter, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -42,6 +62,13 @@ mod tests {
         for (asked, expected) in [(None, "warn"), (Some(""), "warn"), (Some("debug"), "debug")] {
             assert_eq!(filter(asked, "warn").expect("valid").to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_line_of_the_log_reads_as_it_was_written() {
+        let mut written = Vec::new();
+        Shielded(&mut written).write_all("ejected: \u{202e}b\x1b[0m\n".as_bytes()).expect("memory");
+        assert_eq!(written, b"ejected: \\u202eb\x1b[0m\n");
     }
 
     #[test]

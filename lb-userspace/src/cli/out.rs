@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anyhow::Context;
 
 use super::exit::Failure;
+use crate::printable::shielded;
 
 /// Whether standard output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,8 @@ pub enum Reader {
 
 /// Writes and flushes, so that a reader sees each line at once.
 pub fn print(text: &str) -> Result<Reader, Failure> {
-    Ok(write(&mut io::stdout().lock(), text.as_bytes()).context("cannot write to standard output")?)
+    Ok(write(&mut io::stdout().lock(), shielded(text).as_bytes())
+        .context("cannot write to standard output")?)
 }
 
 fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
@@ -39,7 +41,11 @@ impl Stream {
     }
 
     pub fn put(&mut self, bytes: &[u8]) -> Result<Reader, Failure> {
-        Ok(reader_of(self.0.write_all(bytes)).context("cannot write to standard output")?)
+        let written = match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(shielded(text).as_bytes()),
+            Err(_) => self.0.write_all(bytes),
+        };
+        Ok(reader_of(written).context("cannot write to standard output")?)
     }
 
     pub fn flush(&mut self) -> Result<Reader, Failure> {
@@ -49,7 +55,7 @@ impl Stream {
 
 /// Prints a remark on stderr. If that fails, there is nothing to do about it.
 pub fn remark(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", shielded(&text.to_string()));
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use lb_core::event::{Event, EventKind};
 use tracing::{debug, info, warn};
 
+use crate::printable::printable;
+
 /// Counts the refusals and suspicions of each backend since any other event of it. The floor can refuse the
 /// ejection of one backend every few responses. `shunt events` has all of them, the log the 1st, 2nd, 4th, 8th …
 #[derive(Debug, Default)]
@@ -12,8 +14,9 @@ pub(super) struct EventLines(BTreeMap<(String, Option<String>), u64>);
 
 impl EventLines {
     pub(super) fn log(&mut self, event: &Event) {
-        let sentence = event.sentence();
-        let (seq, reason) = (event.seq, event.reason.as_str());
+        // Reasons, names of operators and details of probes come from outside, and one event is one line.
+        let (sentence, reason) = (printable(&event.sentence()), printable(&event.reason));
+        let seq = event.seq;
         match event.kind {
             EventKind::Refused | EventKind::Suspected => match self.refused(event) {
                 Some(1) => warn!(seq, reason, "{}: {sentence}", event.kind),

@@ -1,11 +1,6 @@
 //! Numbers, spans and sentences as people read them.
 
-/// Without control characters: some of the text comes from backends and must not control the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
-}
+pub(super) use crate::printable::printable;
 
 pub(super) fn width(text: &str) -> usize {
     text.chars().count()
@@ -125,10 +120,5 @@ mod tests {
         assert_eq!(wrap("one two three", "-> ", 11), ["-> one two", "   three"]);
         assert_eq!(wrap("unbreakable x", "-> ", 5), ["-> unbreakable", "   x"]);
         assert_eq!(truncated("unbreakable", 6), "unbre…");
-    }
-
-    #[test]
-    fn no_text_controls_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\nc ä"), "a\\u{1b}[2Jb\\nc ä");
     }
 }

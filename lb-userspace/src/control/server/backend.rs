@@ -14,7 +14,10 @@ use lb_core::{
 use serde::Deserialize;
 
 use super::{Api, Request, document, peer::Peer, refusal::Refusal};
-use crate::control::model::{BackendView, Document, Order, ProblemKind};
+use crate::{
+    control::model::{BackendView, Document, Order, ProblemKind},
+    printable::unprintable,
+};
 
 /// In characters. The reason stands in every status.
 const LONGEST_REASON: usize = 200;
@@ -112,6 +115,11 @@ fn check(order: &Order) -> Result<(), Refusal> {
         Some(reason) if reason.chars().count() > LONGEST_REASON => {
             bad(format!("the reason has more than {LONGEST_REASON} characters"), "use fewer characters")
         }
+        // It stands in events, in the log and in every status, in one line of each.
+        Some(reason) if let Some(c) = unprintable(reason) => bad(
+            format!("the reason has a control or format character, U+{:04X}", u32::from(c)),
+            "write the reason as one line of plain text",
+        ),
         Some(_) | None => Ok(()),
     }
 }

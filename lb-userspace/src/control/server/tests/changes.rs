@@ -131,6 +131,8 @@ async fn contradictory_orders_are_refused() {
         Order { for_ms: Some(0), ..order(Verb::Drain) },
         Order { for_ms: Some(u64::MAX), ..order(Verb::Drain) },
         Order { reason: Some("x".repeat(201)), ..order(Verb::Drain) },
+        Order { reason: Some("deploy\nEJECT  web/web-2 by root".to_owned()), ..order(Verb::Drain) },
+        Order { reason: Some("a \u{202e}tcejer".to_owned()), ..order(Verb::Weight(None)) },
     ];
     for order in wrong {
         let (status, kind, _) = refused(&daemon, "web", "web-1", &order).await;
