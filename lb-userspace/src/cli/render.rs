@@ -40,6 +40,10 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
         let why = format!("shunt: the daemon cannot read the counters in its maps: {error}");
         lines.extend(wrap(&printable(&why), "  why ", WIDTH));
     }
+    if let Some(error) = &status.daemon.probe_error {
+        let why = format!("shunt: probes wait, and no backend is judged for it: {error}");
+        lines.extend(wrap(&printable(&why), "  why ", WIDTH));
+    }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
     }

@@ -109,6 +109,7 @@ impl Handlers {
             state_file: keeper.path().display().to_string(),
             state_error: keeper.failing(),
             counters_error: None,
+            probe_error: edges.prober.lack(),
         };
         self.tasks.spawn(async move {
             let Some(counters) = dataplane.counters().await else { return };

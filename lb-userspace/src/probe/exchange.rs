@@ -8,14 +8,19 @@ use lb_core::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{close::Closing, deadline::Deadline, failure::Failure, grpc, http, tls::Trusted};
+use super::{close::Closing, deadline::Deadline, failure::Failure, grpc, http, lack::Lack, tls::Trusted};
 
 /// Sends one probe and waits for its result.
 ///
 /// The timeout covers the whole exchange, from the SYN to the last byte of the
-/// response. Closing may take [`LINGER`](super::close::LINGER) longer.
-pub(super) async fn run(request: &ProbeRequest, trusted: &Trusted) -> ProbeResult {
-    exchange(request, trusted).await.unwrap_or_else(|failure| ProbeResult::Fail(failure.to_string()))
+/// response. Closing may take [`LINGER`](super::close::LINGER) longer. An error is the daemon's own lack,
+/// which is no result.
+pub(super) async fn run(request: &ProbeRequest, trusted: &Trusted) -> Result<ProbeResult, Lack> {
+    match exchange(request, trusted).await {
+        Ok(result) => Ok(result),
+        Err(Failure::Own(lack)) => Err(lack),
+        Err(failure) => Ok(ProbeResult::Fail(failure.to_string())),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a probe's deadline runs on the clock of its sockets")]

@@ -5,8 +5,13 @@ use std::{error::Error, io};
 use lb_core::time::Millis;
 use tokio_rustls::rustls::{self, CertificateError};
 
+use super::lack::Lack;
+
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
+    /// Not a failure of the backend.
+    #[error(transparent)]
+    Own(Lack),
     #[error("timeout after {}", shown(*.0))]
     Timeout(Millis),
     /// `connection refused`, `host unreachable`, `connection reset`, …
@@ -45,6 +50,9 @@ pub(super) enum Read {
 
 impl Failure {
     pub(super) fn io(error: io::Error) -> Self {
+        if let Some(lack) = Lack::of(&error) {
+            return Self::Own(lack);
+        }
         // A TLS error stands inside an error of input and output.
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(inner) => Self::Tls(tls(inner)),
@@ -68,7 +76,7 @@ impl Failure {
             }
         }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return Self::exchange(error.kind());
+            return Self::exchange(error);
         }
         match cause.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
@@ -79,8 +87,11 @@ impl Failure {
     }
 
     /// An error of an established connection.
-    fn exchange(kind: io::ErrorKind) -> Self {
-        match kind {
+    fn exchange(error: &io::Error) -> Self {
+        if let Some(lack) = Lack::of(error) {
+            return Self::Own(lack);
+        }
+        match error.kind() {
             // The backend had closed before the prober wrote. Or, in TLS, it closed without the message that
             // announces it.
             io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => Self::ClosedEarly,
@@ -90,7 +101,7 @@ impl Failure {
 
     fn http2(error: &h2::Error) -> Self {
         if let Some(error) = error.get_io() {
-            return Self::exchange(error.kind());
+            return Self::exchange(error);
         }
         let what = match error.reason() {
             Some(reason) if error.is_go_away() && error.is_remote() => format!("GOAWAY {reason:?}"),

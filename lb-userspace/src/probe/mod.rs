@@ -8,7 +8,8 @@
 //!
 //! Tasks: one for each probe under way, owned by the [`Prober`]. When it is dropped, it aborts them, which
 //! closes their connections. A probe has no other state, so that is safe at any point. The only failure here
-//! is a [`ProbeResult::Fail`](lb_core::io::ProbeResult::Fail).
+//! is a [`ProbeResult::Fail`](lb_core::io::ProbeResult::Fail). A lack of the daemon itself (`lack`) is none: the
+//! probe is sent again.
 
 mod close;
 mod deadline;
@@ -16,6 +17,7 @@ mod exchange;
 mod failure;
 mod grpc;
 mod http;
+mod lack;
 mod prober;
 #[cfg(test)]
 mod tests;

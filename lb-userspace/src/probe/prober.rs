@@ -7,15 +7,20 @@ use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc},
     task::JoinSet,
+    time::sleep,
 };
 
-use super::{exchange, tls::Trusted};
+use super::{
+    exchange,
+    lack::{Lacks, RETRY},
+    tls::Trusted,
+};
 
 /// Runs probes in tasks of its own and sends each result as [`Input::Probe`].
 ///
 /// At most [`Prober::LIMIT`] are under way. The rest wait in the order in which they came, and their timeouts
 /// begin only when they are sent: a delay for lack of descriptors is the daemon's overload, and no failure of
-/// a backend. The queue is bounded, because the engine asks for the next probe of a backend only after the
+/// a backend. For the same reason a probe that the daemon could not send is sent again. The queue is bounded, because the engine asks for the next probe of a backend only after the
 /// last one was answered.
 #[derive(Debug)]
 pub struct Prober {
@@ -24,6 +29,7 @@ pub struct Prober {
     confirmation_permits: Arc<Semaphore>,
     trusted: Arc<Trusted>,
     results: mpsc::Sender<Input>,
+    lacks: Lacks,
     tasks: JoinSet<()>,
     runs: Handle,
 }
@@ -49,6 +55,7 @@ impl Prober {
             confirmation_permits: Arc::new(Semaphore::new(Self::CONFIRMATIONS)),
             trusted: Arc::default(),
             results,
+            lacks: Lacks::default(),
             tasks: JoinSet::new(),
             runs: Handle::current(),
         }
@@ -81,16 +88,29 @@ impl Prober {
     ) {
         while self.tasks.try_join_next().is_some() {}
         let trusted = Arc::clone(&self.trusted);
-        let results = self.results.clone();
+        let (results, lacks) = (self.results.clone(), self.lacks.clone());
         let probe = async move {
-            // Served in the order of asking.
-            let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
-            let result = exchange::run(&request, &trusted).await;
-            drop(permit);
+            let mut waiting = None;
+            let result = loop {
+                // Served in the order of asking.
+                let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+                match exchange::run(&request, &trusted).await {
+                    Ok(result) => break result,
+                    Err(lack) => waiting = Some(lacks.wait(lack, waiting)),
+                }
+                drop(permit);
+                sleep(RETRY).await;
+            };
+            drop(waiting);
             // Without a receiver the daemon is stopping.
             let _ = results.send(input(request, result)).await;
         };
         self.tasks.spawn_on(probe, &self.runs);
+    }
+
+    /// Why probes wait for the daemon itself. `None`: none waits.
+    pub fn lack(&self) -> Option<String> {
+        self.lacks.shown()
     }
 
     /// The host's own trusted certificates are read again when they are needed next. For a reload.

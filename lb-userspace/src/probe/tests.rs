@@ -21,6 +21,7 @@ mod certificates;
 mod grpc;
 mod http;
 mod https;
+mod lack;
 mod many;
 mod tcp;
 
@@ -69,7 +70,7 @@ fn request(address: SocketAddr, kind: ProbeKind) -> ProbeRequest {
 }
 
 async fn probe(address: SocketAddr, kind: ProbeKind) -> ProbeResult {
-    run(&request(address, kind), &Trusted::default()).await
+    run(&request(address, kind), &Trusted::default()).await.expect("this host lacks nothing")
 }
 
 async fn http(address: SocketAddr) -> ProbeResult {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use lb_core::config::{ProbeKind, Tls, Trust};
+use rustls_native_certs::ErrorKind;
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -21,7 +22,7 @@ use tokio_rustls::{
     },
 };
 
-use super::{close::Closing, deadline::Deadline, failure::Failure};
+use super::{close::Closing, deadline::Deadline, failure::Failure, lack::Lack};
 
 /// The protocol inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +117,15 @@ fn roots(trust: &Trust) -> Result<Option<RootCertStore>, Failure> {
     match trust {
         Trust::Platform => {
             // Certificates that cannot be read or parsed are left out, as everywhere on the host.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let found = rustls_native_certs::load_native_certs();
+            // Without descriptors some or all of them are missing, and the next probe would trust too few.
+            if let Some(lack) = found.errors.iter().find_map(|error| match &error.kind {
+                ErrorKind::Io { inner, .. } => Lack::of(inner),
+                _ => None,
+            }) {
+                return Err(Failure::Own(lack));
+            }
+            roots.add_parsable_certificates(found.certs);
         }
         Trust::Authorities(authorities) => {
             roots.add_parsable_certificates(

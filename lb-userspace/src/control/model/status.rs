@@ -120,6 +120,9 @@ pub struct Daemon {
     /// Why the daemon cannot read the counters in the maps. Then traffic and drops are empty.
     #[serde(default)]
     pub counters_error: Option<String>,
+    /// Why probes wait: the daemon lacks descriptors, memory or ports. Absent while none waits.
+    #[serde(default)]
+    pub probe_error: Option<String>,
 }
 
 /// How long something that was due had to wait for the daemon's loop, in milliseconds.
