@@ -5,7 +5,10 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use crate::control::{client::ClientError, model::ProblemKind, socket::BindError};
+use crate::{
+    control::{client::ClientError, model::ProblemKind, socket::BindError},
+    printable::printable_lines,
+};
 
 /// The exit codes. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +118,9 @@ impl From<ClientError> for Failure {
             | ClientError::LongLine
             | ClientError::OtherSchema(_) => Exit::Failed,
         };
-        let remedy = error.remedy();
-        Self::new(exit, error).remedy(remedy)
+        // It quotes what the daemon sent, and the daemon what others sent to it.
+        let remedy = printable_lines(&error.remedy());
+        Self::message(exit, printable_lines(&chain(&error.into()))).remedy(remedy)
     }
 }
 
@@ -126,7 +130,7 @@ impl From<BindError> for Failure {
             // A second daemon would disturb the first.
             BindError::InUse { .. } => Exit::Refused,
             BindError::NotASocket(_) | BindError::TooLong(_) => Exit::Usage,
-            BindError::Io { .. } => Exit::HostNotAble,
+            BindError::Io { .. } | BindError::Untrusted { .. } => Exit::HostNotAble,
         };
         let remedy = error.remedy();
         Self::new(exit, error).remedy(remedy)

@@ -45,6 +45,14 @@ fn not_started(error: daemon::Error) -> Failure {
             let remedy = error.remedy();
             Failure::new(Exit::HostNotAble, error).remedy(remedy)
         }
+        daemon::Error::State(error) => {
+            let remedy = error.remedy();
+            Failure::new(Exit::HostNotAble, error).remedy(remedy)
+        }
+        daemon::Error::OpenFiles(error) => {
+            let remedy = error.remedy();
+            Failure::new(Exit::HostNotAble, error).remedy(remedy)
+        }
         error @ daemon::Error::Io { .. } => Failure::new(Exit::Failed, error),
     }
 }
@@ -62,6 +70,8 @@ fn not_opened(error: OpenError) -> Failure {
         | OpenError::AttachTc { .. }
         | OpenError::Mtu { .. }
         | OpenError::Memory { .. }
+        | OpenError::Cgroup { .. }
+        | OpenError::Untrusted(_)
         | OpenError::Verifier(_)
         | OpenError::Bpffs { .. } => Exit::HostNotAble,
         OpenError::Load(_) | OpenError::Object(_) | OpenError::Descriptor(_) | OpenError::Map(_) => {
@@ -108,6 +118,10 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
     let detached = bpf::detach(&bpffs, &instance).map_err(|error| match error {
         DetachError::Running(_) => Failure::new(Exit::Refused, error)
             .remedy("stop the daemon first; forwarding continues without it"),
+        DetachError::Untrusted(ref untrusted) => {
+            let remedy = untrusted.remedy();
+            Failure::new(Exit::HostNotAble, error).remedy(remedy)
+        }
         DetachError::Io { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             Failure::new(Exit::HostNotAble, error).remedy("run it as root")
         }

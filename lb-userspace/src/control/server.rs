@@ -2,9 +2,10 @@
 //!
 //! The server runs in its own task and owns only its connections. It asks the daemon's loop ([`Request`]) or reads the
 //! [`EventLog`]. Its task may be dropped at any time. No reader can slow the daemon down: the loop answers into a
-//! oneshot, and a follower of events reads from a bounded queue. If the queue is full, the server ends its stream.
+//! oneshot, and a follower of events reads from a bounded queue. If the queue is full, the server ends its stream. Nor
+//! can readers take each other's places: [`admission`] counts connections, [`connections`] ends those that ask nothing.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -23,10 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::{
-    peer::{Peer, only_owners_change},
-    refusal::Refusal,
-};
+use self::{peer::only_owners_change, refusal::Refusal};
 use super::{
     events::EventLog,
     model::{
@@ -35,16 +33,15 @@ use super::{
     },
 };
 
+mod admission;
 mod backend;
+mod connections;
 mod peer;
 mod refusal;
 mod stream;
 
 /// How long the daemon's loop may take to answer.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long open connections may take to end once the daemon stops.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// The server's access to the daemon.
 #[derive(Clone, Debug)]
@@ -80,26 +77,9 @@ pub enum Request {
 }
 
 /// Serves until `shutdown` completes. Then it ends the open connections.
-pub async fn serve(
-    listener: UnixListener,
-    handle: Handle,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
+pub async fn serve(listener: UnixListener, handle: Handle, shutdown: impl Future<Output = ()>) {
     let (stop, stopped) = watch::channel(false);
-    let mut graceful = stopped.clone();
-    let service = router(handle, stopped).into_make_service_with_connect_info::<Peer>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        // An error means that `stop` is gone, and this future with it.
-        let _ = graceful.wait_for(|stopped| *stopped).await;
-    });
-    let mut serving = pin!(serving.into_future());
-    tokio::select! {
-        ended = &mut serving => return ended,
-        () = shutdown => {}
-    }
-    stop.send_replace(true);
-    // A client that does not read its response is abandoned: its task ends with the runtime.
-    timeout(GRACE, serving).await.unwrap_or(Ok(()))
+    connections::serve(listener, router(handle, stopped), stop, shutdown).await;
 }
 
 #[derive(Clone)]

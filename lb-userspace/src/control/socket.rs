@@ -1,31 +1,35 @@
 //! The control socket's file, and the lock that excludes a second daemon.
 //!
 //! `<path>.lock` is locked (flock) as long as the daemon lives, and contains its pid. The process that has the lock
-//! owns the socket file. So it may remove a file that a killed daemon left.
+//! owns the socket file. So it may remove a file that a killed daemon left. Only root and the daemon's user can open
+//! the lock: another user who holds it would keep the next daemon from starting.
 
 use std::{
-    fs::{self, File, Permissions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    fs::{self, Permissions},
+    io,
     os::{
-        fd::AsRawFd,
+        fd::{AsRawFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
             net::{UnixListener as StdListener, UnixStream as StdStream},
         },
     },
     path::{Path, PathBuf},
 };
 
-use nix::sys::socket::{
-    self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, sockopt::PeerCredentials,
+use nix::{
+    errno::Errno,
+    sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, sockopt::PeerCredentials},
 };
 use tokio::net::UnixListener;
 
+use self::lock::LockFile;
+use crate::files::{self, Distrust};
+
+mod lock;
+
 /// Connections that wait to be accepted. The CLI and a few scrapers need no more, unless the daemon hangs.
 const BACKLOG: i32 = 64;
-
-/// How often another process may remove the lock file while we take it, before that is an error.
-const LOCK_TRIES: usize = 16;
 
 /// A listening socket whose path is ours.
 #[derive(Debug)]
@@ -51,6 +55,9 @@ pub enum BindError {
     },
     #[error("{} exists and is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// Other users could put a socket of their own in its place, and have done so or may do so.
+    #[error("{} {why}", path.display())]
+    Untrusted { path: PathBuf, why: Distrust },
     #[error("the path of the control socket is too long for the kernel: {}", .0.display())]
     TooLong(PathBuf),
     #[error("cannot {doing} {}", path.display())]
@@ -68,6 +75,7 @@ impl BindError {
             Self::NotASocket(path) => {
                 format!("remove {} if it is not needed, or choose another socket with `-s`", path.display())
             }
+            Self::Untrusted { path, why } => why.remedy(path),
             Self::TooLong(_) => "choose a path of at most 107 bytes with `-s`".to_owned(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run as root, or choose a socket in a directory that you may write to with `-s`".to_owned()
@@ -79,12 +87,15 @@ impl BindError {
 
 /// Makes directory (0755), lock and socket (0660). Needs a tokio runtime.
 pub fn bind(path: &Path) -> Result<Bound, BindError> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)
-            .map_err(|source| io_error("create the directory", parent, source))?;
+    if let Some(parent) = path.parent() {
+        if !parent.as_os_str().is_empty() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(parent)
+                .map_err(|source| io_error("create the directory", parent, source))?;
+        }
+        files::trust_folder(parent).map_err(|source| io_error("look at", parent, source))?;
     }
     let lock = LockFile::take(path)?;
     // A file that is there may belong to another process. Only the lock is ours to remove yet.
@@ -96,14 +107,9 @@ pub fn bind(path: &Path) -> Result<Bound, BindError> {
 
 /// Binds, sets the file mode, and listens only then, so that no client connects in between.
 fn listen(path: &Path) -> Result<UnixListener, BindError> {
-    let address = UnixAddr::new(path).map_err(|_| BindError::TooLong(path.to_owned()))?;
+    let address = address(path)?;
     let attempt = || -> io::Result<UnixListener> {
-        let fd = socket::socket(
-            AddressFamily::Unix,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            None,
-        )?;
+        let fd = unconnected()?;
         socket::bind(fd.as_raw_fd(), &address)?;
         fs::set_permissions(path, Permissions::from_mode(0o660))?;
         socket::listen(&fd, Backlog::new(BACKLOG)?)?;
@@ -112,18 +118,36 @@ fn listen(path: &Path) -> Result<UnixListener, BindError> {
     attempt().map_err(|source| io_error("listen on", path, source))
 }
 
+fn address(path: &Path) -> Result<UnixAddr, BindError> {
+    UnixAddr::new(path).map_err(|_| BindError::TooLong(path.to_owned()))
+}
+
+fn unconnected() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
+}
+
 /// Removes the socket of a daemon that could not clean up. We have the lock, but a process that listens on the socket
 /// without the lock is not ours, so its socket stays.
 fn remove_stale(path: &Path) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {}
+        Ok(found) if found.file_type().is_socket() => {
+            files::owned(&found).map_err(|why| BindError::Untrusted { path: path.to_owned(), why })?;
+        }
         Ok(_) => return Err(BindError::NotASocket(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(io_error("look at", path, source)),
     }
-    if let Ok(stream) = StdStream::connect(path) {
-        let pid = socket::getsockopt(&stream, PeerCredentials).ok().map(|peer| peer.pid());
-        return Err(BindError::InUse { path: path.to_owned(), pid });
+    let probe = unconnected().map_err(|source| io_error("ask who listens on", path, source))?;
+    match socket::connect(probe.as_raw_fd(), &address(path)?) {
+        Ok(()) => {
+            let stream = StdStream::from(probe);
+            let pid = socket::getsockopt(&stream, PeerCredentials).ok().map(|peer| peer.pid());
+            return Err(BindError::InUse { path: path.to_owned(), pid });
+        }
+        // Its queue is full, so there is a listener.
+        Err(Errno::EAGAIN) => return Err(BindError::InUse { path: path.to_owned(), pid: None }),
+        Err(_) => {}
     }
     fs::remove_file(path).map_err(|source| io_error("remove the stale socket", path, source))
 }
@@ -138,72 +162,10 @@ impl Drop for Guard {
     }
 }
 
-/// Locked until dropped.
-#[derive(Debug)]
-struct LockFile {
-    file: File,
-    path: PathBuf,
-}
-
-impl LockFile {
-    fn take(socket: &Path) -> Result<Self, BindError> {
-        let mut name = socket.as_os_str().to_owned();
-        name.push(".lock");
-        let path = PathBuf::from(name);
-        for _ in 0..LOCK_TRIES {
-            let file = fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .open(&path)
-                .map_err(|source| io_error("open", &path, source))?;
-            let mut lock = Self { file, path: path.clone() };
-            match lock.file.try_lock() {
-                Ok(()) => {}
-                Err(fs::TryLockError::WouldBlock) => {
-                    return Err(BindError::InUse { path: socket.to_owned(), pid: lock.read_pid() });
-                }
-                Err(fs::TryLockError::Error(source)) => return Err(io_error("lock", &path, source)),
-            }
-            // The last owner may have removed the file between our open and our lock.
-            if lock.is_current() {
-                lock.write_pid().map_err(|source| io_error("write to", &path, source))?;
-                return Ok(lock);
-            }
-        }
-        Err(io_error("lock", &path, io::Error::other("it is removed again and again")))
-    }
-
-    /// Whether the path still leads to the file that we have open.
-    fn is_current(&self) -> bool {
-        match (self.file.metadata(), fs::metadata(&self.path)) {
-            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-            (Err(_), _) | (_, Err(_)) => false,
-        }
-    }
-
-    fn remove(&self) {
-        if self.is_current() {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-
-    fn read_pid(&mut self) -> Option<i32> {
-        let mut text = String::new();
-        self.file.read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
-    }
-
-    fn write_pid(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        writeln!(self.file, "{}", std::process::id())
-    }
-}
-
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> BindError {
+    if let Some(why) = Distrust::of(&source) {
+        return BindError::Untrusted { path: path.to_owned(), why };
+    }
     BindError::Io { doing, path: path.to_owned(), source }
 }
 

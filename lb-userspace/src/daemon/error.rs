@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::{control::socket::BindError, dataplane::bpf, journal};
+use super::open_files::TooFew;
+use crate::{control::socket::BindError, dataplane::bpf, journal, state::UntrustedFolder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,6 +13,10 @@ pub enum Error {
     Open(#[from] bpf::OpenError),
     #[error(transparent)]
     Record(#[from] journal::OpenError),
+    #[error(transparent)]
+    State(#[from] UntrustedFolder),
+    #[error(transparent)]
+    OpenFiles(#[from] TooFew),
     #[error("{doing}")]
     Io {
         doing: &'static str,

@@ -28,6 +28,7 @@ mod explanation;
 mod handlers;
 mod kernel_log;
 mod lag;
+mod open_files;
 mod own_thread;
 mod reaction;
 mod reload;
@@ -62,6 +63,7 @@ use crate::{
     dataplane::{actor, bpf, next_hop},
     evidence::Intake,
     probe::Prober,
+    state,
 };
 
 pub struct Options {
@@ -78,9 +80,11 @@ type Ended = Result<Result<(), Error>, oneshot::error::RecvError>;
 pub async fn run(options: Options) -> Result<(), Error> {
     let Options { file, config_path, socket } = options;
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
-    // First of all: a second daemon must not touch the maps of the first.
+    open_files::raise_limit()?;
+    // Before everything else: a second daemon must not touch the maps of the first.
     let bound = socket::bind(&path)?;
     // Before anything is attached.
+    state::trust_folder(&file.state_file)?;
     let recording = file.record.as_ref().map(start::recording).transpose()?;
     let veth = next_hop::any_is_veth(&file.interfaces).await.map_err(failed("read the interfaces"))?;
     let opened = start::dataplane(&file, veth)?;
@@ -183,7 +187,7 @@ async fn until_stop(
 /// Tasks that run beside the loop.
 struct Background {
     stop: watch::Sender<bool>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
     next_hops: JoinHandle<()>,
     kernel_log: Option<JoinHandle<()>>,
 }

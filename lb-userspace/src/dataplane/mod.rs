@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod bpf;
+pub mod cgroup;
 mod counters;
 pub mod device;
 mod error;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::dataplane::{
     bpf::Owner,
+    cgroup::MemoryLimit,
     device::{Offloads, XdpFeatures},
 };
 
@@ -26,6 +27,8 @@ pub struct Host {
     pub ephemeral: Known<RangeInclusive<u16>>,
     /// Bytes.
     pub memory: Known<u64>,
+    /// Of this process. `None`: no control group limits its memory.
+    pub memory_limit: Known<Option<MemoryLimit>>,
     pub cpus: Known<usize>,
 }
 

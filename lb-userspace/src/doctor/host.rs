@@ -2,7 +2,8 @@
 
 use super::{Bpffs, Finding, Host, Known, Wanted};
 use crate::dataplane::{
-    bpf::{OpenError, flow_table_bytes},
+    bpf::{OpenError, flow_table_bytes, start_bytes},
+    cgroup::MemoryLimit,
     host::{self, Fit},
 };
 
@@ -36,6 +37,7 @@ pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
             )
         }),
         known("memory", &host.memory, |available| memory(*available, wanted.max_flows)),
+        known("cgroup", &host.memory_limit, |limit| cgroup(limit.as_ref(), wanted.max_flows)),
         known("cpus", &host.cpus, |cpus| Finding::ok("cpus", cpus.to_string())),
         known("forwarding", &host.forwarding, |on| forwarding(*on)),
     ]
@@ -125,6 +127,17 @@ fn memory(available: u64, max_flows: u32) -> Finding {
             .remedy("choose fewer max_flows, or make sure that the rest is enough for the host"),
         Fit::No => refused("memory", &OpenError::Memory { max_flows, needed, available }),
     }
+}
+
+fn cgroup(limit: Option<&MemoryLimit>, max_flows: u32) -> Finding {
+    let Some(of) = limit else {
+        return Finding::ok("cgroup", "no control group of this process limits its memory");
+    };
+    let needed = start_bytes(Some(max_flows));
+    if host::fit(needed, of.left) == Fit::No {
+        return refused("cgroup", &OpenError::Cgroup { needed, of: of.clone() });
+    }
+    Finding::ok("cgroup", format!("{} leaves {} MiB to this process", of.file.display(), of.left >> 20))
 }
 
 fn forwarding(on: bool) -> Finding {

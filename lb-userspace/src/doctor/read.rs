@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns};
 use rtnetlink::Handle;
 
 use super::{Bpffs, Device, Hook, Host, Known, Peer};
-use crate::dataplane::{bpf, chain, device as nic, host as shared};
+use crate::dataplane::{bpf, cgroup, chain, device as nic, host as shared};
 
 /// The directory in which `ip netns` has namespaces.
 const NAMESPACES: &str = "/run/netns";
@@ -26,6 +26,7 @@ pub fn host(bpffs: &Path) -> Host {
         forwarding: text("/proc/sys/net/ipv4/ip_forward").map(|value| value != "0"),
         ephemeral: known(shared::ephemeral_ports(), "net.ipv4.ip_local_port_range"),
         memory: known(shared::available_memory(), "/proc/meminfo"),
+        memory_limit: known(cgroup::memory_limit(), "its control groups"),
         cpus: known(thread::available_parallelism(), "the number of CPUs").map(usize::from),
     }
 }

@@ -24,6 +24,7 @@ fn good_host() -> Host {
         forwarding: Ok(false),
         ephemeral: Ok(32768..=60999),
         memory: Ok(4 << 30),
+        memory_limit: Ok(None),
         cpus: Ok(2),
     }
 }
@@ -286,6 +287,7 @@ fn a_fact_that_cannot_be_read_is_a_warning() {
         bpffs: no(),
         forwarding: no(),
         ephemeral: no(),
+        memory_limit: no(),
         memory: no(),
         cpus: no(),
     };

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::files::{self, Distrust};
+
 /// Every line of a recording begins with this.
 const BEGINNING: &[u8] = b"{\"t_ms\":";
 
@@ -32,16 +34,30 @@ pub struct Options {
 pub enum OpenError {
     #[error("cannot record to {path}")]
     Io { path: PathBuf, source: io::Error },
+    /// The file or its folder is another user's, or leads elsewhere.
+    #[error("cannot record to {}: {} {why}", path.display(), at.display())]
+    Untrusted { path: PathBuf, at: PathBuf, why: Distrust },
     /// The file is no recording. The daemon adds nothing to it.
     #[error("cannot record to {0}: it holds something else")]
     Foreign(PathBuf),
 }
 
 impl OpenError {
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> String {
         match self {
-            Self::Io { .. } => "name a file in a directory that exists and that the daemon may write",
-            Self::Foreign(_) => "name a file that does not exist yet",
+            Self::Io { .. } => {
+                "name a file in a directory that exists and that the daemon may write".to_owned()
+            }
+            Self::Untrusted { at, why, .. } => why.remedy(at),
+            Self::Foreign(_) => "name a file that does not exist yet".to_owned(),
+        }
+    }
+
+    fn new(path: &Path, at: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match Distrust::of(&source) {
+            Some(why) => Self::Untrusted { path, at: at.to_owned(), why },
+            None => Self::Io { path, source },
         }
     }
 }
@@ -59,6 +75,9 @@ impl LogFile {
     /// Opens or creates it. A recording of an earlier run is continued, without a last line that is not
     /// whole.
     pub(super) fn open(options: &Options) -> Result<Self, OpenError> {
+        let path = &options.path;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        files::trust_folder(folder).map_err(|source| OpenError::new(path, folder, source))?;
         let (file, len) = continued(&options.path)?;
         Ok(Self { options: options.clone(), file: Some(file), len })
     }
@@ -128,19 +147,17 @@ impl LogFile {
 
 /// Opens the recording at `path`, or a new one. Returns it with the length of its whole lines.
 fn continued(path: &Path) -> Result<(File, u64), OpenError> {
-    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let io = |source| OpenError::new(path, path, source);
     let mut file = append_to(path).map_err(io)?;
-    // Pipes and devices have no end to continue at and cannot be renamed.
-    if !file.metadata().map_err(io)?.is_file() {
-        return Err(OpenError::Foreign(path.to_owned()));
-    }
     let len = whole_lines(&mut file).map_err(io)?.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
     file.set_len(len).map_err(io)?;
     Ok((file, len))
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(PERMISSIONS).open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(PERMISSIONS);
+    files::open(path, &options)
 }
 
 /// The path of the file of that age. Age 0 is FILE itself.

@@ -50,6 +50,24 @@ fn a_file_that_is_no_recording_is_left_alone() {
     Recording::open(&options(Path::new("/dev/null"))).expect_err("not a file");
 }
 
+#[test]
+fn a_recording_is_not_written_through_a_link_nor_where_all_may_write() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (path, precious) = (dir.path().join("events.jsonl"), dir.path().join("precious"));
+    fs::write(&precious, "{\"t_ms\":0}\nrest").expect("written");
+    symlink(&precious, &path).expect("writable");
+    let error = Recording::open(&options(&path)).expect_err("a link");
+    assert!(error.to_string().ends_with("events.jsonl is a symbolic link"), "{error}");
+    assert!(error.remedy().contains("remove it, or name another path"), "{}", error.remedy());
+    assert_eq!(fs::read_to_string(&precious).expect("kept"), "{\"t_ms\":0}\nrest");
+    fs::remove_file(&path).expect("ours");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+    let error = Recording::open(&options(&path)).expect_err("everybody's folder");
+    assert!(error.to_string().ends_with("may be changed by other users: its mode is 777"), "{error}");
+    assert!(!path.exists());
+}
+
 /// A disk that is full.
 #[test]
 fn an_error_of_the_disk_suspends_and_missing_lines_are_counted() {

@@ -11,6 +11,8 @@ use lb_core::{state::State, time::Millis};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::files::{self, Distrust};
+
 /// The states of all backends that there can be need less.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -28,8 +30,24 @@ pub struct Record {
     pub state: State,
 }
 
+/// The folder of the state file is another user's, or any user's.
+#[derive(Debug, thiserror::Error)]
+#[error("the folder of the state file, {}, {why}", folder.display())]
+pub struct UntrustedFolder {
+    folder: PathBuf,
+    why: Distrust,
+}
+
+impl UntrustedFolder {
+    pub fn remedy(&self) -> String {
+        self.why.remedy(&self.folder)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
+    #[error("{0}")]
+    Untrusted(Distrust),
     #[error("cannot be read")]
     Unreadable(#[from] io::Error),
     #[error("is larger than {} MiB", MAX_BYTES >> 20)]
@@ -38,6 +56,16 @@ enum Unusable {
     Damaged(serde_json::Error),
     #[error("has version {0}, this program's is {own}", own = State::VERSION)]
     Version(u64),
+}
+
+/// Whether other users may put a state of their own into the folder. One that is not there yet the daemon makes for itself.
+pub fn trust_folder(path: &Path) -> Result<(), UntrustedFolder> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    match files::trust_folder(folder).as_ref().map_err(Distrust::of) {
+        Err(Some(why)) => Err(UntrustedFolder { folder: folder.to_owned(), why }),
+        // An error of another kind comes again when the file is read or written, and status shows that one.
+        Ok(()) | Err(None) => Ok(()),
+    }
 }
 
 /// The state in the file, aged until `unix_ms`. `None`: there is no file, or an unusable one.
@@ -64,10 +92,10 @@ fn read(path: &Path) -> Result<Option<Record>, Unusable> {
     struct Versioned {
         version: u64,
     }
-    let file = match File::open(path) {
+    let file = match files::open(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(Distrust::of(&error).map_or_else(|| error.into(), Unusable::Untrusted)),
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -120,8 +148,14 @@ fn forget_old(path: &Path) -> io::Result<()> {
 pub(super) fn write(path: &Path, record: &Record) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+    files::trust_folder(folder)?;
     let new = beside(path, ".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
+    // A write that broke off may have left one, and another user may have put a link there: neither is written to.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&new)?;
     let mut text = serde_json::to_vec(record).expect("a state is plain data with text keys");
     text.push(b'\n');
     file.write_all(&text)?;

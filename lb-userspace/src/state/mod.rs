@@ -11,6 +11,6 @@ mod keeper;
 mod tests;
 
 pub use self::{
-    file::{Record, load},
+    file::{Record, UntrustedFolder, load, trust_folder},
     keeper::Keeper,
 };

@@ -112,6 +112,46 @@ fn a_directory_in_its_place_is_no_reason_to_fail() {
     assert_eq!(names(dir.path()), ["state.json.damaged-7"]);
 }
 
+#[test]
+fn a_pipe_or_a_link_in_its_place_is_set_aside_and_leads_nowhere() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("state.json");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("writable");
+    assert_eq!(load(&path, 1000), None, "and nobody waits for a writer");
+    let elsewhere = dir.path().join("elsewhere.json");
+    write(&elsewhere, &Record { written_unix_ms: 0, state: state(9) }).expect("writable");
+    std::os::unix::fs::symlink(&elsewhere, &path).expect("writable");
+    assert_eq!(load(&path, 2000), None);
+    assert_eq!(load(&elsewhere, 0), Some(state(9)));
+    let kept = ["elsewhere.json", "state.json.damaged-1", "state.json.damaged-2"];
+    assert_eq!(names(dir.path()), kept);
+}
+
+#[test]
+fn the_new_file_is_not_written_through_a_link() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (path, precious) = (dir.path().join("state.json"), dir.path().join("precious"));
+    fs::write(&precious, "precious").expect("writable");
+    std::os::unix::fs::symlink(&precious, dir.path().join("state.json.new")).expect("writable");
+    write(&path, &Record { written_unix_ms: 0, state: state(9) }).expect("its own file");
+    assert_eq!(fs::read_to_string(&precious).expect("there"), "precious");
+    assert_eq!(load(&path, 0), Some(state(9)));
+}
+
+#[test]
+fn a_folder_that_all_may_change_holds_no_state() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("state.json");
+    trust_folder(&path).expect("ours");
+    trust_folder(&dir.path().join("not/made/yet.json")).expect("the daemon makes it");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+    let error = trust_folder(&path).expect_err("everybody's");
+    assert!(error.to_string().ends_with("may be changed by other users: its mode is 777"), "{error}");
+    assert!(error.remedy().starts_with("`chmod go-w "), "{}", error.remedy());
+    write(&path, &Record { written_unix_ms: 0, state: state(9) }).expect_err("nor does a write go there");
+}
+
 #[tokio::test]
 async fn the_keeper_writes_the_last_state() {
     let dir = tempfile::tempdir().expect("temp dir");

@@ -1,13 +1,12 @@
 //! The user at the other end of a connection, as the kernel reports it, and the user's rights.
 
 use axum::{
-    extract::{ConnectInfo, Request, connect_info::Connected},
+    extract::{ConnectInfo, Request},
     middleware::Next,
     response::{IntoResponse, Response},
-    serve::IncomingStream,
 };
 use nix::unistd::{Uid, User, geteuid};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 use super::refusal::Refusal;
 use crate::control::model::ProblemKind;
@@ -20,13 +19,11 @@ pub(super) struct Peer {
     pub(super) uid: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
-    }
-}
-
 impl Peer {
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        Self { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+
     /// Root and the daemon's own user may change things.
     pub(super) fn may_change(self, own_uid: u32) -> bool {
         self.uid.is_some_and(|uid| uid == 0 || uid == own_uid)

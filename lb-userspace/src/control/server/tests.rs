@@ -23,7 +23,7 @@ struct Daemon {
     path: PathBuf,
     log: EventLog,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 /// `depth`: how many questions the loop answers before it hangs.
@@ -234,7 +234,7 @@ async fn stopping_ends_followers() {
     let mut lines = daemon.client().events(&following(None, None)).await.expect("200");
     daemon.stop.send(()).expect("running");
     assert_eq!(soon(lines.next()).await.expect("whole"), None);
-    soon(daemon.server).await.expect("no panic").expect("served");
+    soon(daemon.server).await.expect("no panic");
     assert!(matches!(Client::new(&daemon.path).version().await, Err(ClientError::Unreachable { .. })));
 }
 
@@ -247,5 +247,42 @@ async fn stopping_does_not_wait_for_a_client_that_does_not_read() {
     stream.write_all(b"GET /v1/events?follow=true HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("a reader");
     stream.readable().await.expect("answered");
     daemon.stop.send(()).expect("running");
-    soon(daemon.server).await.expect("no panic").expect("served");
+    soon(daemon.server).await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_ask_nothing_end_by_themselves() {
+    let daemon = daemon(1);
+    let mut idle = UnixStream::connect(&daemon.path).await.expect("listening");
+    let mut slow = UnixStream::connect(&daemon.path).await.expect("listening");
+    slow.write_all(b"GET /v1/status HT").await.expect("a reader");
+    for stream in [&mut idle, &mut slow] {
+        let mut answer = Vec::new();
+        let ended = timeout(2 * connections::HEAD_TIMEOUT, stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "the daemon ends it");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_answered_and_the_next_one_after_it_is_served() {
+    let daemon = daemon(2);
+    let mut open = Vec::new();
+    for _ in 0..admission::MOST {
+        open.push(UnixStream::connect(&daemon.path).await.expect("listening"));
+    }
+    // The last one of these is admitted before the next one is accepted.
+    match daemon.client().status(None).await.expect_err("it is one too many") {
+        ClientError::Refused { status, problem } => {
+            assert_eq!((status, problem.kind), (503, ProblemKind::Unavailable), "{problem:?}");
+            assert!(!problem.remedy.is_empty());
+        }
+        other => panic!("{other}"),
+    }
+    drop(open);
+    let served = async {
+        while daemon.client().status(None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(served).await;
 }

@@ -4,8 +4,8 @@ use std::{io, ops::RangeInclusive, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
-use super::sizing::flows_within;
-use crate::dataplane::host::ONE_BUFFER_MTU;
+use super::{pins::Untrusted, sizing::flows_within};
+use crate::dataplane::{cgroup::MemoryLimit, host::ONE_BUFFER_MTU};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -36,6 +36,8 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    #[error("the pins are not to be trusted")]
+    Untrusted(#[source] Untrusted),
     #[error("map {name} pinned in {} has another layout", dir.display())]
     Layout { name: &'static str, dir: PathBuf },
     #[error("cannot load the BPF program")]
@@ -52,6 +54,11 @@ pub enum OpenError {
     PortOverlap { nat: RangeInclusive<u16>, host: RangeInclusive<u16> },
     #[error("max_flows = {max_flows} takes {} MiB, {} MiB are available", needed >> 20, available >> 20)]
     Memory { max_flows: u32, needed: u64, available: u64 },
+    #[error(
+        "a start takes about {} MiB, and {} = {} MiB leaves {} MiB",
+        needed >> 20, of.file.display(), of.limit >> 20, of.left >> 20
+    )]
+    Cgroup { needed: u64, of: MemoryLimit },
     #[error("interface {interface} has an MTU of {mtu}, more than its driver takes in native XDP")]
     Mtu {
         interface: String,
@@ -82,6 +89,11 @@ impl OpenError {
                 "run it as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN".to_owned()
             }
             Self::Bpffs { path, .. } => format!("mount it: `mount -t bpf bpf {}`", path.display()),
+            Self::Untrusted(untrusted) => untrusted.remedy(),
+            Self::Cgroup { needed, of } => format!(
+                "raise the limit to at least {} MiB (`MemoryMax` of its unit), or choose fewer max_flows",
+                (of.limit - of.left + needed).div_ceil(1 << 20)
+            ),
             Self::Layout { .. } => {
                 "another build of shunt made it; `shunt detach` removes it and its connections".to_owned()
             }

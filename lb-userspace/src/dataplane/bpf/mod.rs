@@ -58,7 +58,7 @@ pub use self::{
     program::Hook,
     reset_sender::ResetSender,
     ring::EvidenceRing,
-    sizing::flow_table_bytes,
+    sizing::{flow_table_bytes, start_bytes},
     success_counts::SuccessCounts,
     syn_acks::SynAcks,
     timeouts::{Limits, Now, Scan, TimedOut, TimeoutScanner},

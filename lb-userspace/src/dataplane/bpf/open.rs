@@ -19,9 +19,9 @@ use super::{
     idle::{IdleTicks, IdleTimeouts},
     layout::check_layouts,
     maps::{ProgramSize, pinned_sizes},
-    pins::{self, Undo},
+    pins::{self, PrepareError, Undo},
     program::{load, verify},
-    requirements::{check_memory, check_ports, interface_indexes},
+    requirements::{check_cgroup, check_memory, check_ports, interface_indexes},
     reset_sender::ResetSender,
     ring::EvidenceRing,
     success_counts::SuccessCounts,
@@ -81,12 +81,12 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let indexes = interface_indexes(options.interfaces)?;
     check_ports(&options.nat_ports)?;
     let (dir, lock) = pins::prepare(options.bpffs, options.instance)
-        .map_err(|source| {
-            if source.kind() == io::ErrorKind::PermissionDenied {
+        .map_err(|error| match error {
+            PrepareError::Untrusted(untrusted) => OpenError::Untrusted(untrusted),
+            PrepareError::Io(source) if source.kind() == io::ErrorKind::PermissionDenied => {
                 OpenError::NotPermitted
-            } else {
-                OpenError::Bpffs { path: options.bpffs.to_owned(), source }
             }
+            PrepareError::Io(source) => OpenError::Bpffs { path: options.bpffs.to_owned(), source },
         })?
         .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
     // From here to the end, every failure takes back what was pinned and attached until then.
@@ -94,9 +94,13 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
     check_layouts(&dir)?;
     let flow_tables = match FlowSpec::pinned(&dir).map_err(OpenError::Map)? {
-        Some(pinned) => pinned,
+        Some(pinned) => {
+            check_cgroup(None)?;
+            pinned
+        }
         None => {
             check_memory(options.max_flows)?;
+            check_cgroup(Some(options.max_flows))?;
             FlowSpec::new(options.max_flows).map_err(OpenError::Descriptor)?
         }
     };

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,7 @@ use nix::{
 use tracing::{info, warn};
 
 use super::link::{is_link, unpin};
+use crate::files::{self, Distrust};
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -39,16 +41,75 @@ fn lock(dir: &Path) -> io::Result<Option<Lock>> {
     }
 }
 
+/// Pins that another user could have made decide nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {why}", path.display())]
+pub struct Untrusted {
+    path: PathBuf,
+    why: Distrust,
+}
+
+impl Untrusted {
+    pub fn remedy(&self) -> String {
+        self.why.remedy(&self.path)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrepareError {
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// Makes the directory of an instance and locks it. Mounts the BPF filesystem if it is not mounted. `None`: another
 /// process holds the lock.
-pub(super) fn prepare(bpffs: &Path, instance: &str) -> io::Result<Option<(PathBuf, Lock)>> {
+pub(super) fn prepare(bpffs: &Path, instance: &str) -> Result<Option<(PathBuf, Lock)>, PrepareError> {
     if !is_bpffs(bpffs)? {
-        mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
+        mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+            .map_err(io::Error::from)?;
         info!(path = %bpffs.display(), "mounted the BPF filesystem");
     }
-    let dir = instance_dir(bpffs, instance).join(format!("v{ABI_VERSION}"));
-    fs::create_dir_all(&dir)?;
-    Ok(lock(&instance_dir(bpffs, instance))?.map(|lock| (dir, lock)))
+    let instance = instance_dir(bpffs, instance);
+    let dir = instance.join(format!("v{ABI_VERSION}"));
+    for folder in [bpffs, &bpffs.join("shunt"), &instance, &dir] {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            Ok(()) | Err(_) => trust_folder(folder, folder == bpffs)?,
+        }
+    }
+    for name in names(&dir)? {
+        let pin = dir.join(name);
+        let found = fs::symlink_metadata(&pin)?;
+        files::trust(&found).and_then(|()| closed(&found)).map_err(|why| Untrusted { path: pin, why })?;
+    }
+    Ok(lock(&instance)?.map(|lock| (dir, lock)))
+}
+
+/// Whether only root and the daemon's user can put pins into this folder. `sticky`: others may add files of their own, as
+/// the root of the BPF filesystem lets them where it is mounted without a mode.
+fn trust_folder(folder: &Path, sticky: bool) -> Result<(), PrepareError> {
+    // The mount point may be reached by a link, what is below it may not.
+    let found = if sticky { fs::metadata(folder)? } else { fs::symlink_metadata(folder)? };
+    let judged = match found.file_type() {
+        kind if kind.is_symlink() => Err(Distrust::Link),
+        kind if !kind.is_dir() => Err(Distrust::Kind("no folder")),
+        _ if sticky && found.mode() & STICKY != 0 => files::owned(&found),
+        _ => files::owned(&found).and_then(|()| closed(&found)),
+    };
+    Ok(judged.map_err(|why| Untrusted { path: folder.to_owned(), why })?)
+}
+
+/// In such a folder only the owner of a file may rename or remove it.
+const STICKY: u32 = 0o1000;
+
+/// Whether nobody but the owner may write.
+fn closed(found: &fs::Metadata) -> Result<(), Distrust> {
+    match found.mode() & 0o7777 {
+        mode if mode & 0o022 == 0 => Ok(()),
+        mode => Err(Distrust::Open(mode)),
+    }
 }
 
 /// When a start fails, its drop removes the pins that the start has added. The pins of an earlier run stay. The lock must
@@ -153,6 +214,8 @@ pub struct Detached {
 pub enum DetachError {
     #[error("a daemon of instance {0} is running")]
     Running(String),
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     #[error("cannot remove {}", path.display())]
     Io {
         path: PathBuf,
@@ -171,6 +234,13 @@ pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
     if !dir.try_exists().map_err(failed)? {
         return Ok(detached);
     }
+    // A link there would lead the removal to other folders.
+    for folder in [&bpffs.join("shunt"), &dir] {
+        trust_folder(folder, false).map_err(|error| match error {
+            PrepareError::Untrusted(untrusted) => untrusted.into(),
+            PrepareError::Io(source) => failed(source),
+        })?;
+    }
     let lock = lock(&dir).map_err(failed)?;
     let Some(_lock) = lock else { return Err(DetachError::Running(instance.to_owned())) };
     remove(&dir, &mut detached)?;
@@ -181,7 +251,7 @@ pub fn detach(bpffs: &Path, instance: &str) -> Result<Detached, DetachError> {
 
 fn remove(path: &Path, detached: &mut Detached) -> Result<(), DetachError> {
     let failed = |source| DetachError::Io { path: path.to_owned(), source };
-    if path.is_dir() {
+    if fs::symlink_metadata(path).map_err(failed)?.is_dir() {
         for entry in fs::read_dir(path).map_err(failed)? {
             remove(&entry.map_err(failed)?.path(), detached)?;
         }

@@ -4,8 +4,14 @@ use std::ops::RangeInclusive;
 
 use tracing::warn;
 
-use super::{error::OpenError, sizing::flow_table_bytes};
-use crate::dataplane::host::{self, Fit};
+use super::{
+    error::OpenError,
+    sizing::{flow_table_bytes, start_bytes},
+};
+use crate::dataplane::{
+    cgroup,
+    host::{self, Fit},
+};
 
 /// The interfaces, each with its index.
 pub(super) fn interface_indexes(interfaces: &[String]) -> Result<Vec<(&str, u32)>, OpenError> {
@@ -44,4 +50,16 @@ pub(super) fn check_memory(max_flows: u32) -> Result<(), OpenError> {
         Fit::No => return Err(OpenError::Memory { max_flows, needed, available }),
     }
     Ok(())
+}
+
+/// Refuses a start that the daemon's control groups would end half-way, by killing it. `max_flows`: of tables that are to
+/// be made; maps of an earlier run are there already.
+pub(super) fn check_cgroup(max_flows: Option<u32>) -> Result<(), OpenError> {
+    // If the limits cannot be read, the kernel decides.
+    let Ok(Some(of)) = cgroup::memory_limit() else { return Ok(()) };
+    let needed = start_bytes(max_flows);
+    match host::fit(needed, of.left) {
+        Fit::No => Err(OpenError::Cgroup { needed, of }),
+        Fit::Well | Fit::Tight => Ok(()),
+    }
 }
