@@ -35,7 +35,7 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// What the operator can do about that path.
+    /// The remedy of the operator at that path.
     pub fn remedy(self, path: &Path) -> String {
         let path = path.display();
         match self {

@@ -15,3 +15,5 @@ mod running;
 mod site;
 #[path = "refusals/start.rs"]
 mod start;
+#[path = "refusals/strangers.rs"]
+mod strangers;

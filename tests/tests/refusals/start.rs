@@ -88,6 +88,36 @@ fn flow_tables_that_do_not_fit() -> Result<()> {
 }
 
 #[test]
+fn a_control_group_that_is_too_small_is_named() -> Result<()> {
+    let needs = [Need::Tool("unshare"), Need::Tool("mount")];
+    if skipped("a_control_group_that_is_too_small_is_named", &needs) {
+        return Ok(());
+    }
+    let topology = Topology::new("group", &["web-0"])?;
+    let (lab, node) = (&topology.lab, &topology.node);
+    let toml = interfaces(&topology.devices) + &service(&[0]);
+    let attempt = Attempt::new(lab, node, "group", &toml)?;
+    // As a process sees it that a unit with MemoryMax=100M runs, in version 2.
+    let folder = lab.folder();
+    let unit = folder.join("shunt.service");
+    fs::create_dir(&unit)?;
+    fs::write(unit.join("memory.max"), "104857600\n")?;
+    fs::write(unit.join("memory.current"), "1048576\n")?;
+    fs::write(folder.join("cgroup"), "0::/shunt.service\n")?;
+    let mount = format!("30 22 0:26 / {} rw - cgroup2 cgroup2 rw\n", folder.display());
+    fs::write(folder.join("mountinfo"), mount)?;
+    let mut run = node.command("unshare");
+    let script = "for file in cgroup mountinfo; do mount --bind \"$1/$file\" /proc/$$/$file || exit 99; done; \
+                  exec \"$2\" run -c \"$3\"";
+    run.args(["--mount", "sh", "-c", script, "sh"]).arg(folder).arg(shunt()).arg(&attempt.config);
+    let limit = format!("{}/memory.max = 100 MiB leaves 99 MiB", unit.display());
+    let words = ["error: a start takes about 2", &limit, "help: raise the limit to at least 2"];
+    Answer::of(node, &mut run)?.refuses(6, &words);
+    attempt.left_nothing();
+    Ok(())
+}
+
+#[test]
 fn a_socket_that_cannot_be() -> Result<()> {
     if skipped("a_socket_that_cannot_be", &[]) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Who may have a connection to the control socket, and how many.
+//! The places for connections to the control socket, by user.
 //!
 //! Every user of the socket's group may read, and no reader may take the places or the descriptors of the others: neither
 //! of the probes nor of the operator who wants to know why.

@@ -15,7 +15,7 @@ use crate::files::{self, Distrust};
 /// How often another process may change the lock file while we take it, before that is an error.
 const TRIES: usize = 16;
 
-/// Root and the daemon's user only. Who can open a file can lock it.
+/// Root and the daemon's user only: every user who can open a file can lock it.
 const MODE: u32 = 0o600;
 
 /// Locked until dropped.

@@ -15,7 +15,7 @@ pub const fn flow_table_bytes(max_flows: u32) -> u64 {
 }
 
 /// Memory beside the maps while the program is loaded, when a start takes most: the kernel's types, and the verifier's
-/// states. 120 to 128 MiB were seen. What is left afterwards is 10 MiB.
+/// states. 120 to 128 MiB were seen. 10 MiB are left afterwards.
 const LOADING_BYTES: u64 = 136 << 20;
 
 /// The same beside a program and maps of an earlier run. 150 to 165 MiB were seen.
