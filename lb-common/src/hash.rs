@@ -78,9 +78,15 @@ pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
 /// one bit together.
 #[inline(always)]
 pub fn seen_bits<A: Address>(source: &A, keys: [u64; 2]) -> [u64; 2] {
-    let [a, b] = source.pairs();
-    let bit = |hash: u64| 1 << (finish(hash) >> 58);
-    [bit(keys[0] ^ source.prefix()), bit(mix(mix(keys[1], a), b))]
+    let bit = |hash: u64| 1 << (hash >> 58);
+    [bit(finish(keys[0] ^ source.prefix())), bit(keyed_address_hash(source, keys[1]))]
+}
+
+/// A keyed hash of an address.
+#[inline(always)]
+pub fn keyed_address_hash<A: Address>(address: &A, key: u64) -> u64 {
+    let [a, b] = address.pairs();
+    finish(mix(mix(key, a), b))
 }
 
 /// A small hash: most addresses differ by it from those of a small set.

@@ -45,10 +45,14 @@ pub enum Reason {
     /// The client's source prefix holds more than `max_source_share` of a flow table or of a backend's NAT
     /// ports, which are three quarters full.
     SourceShare = 17,
+    /// An ICMP error about a segment that the backend cannot have in flight.
+    IcmpStray = 18,
+    /// An ICMP error that reports a smaller path MTU than `min_path_mtu`.
+    PathMtu = 19,
 }
 
 impl Reason {
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 20;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -69,6 +73,8 @@ impl Reason {
         Self::SynRate,
         Self::Ejected,
         Self::SourceShare,
+        Self::IcmpStray,
+        Self::PathMtu,
     ];
 
     /// Its name in status, metrics and events.
@@ -92,6 +98,8 @@ impl Reason {
             Self::SynRate => "syn_rate",
             Self::Ejected => "ejected",
             Self::SourceShare => "source_share",
+            Self::IcmpStray => "icmp_stray",
+            Self::PathMtu => "path_mtu",
         }
     }
 }

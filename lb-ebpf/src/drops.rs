@@ -81,6 +81,8 @@ pub(crate) fn count(ctx: &Context, service: u16, reason: Reason) {
         | Reason::Hairpin
         | Reason::IcmpRate
         | Reason::Ejected
-        | Reason::SourceShare => {}
+        | Reason::SourceShare
+        | Reason::IcmpStray
+        | Reason::PathMtu => {}
     }
 }

@@ -4,7 +4,7 @@
 
 use lb_common::{
     abi::{Addr, Address, FlowKey, Port, V4},
-    checksum::{self, fold},
+    checksum::{self, fold, replace16},
 };
 
 use crate::{
@@ -104,6 +104,10 @@ pub trait Family: Copy {
     /// Adds to the header's checksum, where there is one.
     fn adjust(ip: &Frame, delta: u64);
 
+    /// Lets routers fragment a datagram, where they do that at all. `id`: for a datagram that has no
+    /// identification, because it was not to be fragmented.
+    fn allow_fragments(ip: &Frame, id: u16);
+
     /// Writes a header of a segment without options or payload, and its checksum.
     fn write_header(ip: &Frame, src: &Self::Addr, dst: &Self::Addr);
 
@@ -183,6 +187,19 @@ impl Family for Ipv4 {
         if let Some(sum) = ip.load::<u16>(10) {
             ip.store(10, checksum::apply(sum, fold(delta)));
         }
+    }
+
+    #[inline(always)]
+    fn allow_fragments(ip: &Frame, id: u16) {
+        const DONT: u16 = 0x4000u16.to_be();
+        let (Some(was), Some(flags)) = (ip.load::<u16>(4), ip.load::<u16>(6)) else { return };
+        if flags & DONT == 0 {
+            return;
+        }
+        let id = if was == 0 { id } else { was };
+        ip.store(4, id);
+        ip.store(6, flags & !DONT);
+        Self::adjust(ip, replace16(was, id) + replace16(flags, flags & !DONT));
     }
 
     #[inline(always)]
@@ -308,6 +325,10 @@ impl Family for Ipv6 {
 
     #[inline(always)]
     fn adjust(_: &Frame, _: u64) {}
+
+    /// No router does.
+    #[inline(always)]
+    fn allow_fragments(_: &Frame, _: u16) {}
 
     #[inline(always)]
     fn write_header(ip: &Frame, src: &Addr, dst: &Addr) {

@@ -26,9 +26,15 @@ pub trait Errors: Family {
     const PROTOCOL: usize;
     /// ICMPv6 covers the outer addresses too.
     const PSEUDO_HEADER: bool;
+    /// Routers fragment a datagram that is too big for the next link, if its header allows it.
+    const ROUTERS_FRAGMENT: bool;
 
     /// Whether a type is an error that quotes the datagram it is about.
     fn is_error(kind: u8) -> bool;
+
+    /// The path MTU that an error reports: "fragmentation needed", or "packet too big". `icmp` begins with the
+    /// ICMP header. `None`: the error is another one.
+    fn path_mtu(icmp: &Frame) -> Option<u32>;
 
     /// No options, no fragment: the ICMP header follows at once.
     fn is_plain(ip: &Frame) -> bool;
@@ -41,11 +47,19 @@ impl Errors for crate::family::Ipv4 {
     const ICMP: u8 = 1;
     const PROTOCOL: usize = 9;
     const PSEUDO_HEADER: bool = false;
+    const ROUTERS_FRAGMENT: bool = true;
 
     /// Destination unreachable with all its codes, time exceeded, parameter problem.
     #[inline(always)]
     fn is_error(kind: u8) -> bool {
         kind == 3 || kind == 11 || kind == 12
+    }
+
+    /// RFC 1191. Routers from before it report 0.
+    #[inline(always)]
+    fn path_mtu(icmp: &Frame) -> Option<u32> {
+        let is_it = icmp.load::<u16>(0)? == u16::from_ne_bytes([3, 4]);
+        if is_it { Some(u16::from_be(icmp.load(6)?) as u32) } else { None }
     }
 
     #[inline(always)]
@@ -64,11 +78,17 @@ impl Errors for crate::family::Ipv6 {
     const ICMP: u8 = 58;
     const PROTOCOL: usize = 6;
     const PSEUDO_HEADER: bool = true;
+    const ROUTERS_FRAGMENT: bool = false;
 
     /// Destination unreachable, packet too big, time exceeded, parameter problem.
     #[inline(always)]
     fn is_error(kind: u8) -> bool {
         (1..=4).contains(&kind)
+    }
+
+    #[inline(always)]
+    fn path_mtu(icmp: &Frame) -> Option<u32> {
+        if icmp.load::<u8>(0)? == 2 { Some(u32::from_be(icmp.load(4)?)) } else { None }
     }
 
     #[inline(always)]
@@ -98,6 +118,24 @@ pub fn quoted<F: Errors>(ip: &Frame) -> Option<Tuple<F::Addr>> {
     let inner = ip.from(F::HEADER + ICMP_HEADER);
     let tuple = F::tuple(&inner)?;
     (F::load(ip, F::DST)? == tuple.key.src).then_some(tuple)
+}
+
+/// The path MTU that an error reports, if it reports one. `ip` begins with its outer header.
+#[inline(always)]
+pub fn path_mtu<F: Errors>(ip: &Frame) -> Option<u32> {
+    F::path_mtu(&ip.from(F::HEADER))
+}
+
+/// The sequence number of the quoted segment. `tuple` is the result of [`quoted`]. `None`: it was cut off before.
+#[inline(always)]
+pub fn quoted_seq<F: Errors>(ip: &Frame, tuple: &Tuple<F::Addr>) -> Option<u32> {
+    let inner = ip.from(F::HEADER + ICMP_HEADER);
+    let at = F::quoted_tcp(&inner, tuple)? & FURTHEST;
+    // The end of the datagram: the frame may be padded.
+    if (F::length(ip)? as usize) < F::HEADER + ICMP_HEADER + at + 8 {
+        return None;
+    }
+    Some(u32::from_be(inner.from_any(at).load(4)?))
 }
 
 /// New outer source of an error, and the new tuple of the segment that it quotes.

@@ -1,10 +1,13 @@
 //! Answering a segment with a reset (RFC 9293 section 3.10.7.1).
 
-use lb_common::{abi::Address as _, checksum::fold};
+use lb_common::{
+    abi::{Address as _, FlowKey, Link},
+    checksum::fold,
+};
 
 use crate::{
     family::Family,
-    frame::Frame,
+    frame::{Frame, LINK},
     segment::{Segment, flag},
 };
 
@@ -41,20 +44,12 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, parti
     }
 
     let (src, dst) = (F::load(&ip, F::SRC)?, F::load(&ip, F::DST)?);
-    let ports = ip.load::<u32>(segment.tcp as usize & 0x3fff)?;
-    F::write_header(&ip, &dst, &src);
-    let tcp = ip.from(F::HEADER);
-    let words = [ports.rotate_left(16), seq.to_be(), ack.to_be(), u32::from_ne_bytes([0x50, flags, 0, 0]), 0];
-    let pseudo = src.sum() + dst.sum() + u64::from(u32::from_ne_bytes([0, PROTO_TCP, 0, 20]));
-    let mut sum = pseudo;
-    for (i, word) in words.iter().enumerate() {
-        tcp.store(4 * i, *word);
-        sum += u64::from(*word);
-    }
-    tcp.store(16, if partial { fold(pseudo) } else { !fold(sum) });
+    let ports = ip.load::<u32>(segment.tcp as usize & 0x3fff)?.rotate_left(16);
+    write::<F>(&ip, (&dst, &src), ports, [seq, ack], flags, partial);
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
     if end < MIN_FRAME {
+        let tcp = ip.from(F::HEADER);
         // As far as there are bytes: a shorter frame leaves as short as it came.
         for at in 20..20 + MIN_FRAME - 54 {
             if !tcp.store(at, 0u8) {
@@ -64,6 +59,47 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, parti
         return Some(MIN_FRAME);
     }
     Some(end)
+}
+
+/// Turns an ICMP error into a reset to one end of the connection that it is about. `to`: the tuple of the reset.
+/// `seq`: the number that this end expects. Returns the length to which the caller shortens the frame.
+/// `None`: the frame is too short, and nothing was written.
+#[inline(always)]
+pub fn reset_about<F: Family>(frame: &Frame, link: &Link, to: &FlowKey<F::Addr>, seq: u32) -> Option<usize> {
+    let ip = frame.from(LINK);
+    if !ip.holds(F::HEADER + 20) || !frame.holds(12) {
+        return None;
+    }
+    frame.store(0, link.0[0]);
+    frame.store(4, link.0[1]);
+    frame.store(8, link.0[2]);
+    let [a, b] = to.sport.0.to_ne_bytes();
+    let [c, d] = to.dport.0.to_ne_bytes();
+    let ports = u32::from_ne_bytes([a, b, c, d]);
+    write::<F>(&ip, (&to.src, &to.dst), ports, [seq, 0], flag::RST, false);
+    Some(LINK + F::HEADER + 20)
+}
+
+/// Writes the IP header and the TCP header of a reset.
+#[inline(always)]
+fn write<F: Family>(
+    ip: &Frame,
+    (src, dst): (&F::Addr, &F::Addr),
+    ports: u32,
+    [seq, ack]: [u32; 2],
+    flags: u8,
+    partial: bool,
+) {
+    F::write_header(ip, src, dst);
+    let tcp = ip.from(F::HEADER);
+    let words = [ports, seq.to_be(), ack.to_be(), u32::from_ne_bytes([0x50, flags, 0, 0]), 0];
+    let pseudo = src.sum() + dst.sum() + u64::from(u32::from_ne_bytes([0, PROTO_TCP, 0, 20]));
+    let mut sum = pseudo;
+    for (i, word) in words.iter().enumerate() {
+        tcp.store(4 * i, *word);
+        sum += u64::from(*word);
+    }
+    tcp.store(16, if partial { fold(pseudo) } else { !fold(sum) });
 }
 
 #[cfg(test)]

@@ -103,6 +103,18 @@ pub fn is_linux(tcp: &Frame, length: u32) -> bool {
         && tcp.load::<u32>(36).is_some_and(|word| word & u32::from_ne_bytes([0xff, 0xff, 0xff, 0]) == SCALE)
 }
 
+/// The first option with a lower segment size, where it is that option and offers more than `most`.
+#[inline(always)]
+pub fn lower_size(tcp: &Frame, most: u32) -> Option<u32> {
+    let has_options = tcp.load::<u8>(12)? >> 4 > (SHORTEST / 4) as u8;
+    let [kind, length, high, low] = tcp.load::<u32>(FIRST_OPTION as usize)?.to_ne_bytes();
+    let offered = (high as u32) << 8 | low as u32;
+    if !has_options || kind != SEGMENT_SIZE || length != 4 || offered <= most {
+        return None;
+    }
+    Some(u32::from_ne_bytes([kind, length, (most >> 8) as u8, most as u8]))
+}
+
 /// The offset of the next option. A listener may silently refuse a SYN with an unknown option, for example
 /// with the signatures of RFC 2385 and RFC 5925.
 #[inline(always)]
@@ -195,6 +207,21 @@ mod tests {
         assert_eq!(seen, 8 * (2 + 8 + 1));
         let longer = [&linux[..], &[1, 1, 1, 1]].concat();
         assert!(!at_a_look(&linux[..16]) && !at_a_look(&longer));
+    }
+
+    #[test]
+    fn only_a_larger_size_is_lowered() {
+        let lowered = |options: &[u8]| {
+            let mut bytes = syn(options);
+            lower_size(&frame::of(&mut bytes).from(34), 1220).map(u32::to_ne_bytes)
+        };
+        assert_eq!(lowered(&[2, 4, 5, 0xa0, 1, 1, 1, 1]), Some([2, 4, 4, 0xc4]));
+        assert_eq!(lowered(&[2, 4, 4, 0xc5]), Some([2, 4, 4, 0xc4]));
+        for options in
+            [&[2, 4, 4, 0xc4][..], &[1, 1, 1, 1, 2, 4, 5, 0xa0], &[2, 3, 5, 0xa0], &[], &[3, 4, 5, 0xa0]]
+        {
+            assert_eq!(lowered(options), None, "{options:?}");
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Kernel {
             vlans: &VLANS,
             max_new_flows_per_second: new_flows,
             max_source_share: MAX_SOURCE_SHARE,
+            min_path_mtu: bpf::MinPathMtu::default(),
         };
         let (dataplane, heads) = loaded.program.dataplane(settings).expect("its maps can be opened");
         let mut kernel = Self { dataplane, heads, loaded, ingress: INGRESS };

@@ -18,6 +18,8 @@ mod floods;
 mod icmp;
 #[path = "packet/large.rs"]
 mod large;
+#[path = "packet/path_mtu.rs"]
+mod path_mtu;
 #[path = "packet/readers.rs"]
 mod readers;
 #[path = "packet/redispatch.rs"]

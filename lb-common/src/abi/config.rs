@@ -24,6 +24,10 @@ pub struct Config {
     /// Until when the list in `CROWDED` holds, in ticks of 2^30 ns. 0: it is empty. The daemon writes it again
     /// and again, so that a dead daemon refuses nobody.
     pub crowded_until: u32,
+    /// An ICMP error that reports a smaller path MTU is forged, or of no use.
+    pub min_path_mtu4: u16,
+    pub min_path_mtu6: u16,
+    pub zero: u32,
     pub nat4: [V4; NAT_ADDRESSES],
     pub nat6: [Addr; NAT_ADDRESSES],
 }
@@ -91,7 +95,7 @@ pub struct OwnAddr {
 pub struct OwnAddrFilter(pub [u8; 65_536]);
 
 layout! {
-    Config = 184,
+    Config = 192,
     CrowdKey = 16,
     Ports = 65_536,
     OwnAddrFilter = 65_536,

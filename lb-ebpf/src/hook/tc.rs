@@ -17,7 +17,10 @@ use aya_ebpf::{
         bpf_skb_vlan_pop, bpf_skb_vlan_push,
     },
 };
-use lb_common::{abi::Link, checksum::fold};
+use lb_common::{
+    abi::Link,
+    checksum::{fold, replace32},
+};
 use lb_ebpf::{
     family::{Family, Ipv4, Ipv6},
     frame::{Frame, LINK},
@@ -167,6 +170,16 @@ pub(crate) fn is_partial(ctx: &Context, at: u32) -> bool {
 fn add(ctx: &Context, at: u32, delta: u16, flags: u64) -> bool {
     // SAFETY: a plain helper call.
     unsafe { bpf_l4_csum_replace(ctx.ctx, at, 0, delta as u64, flags) == 0 }
+}
+
+/// Puts a word of the TCP header in the place of another, and corrects the checksum, if it covers the word. `tcp`:
+/// the offset of the TCP header in the frame. The caller must not use the bounds of the frame afterwards.
+#[inline(always)]
+pub(crate) fn replace_word(ctx: &Context, tcp: usize, at: usize, will: u32) -> Option<()> {
+    let header = frame(ctx).from(tcp);
+    let was = header.load::<u32>(at)?;
+    header.store(at, will);
+    add(ctx, (tcp + 16) as u32, fold(replace32(was, will)), 0).then_some(())
 }
 
 /// Gives a segment its new addresses. The bounds that are passed may be out of date, and the caller must not

@@ -9,7 +9,10 @@ use aya_ebpf::{
     },
 };
 pub(crate) use aya_ebpf::{bindings::xdp_md as Raw, programs::XdpContext as Context};
-use lb_common::abi::Link;
+use lb_common::{
+    abi::Link,
+    checksum::{apply, fold, replace32},
+};
 use lb_ebpf::{
     family::{Family, Ipv4, Ipv6},
     frame::Frame,
@@ -78,6 +81,17 @@ pub(crate) fn shorten(ctx: &Context, len: u32) -> bool {
 #[inline(always)]
 pub(crate) const fn is_partial(_: &Context, _: u32) -> bool {
     false
+}
+
+/// Puts a word of the TCP header in the place of another, and corrects the checksum. `tcp`: the offset of the TCP
+/// header in the frame. The caller must not use the bounds of the frame afterwards.
+#[inline(always)]
+pub(crate) fn replace_word(ctx: &Context, tcp: usize, at: usize, will: u32) -> Option<()> {
+    let tcp = frame(ctx).from(tcp);
+    let (was, check) = (tcp.load::<u32>(at)?, tcp.load::<u16>(16)?);
+    tcp.store(at, will);
+    tcp.store(16, apply(check, fold(replace32(was, will))));
+    Some(())
 }
 
 /// Gives a segment its new addresses. The caller must not use the bounds of its headers afterwards.

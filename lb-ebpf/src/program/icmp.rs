@@ -4,12 +4,13 @@
 //! MTU.
 
 use lb_common::{
-    abi::{flow_state, port_flags},
+    abi::{Flow, flow_state, head_state, port_flags},
     reason::Reason,
 };
 use lb_ebpf::{
+    family::Tuple,
     frame::{Frame, LINK},
-    icmp::{Errors, Readdressed, quoted, readdress},
+    icmp::{Errors, Readdressed, path_mtu, quoted, quoted_seq, readdress},
     verifier::opaque,
 };
 
@@ -18,11 +19,12 @@ use super::{
     backend::backend_of,
     clock::coarse_ns,
     flows,
-    maps::{ICMP_CLOCKS, Tables},
+    maps::{CONFIG, ICMP_CLOCKS, Tables},
+    narrow,
     ports::{kinds, may_be_dnat_reply},
     verdict::{Egress, Leave},
 };
-use crate::hook::{Context, frame};
+use crate::hook::{Context, frame, shorten};
 
 /// The rate of errors that pass, for one service: one in this many nanoseconds, that is 100 in a second.
 const EVERY_NS: u64 = 10_000_000;
@@ -51,13 +53,27 @@ pub(crate) fn steer<F: Tables + Errors>(
         && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
+        let mtu = mtu::<F>(&ip)?;
+        let seq = in_flight::<F>(&ip, &tuple, flow)?;
         admit::<F>(flow.service, &ip)?;
         let backend = backend_of(flow).ok_or(Leave::Pass)?;
         if !backend.link.is_resolved() {
             return Err(Leave::Drop(Reason::Neighbour));
         }
-        // In mode `nat` a backend needs no route to any address but the NAT address, also not to a router.
         let preserved = flow.reply.dst == flow.client.src;
+        if let Some(mtu) = mtu
+            && !preserved
+        {
+            // It stays here, because to the backend all clients have this address.
+            if !F::ROUTERS_FRAGMENT {
+                let egress = Egress::new(flow.ifindex, flow_state::vlan(flow.state));
+                let len = narrow::end::<F>(&frame, flow, mtu, seq).ok_or(Leave::Pass)?;
+                return if shorten(ctx, len as u32) { Ok(egress) } else { Err(Leave::Swallow) };
+            }
+            flow.head |= head_state::NARROW;
+            return Err(Leave::Swallow);
+        }
+        // In mode `nat` a backend needs no route to any address but the NAT address, also not to a router.
         let router = F::load(&ip, F::SRC).ok_or(Leave::Pass)?;
         let src = if preserved { router } else { flow.reply.dst };
         let to = Readdressed { src: &src, quoted: &flow.reply };
@@ -70,6 +86,7 @@ pub(crate) fn steer<F: Tables + Errors>(
         && flow.state & flow_state::TIME_WAIT == 0
     {
         *service_id = flow.service;
+        mtu::<F>(&ip)?;
         admit::<F>(flow.service, &ip)?;
         // The client knows only the VIP.
         let about = flow.client;
@@ -78,6 +95,31 @@ pub(crate) fn steer<F: Tables + Errors>(
         return Ok(Egress::new(flow.ifindex, flow_state::vlan(flow.state)));
     }
     Err(Leave::Pass)
+}
+
+/// The path MTU that an error reports, if it reports one that can be.
+#[inline(always)]
+fn mtu<F: Tables + Errors>(ip: &Frame) -> Result<Option<u32>, Leave> {
+    let Some(mtu) = path_mtu::<F>(ip) else { return Ok(None) };
+    let least = CONFIG.get(0).map_or(0, |config| F::min_path_mtu(config) as u32);
+    if mtu < least { Err(Leave::Drop(Reason::PathMtu)) } else { Ok(Some(mtu)) }
+}
+
+/// The number of the quoted segment, if the backend can have it in flight (RFC 5927). The program does not know what
+/// the client has acknowledged, and no stack has more than this in flight.
+#[inline(always)]
+fn in_flight<F: Tables + Errors>(
+    ip: &Frame,
+    tuple: &Tuple<F::Addr>,
+    flow: &Flow<F::Addr>,
+) -> Result<u32, Leave> {
+    const MOST_IN_FLIGHT: u32 = 1 << 24;
+    let stray = Leave::Drop(Reason::IcmpStray);
+    let Some(seq) = quoted_seq::<F>(ip, tuple) else { return Err(stray) };
+    if flow.state & flow_state::ANSWERED == 0 || flow.sent_end.wrapping_sub(seq) > MOST_IN_FLIGHT {
+        return Err(stray);
+    }
+    Ok(seq)
 }
 
 /// The checks come before the first write.

@@ -122,6 +122,10 @@ pub(crate) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUN
 #[btf_map]
 pub(crate) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
+/// Clients behind a narrow path, by a hash: see `narrow`.
+#[btf_map]
+pub(crate) static NARROW_CLIENTS: Array<u64, 4096> = Array::new();
+
 /// Records of exchanges: as many as 13 000.
 #[btf_map]
 pub(crate) static EVIDENCE: RingBuf<ExchangeRecord, { 4 << 20 }> = RingBuf::new();
@@ -134,6 +138,8 @@ pub(crate) trait Tables: Family {
     /// How many NAT addresses are configured.
     fn nat_len(config: &Config) -> u16;
     fn nat_address(config: &Config, number: u32) -> Option<Self::Addr>;
+    /// The smallest path MTU that an ICMP error may report.
+    fn min_path_mtu(config: &Config) -> u16;
 }
 
 impl Tables for Ipv4 {
@@ -161,6 +167,11 @@ impl Tables for Ipv4 {
     fn nat_address(config: &Config, number: u32) -> Option<V4> {
         config.nat4.get(opaque(number) as usize).copied()
     }
+
+    #[inline(always)]
+    fn min_path_mtu(config: &Config) -> u16 {
+        config.min_path_mtu4
+    }
 }
 
 impl Tables for Ipv6 {
@@ -187,5 +198,10 @@ impl Tables for Ipv6 {
     #[inline(always)]
     fn nat_address(config: &Config, number: u32) -> Option<Addr> {
         config.nat6.get(opaque(number) as usize).copied()
+    }
+
+    #[inline(always)]
+    fn min_path_mtu(config: &Config) -> u16 {
+        config.min_path_mtu6
     }
 }

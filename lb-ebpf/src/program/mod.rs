@@ -19,6 +19,7 @@ mod fresh;
 mod icmp;
 mod known;
 pub(crate) mod maps;
+mod narrow;
 mod pace;
 mod packet;
 mod ports;

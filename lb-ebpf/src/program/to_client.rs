@@ -41,6 +41,10 @@ pub(crate) fn steer<F: Tables>(
     if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
         flow.asked_seq = flow.client_end;
     }
+    if flow.head & head_state::NARROW != 0 {
+        // The number of the segment: it differs between segments that are under way together.
+        F::allow_fragments(&packet.ip, (segment.seq ^ segment.seq >> 16) as u16);
+    }
     let egress = forward::to_client(packet, flow)?;
     closing::from_backend(segment, flow);
     Ok(egress)

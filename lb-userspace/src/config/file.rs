@@ -6,7 +6,7 @@ use lb_common::abi::NAT_ADDRESSES;
 use lb_core::config::Config;
 
 use super::{
-    DEFAULT_MAX_FLOWS, DEFAULT_NAT_PORTS, File, LogLevel, XdpMode, keys,
+    DEFAULT_MAX_FLOWS, DEFAULT_NAT_PORTS, File, LogLevel, XdpMode, keys, path_mtu,
     reader::{Node, Table, quoted},
     record, service, timeouts, value,
 };
@@ -68,6 +68,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
     });
     let record = record::read(&table);
     let timeouts = timeouts::read(&table);
+    let min_path_mtu = path_mtu::read(&table);
     let services = services(&table);
     Some(File {
         instance: instance?.value,
@@ -82,6 +83,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         max_flows: max_flows?.value,
         max_new_flows_per_second: max_new_flows_per_second?.value,
         max_source_share: max_source_share?.value,
+        min_path_mtu: min_path_mtu?,
         log: log?.value,
         record: record?,
         timeouts: timeouts?,

@@ -24,6 +24,7 @@ pub(super) const ROOT: Keys = Keys {
         "max_flows",
         "max_new_flows_per_second",
         "max_source_share",
+        "min_path_mtu",
         "log",
         "record",
         "timeouts",
@@ -44,6 +45,9 @@ pub(super) const RECORD: Keys = Keys {
     later: &[],
     aliases: &[("file", "path"), ("size", "max_size"), ("keep", "files"), ("rotate", "files")],
 };
+
+pub(super) const MIN_PATH_MTU: Keys =
+    Keys { known: &["ipv4", "ipv6"], later: &[], aliases: &[("v4", "ipv4"), ("v6", "ipv6")] };
 
 pub(super) const TIMEOUTS: Keys = Keys {
     known: &["established", "closing", "handshake"],

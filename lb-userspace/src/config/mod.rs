@@ -21,6 +21,7 @@ mod breaker;
 mod diagnostic;
 mod file;
 mod keys;
+mod path_mtu;
 mod probe;
 mod reader;
 mod record;
@@ -78,10 +79,26 @@ pub struct File {
     /// How much of a flow table, or of a backend's NAT ports, one source prefix may hold once they are three quarters
     /// full, in percent. 100: no limit. Default 10.
     pub max_source_share: u8,
+    pub min_path_mtu: MinPathMtu,
     pub log: LogLevel,
     pub record: Option<Record>,
     pub timeouts: Timeouts,
     pub core: Config,
+}
+
+/// `min_path_mtu`: the program drops ICMP errors that report a smaller path MTU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinPathMtu {
+    /// Default 552.
+    pub ipv4: u16,
+    /// Default 1280.
+    pub ipv6: u16,
+}
+
+impl Default for MinPathMtu {
+    fn default() -> Self {
+        Self { ipv4: 552, ipv6: 1280 }
+    }
 }
 
 /// `[timeouts]`: the daemon removes a flow that was silent for this long.

@@ -127,7 +127,7 @@ fn defaults_are_filled_in() {
     assert_eq!(file.nat_addresses, Vec::<IpAddr>::new());
     assert_eq!(file.nat_ports, 1024..=32767);
     assert_eq!((file.max_flows, file.max_new_flows_per_second), (131_072, 500_000));
-    assert_eq!(file.max_source_share, 10);
+    assert_eq!((file.max_source_share, file.min_path_mtu), (10, MinPathMtu { ipv4: 552, ipv6: 1280 }));
     assert_eq!(file.log, LogLevel::Info);
     let [service] = &file.core.services[..] else { panic!("one service") };
     assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));
@@ -151,6 +151,10 @@ fn times_of_silence_are_read() {
         Timeouts { established: Millis::secs(3600), handshake: Millis::secs(10), ..Timeouts::default() };
     assert_eq!(right(&text).timeouts, wanted);
     assert_eq!(right(SMALL).timeouts, Timeouts::default());
+    let text =
+        small_with(1, "interfaces = [\"eth0\"]\nmax_source_share = 100\nmin_path_mtu = { ipv4 = 576 }");
+    let file = right(&text);
+    assert_eq!((file.max_source_share, file.min_path_mtu), (100, MinPathMtu { ipv4: 576, ipv6: 1280 }));
 }
 
 #[test]

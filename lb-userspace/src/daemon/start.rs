@@ -49,6 +49,7 @@ pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::Ope
         },
         max_new_flows_per_second: file.max_new_flows_per_second,
         max_source_share: file.max_source_share,
+        min_path_mtu: bpf::MinPathMtu { ipv4: file.min_path_mtu.ipv4, ipv6: file.min_path_mtu.ipv6 },
         tx_by_redirect: veth,
     })
 }

@@ -25,7 +25,7 @@ use super::{
     clock::{coarse_ns, coarse_us, ticks},
     crowd, flows, forward,
     maps::Tables,
-    pace,
+    narrow, pace,
     packet::Packet,
     verdict::{Egress, Leave},
 };
@@ -135,6 +135,9 @@ pub(crate) fn connect<F: Tables>(
     if let Some(counters) = counters(id) {
         counters.connections += 1;
         counters.trials += trial as u64;
+    }
+    if !preserved && narrow::is_in_use() {
+        narrow::lower::<F>(ctx.ctx, &flow.client.src, packet.segment.tcp);
     }
     forward::to_backend(packet, flow, backend)
 }

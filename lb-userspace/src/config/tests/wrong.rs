@@ -107,6 +107,15 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\nmax_source_share = 0\nmin_path_mtu = { ipv4 = 67, ipv6 = 1279 }",
+        &[
+            "2:20 [max_source_share] 0 is out of range | write a number from 1 to 100",
+            "3:25 [min_path_mtu.ipv4] 67 is out of range | write a number from 68 to 1500",
+            "3:36 [min_path_mtu.ipv6] 1279 is out of range | write a number from 1280 to 1500",
+        ],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nnat_addresses = [\"224.0.0.1\", \"fe80::1\", \"x\"]",
         &[
             "2:18 [nat_addresses[0]] 224.0.0.1 is a multicast address | write the address of one host",
@@ -135,7 +144,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         1,
         "interfaces = [\"eth0\"]\nzzz = 1",
         &[
-            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `max_source_share`, `log`, `record`, `timeouts`, `service`",
+            "2:1 [zzz] unknown key `zzz` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `max_source_share`, `min_path_mtu`, `log`, `record`, `timeouts`, `service`",
         ],
     ),
     (
@@ -659,7 +668,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         "interfaces = [\"eth0\"] # é\nlog = \"é\" # é\n\"é\" = 1",
         &[
             r#"2:7 [log] `é` is not a value of `log` | write one of `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"`"#,
-            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `max_source_share`, `log`, `record`, `timeouts`, `service`"#,
+            r#"3:1 ["é"] unknown key `é` | known here are `instance`, `interfaces`, `xdp_mode`, `control_socket`, `state_file`, `bpffs`, `nat_addresses`, `nat_ports`, `vlans`, `max_flows`, `max_new_flows_per_second`, `max_source_share`, `min_path_mtu`, `log`, `record`, `timeouts`, `service`"#,
         ],
     ),
     (2, "vlans = [0]", &["2:10 [vlans[0]] 0 is out of range | write a number from 1 to 4094"]),

@@ -34,6 +34,20 @@ use super::{
     trial_budgets::TrialBudgets,
 };
 
+/// ICMP errors that report a smaller path MTU are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinPathMtu {
+    pub ipv4: u16,
+    pub ipv6: u16,
+}
+
+impl Default for MinPathMtu {
+    /// No link between an IPv4 client and its server is narrower today. Each IPv6 link carries 1280 bytes (RFC 8200).
+    fn default() -> Self {
+        Self { ipv4: 552, ipv6: 1280 }
+    }
+}
+
 /// The success counts of a loaded program.
 pub(super) fn success_counts(ebpf: &Ebpf) -> Result<SuccessCounts, OpenError> {
     let Some(Map::Array(map)) = ebpf.map("SUCCESS_COUNTS") else {
@@ -160,6 +174,7 @@ impl Handles {
         nat_addresses: &[IpAddr],
         vlans: &[u16],
         new_flows: u32,
+        min_path_mtu: MinPathMtu,
     ) -> Result<(), OpenError> {
         let ports = self.dataplane.ports.nat();
         let mut config = Config {
@@ -167,6 +182,8 @@ impl Handles {
             nat_first: *ports.start(),
             nat_last: *ports.end(),
             syn_interval_ns: 1_000_000_000u32.checked_div(new_flows).unwrap_or(0),
+            min_path_mtu4: min_path_mtu.ipv4,
+            min_path_mtu6: min_path_mtu.ipv6,
             ..Config::default()
         };
         for address in nat_addresses {

@@ -51,6 +51,7 @@ pub use self::{
     dataplane::Bpf,
     error::OpenError,
     flows::{FlowCounts, FlowTables},
+    handles::MinPathMtu,
     idle::IdleTimeouts,
     maps::ProgramSize,
     open::{Logger, Opened, Options, open},

@@ -14,7 +14,8 @@ use super::{
     error::OpenError,
     flow_spec::FlowSpec,
     handles::{
-        Handles, clients_seen, crowd, flows, own_addr_filter, success_counts, syn_acks, trial_budgets,
+        Handles, MinPathMtu, clients_seen, crowd, flows, own_addr_filter, success_counts, syn_acks,
+        trial_budgets,
     },
     idle::{IdleTicks, IdleTimeouts},
     layout::check_layouts,
@@ -46,6 +47,7 @@ pub struct Options<'a> {
     pub max_new_flows_per_second: u32,
     /// How much of a flow table or of a backend's NAT ports one source prefix may hold, in percent. 100: no limit.
     pub max_source_share: u8,
+    pub min_path_mtu: MinPathMtu,
     /// A frame that leaves by the interface it came from is redirected there. veth needs this.
     pub tx_by_redirect: bool,
 }
@@ -133,6 +135,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         options.nat_addresses,
         options.vlans,
         options.max_new_flows_per_second,
+        options.min_path_mtu,
     )?;
     undo.succeeded();
     // The loader is done with the kernel's type information, and the allocator would not give that memory back.

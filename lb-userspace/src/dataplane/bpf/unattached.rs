@@ -10,8 +10,8 @@ use super::{
     error::OpenError,
     flow_spec::FlowSpec,
     handles::{
-        Handles, clients_seen, crowd, duplicate, flows, own_addr_filter, success_counts, syn_acks,
-        trial_budgets,
+        Handles, MinPathMtu, clients_seen, crowd, duplicate, flows, own_addr_filter, success_counts,
+        syn_acks, trial_budgets,
     },
     idle::{IdleTicks, IdleTimeouts},
     program::{Hook, load, verify},
@@ -38,6 +38,7 @@ pub struct Settings<'a> {
     pub max_new_flows_per_second: u32,
     /// In percent. 100: no limit.
     pub max_source_share: u8,
+    pub min_path_mtu: MinPathMtu,
 }
 
 impl Unattached {
@@ -59,7 +60,8 @@ impl Unattached {
         let crowd = crowd(&self.ebpf, settings.max_source_share)?;
         let mut handles = Handles::take(duplicate, filter, flows, crowd, settings.nat_ports)?;
         let (vlans, new_flows) = (settings.vlans, settings.max_new_flows_per_second);
-        handles.configure(self.flow_tables.seed, settings.nat_addresses, vlans, new_flows)?;
+        let min_path_mtu = settings.min_path_mtu;
+        handles.configure(self.flow_tables.seed, settings.nat_addresses, vlans, new_flows, min_path_mtu)?;
         Ok((handles.dataplane, handles.evidence))
     }
 
