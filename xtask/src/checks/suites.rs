@@ -47,6 +47,7 @@ pub(super) const SUITES: &[Suite] = &[
     row("drain", Lane::Drains, XDP),
     row("stacks", Lane::Drains, BOTH),
     row("detect", Lane::Waits, BOTH),
+    row("suspects", Lane::Waits, BOTH),
     row("demo", Lane::Waits, XDP),
     row("founding", Lane::Waits, XDP),
     row("operator", Lane::Waits, XDP),
