@@ -117,3 +117,58 @@ fn resolve(path: &[String], modules: &BTreeMap<&[String], usize>) -> usize {
     let found = shorter.find_map(|length| modules.get(&path[..length]).copied());
     found.expect("the root of a crate is a module of it")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(texts: &[(&str, &str)]) -> Vec<File> {
+        let file = |(path, text): &(&str, &str)| File {
+            shown: format!("{path}.rs"),
+            module: path.split('/').filter(|part| *part != "lib").map(str::to_owned).collect(),
+            text: (*text).to_owned(),
+        };
+        texts.iter().map(file).collect()
+    }
+
+    fn circles(texts: &[(&str, &str)]) -> Vec<Vec<String>> {
+        find(&files(texts)).into_iter().map(|circle| circle.files).collect()
+    }
+
+    #[test]
+    fn two_files_that_name_each_other_are_a_circle() {
+        let circle = [("lib", "mod a; mod b;"), ("a", "use crate::b::B;"), ("b", "use crate::a::A;")];
+        assert_eq!(circles(&circle), [["a.rs", "b.rs"]]);
+        assert_eq!(find(&files(&circle))[0].lines, ["a.rs:1 names b.rs", "b.rs:1 names a.rs"]);
+        let line = [("lib", "mod a; mod b;"), ("a", "use crate::b::B;"), ("b", "struct B;")];
+        assert!(circles(&line).is_empty());
+    }
+
+    #[test]
+    fn a_circle_over_three_files_is_found_once() {
+        let circle = [
+            ("lib", ""),
+            ("a", "use crate::b::B;"),
+            ("b", "fn f() { crate::c::g() }"),
+            ("c", "use super::a::A;"),
+            ("d", "use crate::a::A;"),
+        ];
+        assert_eq!(circles(&circle), [["a.rs", "b.rs", "c.rs"]]);
+    }
+
+    #[test]
+    fn a_parent_and_its_children_are_no_circle_and_siblings_are() {
+        let family = [("lib", ""), ("a", "mod b; use b::B; pub struct A;"), ("a/b", "use super::A;")];
+        assert!(circles(&family).is_empty());
+        let siblings =
+            [("lib", ""), ("a", "mod b; mod c;"), ("a/b", "use super::c::C;"), ("a/c", "use super::b::B;")];
+        assert_eq!(circles(&siblings), [["a/b.rs", "a/c.rs"]]);
+    }
+
+    #[test]
+    fn tests_make_no_circle() {
+        let tests =
+            [("lib", ""), ("a", "use crate::b::B;"), ("b", "#[cfg(test)] mod tests { use crate::a::A; }")];
+        assert!(circles(&tests).is_empty());
+    }
+}
