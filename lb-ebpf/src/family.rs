@@ -110,9 +110,6 @@ pub trait Family: Copy {
 
     /// Writes a header of a segment without options or payload, and its checksum.
     fn write_header(ip: &Frame, src: &Self::Addr, dst: &Self::Addr);
-
-    /// Whether an address can be a client's (RFC 6890).
-    fn plausible(address: &Self::Addr) -> bool;
 }
 
 #[derive(Clone, Copy)]
@@ -217,13 +214,6 @@ impl Family for Ipv4 {
             sum += u64::from(*word);
         }
         ip.store(10, !fold(sum));
-    }
-
-    /// Not this network, not loopback, not multicast or reserved.
-    #[inline(always)]
-    fn plausible(address: &V4) -> bool {
-        let first = address.0.to_ne_bytes()[0];
-        first != 0 && first != 127 && first < 224
     }
 }
 
@@ -336,13 +326,5 @@ impl Family for Ipv6 {
         ip.store(4, u32::from_ne_bytes([0, 20, PROTO_TCP, 64]));
         Self::store(ip, Self::SRC, src);
         Self::store(ip, Self::DST, dst);
-    }
-
-    /// Not multicast, not unspecified or loopback, and no IPv4 address in disguise.
-    #[inline(always)]
-    fn plausible(address: &Addr) -> bool {
-        let [a, b, c, d] = address.0;
-        let low = (a | b) == 0 && (c == 0 && (d == 0 || d == 1u32.to_be()) || c == 0xffffu32.to_be());
-        a.to_ne_bytes()[0] != 0xff && !low
     }
 }

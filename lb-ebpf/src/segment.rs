@@ -1,6 +1,6 @@
 //! A TCP segment: the fields of its headers, and its flaws.
 
-use lb_common::reason::Reason;
+use lb_common::{abi::Address as _, reason::Reason};
 
 use crate::{
     family::{Family, Tuple, flaw},
@@ -121,7 +121,7 @@ impl Segment {
 #[inline(always)]
 pub fn plausible_client<F: Family>(tuple: &Tuple<F::Addr>) -> bool {
     let key = &tuple.key;
-    F::plausible(&key.src) && key.src != key.dst && key.sport.0 != 0
+    key.src.is_plausible() && key.src != key.dst && key.sport.0 != 0
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ pub trait Address: Copy + Default + PartialEq + Eq + 'static {
     /// The words that can differ between two addresses of this family, two at a time.
     fn pairs(&self) -> [u64; 2];
 
+    /// Whether an address can be a client's (RFC 6890).
+    fn is_plausible(&self) -> bool;
+
     /// The source prefix, by which clients are counted: the /24 of an IPv4 address, the /48 of an IPv6 address.
     fn prefix(&self) -> u64;
 
@@ -96,6 +99,13 @@ impl Address for V4 {
     #[inline(always)]
     fn pairs(&self) -> [u64; 2] {
         [0, self.0 as u64]
+    }
+
+    /// Not this network, not loopback, not multicast or reserved.
+    #[inline(always)]
+    fn is_plausible(&self) -> bool {
+        let first = self.0.to_ne_bytes()[0];
+        first != 0 && first != 127 && first < 224
     }
 
     #[inline(always)]
@@ -131,6 +141,14 @@ impl Address for Addr {
     fn pairs(&self) -> [u64; 2] {
         let [a, b, c, d] = self.0;
         [(a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64]
+    }
+
+    /// Not multicast, not unspecified or loopback, and no IPv4 address in disguise.
+    #[inline(always)]
+    fn is_plausible(&self) -> bool {
+        let [a, b, c, d] = self.0;
+        let low = (a | b) == 0 && (c == 0 && (d == 0 || d == 1u32.to_be()) || c == 0xffffu32.to_be());
+        a.to_ne_bytes()[0] != 0xff && !low
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ pub use status::{
     RemainingConnections, Status,
 };
 pub use traffic::{BackendTraffic, Counters, ResetCounts, ServiceDrops};
-pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot};
+pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot, Way};
 
 pub use crate::attach_mode::AttachMode;
 

@@ -9,7 +9,7 @@ use lb_core::{
 };
 
 use crate::{
-    control::model::{By, Choice, Explanation, KnownConnection, Stage, TrialSlot},
+    control::model::{By, Choice, Explanation, KnownConnection, Stage, TrialSlot, Way},
     dataplane::steering,
 };
 
@@ -42,7 +42,8 @@ pub(super) fn explanation(
         };
         Choice { by, backend: choice.backend().map(name), tries, reason }
     };
-    let steering::Steering { hash, slot, in_slot, pinned, trial_slots, choice: chosen, without } = steering;
+    let steering::Steering { hash, slot, in_slot, pinned, trial_slots, only_by, choice: chosen, without } =
+        steering;
     let connection = |pinned: &steering::Pinned| KnownConnection {
         stage: match pinned.stage {
             steering::Stage::Flow => Stage::Established,
@@ -72,8 +73,17 @@ pub(super) fn explanation(
         slot: *slot,
         slot_backend: in_slot.map(name),
         connection: pinned.as_ref().map(connection),
+        only_by: only_by.map(way),
         trial_slots: trial_slots.iter().map(trial_slot).collect(),
         choice: choice(*chosen),
         if_removed: without.map(choice),
     }
+}
+
+fn way(of: steering::Way) -> Way {
+    // The interface may have gone since.
+    let name = nix::net::if_::if_indextoname(of.ifindex).ok();
+    let interface =
+        name.map_or_else(|| format!("interface {}", of.ifindex), |name| name.to_string_lossy().into_owned());
+    Way { interface, vlan: (of.vlan != 0).then_some(of.vlan) }
 }

@@ -3,13 +3,13 @@
 //! This is the decision of the XDP program (`lb-ebpf`, `to_backend` and `connect`) with the same hash and in the same
 //! order, but it takes no token and makes no flow. `tests/tests/packet/explain.rs` compares the two.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
     NO_BACKEND, SLOT_TRIES,
     abi::{
-        Addr, Address, Backend, Flow, FlowKey, Service, ServiceKey, Table, backend_flags, flow_state,
-        service_flags, socket_addr,
+        Addr, Address, Backend, Flow, FlowKey, OwnAddr, Service, ServiceKey, Table, V4, backend_flags,
+        flow_state, service_flags, socket_addr,
     },
     hash::{flow_hash, rehash, slot},
     reason::Reason,
@@ -24,6 +24,8 @@ use super::error::Error;
 /// The maps that decide, each as it is read.
 pub trait Maps {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error>;
+    /// By which way a client may come from an address that is a VIP's or a backend's. `None`: the address is neither.
+    fn own_address(&self, source: &Addr) -> Result<Option<OwnAddr>, Error>;
     /// Whether a service refuses connections of a source.
     fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error>;
     /// Whether a source's prefix may begin no connection, because it holds too much: of the NAT ports of a backend, or
@@ -69,11 +71,20 @@ pub struct Steering {
     /// The backend in that slot of the Maglev table.
     pub in_slot: Option<BackendId>,
     pub pinned: Option<Pinned>,
+    /// The client's address is a backend's: from any other interface or VLAN the program drops its SYN.
+    pub only_by: Option<Way>,
     /// Half-open backends, in the order in which the program tries them.
     pub trial_slots: Vec<TrialSlot>,
     pub choice: Choice,
     /// Where the next SYN would go if the chosen backend left.
     pub without: Option<Choice>,
+}
+
+/// An interface, and a VLAN behind it. 0: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub ifindex: u32,
+    pub vlan: u16,
 }
 
 /// A connection that the flow tables have.
@@ -144,9 +155,14 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
     let in_slot = table.as_ref().map(|table| table.0[slot as usize]).filter(|id| *id != NO_BACKEND);
     let pinned = pinned(maps, key)?;
     let trial_slots = trial_slots(maps, &service)?;
+    let own = maps.own_address(&key.src)?;
     let choice = match pinned.filter(|pinned| pinned.takes_syn) {
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
         Some(_) => Choice::Nobody(Reason::Neighbour),
+        // No frame comes from a VIP.
+        None if !is_plausible(key) || own.is_some_and(|own| own.ifindex == 0) => {
+            Choice::Nobody(Reason::Martian)
+        }
         None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
         None if maps.holds_too_much(&key.src, NO_BACKEND) => Choice::Nobody(Reason::SourceShare),
         None => possible(maps, &service, key, choose(maps, &trial_slots, table.as_deref(), hash)?)?,
@@ -161,7 +177,16 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
         None => None,
     };
     let in_slot = in_slot.map(BackendId);
-    Ok(Some(Steering { hash, slot, in_slot, pinned, trial_slots, choice, without }))
+    let only_by = own.map(|OwnAddr { ifindex, vlan, .. }| Way { ifindex, vlan });
+    let only_by = only_by.filter(|way| way.ifindex != 0);
+    Ok(Some(Steering { hash, slot, in_slot, pinned, only_by, trial_slots, choice, without }))
+}
+
+/// Whether a tuple's source can be a client of its destination.
+fn is_plausible(key: &FlowKey<Addr>) -> bool {
+    let is_v4 = IpAddr::from(key.src).is_ipv4();
+    let source = if is_v4 { V4::narrow(&key.src).is_plausible() } else { key.src.is_plausible() };
+    source && key.src != key.dst && key.sport.0 != 0
 }
 
 /// The client's connection. A flow in time-wait is none: it only lets its NAT port rest.

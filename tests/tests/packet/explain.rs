@@ -13,9 +13,9 @@ use lb_core::{
 use lb_tests::{
     both_families,
     frame::{ACK, RST, SYN, Tcp},
-    kernel::{Action, ELSEWHERE, Kernel, OWN_MAC, address, backend_address, vip},
+    kernel::{Action, ELSEWHERE, Family, INGRESS, Kernel, OWN_MAC, address, backend_address, family, vip},
 };
-use lb_userspace::dataplane::steering::{Choice, Stage, Steering};
+use lb_userspace::dataplane::steering::{Choice, Stage, Steering, Way};
 
 use crate::steering::backend_of;
 
@@ -217,4 +217,38 @@ fn nobody_and_nowhere() {
     assert_eq!((said.in_slot, said.choice), (None, Choice::Nobody(Reason::NoBackend)));
     let elsewhere = FlowKey { dport: Port::new(81), ..key(client) };
     assert_eq!(kernel.steering(&elsewhere, &[]), None);
+}
+
+both_families!(a_source_that_the_program_drops_gets_no_backend);
+fn a_source_that_the_program_drops_gets_no_backend() {
+    let mut kernel = Kernel::new(3);
+    let all = members(0..3);
+    let sources: &[&str] = match family() {
+        Family::V4 => &["127.0.0.1", "0.0.0.0", "224.0.0.5", "255.255.255.255"],
+        Family::V6 => &["::1", "::", "ff02::1"],
+    };
+    let mut dropped = 0;
+    for source in sources.iter().map(|source| source.parse().expect("an address")).chain([vip().ip()]) {
+        let client = SocketAddr::new(source, 40_000);
+        let said = explain(&mut kernel, client, &all);
+        let got = syn(&mut kernel, client);
+        assert_eq!(said.choice.backend(), got, "{client}");
+        if said.choice == Choice::Nobody(Reason::Martian) {
+            dropped += 1;
+            assert_eq!((said.without, said.only_by), (None, None));
+        }
+        assert_eq!(kernel.drops(Reason::Martian), dropped, "{client}");
+    }
+    assert!(dropped >= 4);
+    // A backend may be a client, by the interface that leads to it.
+    let backend = SocketAddr::new(backend_address(0).ip(), 40_000);
+    for (ifindex, drops) in [(ELSEWHERE, 1), (INGRESS, 0)] {
+        kernel.next_hop(0, Link::new(lb_tests::kernel::backend_mac(0), OWN_MAC), ifindex);
+        let before = kernel.drops(Reason::Martian);
+        let said = explain(&mut kernel, backend, &all);
+        assert_eq!(said.only_by, Some(Way { ifindex, vlan: 0 }));
+        assert!(said.choice.backend().is_some());
+        kernel.run(&Tcp::new(backend, vip(), SYN).bytes());
+        assert_eq!(kernel.drops(Reason::Martian) - before, drops);
+    }
 }

@@ -1,5 +1,6 @@
 //! The backend that a client's connection goes to, in sentences.
 
+use lb_common::reason::Reason;
 use lb_core::{io::FlowReset, time::Instant};
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     cli::palette::{Paint, Palette},
-    control::model::{By, Choice, Explanation, KnownConnection, Stage},
+    control::model::{By, Choice, Explanation, KnownConnection, Stage, Way},
 };
 
 /// The backend first, then the reasons.
@@ -19,14 +20,24 @@ pub fn explanation(of: &Explanation, palette: &Palette) -> String {
     };
     let mut lines =
         vec![format!("{} -> {}: {}", of.client, of.vip, palette.paint(paint, &printable(&answer)))];
+    // Then no backend is chosen at all.
+    let refused = of.choice.reason.as_deref().and_then(refused);
+    let chooses = refused.is_none();
     let about = [
         Some(connection(of.connection.as_ref())),
         of.connection.as_ref().and_then(|known| drain(known, of.t_ms)),
-        trial_slots(of),
-        Some(table(of)),
-        of.fallback
+        of.only_by.as_ref().map(only_by),
+        trial_slots(of).filter(|_| chooses),
+        chooses.then(|| table(of)),
+        (chooses && of.fallback)
             .then(|| "no other backend serves, so the Maglev table consists of the fallback".to_owned()),
-        Some(format!("a new connection of this client goes {}", to(&of.choice))),
+        Some(match refused {
+            Some(because) => {
+                let reason = of.choice.reason.as_deref().unwrap_or_default();
+                format!("the program drops a SYN of this client: {because} ({reason})")
+            }
+            None => format!("a new connection of this client goes {}", to(&of.choice)),
+        }),
         of.if_removed
             .as_ref()
             .zip(of.choice.backend.as_ref())
@@ -38,6 +49,40 @@ pub fn explanation(of: &Explanation, palette: &Palette) -> String {
     ];
     lines.extend(about.iter().flatten().flat_map(|what| wrap(&printable(what), "  ", WIDTH)));
     lines.join("\n") + "\n"
+}
+
+/// Why the program drops a SYN before it chooses a backend. `reason`: a drop reason.
+fn refused(reason: &str) -> Option<&'static str> {
+    Some(match Reason::ALL.into_iter().find(|known| known.name() == reason)? {
+        Reason::Martian => "no client has this address: it is a VIP's, or not an address of one host",
+        Reason::Denied => "the service does not accept connections of this source",
+        Reason::SourceShare => "its source prefix holds more than max_source_share",
+        Reason::Malformed
+        | Reason::Fragment
+        | Reason::IpOptions
+        | Reason::Ttl
+        | Reason::Flags
+        | Reason::NoBackend
+        | Reason::NatPorts
+        | Reason::Neighbour
+        | Reason::NoFlow
+        | Reason::TableFull
+        | Reason::Swapping
+        | Reason::Hairpin
+        | Reason::IcmpRate
+        | Reason::SynRate
+        | Reason::Ejected
+        | Reason::IcmpStray
+        | Reason::PathMtu => return None,
+    })
+}
+
+fn only_by(Way { interface, vlan }: &Way) -> String {
+    let vlan = vlan.map(|vlan| format!(", VLAN {vlan}")).unwrap_or_default();
+    format!(
+        "its address is a backend's: what follows is true if it comes by {interface}{vlan}, and by any other way the \
+         program drops its SYN (martian)"
+    )
 }
 
 fn connection(known: Option<&KnownConnection>) -> String {
@@ -142,6 +187,7 @@ mod tests {
             slot: 4711,
             slot_backend: Some("web-2".to_owned()),
             connection: None,
+            only_by: None,
             trial_slots: Vec::new(),
             choice: Choice { tries: Some(1), ..choice(By::Table, Some("web-2")) },
             if_removed: Some(Choice { tries: Some(1), ..choice(By::Table, Some("web-1")) }),
@@ -234,6 +280,41 @@ mod tests {
                     .contains("  no other backend serves, so the Maglev table consists of the fallback\n")
             );
         }
+    }
+
+    #[test]
+    fn a_source_that_the_program_drops_gets_no_backend() {
+        for (reason, because) in [
+            ("martian", "no client has this address: it is a VIP's, or not an address of one host"),
+            ("denied", "the service does not accept connections of this source"),
+            ("source_share", "its source prefix holds more than max_source_share"),
+        ] {
+            let of = Explanation {
+                choice: Choice { reason: Some(reason.to_owned()), ..choice(By::None, None) },
+                if_removed: None,
+                ..example()
+            };
+            let text = explanation(&of, &Palette::PLAIN);
+            let words: Vec<_> = text.split_whitespace().collect();
+            let drops = format!("the program drops a SYN of this client: {because} ({reason})");
+            assert_eq!(
+                words.join(" "),
+                "198.51.100.7:41234 -> 203.0.113.10:80: no backend the flow table has no connection of this client "
+                    .to_owned()
+                    + &drops
+            );
+        }
+    }
+
+    #[test]
+    fn a_backend_is_a_client_by_its_own_way() {
+        let way = |vlan| Way { interface: "eth1".to_owned(), vlan };
+        let text =
+            |vlan| explanation(&Explanation { only_by: Some(way(vlan)), ..example() }, &Palette::PLAIN);
+        let said = "its address is a backend's: what follows is true if it comes by eth1";
+        assert!(text(None).contains(&format!("{said}, and by any")), "{}", text(None));
+        assert!(text(Some(7)).contains(&format!("{said}, VLAN 7, and")), "{}", text(Some(7)));
+        assert!(text(None).contains("goes to web-2, by the Maglev table"));
     }
 
     #[test]

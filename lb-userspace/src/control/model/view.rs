@@ -46,12 +46,22 @@ pub struct Explanation {
     pub slot_backend: Option<String>,
     /// The flow of this client's tuple, if there is one.
     pub connection: Option<KnownConnection>,
+    /// The client's address is a backend's: from any other interface or VLAN the program drops its SYN.
+    #[serde(default)]
+    pub only_by: Option<Way>,
     /// Half-open backends in trial slots. They get new connections before the Maglev table decides.
     pub trial_slots: Vec<TrialSlot>,
     /// The backend that would get a new connection now.
     pub choice: Choice,
     /// The backend that would get it if that one were removed.
     pub if_removed: Option<Choice>,
+}
+
+/// An interface, and the VLAN behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    pub interface: String,
+    pub vlan: Option<u16>,
 }
 
 /// A connection of this client that the flow table has.

@@ -34,6 +34,11 @@ impl SpoofGuard {
         Ok(guard)
     }
 
+    /// The entry of an address. `None`: it has none.
+    pub(super) fn own(&self, address: IpAddr) -> Option<OwnAddr> {
+        self.held.get(&address).copied()
+    }
+
     /// `None`: a client may come from this address by any interface.
     pub(super) fn write(&mut self, address: IpAddr, own: Option<OwnAddr>) -> Result<(), MapError> {
         if self.held.get(&address) == own.as_ref() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lb_common::abi::{
-    Addr, Address as _, Backend, CrowdKey, FlowKey, Service, ServiceKey, Table, V4, service_flags,
+    Addr, Address as _, Backend, CrowdKey, FlowKey, OwnAddr, Service, ServiceKey, Table, V4, service_flags,
     source_rule,
 };
 
@@ -19,6 +19,10 @@ use crate::dataplane::{
 impl Maps for Bpf {
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Error> {
         found(self.services.get(key, 0)).map_err(on_map("SERVICES"))
+    }
+
+    fn own_address(&self, source: &Addr) -> Result<Option<OwnAddr>, Error> {
+        Ok(self.spoof_guard.own(IpAddr::from(*source)))
     }
 
     fn denies(&self, service: &Service, source: &Addr) -> Result<bool, Error> {
