@@ -65,6 +65,8 @@ pub trait Family: Copy {
     const HEADER: usize;
     /// The TCP header always begins at `HEADER` in a frame that is forwarded.
     const FIXED: bool;
+    /// Routers fragment a datagram that is too big for the next link, if its header allows it.
+    const ROUTERS_FRAGMENT: bool;
     /// Offset of the TTL or hop limit.
     const TTL: usize;
     const SRC: usize;
@@ -124,6 +126,7 @@ impl Family for Ipv4 {
     const ETHER_TYPE: u16 = u16::to_be(0x0800);
     const HEADER: usize = 20;
     const FIXED: bool = true;
+    const ROUTERS_FRAGMENT: bool = true;
     const TTL: usize = 8;
     const SRC: usize = 12;
     const DST: usize = 16;
@@ -270,6 +273,7 @@ impl Family for Ipv6 {
     const ETHER_TYPE: u16 = u16::to_be(0x86dd);
     const HEADER: usize = 40;
     const FIXED: bool = false;
+    const ROUTERS_FRAGMENT: bool = false;
     const TTL: usize = 7;
     const SRC: usize = 8;
     const DST: usize = 24;

@@ -26,8 +26,6 @@ pub trait Errors: Family {
     const PROTOCOL: usize;
     /// ICMPv6 covers the outer addresses too.
     const PSEUDO_HEADER: bool;
-    /// Routers fragment a datagram that is too big for the next link, if its header allows it.
-    const ROUTERS_FRAGMENT: bool;
 
     /// Whether a type is an error that quotes the datagram it is about.
     fn is_error(kind: u8) -> bool;
@@ -47,7 +45,6 @@ impl Errors for crate::family::Ipv4 {
     const ICMP: u8 = 1;
     const PROTOCOL: usize = 9;
     const PSEUDO_HEADER: bool = false;
-    const ROUTERS_FRAGMENT: bool = true;
 
     /// Destination unreachable with all its codes, time exceeded, parameter problem.
     #[inline(always)]
@@ -78,7 +75,6 @@ impl Errors for crate::family::Ipv6 {
     const ICMP: u8 = 58;
     const PROTOCOL: usize = 6;
     const PSEUDO_HEADER: bool = true;
-    const ROUTERS_FRAGMENT: bool = false;
 
     /// Destination unreachable, packet too big, time exceeded, parameter problem.
     #[inline(always)]

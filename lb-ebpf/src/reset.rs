@@ -61,7 +61,7 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, parti
     Some(end)
 }
 
-/// Turns an ICMP error into a reset to one end of the connection that it is about. `to`: the tuple of the reset.
+/// Turns a frame into a reset to one end of the connection that it is about. `to`: the tuple of the reset.
 /// `seq`: the number that this end expects. Returns the length to which the caller shortens the frame.
 /// `None`: the frame is too short, and nothing was written.
 #[inline(always)]

@@ -231,8 +231,8 @@ pub mod head_state {
     /// it answers with a SYN-ACK, and the numbers begin again.
     pub const SYN_AGAIN: u32 = 1 << 13;
 
-    /// A router on the way to the client has reported a smaller MTU than the backend's segments need. The program
-    /// lets routers fragment them.
+    /// A router on the way to the client has reported a smaller MTU than the backend's segments need. In IPv4 the
+    /// program lets routers fragment them. In IPv6 `NARROW_REPORTS` has the report.
     pub const NARROW: u32 = 1 << 14;
 
     /// The client waits for a response of which the program has seen no byte.

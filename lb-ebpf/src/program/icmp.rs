@@ -24,7 +24,7 @@ use super::{
     ports::{kinds, may_be_dnat_reply},
     verdict::{Egress, Leave},
 };
-use crate::hook::{Context, frame, shorten};
+use crate::hook::{Context, frame};
 
 /// The rate of errors that pass, for one service: one in this many nanoseconds, that is 100 in a second.
 const EVERY_NS: u64 = 10_000_000;
@@ -66,9 +66,7 @@ pub(crate) fn steer<F: Tables + Errors>(
         {
             // It stays here, because to the backend all clients have this address.
             if !F::ROUTERS_FRAGMENT {
-                let egress = Egress::new(flow.ifindex, flow_state::vlan(flow.state));
-                let len = narrow::end::<F>(&frame, flow, mtu, seq).ok_or(Leave::Pass)?;
-                return if shorten(ctx, len as u32) { Ok(egress) } else { Err(Leave::Swallow) };
+                narrow::note_report(flow, mtu, seq);
             }
             flow.head |= head_state::NARROW;
             return Err(Leave::Swallow);

@@ -122,9 +122,16 @@ pub(crate) static DROPS: PerCpuArray<u64, { MAX_SERVICES as usize * Reason::COUN
 #[btf_map]
 pub(crate) static ICMP_CLOCKS: Array<u64, { MAX_SERVICES as usize }> = Array::new();
 
+/// Places of the two maps that follow.
+pub(crate) const NARROW_PLACES: u32 = 4096;
+
 /// Clients behind a narrow path, by a hash: see `narrow`.
 #[btf_map]
-pub(crate) static NARROW_CLIENTS: Array<u64, 4096> = Array::new();
+pub(crate) static NARROW_CLIENTS: Array<u64, { NARROW_PLACES as usize }> = Array::new();
+
+/// IPv6 flows about which a router has reported a small MTU: see `narrow`.
+#[btf_map]
+pub(crate) static NARROW_REPORTS: Array<u64, { NARROW_PLACES as usize }> = Array::new();
 
 /// Records of exchanges: as many as 13 000.
 #[btf_map]

@@ -4,28 +4,27 @@
 //! passed "packet too big" on, one client could make the segments of all small. In IPv4 the program lets routers
 //! fragment the segments of that flow. In IPv6 no router does, so the client must ask for smaller segments: the
 //! program resets its connection, and lowers the segment size that its later SYNs offer.
+//!
+//! A report alone ends no connection, because its number may be guessed. The program waits until the backend sends the
+//! reported byte again: then the client has not got it.
 
 use lb_common::{
-    abi::{Address as _, Flow},
+    abi::{Address, Flow, flow_state},
     hash::keyed_address_hash,
 };
-use lb_ebpf::{
-    family::Family as _,
-    frame::{Frame, LINK},
-    reset::reset_about,
-    syn,
-    verifier::opaque_pointer,
-};
+use lb_ebpf::{frame::LINK, reset::reset_about, segment::Segment, syn, verifier::opaque_pointer};
 
 use super::{
     atomic,
     backend::counters,
     flows::key,
-    maps::{NARROW_CLIENTS, Tables},
+    maps::{NARROW_CLIENTS, NARROW_PLACES, NARROW_REPORTS, Tables},
+    packet::Packet,
+    verdict::{Egress, Leave},
 };
 use crate::hook::{self, Context, Raw, frame};
 
-/// The bits of an entry that are the MTU. The others are those of the client's hash.
+/// The bits of an entry that are the MTU. The others are those of the client's hash, or of the report.
 const MTU: u64 = 0xffff;
 
 /// Whether `NARROW_CLIENTS` has an entry. As long as it has none, no SYN is looked up.
@@ -39,16 +38,44 @@ fn hash<F: Tables>(client: &F::Addr) -> u64 {
 #[inline(always)]
 fn entry(hash: u64) -> Option<*mut u64> {
     // Other bits than those that are compared.
-    NARROW_CLIENTS.get_ptr_mut(hash as u32 & 0xfff)
+    NARROW_CLIENTS.get_ptr_mut(hash as u32 & (NARROW_PLACES - 1))
 }
 
-/// A client whose path has this MTU. Returns the length of the reset that the frame has become. The reset is to the
-/// client, whose stack has everything before `seq`. The backend's next segment has no flow, and the host answers it
-/// with a reset.
+/// The report of a flow, as one word: sequence number, number of the flow, MTU.
 #[inline(always)]
-pub(crate) fn end<F: Tables>(frame: &Frame, flow: &mut Flow<F::Addr>, mtu: u32, seq: u32) -> Option<usize> {
-    let hash = hash::<F>(&flow.client.src);
+const fn report(slot: u32, seq: u32, mtu: u64) -> u64 {
+    (seq as u64) << 32 | ((slot >> NARROW_PLACES.ilog2()) as u64) << 16 | mtu
+}
+
+/// A router has reported this MTU, and the number of the segment that it did not send on.
+#[inline(always)]
+pub(crate) fn note_report<A: Address>(flow: &Flow<A>, mtu: u32, seq: u32) {
+    let Some(place) = NARROW_REPORTS.get_ptr_mut(flow.slot & (NARROW_PLACES - 1)) else { return };
     let mtu = if mtu as u64 > MTU { MTU } else { mtu as u64 };
+    // SAFETY: an aligned word of a map; of two flows with one place the later one has it.
+    unsafe { place.write_volatile(report(flow.slot, seq, mtu)) };
+}
+
+/// The MTU, if this segment of a backend is the reported one.
+#[inline(always)]
+pub(crate) fn confirmed<A: Address>(segment: &Segment, flow: &Flow<A>) -> Option<u64> {
+    let place = NARROW_REPORTS.get_ptr(flow.slot & (NARROW_PLACES - 1))?;
+    // SAFETY: an aligned word of a map.
+    let found = unsafe { place.read_volatile() };
+    let (seq, mtu) = ((found >> 32) as u32, found & MTU);
+    let again = seq.wrapping_sub(segment.seq) < segment.payload_len;
+    (again && found == report(flow.slot, seq, mtu) && segment.ip_len as u64 > mtu).then_some(mtu)
+}
+
+/// Turns a segment of a backend into a reset to its client, remembers the client, and ends the flow. The backend's next
+/// segment has no flow, and the host answers it with a reset.
+#[inline(always)]
+pub(crate) fn end<F: Tables>(
+    packet: &Packet<'_, F>,
+    flow: &mut Flow<F::Addr>,
+    mtu: u64,
+) -> Result<Egress, Leave> {
+    let hash = hash::<F>(&flow.client.src);
     if let Some(entry) = entry(hash) {
         // SAFETY: aligned words; of two clients with one entry the later one has it.
         unsafe {
@@ -56,12 +83,14 @@ pub(crate) fn end<F: Tables>(frame: &Frame, flow: &mut Flow<F::Addr>, mtu: u32, 
             (&raw mut IN_USE).write_volatile(1);
         }
     }
-    let len = reset_about::<F>(frame, &flow.link, &flow.client.reversed(), seq)?;
-    atomic::set(&mut flow.state, lb_common::abi::flow_state::TIME_WAIT);
+    let to = flow.client.reversed();
+    let len = reset_about::<F>(&packet.frame, &flow.link, &to, packet.segment.seq).ok_or(Leave::Pass)?;
+    let egress = Egress::new(flow.ifindex, flow_state::vlan(flow.state));
+    atomic::set(&mut flow.state, flow_state::TIME_WAIT);
     if let Some(counters) = counters(flow.backend) {
         counters.resets += 1;
     }
-    Some(len)
+    if hook::shorten(packet.ctx, len as u32) { Ok(egress) } else { Err(Leave::Swallow) }
 }
 
 /// Whether a client may be one of these.

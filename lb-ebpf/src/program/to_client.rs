@@ -9,6 +9,7 @@ use super::{
     clock::{coarse_ns, ticks},
     closing, evidence, flows, forward,
     maps::Tables,
+    narrow,
     packet::Packet,
     verdict::{Egress, Leave},
 };
@@ -42,8 +43,12 @@ pub(crate) fn steer<F: Tables>(
         flow.asked_seq = flow.client_end;
     }
     if flow.head & head_state::NARROW != 0 {
-        // The number of the segment: it differs between segments that are under way together.
-        F::allow_fragments(&packet.ip, (segment.seq ^ segment.seq >> 16) as u16);
+        if F::ROUTERS_FRAGMENT {
+            // The number of the segment: it differs between segments that are under way together.
+            F::allow_fragments(&packet.ip, (segment.seq ^ segment.seq >> 16) as u16);
+        } else if let Some(mtu) = narrow::confirmed(segment, flow) {
+            return narrow::end(packet, flow, mtu);
+        }
     }
     let egress = forward::to_client(packet, flow)?;
     closing::from_backend(segment, flow);

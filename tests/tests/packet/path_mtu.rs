@@ -172,12 +172,28 @@ fn in_nat_an_ipv6_client_begins_again_with_smaller_segments() {
         assert_eq!(offered(&mut kernel, 4, &large), large);
         kernel.forget_connections();
         let narrow = Connection::open(&mut kernel, 4);
-        let (action, out) = kernel.run(&reported(&narrow, narrow.backend_next, 1380).bytes());
-        assert_eq!(
-            (action, checksums(&out)),
-            (Action::Tx, (true, true)),
-            "to the client, and not to the backend"
-        );
+        // The backend has sent two segments, and the client has none of them.
+        reply(&mut kernel, &narrow, 1400);
+        let first = narrow.backend_next;
+        let second =
+            Connection { backend_next: first.wrapping_add(1400), ..Connection::open(&mut kernel, 7) };
+        let second = Connection { client: narrow.client, nat: narrow.nat, ..second };
+        reply(&mut kernel, &second, 1400);
+        // A number that somebody has guessed is that of no segment that comes again.
+        let guessed = reported(&narrow, first.wrapping_sub(1 << 23), 1380).bytes();
+        assert_eq!(kernel.run(&guessed).0, Action::Drop);
+        let goes = |kernel: &mut Kernel, connection, size| {
+            let (action, out) = reply(kernel, connection, size);
+            assert_eq!((action, Tcp::read(&out).expect("tcp").payload.len()), (Action::Tx, size));
+        };
+        goes(&mut kernel, &narrow, 1400);
+        let report = reported(&narrow, first, 1380).bytes();
+        assert_eq!(kernel.run(&report).0, Action::Drop, "the backend has one path MTU for all clients");
+        goes(&mut kernel, &second, 1400);
+        goes(&mut kernel, &narrow, 1200);
+        // The reported byte comes again, in a segment that is too big.
+        let (action, out) = reply(&mut kernel, &narrow, 1400);
+        assert_eq!((action, checksums(&out)), (Action::Tx, (true, true)));
         let reset = Tcp::read(&out).expect("tcp");
         let syn = Tcp::new(narrow.client, vip(), SYN);
         assert_eq!((reset.to_mac, reset.from_mac), (syn.from_mac, syn.to_mac));

@@ -48,7 +48,7 @@ const fn of_daemon(name: &'static str, entries: Entries, reason: &'static str) -
     MapEntry { name, lifetime: Lifetime::Daemon(reason), entries }
 }
 
-pub(super) const MAPS: [MapEntry; 29] = [
+pub(super) const MAPS: [MapEntry; 30] = [
     pinned("CONFIG"),
     pinned("PORTS"),
     pinned("VLANS"),
@@ -83,6 +83,7 @@ pub(super) const MAPS: [MapEntry; 29] = [
         "the timeout scanner counts flows again, and lists who holds too much",
     ),
     of_daemon("NARROW_CLIENTS", Entries::Declared, "each client that it forgets costs one more ICMP error"),
+    of_daemon("NARROW_REPORTS", Entries::Declared, "a router reports again"),
     of_daemon("MIRROR_MODES", Entries::Declared, "the engine's first plan writes the mode of every backend"),
     of_daemon("SUCCESS_COUNTS", Entries::PerCpu, "the daemon reads differences, which begin at zero"),
     of_daemon("AYA_LOGS", Entries::Declared, "a daemon reads the log of the program that it has loaded"),
