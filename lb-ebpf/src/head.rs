@@ -48,10 +48,17 @@ pub const fn speech(first: [u8; REQUEST_BYTES]) -> Speech {
     Speech::Other
 }
 
-/// Length of a TLS record without the five bytes of its header.
+/// The length of a TLS hello with the header of its record, in bytes. 0: the record does not hold the whole
+/// hello, or holds something else. Then no peer need answer it.
 #[inline(always)]
-pub const fn record_length(first: [u8; REQUEST_BYTES]) -> u16 {
-    u16::from_be_bytes([first[3], first[4]])
+pub const fn hello_length(first: [u8; REQUEST_BYTES]) -> u32 {
+    /// Headers of a record, and of a message of the handshake (RFC 8446 sections 4 and 5.1).
+    const RECORD: u32 = 5;
+    const MESSAGE: u32 = 4;
+    const CLIENT_HELLO: u8 = 1;
+    let record = (first[3] as u32) << 8 | first[4] as u32;
+    let message = (first[6] as u32) << 16 | (first[7] as u32) << 8 | first[8] as u32;
+    if first[5] == CLIENT_HELLO && message + MESSAGE <= record { RECORD + record } else { 0 }
 }
 
 /// The protocol of a segment with no more bytes than these. `None`: it may become a request.
@@ -65,21 +72,49 @@ pub const fn speech_of_few(first: [u8; PREFIX_BYTES]) -> Option<Speech> {
     if letters { None } else { Some(Speech::Other) }
 }
 
-/// Whether the client has sent the whole request, so that a response is due. `record` is the length of a TLS
-/// record, `length` that of the segment. A hello that does not fit into one segment continues in the next one
-/// at once.
+/// How many bytes make the request whole, so that a response is due. 0: nobody knows. `hello`: as
+/// [`hello_length`] says.
 #[inline(always)]
-pub const fn is_whole(speech: Speech, record: u16, length: u32) -> bool {
+pub const fn whole_length(speech: Speech, hello: u32) -> u32 {
     match speech {
-        Speech::Tls => record as u32 + 5 <= length || length > 1000,
-        Speech::Http2 => length >= PREFACE,
-        // The last bytes of a request decide, not the first. Other protocols are not known.
-        Speech::Request | Speech::Other => false,
+        Speech::Tls => hello,
+        Speech::Http2 => PREFACE,
+        // The empty line of a request decides, not its first bytes. Other protocols are not known.
+        Speech::Request | Speech::Other => 0,
     }
 }
 
 /// `PRI * HTTP/2.0`, an empty line, `SM`, another one.
 const PREFACE: u32 = 24;
+
+/// Bytes that [`has_empty_line`] looks at, and by how many it may go on afterwards.
+pub const WINDOW: usize = 11;
+pub const STRIDE: u32 = 8;
+
+/// Whether the empty line that ends a head begins in the first eight bytes.
+#[inline(always)]
+pub const fn has_empty_line(bytes: [u8; WINDOW]) -> bool {
+    const LOWS: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = LOWS << 7;
+    const NEWLINES: u64 = LOWS * b'\n' as u64;
+    const EMPTY_LINE: u32 = u32::from_le_bytes(*b"\r\n\r\n");
+    let [a, b, c, d, e, f, g, h, i, j, k] = bytes;
+    // The last newline of the line lies in these. A word without one is sorted out at once.
+    let last = u64::from_le_bytes([d, e, f, g, h, i, j, k]);
+    let differs = last ^ NEWLINES;
+    if differs.wrapping_sub(LOWS) & !differs & HIGHS == 0 {
+        return false;
+    }
+    let first = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    first as u32 == EMPTY_LINE
+        || (first >> 8) as u32 == EMPTY_LINE
+        || (first >> 16) as u32 == EMPTY_LINE
+        || (first >> 24) as u32 == EMPTY_LINE
+        || (first >> 32) as u32 == EMPTY_LINE
+        || (last >> 16) as u32 == EMPTY_LINE
+        || (last >> 24) as u32 == EMPTY_LINE
+        || (last >> 32) as u32 == EMPTY_LINE
+}
 
 /// Whether more responses follow a response with this status: 1xx, but not 101, after which HTTP ends (RFC
 /// 9110 section 15.2).
@@ -124,7 +159,7 @@ mod tests {
         }
         assert_eq!(speech(*b"PRI * HTTP/2"), Speech::Http2);
         let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 9];
-        assert_eq!((speech(hello), record_length(hello)), (Speech::Tls, 512));
+        assert_eq!((speech(hello), hello_length(hello)), (Speech::Tls, 517));
         // Base64 among them, as the inside of a body may be.
         for other in
             [b"get / HTTP/1", b"G T / HTTP/1", &[0; 12], b"QUJDREVGR0hJ", b"GET  / HTTP/", b"ABC\r\nABCDEFG"]
@@ -143,17 +178,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole() {
-        for (said, record, length, whole) in [
-            (Speech::Tls, 512, 517, true),
-            (Speech::Tls, 512, 516, false),
-            (Speech::Tls, 1700, 1448, true),
-            (Speech::Http2, 0, 24, true),
-            (Speech::Http2, 0, 23, false),
-            (Speech::Request, 0, 1000, false),
-            (Speech::Other, 0, 1000, false),
-        ] {
-            assert_eq!(is_whole(said, record, length), whole, "{said:?} {length}");
+    fn how_long_a_whole_request_is() {
+        for (said, hello, whole) in
+            [(Speech::Tls, 517, 517), (Speech::Http2, 0, 24), (Speech::Request, 9, 0), (Speech::Other, 9, 0)]
+        {
+            assert_eq!(whole_length(said, hello), whole, "{said:?}");
+        }
+        // One byte of the hello is in another record; it is no hello; its record has a second message.
+        for (record, kind, message, whole) in
+            [(512, 1, 509, 0), (512, 2, 508, 0), (513, 1, 508, 518), (4, 1, 0, 9), (0, 1, 0, 0)]
+        {
+            let [a, b] = u16::to_be_bytes(record);
+            let [c, d] = u16::to_be_bytes(message);
+            let first = [0x16, 3, 1, a, b, kind, 0, c, d, 3, 3, 9];
+            assert_eq!(hello_length(first), whole, "{record} {kind} {message}");
+        }
+        assert_eq!(hello_length([0x16, 3, 1, 0xff, 0xff, 1, 1, 0, 0, 3, 3, 9]), 0);
+    }
+
+    #[test]
+    fn the_empty_line_is_found_wherever_it_is() {
+        for at in 0..=7 {
+            let mut bytes = *b"abcdefghijk";
+            bytes[at..at + 4].copy_from_slice(b"\r\n\r\n");
+            assert!(has_empty_line(bytes), "{at}");
+            for byte in at..at + 4 {
+                let mut bytes = bytes;
+                bytes[byte] = b'x';
+                assert!(!has_empty_line(bytes), "{at} {byte}");
+            }
+        }
+        for none in [b"\n\r\n\rabcdefg", b"\n\n\n\n\n\n\n\n\n\n\n", b"abcdefgh\r\n\r"] {
+            assert!(!has_empty_line(*none), "{none:?}");
         }
     }
 

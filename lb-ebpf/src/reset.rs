@@ -1,4 +1,4 @@
-//! Answering a segment with a reset (RFC 9293 section 3.10.7.1).
+//! Answering a segment with a reset (RFC 9293 section 3.10.7.1), or with a challenge ACK (RFC 5961 section 4).
 
 use lb_common::{
     abi::{Address as _, FlowKey, Link},
@@ -15,27 +15,58 @@ use crate::{
 const MIN_FRAME: usize = 60;
 const PROTO_TCP: u8 = 6;
 
-/// Turns the frame into the reset that answers it: `RST` with `SEQ = SEG.ACK` for a segment with ACK,
-/// otherwise `RST|ACK` with `ACK` = the end of the segment. Returns the length to which the caller shortens a
-/// longer frame. The bytes behind the reset are zeroed. `partial`: the sender's device would have finished
-/// the checksum, and it will finish the new one.
-/// `None`: the segment is a reset itself, and a reset is never answered.
+/// The numbers and flags of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    window: u16,
+}
+
+impl Answer {
+    /// `RST` with `SEQ = SEG.ACK` for a segment with ACK, otherwise `RST|ACK` with `ACK` = the end of the segment.
+    /// `None`: the segment is a reset itself, and a reset is never answered.
+    #[inline(always)]
+    pub const fn reset(segment: &Segment) -> Option<Self> {
+        if segment.has(flag::RST) {
+            return None;
+        }
+        Some(if segment.has(flag::ACK) {
+            Self { seq: segment.ack, ack: 0, flags: flag::RST, window: 0 }
+        } else {
+            Self { seq: 0, ack: segment.end(), flags: flag::RST | flag::ACK, window: 0 }
+        })
+    }
+
+    /// The next number of the backend, and the one that it expects. A client that has this connection may take
+    /// over the window until the backend's next segment, so it is neither closed nor large.
+    #[inline(always)]
+    pub const fn challenge(seq: u32, ack: u32) -> Self {
+        Self { seq, ack, flags: flag::ACK, window: 512 }
+    }
+}
+
+/// Turns the frame into its answer. Returns the length to which the caller shortens a longer frame. The bytes
+/// behind the answer are zeroed. `partial`: the sender's device would have finished the checksum, and it will
+/// finish the new one.
 #[inline(always)]
-pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, partial: bool) -> Option<usize> {
+pub fn answer<F: Family>(
+    frame: &Frame,
+    link_len: usize,
+    segment: &Segment,
+    partial: bool,
+    answer: &Answer,
+) -> Option<usize> {
     let ip = frame.from(link_len);
-    if segment.has(flag::RST) || !ip.holds(F::HEADER + 20) || !frame.holds(12) {
+    if !ip.holds(F::HEADER + 20) || !frame.holds(12) {
         return None;
     }
     // The device begins where TCP began in the old frame.
     if partial && segment.tcp as usize != F::HEADER {
         return None;
     }
-    let (seq, ack, flags) = if segment.has(flag::ACK) {
-        (segment.ack, 0, flag::RST)
-    } else {
-        (0, segment.end(), flag::RST | flag::ACK)
-    };
-
+    let Answer { seq, ack, flags, window } = *answer;
     let to = [frame.load::<u16>(0)?, frame.load::<u16>(2)?, frame.load::<u16>(4)?];
     let from = [frame.load::<u16>(6)?, frame.load::<u16>(8)?, frame.load::<u16>(10)?];
     for i in 0..3 {
@@ -45,7 +76,7 @@ pub fn reset<F: Family>(frame: &Frame, link_len: usize, segment: &Segment, parti
 
     let (src, dst) = (F::load(&ip, F::SRC)?, F::load(&ip, F::DST)?);
     let ports = ip.load::<u32>(segment.tcp as usize & 0x3fff)?.rotate_left(16);
-    write::<F>(&ip, (&dst, &src), ports, [seq, ack], flags, partial);
+    write::<F>(&ip, (&dst, &src), ports, [seq, ack], (flags, window), partial);
     // Padding must not leak what was there (RFC 894; CVE-2003-0001).
     let end = link_len + F::HEADER + 20;
     if end < MIN_FRAME {
@@ -76,7 +107,7 @@ pub fn reset_about<F: Family>(frame: &Frame, link: &Link, to: &FlowKey<F::Addr>,
     let [a, b] = to.sport.0.to_ne_bytes();
     let [c, d] = to.dport.0.to_ne_bytes();
     let ports = u32::from_ne_bytes([a, b, c, d]);
-    write::<F>(&ip, (&to.src, &to.dst), ports, [seq, 0], flag::RST, false);
+    write::<F>(&ip, (&to.src, &to.dst), ports, [seq, 0], (flag::RST, 0), false);
     Some(LINK + F::HEADER + 20)
 }
 
@@ -87,12 +118,13 @@ fn write<F: Family>(
     (src, dst): (&F::Addr, &F::Addr),
     ports: u32,
     [seq, ack]: [u32; 2],
-    flags: u8,
+    (flags, window): (u8, u16),
     partial: bool,
 ) {
+    let [high, low] = window.to_be_bytes();
     F::write_header(ip, src, dst);
     let tcp = ip.from(F::HEADER);
-    let words = [ports, seq.to_be(), ack.to_be(), u32::from_ne_bytes([0x50, flags, 0, 0]), 0];
+    let words = [ports, seq.to_be(), ack.to_be(), u32::from_ne_bytes([0x50, flags, high, low]), 0];
     let pseudo = src.sum() + dst.sum() + u64::from(u32::from_ne_bytes([0, PROTO_TCP, 0, 20]));
     let mut sum = pseudo;
     for (i, word) in words.iter().enumerate() {
@@ -107,14 +139,14 @@ mod tests {
     use super::*;
     use crate::{family::Ipv4, frame, segment::tests::tcp};
 
-    fn answer(flags: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    fn answered(flags: u8, payload: &[u8], by: impl Fn(&Segment) -> Option<Answer>) -> Option<Vec<u8>> {
         let mut bytes = tcp(flags, payload);
         bytes.resize(bytes.len().max(MIN_FRAME), 0xee);
         let frame = frame::of(&mut bytes);
         let ip = frame.from(14);
         let tuple = Ipv4::tuple(&ip).expect("tcp");
         let segment = Segment::read::<Ipv4>(&ip, &tuple, || ip.len() as u32).expect("well formed");
-        let len = reset::<Ipv4>(&frame, 14, &segment, false)?;
+        let len = answer::<Ipv4>(&frame, 14, &segment, false, &by(&segment)?)?;
         bytes.truncate(len);
         Some(bytes)
     }
@@ -133,7 +165,7 @@ mod tests {
             (flag::ACK | flag::FIN, b"", 2000, 0, flag::RST),
         ];
         for (flags, payload, seq, ack, out) in cases {
-            let bytes = answer(flags, payload).expect("answered");
+            let bytes = answered(flags, payload, Answer::reset).expect("answered");
             assert_eq!(bytes[..12], [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
             assert_eq!(bytes[26..34], [203, 0, 113, 10, 10, 0, 0, 1]);
             assert_eq!(bytes[34..38], [0, 80, 0x9c, 0x40]);
@@ -148,8 +180,17 @@ mod tests {
     }
 
     #[test]
+    fn a_challenge_has_the_numbers_of_the_connection() {
+        let bytes = answered(flag::SYN, b"", |_| Some(Answer::challenge(7, 9))).expect("answered");
+        assert_eq!((&bytes[38..42], &bytes[42..46]), (&7u32.to_be_bytes()[..], &9u32.to_be_bytes()[..]));
+        assert_eq!(bytes[46..50], [0x50, flag::ACK, 2, 0]);
+        let pseudo = internet_sum(&bytes[26..34], u64::from(u32::from_ne_bytes([0, 6, 0, 20])));
+        assert_eq!(internet_sum(&bytes[34..54], u64::from(pseudo)), 0xffff);
+    }
+
+    #[test]
     fn a_reset_is_never_answered() {
-        assert!(answer(flag::RST, b"").is_none());
-        assert!(answer(flag::RST | flag::ACK, b"").is_none());
+        assert!(answered(flag::RST, b"", Answer::reset).is_none());
+        assert!(answered(flag::RST | flag::ACK, b"", Answer::reset).is_none());
     }
 }

@@ -18,6 +18,17 @@ pub mod flag {
     pub const ACK: u8 = 0x10;
 }
 
+/// Where a segment lies among the numbers of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It brings nothing new: an acknowledgement, a keep-alive, or what was sent before.
+    Before,
+    /// It continues what came before, without a gap, and brings something new.
+    Next,
+    /// Something before it is missing.
+    Beyond,
+}
+
 /// A whole TCP segment. Offsets are from the start of the IP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
@@ -107,6 +118,18 @@ impl Segment {
     #[inline(always)]
     pub const fn opens(&self) -> bool {
         self.flags & (flag::SYN | flag::ACK) == flag::SYN
+    }
+
+    /// Where this segment lies, if `next` is the first number that is missing.
+    #[inline(always)]
+    pub const fn place(&self, next: u32) -> Place {
+        if self.end().wrapping_sub(next) as i32 <= 0 {
+            Place::Before
+        } else if self.seq.wrapping_sub(next) as i32 <= 0 {
+            Place::Next
+        } else {
+            Place::Beyond
+        }
     }
 
     /// The sequence number after everything that this segment occupies.

@@ -91,6 +91,9 @@ pub const MOST_OPTIONS: u32 = 13;
 pub const ALL_KNOWN: u32 = 64;
 pub const STRANGE: u32 = 65;
 
+/// The offset of the scale in a SYN with the options of Linux.
+pub const LINUX_SCALE: usize = 39;
+
 /// Whether the options are those of Linux, which most clients run. One look decides, without the steps.
 #[inline(always)]
 pub fn is_linux(tcp: &Frame, length: u32) -> bool {
@@ -113,6 +116,33 @@ pub fn lower_size(tcp: &Frame, most: u32) -> Option<u32> {
         return None;
     }
     Some(u32::from_ne_bytes([kind, length, (most >> 8) as u8, most as u8]))
+}
+
+/// By how many bits a client's windows are shifted, if this option of its SYN says so (RFC 7323).
+#[inline(always)]
+pub fn scale_in(tcp: &Frame, at: u32) -> Option<u8> {
+    let option = tcp.from_any((at & 0x3f) as usize);
+    (option.load::<u8>(0)? == WINDOW_SCALE && option.load::<u8>(1)? == 3).then(|| option.load(2))?
+}
+
+/// The scale of the client's windows after this SYN-ACK, if its SYN has asked for `wanted`: none, unless the
+/// SYN-ACK has the option too. It is looked for where stacks write it: last, or behind the segment size.
+#[inline(always)]
+pub fn agreed_scale(tcp: &Frame, length: u32, wanted: u8) -> u8 {
+    let has = |at: usize| {
+        const SCALE: u32 = u32::from_ne_bytes([PADDING, WINDOW_SCALE, 3, 0]);
+        const KIND: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+        tcp.load::<u32>(at).is_some_and(|word| word & KIND == SCALE)
+    };
+    // Never where a time stamp may lie, which the client chooses.
+    let agreed = match length {
+        40 => has(36) || has(24),
+        32 => has(28) || has(24),
+        28 => has(24),
+        36 => has(24),
+        _ => false,
+    };
+    if agreed { wanted } else { 0 }
 }
 
 /// The offset of the next option. A listener may silently refuse a SYN with an unknown option, for example
@@ -230,6 +260,25 @@ mod tests {
             let mut bytes = with_ttl(ttl, &[]);
             assert_eq!(owed(&mut bytes), reaches, "{ttl}");
         }
+    }
+
+    #[test]
+    fn a_scale_is_agreed_if_both_ends_have_it() {
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+        let bsd = [2, 4, 5, 0xb4, 1, 3, 3, 6, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0];
+        let without_times = [2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7];
+        let without_scale = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 1, 3, 3, 7];
+        for (options, scale) in
+            [(&linux[..], 9), (&bsd, 9), (&without_times, 9), (&without_scale, 0), (&linux[..8], 0), (&[], 0)]
+        {
+            let mut bytes = syn(options);
+            let tcp = frame::of(&mut bytes).from(34);
+            assert_eq!(agreed_scale(&tcp, 20 + options.len() as u32, 9), scale, "{options:?}");
+        }
+        let mut bytes = syn(&linux);
+        let tcp = frame::of(&mut bytes).from(34);
+        let found: Vec<_> = (20..40).filter_map(|at| scale_in(&tcp, at)).collect();
+        assert_eq!(found, [7]);
     }
 
     #[test]

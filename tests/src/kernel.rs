@@ -3,8 +3,14 @@
 mod action;
 mod addresses;
 mod service;
+mod side;
 
-use std::{net::IpAddr, ops::RangeInclusive, os::fd::AsFd as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    os::fd::AsFd as _,
+};
 
 use aya::{
     TestRun as _, TestRunOptions, TestRunResult,
@@ -21,8 +27,10 @@ pub use self::{
     action::{Action, at_tc, hook},
     addresses::{Family, address, backend_address, backend_mac, family, in_family, nat_source, vip},
     service::ServiceSettings,
+    side::{Side, context},
 };
 use crate::{
+    frame::Tcp,
     program::{self, Borrowed, Loaded},
     test_run::Runner,
 };
@@ -49,7 +57,11 @@ pub struct Kernel {
     dataplane: bpf::Bpf,
     heads: bpf::EvidenceRing,
     loaded: Borrowed,
-    ingress: u32,
+    /// The interface by which clients' frames come, if a test chooses one of the caller's namespace.
+    ingress: Option<u32>,
+    /// The interface to each backend's address, and the backends: their replies come by that interface.
+    hops: BTreeMap<IpAddr, u32>,
+    backends: BTreeSet<SocketAddr>,
 }
 
 /// Link and IPv6 header.
@@ -102,7 +114,14 @@ impl Kernel {
             min_path_mtu: bpf::MinPathMtu::default(),
         };
         let (dataplane, heads) = loaded.program.dataplane(settings).expect("its maps can be opened");
-        let mut kernel = Self { dataplane, heads, loaded, ingress: INGRESS };
+        let mut kernel = Self {
+            dataplane,
+            heads,
+            loaded,
+            ingress: None,
+            hops: BTreeMap::new(),
+            backends: BTreeSet::new(),
+        };
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -113,6 +132,9 @@ impl Kernel {
     }
 
     pub fn apply(&mut self, step: &Step) {
+        if let Step::Backend { address, .. } = step {
+            self.backends.insert(*address);
+        }
         self.dataplane.apply(step).expect("the map takes it");
     }
 
@@ -127,6 +149,7 @@ impl Kernel {
     }
 
     pub fn next_hop_to(&mut self, address: IpAddr, hop: NextHop) {
+        self.hops.insert(address, hop.ifindex);
         self.dataplane.set_next_hop(address, hop).expect("the map takes it");
     }
 
@@ -244,21 +267,39 @@ impl Kernel {
         self.flows().remove_all(|state| state & flow_state::ESTABLISHED == 0);
     }
 
-    /// From now on frames seem to come from this interface of the caller's network namespace.
+    /// From now on frames seem to come from this interface of the caller's network namespace. Replies still come
+    /// by the interface to their backend, which must be there too.
     pub fn come_by(&mut self, ifindex: u32) {
-        self.ingress = ifindex;
+        self.ingress = Some(ifindex);
     }
 
-    /// Runs the program on one frame.
+    /// The interface that a test has chosen.
+    pub fn comes_by(&self) -> Option<u32> {
+        self.ingress
+    }
+
+    /// Runs the program on one frame. A reply of a backend comes by the interface to that backend, everything
+    /// else by [`INGRESS`].
     pub fn run(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
-        let context = match hook() {
-            // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-            bpf::Hook::Xdp => vec![0, frame.len() as u32, 0, self.ingress, 0, 0],
-            // `struct __sk_buff` up to ifindex.
-            bpf::Hook::Tc => [[0; 10].as_slice(), &[self.ingress]].concat(),
-        };
-        let context: Vec<u8> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
-        let comes_by_another = self.ingress != INGRESS;
+        let from = Tcp::read(frame).map(|tcp| tcp.src).filter(|from| self.backends.contains(from));
+        let reply = from.and_then(|from| self.hops.get(&from.ip()).copied());
+        match self.ingress {
+            Some(ifindex) => self.run_here(frame, reply.unwrap_or(ifindex)),
+            None => self.run_by(frame, reply.unwrap_or(INGRESS)),
+        }
+    }
+
+    /// The same for a frame that comes by this interface, [`INGRESS`] or [`ELSEWHERE`].
+    pub fn run_by(&mut self, frame: &[u8], ifindex: u32) -> (Action, Vec<u8>) {
+        // Any namespace has the loopback device.
+        let _side = (ifindex != INGRESS).then(Side::enter);
+        self.run_here(frame, ifindex)
+    }
+
+    /// The same for an interface of the caller's network namespace.
+    pub fn run_here(&mut self, frame: &[u8], ingress: u32) -> (Action, Vec<u8>) {
+        let context = context(frame.len(), ingress);
+        let comes_by_another = ingress != INGRESS;
         let program = self.program();
         let mut out = vec![0; frame.len() + 256];
         let mut options = TestRunOptions::new();

@@ -15,6 +15,7 @@ pub mod maps;
 pub mod model;
 pub mod noise;
 pub mod program;
+pub mod road;
 pub mod scripted;
 pub mod site;
 pub mod socket;

@@ -18,6 +18,10 @@ struct Attributes {
     data_out: u64,
     repeat: u32,
     duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
 }
 
 /// A handle to a loaded program.
@@ -34,6 +38,11 @@ impl Runner {
     /// Runs it on a frame: what it returned, and the length of what it made of it, which begins `out`.
     /// Nothing is copied out when `out` is empty.
     pub fn run(&self, frame: &[u8], out: &mut [u8]) -> io::Result<(u32, usize)> {
+        self.run_in(frame, out, &[])
+    }
+
+    /// The same with a context that names another interface of the thread's namespace than the loopback device.
+    pub fn run_in(&self, frame: &[u8], out: &mut [u8], context: &[u8]) -> io::Result<(u32, usize)> {
         loop {
             let mut attributes = Attributes {
                 program: self.program.as_raw_fd().cast_unsigned(),
@@ -44,8 +53,13 @@ impl Runner {
                 data_out: if out.is_empty() { 0 } else { out.as_mut_ptr() as u64 },
                 repeat: 1,
                 duration: 0,
+                context_size_in: context.len() as u32,
+                context_size_out: 0,
+                context_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
+                context_out: 0,
             };
-            // SAFETY: the frame is read and `out` written within their lengths, and both live until the call returns.
+            // SAFETY: frame and context are read and `out` is written within their lengths, and all live until the call
+            // returns.
             let answer = unsafe {
                 libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut attributes, size_of::<Attributes>())
             };

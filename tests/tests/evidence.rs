@@ -10,5 +10,7 @@ mod opaque;
 mod repeats;
 #[path = "evidence/responses.rs"]
 mod responses;
+#[path = "evidence/road.rs"]
+mod road;
 #[path = "evidence/stage.rs"]
 mod stage;

@@ -17,8 +17,8 @@ use lb_core::{
 use lb_lab::clock;
 use lb_tests::{
     kernel::{
-        Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, ServiceSettings, VLANS, backend_address,
-        backend_mac, in_family, vip,
+        Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, ServiceSettings, Side, VLANS, backend_address,
+        backend_mac, context, in_family, vip,
     },
     model::{Backend, Generator, Model, Service, Verdict},
     noise::Noise,
@@ -26,7 +26,7 @@ use lb_tests::{
 
 const FRAMES: u64 = 200_000;
 /// After so many frames every connection is forgotten, and one begins again with few.
-const ROUND: u64 = 20_000;
+const ROUND: u64 = 4_000;
 /// After so many the counters are looked at, and somebody is admitted or ejected.
 const LOOK: u64 = 500;
 /// Few enough that no set of the tables is ever full.
@@ -192,6 +192,8 @@ fn the_program_does_what_the_model_says() {
     println!("seed {seed}: SHUNT_SEED={seed} SHUNT_FRAMES={frames} tries the same frames again");
     let mut world = World::new();
     let runner = world.kernel.runner();
+    // Here both interfaces exist.
+    let _side = Side::enter();
     let mut generator = Generator::new(seed);
     let mut noise = Noise::new(seed ^ 1);
     let mut out = vec![0; 4096];
@@ -209,9 +211,10 @@ fn the_program_does_what_the_model_says() {
             world.kernel.forget_connections();
             world.model.forget();
         }
-        let frame = generator.frame(&world.model);
-        let (action, length) = runner.run(&frame, &mut out).expect("the kernel runs it");
-        let verdict = match world.model.judge(&frame, Action::of(action), &out[..length]) {
+        let (frame, behind) = generator.frame(&world.model);
+        let by = if behind { context(frame.len(), ELSEWHERE) } else { Vec::new() };
+        let (action, length) = runner.run_in(&frame, &mut out, &by).expect("the kernel runs it");
+        let verdict = match world.model.judge(&frame, behind, Action::of(action), &out[..length]) {
             Ok(verdict) => verdict,
             Err(error) => panic!("seed {seed}, frame {number}: {frame:02x?}\nmust be {error}"),
         };
@@ -224,6 +227,10 @@ fn the_program_does_what_the_model_says() {
             Verdict::Reset(service, reasons) => {
                 world.drops.expect(service, &reasons);
                 "reset"
+            }
+            Verdict::Challenge(service, _) => {
+                world.drops.expect(service, &[Reason::Ejected].into());
+                "challenged"
             }
             Verdict::Begin(..) => "begun",
             Verdict::ToBackend(_) => "to a backend",
@@ -243,6 +250,7 @@ fn the_program_does_what_the_model_says() {
     println!("{frames} frames in {:.1?}: {became:?}", clock::now() - begun);
     // Of each enough that it was tried at all.
     for name in ["passed", "dropped", "reset", "begun", "to a backend", "to a client"] {
-        assert!(became.get(name).is_some_and(|count| count * 100 > frames), "{name}: {became:?}");
+        assert!(became.get(name).is_some_and(|count| count * 200 > frames), "{name}: {became:?}");
     }
+    assert!(became.get("challenged").is_some_and(|count| count * 50_000 > frames), "{became:?}");
 }

@@ -18,6 +18,12 @@ mod floods;
 mod icmp;
 #[path = "packet/large.rs"]
 mod large;
+#[path = "packet/numbers.rs"]
+mod numbers;
+#[path = "packet/orders.rs"]
+mod orders;
+#[path = "packet/origins.rs"]
+mod origins;
 #[path = "packet/path_mtu.rs"]
 mod path_mtu;
 #[path = "packet/readers.rs"]
@@ -48,5 +54,9 @@ mod table;
 mod timeouts;
 #[path = "packet/trials.rs"]
 mod trials;
+#[path = "packet/untimed.rs"]
+mod untimed;
 #[path = "packet/verifier.rs"]
 mod verifier;
+#[path = "packet/withheld.rs"]
+mod withheld;

@@ -230,6 +230,8 @@ pub mod head_state {
     /// A SYN of the client has reached the backend on this connection. If the backend has lost the connection,
     /// it answers with a SYN-ACK, and the numbers begin again.
     pub const SYN_AGAIN: u32 = 1 << 13;
+    /// The awaited answer is due once the client's bytes reach `whole_end`.
+    pub const PART: u32 = 1 << 15;
 
     /// A router on the way to the client has reported a smaller MTU than the backend's segments need. In IPv4 the
     /// program lets routers fragment them. In IPv6 `NARROW_REPORTS` has the report.

@@ -53,6 +53,21 @@ pub(crate) unsafe fn set64(at: *mut u64, bits: u64) {
     }
 }
 
+/// Clears bits of `*at`. Bits that another CPU sets at the same time stay.
+#[inline(always)]
+pub(crate) fn clear(at: &mut u32, bits: u32) {
+    let at: *mut u32 = at;
+    // SAFETY: the reference makes it an aligned and writable word.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u32 *)({at} + 0) &= {bits}",
+            at = in(reg) at,
+            bits = in(wreg) !bits,
+            options(nostack),
+        );
+    }
+}
+
 /// Sets bits of `*at` and returns what was there.
 #[inline(always)]
 pub(crate) fn fetch_set(at: &mut u32, bits: u32) -> u32 {

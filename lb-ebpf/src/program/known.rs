@@ -17,7 +17,6 @@ use super::{
 };
 use crate::hook::{Context, frame, whole};
 
-/// `vlan` is not used: a flow knows its own VLAN.
 #[inline(always)]
 pub(crate) fn steer<F: Tables + Errors>(
     ctx: &Context,

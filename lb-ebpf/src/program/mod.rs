@@ -20,10 +20,12 @@ mod icmp;
 mod known;
 pub(crate) mod maps;
 mod narrow;
+mod origin;
 mod pace;
 mod packet;
 mod ports;
 mod reset;
+mod route;
 mod source;
 mod stateless;
 mod to_backend;
@@ -64,7 +66,7 @@ pub(crate) fn shunt(ctx: &Context) -> u32 {
 /// The steps are functions of their own, one after the other: one stack has no space for them together.
 #[inline(always)]
 fn ladder<F: Tables + Errors>(ctx: *mut Raw, vlan: u16) -> Action {
-    let mut code = known::<F>(ctx);
+    let mut code = known::<F>(ctx, vlan);
     // Most frames end here.
     if let Verdict::Leaves(action) = code.verdict() {
         return action;
@@ -81,15 +83,16 @@ fn ladder<F: Tables + Errors>(ctx: *mut Raw, vlan: u16) -> Action {
     match code.verdict() {
         Verdict::Leaves(action) => action,
         Verdict::Reset => reset::<F>(ctx, vlan),
+        Verdict::Challenge => challenge::<F>(ctx, vlan),
         // No step is left, and none has claimed the frame.
         Verdict::NoFlow | Verdict::FlowEnded | Verdict::IcmpError => Action::new(XDP_PASS, 0),
     }
 }
 
 #[inline(never)]
-fn known<F: Tables + Errors>(ctx: *mut Raw) -> Code {
+fn known<F: Tables + Errors>(ctx: *mut Raw, vlan: u16) -> Code {
     let (ctx, mut service) = (Context::new(ctx), 0);
-    let outcome = known::steer::<F>(&ctx, 0, &mut service);
+    let outcome = known::steer::<F>(&ctx, vlan, &mut service);
     decide(&ctx, service, outcome).code()
 }
 
@@ -112,6 +115,11 @@ fn icmp<F: Tables + Errors>(ctx: *mut Raw, vlan: u16) -> Code {
 #[inline(never)]
 fn reset<F: Tables>(ctx: *mut Raw, vlan: u16) -> Action {
     reset::answer_with_reset::<F>(&Context::new(ctx), vlan)
+}
+
+#[inline(never)]
+fn challenge<F: Tables>(ctx: *mut Raw, vlan: u16) -> Action {
+    reset::challenge::<F>(&Context::new(ctx), vlan)
 }
 
 /// Runs a step. `steer` gets the VLAN of the frame, and notes the service.

@@ -1,27 +1,55 @@
-//! Last step: a frame that is answered by a reset, back by the interface and in the VLAN that it came.
+//! Last step: a frame that the program answers, back by the interface and in the VLAN that it came.
 
 use aya_ebpf::bindings::xdp_action::XDP_DROP;
-use lb_ebpf::{frame::LINK, reset, segment::Segment};
+use lb_common::abi::FlowKey;
+use lb_ebpf::{
+    frame::LINK,
+    reset::{Answer, answer},
+    segment::Segment,
+};
 
-use super::{action::Action, maps::Tables};
+use super::{action::Action, flows, maps::Tables};
 use crate::hook::{self, Context, frame, send, whole};
 
 #[inline(always)]
 pub(crate) fn answer_with_reset<F: Tables>(ctx: &Context, vlan: u16) -> Action {
-    match turn_into_reset::<F>(ctx) {
+    sent(ctx, vlan, turn_into::<F>(ctx, |segment, _| Answer::reset(segment)))
+}
+
+/// Answers the SYN of a client that has a flow with the numbers of the flow.
+#[inline(always)]
+pub(crate) fn challenge<F: Tables>(ctx: &Context, vlan: u16) -> Action {
+    sent(
+        ctx,
+        vlan,
+        turn_into::<F>(ctx, |_, key| {
+            let flow = flows::by_client::<F>(key)?;
+            Some(Answer::challenge(flow.sent_end, flow.client_next()))
+        }),
+    )
+}
+
+#[inline(always)]
+fn sent(ctx: &Context, vlan: u16, turned: Option<()>) -> Action {
+    match turned {
         Some(()) => Action::new(send(ctx, ctx.ingress_ifindex() as u32), vlan),
         None => Action::new(XDP_DROP, 0),
     }
 }
 
 #[inline(always)]
-fn turn_into_reset<F: Tables>(ctx: &Context) -> Option<()> {
+fn turn_into<F: Tables>(
+    ctx: &Context,
+    by: impl FnOnce(&Segment, &FlowKey<F::Addr>) -> Option<Answer>,
+) -> Option<()> {
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     // Read again instead of passed on: this path is rare, and on the others the segment would fill the stack.
-    let segment = Segment::read::<F>(&ip, &F::tuple(&ip)?, || whole(ctx).wrapping_sub(LINK as u32)).ok()?;
+    let tuple = F::tuple(&ip)?;
+    let segment = Segment::read::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32)).ok()?;
+    let by = by(&segment, &tuple.key)?;
     let partial = hook::is_partial(ctx, LINK as u32 + segment.tcp + 16);
     let frame = if partial || hook::SPLIT { hook::frame(ctx) } else { frame };
-    let len = reset::reset::<F>(&frame, LINK, &segment, partial)?;
+    let len = answer::<F>(&frame, LINK, &segment, partial, &by)?;
     hook::shorten(ctx, len as u32).then_some(())
 }

@@ -5,15 +5,14 @@
 //! by the client's slot in the Maglev table, and back by the one VIP of the backend that answers. The program
 //! stores nothing, so a flood of such segments takes no place, and no segment of them is evidence.
 
-use aya_ebpf::helpers::bpf_fib_lookup;
 use lb_common::{
     NO_BACKEND,
-    abi::{Address as _, Backend, FlowKey, Link, ReverseNat, Service, ServiceKey},
+    abi::{Address as _, Backend, FlowKey, Link, Service, ServiceKey},
     hash::{flow_hash, slot},
     reason::Reason,
 };
 use lb_ebpf::{
-    frame::{Frame, LINK},
+    frame::LINK,
     segment::Segment,
     translate::{Translation, deltas},
     verifier::opaque,
@@ -23,6 +22,7 @@ use super::{
     backend::counters,
     maps::{BACKENDS, REVERSE_NAT, SERVICES, TABLES, Tables},
     packet::{Packet, port_pair},
+    route::{self, Way},
     verdict::{Egress, Leave},
 };
 use crate::hook::{self, Context, frame, whole};
@@ -46,12 +46,15 @@ pub(crate) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -
     // SAFETY: see `fresh`.
     let known = unsafe { REVERSE_NAT.get(&backend) }.ok_or(Leave::Pass)?;
     // Before the program counts or drops anything: a frame for this host is not Shunt's.
-    let (hop, ifindex) = match hop_to::<F>(ctx, known, &ip)? {
-        Hop::Found(link, ifindex) => (link, ifindex),
-        Hop::Silent => {
+    let way = route::way::<F>(ctx, &F::Addr::narrow(&known.vip), &tuple.key.dst);
+    let (hop, ifindex) = match way {
+        Way::Found(link, ifindex) => (link, ifindex),
+        Way::Silent(_) => {
             *service_id = known.service;
             return Err(Leave::Drop(Reason::Neighbour));
         }
+        // The stack gets the frame: above all the replies to the host's own connections to its backends.
+        Way::None => return Err(Leave::Pass),
     };
     *service_id = known.service;
     packet.segment.fill::<F>(&ip, &tuple, || whole(ctx).wrapping_sub(LINK as u32))?;
@@ -114,63 +117,4 @@ fn rewrite<F: Tables>(packet: &Packet<'_, F>, to: &FlowKey<F::Addr>, link: &Link
         Translation { src: &to.src, dst: &to.dst, ports: port_pair(to.sport, to.dport), tcp_delta, ip_delta };
     let tcp = packet.segment.tcp as usize;
     hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, link, &to).ok_or(Reason::Malformed)
-}
-
-/// The way to a client that has no flow.
-enum Hop {
-    Found(Link, u32),
-    /// There is a route, but its next hop does not answer.
-    Silent,
-}
-
-/// `struct bpf_fib_lookup` of the kernel (linux/bpf.h), both question and answer.
-#[repr(C)]
-struct Lookup {
-    family: u8,
-    protocol: u8,
-    ports: [u16; 2],
-    length: u16,
-    ifindex: u32,
-    flow: u32,
-    src: [u32; 4],
-    dst: [u32; 4],
-    vlan: [u16; 2],
-    from: [u8; 6],
-    to: [u8; 6],
-}
-const _: () = assert!(size_of::<Lookup>() == 64);
-
-/// Asks the kernel's routes as if it were to forward the reply. If it would not, the stack gets the frame:
-/// above all the replies to the host's own connections to its backends.
-#[inline(always)]
-fn hop_to<F: Tables>(ctx: &Context, back: &ReverseNat, ip: &Frame) -> Result<Hop, Leave> {
-    const FOUND: i64 = 0;
-    const NO_NEIGHBOUR: i64 = 7;
-    let v4 = size_of::<F::Addr>() == 4;
-    let dst = F::load(ip, F::DST).ok_or(Leave::Pass)?.wide();
-    let mut lookup = Lookup {
-        family: if v4 { 2 } else { 10 },
-        protocol: 6,
-        ports: [0; 2],
-        length: 0,
-        ifindex: ctx.ingress_ifindex() as u32,
-        flow: 0,
-        src: if v4 { [back.vip.v4_word(), 0, 0, 0] } else { back.vip.0 },
-        dst: if v4 { [dst.v4_word(), 0, 0, 0] } else { dst.0 },
-        vlan: [0; 2],
-        from: [0; 6],
-        to: [0; 6],
-    };
-    // SAFETY: the kernel reads and writes as many bytes as it is given.
-    let answer =
-        unsafe { bpf_fib_lookup(ctx.ctx.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
-    match answer as i32 as i64 {
-        FOUND => {
-            // SAFETY: written by the kernel, of which the compiler does not know.
-            let lookup = unsafe { (&raw const lookup).read_volatile() };
-            Ok(Hop::Found(Link::new(lookup.to, lookup.from), lookup.ifindex))
-        }
-        NO_NEIGHBOUR => Ok(Hop::Silent),
-        _ => Err(Leave::Pass),
-    }
 }

@@ -1,10 +1,13 @@
 //! Client → VIP: a segment of a client that has a flow.
 
 use lb_common::{
-    abi::{Address, Backend, Flow, backend_flags, flow_state},
+    abi::{Address, Backend, Flow, backend_flags, flow_state, head_state},
     reason::Reason,
 };
-use lb_ebpf::segment::{Segment, flag};
+use lb_ebpf::{
+    segment::{Place, Segment, flag},
+    verifier::opaque,
+};
 
 use super::{
     atomic,
@@ -44,15 +47,21 @@ pub(crate) fn steer<F: Tables>(
         }
     }
     if segment.opens() {
-        // The backend answers a SYN on a living connection (RFC 5961 section 4), as long as it may get new
-        // connections: it may have lost the connection and accept.
         const CLOSES: u32 = flow_state::CLIENT_FIN | flow_state::BACKEND_FIN | flow_state::CLIENT_RESET;
-        if state & CLOSES != 0 || backend.flags & backend_flags::ADMIT == 0 {
+        if state & CLOSES != 0 {
             flows::release::<F>(flow);
             return None;
         }
+        // The backend answers a SYN on a living connection (RFC 5961 section 4), as long as it may get new
+        // connections: it may have lost the connection and accept. Otherwise the program answers for it: anybody
+        // can send a SYN, and only a client that really begins again sends the right reset then.
+        if backend.flags & backend_flags::ADMIT == 0 {
+            return Some(Err(Leave::Challenge(Reason::Ejected)));
+        }
+        flow.head |= head_state::SYN_AGAIN;
     }
-    if is_reset(ctx, packet, flow, backend) {
+    let (next, sent_end) = (flow.client_next(), flow.sent_end);
+    if is_reset(ctx, packet, flow, backend, next) {
         return Some(Err(Leave::Reset(Reason::Ejected)));
     }
     // A segment that is not forwarded closes nothing.
@@ -60,29 +69,50 @@ pub(crate) fn steer<F: Tables>(
         Ok(egress) => egress,
         Err(leave) => return Some(Err(leave)),
     };
-    if segment.end().wrapping_sub(flow.client_end) as i32 > 0 {
-        flow.client_end = segment.end();
+    // Computed again, so that the verifier does not follow the rest once for each result.
+    if is_plausible(segment, opaque(sent_end) as u32) {
+        let place = segment.place(opaque(next) as u32);
+        closing::from_client(segment, flow, place);
+        if place == Place::Next {
+            flow.client_end = segment.end();
+        }
+    } else if segment.has(flag::RST) {
+        closing::reset_by_client(segment, flow);
     }
-    closing::from_client(segment, flow);
     Some(Ok(egress))
 }
 
+/// Whether this may change the flow: whether a client that has what the backend has sent can have sent it. A
+/// sender who does not see the connection must guess. SYN and RST have rules of their own.
+#[inline(always)]
+const fn is_plausible(segment: &Segment, sent_end: u32) -> bool {
+    /// More than this is never under way.
+    const FARTHEST: u32 = 1 << 24;
+    segment.flags & (flag::SYN | flag::RST) == 0 && sent_end.wrapping_sub(segment.ack) <= FARTHEST
+}
+
 /// Notes the client's request, unless its connection is reset here. Then the client gets a reset, and the
-/// backend never sees the segment. Resets of the client still reach the backend.
+/// backend never sees the segment. Resets of the client still reach the backend. `next`: the client's next
+/// number.
 #[inline(always)]
 fn is_reset<F: Tables>(
     ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
     backend: &Backend,
+    next: u32,
 ) -> bool {
     let segment = &packet.segment;
+    if flow.head & head_state::AWAITED != 0 && is_plausible(segment, flow.sent_end) {
+        evidence::note_waiting(packet, flow, next);
+    }
     let resets = backend.flags & (backend_flags::RESET_NOW | backend_flags::RESET_AT_REQUEST);
     let was_reset = flow.state & flow_state::CLIENT_RESET != 0;
     let ends = (was_reset || resets & backend_flags::RESET_NOW != 0) && !segment.has(flag::RST)
         || segment.payload_len > 0
             && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
-            && evidence::note_request(ctx, packet, flow, resets != 0);
+            && is_plausible(segment, flow.sent_end)
+            && evidence::note_request(ctx, packet, flow, next, resets != 0);
     if ends && !was_reset {
         let before = atomic::fetch_set(&mut flow.state, flow_state::CLIENT_RESET);
         if before & flow_state::CLIENT_RESET == 0
@@ -137,7 +167,7 @@ fn handshake<F: Tables>(
         Ok(egress) => egress,
         Err(leave) => return Some(Err(leave)),
     };
-    if packet.segment.has(flag::RST) {
+    if packet.segment.has(flag::RST) && packet.segment.seq == flow.client_end {
         flows::release::<F>(flow);
     }
     Some(Ok(egress))

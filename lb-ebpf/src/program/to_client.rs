@@ -1,15 +1,22 @@
 //! Backend → client: a segment of a backend that has a flow.
 
-use lb_common::abi::{Flow, flow_state, head_state};
-use lb_ebpf::segment::flag;
+use lb_common::{
+    abi::{Flow, flow_state, head_state},
+    reason::Reason,
+};
+use lb_ebpf::{
+    segment::{Segment, flag},
+    syn::agreed_scale,
+    verifier::opaque,
+};
 
 use super::{
     atomic,
     backend::note_alive,
-    clock::{coarse_ns, ticks},
+    clock::{coarse_ns, coarse_us, ticks},
     closing, evidence, flows, forward,
     maps::Tables,
-    narrow,
+    narrow, origin,
     packet::Packet,
     verdict::{Egress, Leave},
 };
@@ -23,24 +30,30 @@ pub(crate) fn steer<F: Tables>(
     flow: &mut Flow<F::Addr>,
 ) -> Result<Egress, Leave> {
     let segment = &packet.segment;
+    if !origin::is_backend::<F>(ctx, flow, packet.vlan) {
+        return Err(Leave::Drop(Reason::Martian));
+    }
     if flow.state & flow_state::ESTABLISHED == 0 {
         return handshake(packet, flow);
     }
-    let now = ticks(coarse_ns());
-    if flow.seen != now {
-        flow.seen = now;
-    }
-    if segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
-        flow.sent_end = segment.end();
-    }
-    if flow.head & head_state::AWAITED != 0 {
-        evidence::note_answer(ctx, packet, flow);
-    }
-    // On a connection that the program does not read, each payload of the backend answers everything before
-    // it.
-    let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
-    if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
-        flow.asked_seq = flow.client_end;
+    let plain = segment.flags & (flag::SYN | flag::RST) == 0;
+    let counts = plain || rare::<F>(segment, flow);
+    let before = flow.sent_end;
+    if counts {
+        let now = ticks(coarse_ns());
+        if flow.seen != now {
+            flow.seen = now;
+        }
+        note_numbers::<F>(segment, flow);
+        if flow.head & head_state::AWAITED != 0 {
+            evidence::note_answer(ctx, packet, flow);
+        }
+        // On a connection that the program does not read, each payload of the backend answers everything before
+        // it.
+        let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
+        if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
+            flow.asked_seq = flow.client_next();
+        }
     }
     if flow.head & head_state::NARROW != 0 {
         if F::ROUTERS_FRAGMENT {
@@ -51,16 +64,64 @@ pub(crate) fn steer<F: Tables>(
         }
     }
     let egress = forward::to_client(packet, flow)?;
-    closing::from_backend(segment, flow);
+    if counts {
+        closing::from_backend(segment, flow, segment.place(opaque(before) as u32));
+    }
     Ok(egress)
+}
+
+/// Notes what the backend has sent and acknowledged.
+#[inline(always)]
+fn note_numbers<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) {
+    // An acknowledgement that overtakes data moves nothing.
+    if segment.end() != segment.seq && segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
+        flow.sent_end = segment.end();
+    }
+    if segment.has(flag::ACK) && segment.ack.wrapping_sub(flow.acked) as i32 > 0 {
+        flow.acked = segment.ack;
+    }
+}
+
+/// A SYN or a reset on an established connection: whether it counts like any other segment.
+#[inline(always)]
+fn rare<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) -> bool {
+    if segment.has(flag::RST) {
+        return closing::is_exact(segment, flow);
+    }
+    if segment.has(flag::ACK) && flow.head & head_state::SYN_AGAIN != 0 {
+        // The backend has lost the connection, and accepts the client's new one.
+        const BEFORE: u32 = flow_state::SPOKEN
+            | flow_state::OPAQUE
+            | flow_state::CLIENT_FIN
+            | flow_state::CLIENT_FIN_ACKED
+            | flow_state::BACKEND_FIN
+            | flow_state::BACKEND_FIN_ACKED;
+        atomic::clear(&mut flow.state, BEFORE);
+        flow.head = 0;
+        flow.asked_us = coarse_us();
+        begin::<F>(segment, flow);
+    }
+    false
+}
+
+/// Takes the numbers of both ends from a SYN-ACK.
+#[inline(always)]
+fn begin<F: Tables>(syn_ack: &Segment, flow: &mut Flow<F::Addr>) {
+    flow.backend_syn_fin_ack = syn_ack.seq.wrapping_add(1);
+    flow.sent_end = syn_ack.end();
+    flow.client_end = syn_ack.ack;
+    flow.asked_seq = syn_ack.ack;
+    flow.acked = syn_ack.ack;
 }
 
 #[inline(always)]
 fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Result<Egress, Leave> {
     let segment = &packet.segment;
+    let mut ends = false;
     if segment.has(flag::SYN) && segment.has(flag::ACK) {
-        flow.backend_syn_fin_ack = segment.seq.wrapping_add(1);
-        flow.sent_end = segment.end();
+        begin::<F>(segment, flow);
+        let tcp = if F::FIXED { packet.ip.from(F::HEADER) } else { packet.ip.from_any(segment.tcp as usize) };
+        flow.client_scale = agreed_scale(&tcp, segment.payload - segment.tcp, flow.client_scale);
         flow.head &= !head_state::CONNECTING;
         atomic::set(&mut flow.state, flow_state::ANSWERED);
         note_alive(flow.backend);
@@ -72,9 +133,14 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
             atomic::set(&mut flow.state, flow_state::REFUSED);
             return Err(Leave::Swallow);
         }
+        ends =
+            if flow.state & flow_state::ANSWERED == 0 { refuses } else { closing::is_exact(segment, flow) };
+    } else if flow.state & flow_state::ANSWERED != 0 && !segment.has(flag::SYN) {
+        // A backend may speak before the client's acknowledgement has passed (RFC 7413).
+        note_numbers::<F>(segment, flow);
     }
     let egress = forward::to_client(packet, flow)?;
-    if segment.has(flag::RST) {
+    if ends {
         flows::release::<F>(flow);
     }
     Ok(egress)

@@ -25,6 +25,8 @@ pub(crate) enum Leave {
     Swallow,
     /// The program counts the reason and answers with a TCP reset.
     Reset(Reason),
+    /// The same with an acknowledgement of what the flow knows (RFC 5961 section 4).
+    Challenge(Reason),
 }
 
 impl From<Reason> for Leave {
@@ -70,6 +72,8 @@ pub(crate) enum Verdict {
     IcmpError,
     /// The frame is answered by a reset.
     Reset,
+    /// The frame is answered by a challenge ACK.
+    Challenge,
 }
 
 /// A [`Verdict`] as one number. The steps are functions of their own, and a BPF function returns one
@@ -80,7 +84,8 @@ pub(crate) struct Code(u32);
 
 impl Code {
     /// From this number on a code is no action.
-    const FIRST: u32 = Self::NO_FLOW;
+    const FIRST: u32 = Self::CHALLENGE;
+    const CHALLENGE: u32 = u32::MAX - 4;
     const NO_FLOW: u32 = u32::MAX - 3;
     const FLOW_ENDED: u32 = u32::MAX - 2;
     const ICMP_ERROR: u32 = u32::MAX - 1;
@@ -96,6 +101,7 @@ impl Code {
             Self::NO_FLOW => Verdict::NoFlow,
             Self::FLOW_ENDED => Verdict::FlowEnded,
             Self::ICMP_ERROR => Verdict::IcmpError,
+            Self::CHALLENGE => Verdict::Challenge,
             _ => Verdict::Reset,
         }
     }
@@ -110,6 +116,7 @@ impl Verdict {
             Self::FlowEnded => Code::FLOW_ENDED,
             Self::IcmpError => Code::ICMP_ERROR,
             Self::Reset => Code::RESET,
+            Self::Challenge => Code::CHALLENGE,
         })
     }
 }
@@ -133,6 +140,10 @@ pub(crate) fn decide(ctx: &Context, service: u16, outcome: Result<Egress, Leave>
         Err(Leave::Reset(reason)) => {
             count(ctx, service, reason);
             Verdict::Reset
+        }
+        Err(Leave::Challenge(reason)) => {
+            count(ctx, service, reason);
+            Verdict::Challenge
         }
     }
 }

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 
 use super::{Tuple, reading::Segment};
 
+/// More than this is never under way.
+const FARTHEST: u32 = 1 << 24;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(super) service: u16,
@@ -13,7 +16,8 @@ pub(crate) struct Connection {
     ends: (SocketAddr, SocketAddr),
     /// To and from, for frames to the client.
     pub(super) link: ([u8; 6], [u8; 6]),
-    /// Of the SYN. 0: none.
+    /// The SYN came by the interface to the backends, and in this VLAN. 0: none.
+    pub(super) behind: bool,
     pub(super) vlan: u16,
     /// The number that acknowledges the backend's SYN.
     backend_syn: Option<u32>,
@@ -21,6 +25,12 @@ pub(crate) struct Connection {
     client_fin: Fin,
     backend_fin: Fin,
     reset: bool,
+    /// The end of what the client has sent without a gap, and of what the backend has acknowledged and sent.
+    client_end: u32,
+    acked: u32,
+    sent_end: u32,
+    /// Another SYN of the client has reached the backend.
+    syn_again: bool,
 }
 
 /// The end of what one side says.
@@ -28,7 +38,48 @@ pub(crate) struct Connection {
 struct Fin {
     /// The number that acknowledges it.
     number: Option<u32>,
+    /// It does not lie behind a gap, or the other side has its number.
+    counts: bool,
     acknowledged: bool,
+}
+
+impl Fin {
+    /// A FIN that ends with `end`, if `next` is the number that its side would use next.
+    fn said(&mut self, place: Place, end: u32) {
+        if self.counts || place == Place::Before {
+            return;
+        }
+        self.number = Some(end);
+        self.counts = place == Place::Next;
+    }
+
+    /// The other side has everything before this number.
+    fn heard(&mut self, ack: u32) {
+        if self.number == Some(ack) {
+            (self.counts, self.acknowledged) = (true, true);
+        }
+    }
+}
+
+/// Where a segment lies among what its side says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Before,
+    Next,
+    Beyond,
+}
+
+fn place(segment: &Segment, next: u32) -> Place {
+    let ahead = |number: u32| number.wrapping_sub(next).cast_signed() > 0;
+    match (ahead(segment.end()), ahead(segment.seq)) {
+        (false, _) => Place::Before,
+        (true, false) => Place::Next,
+        (true, true) => Place::Beyond,
+    }
+}
+
+fn later(a: u32, b: u32) -> u32 {
+    if a.wrapping_sub(b).cast_signed() > 0 { a } else { b }
 }
 
 /// The meaning of a client's segment for its connection.
@@ -38,27 +89,36 @@ pub(crate) enum Heard {
     Rests,
     /// The client begins another one.
     Reopened,
+    /// The client seems to begin another one, at a backend that gets none.
+    Challenged,
 }
 
 impl Connection {
+    /// The way is that of the SYN, and `end` its end.
     pub(super) fn new(
         service: u16,
         backend: usize,
         ends: (SocketAddr, SocketAddr),
         link: ([u8; 6], [u8; 6]),
-        vlan: u16,
+        (behind, vlan): (bool, u16),
+        end: u32,
     ) -> Self {
         Self {
             service,
             backend,
             ends,
             link,
+            behind,
             vlan,
             backend_syn: None,
             established: false,
             client_fin: Fin::default(),
             backend_fin: Fin::default(),
             reset: false,
+            client_end: end,
+            acked: end,
+            sent_end: 0,
+            syn_again: false,
         }
     }
 
@@ -76,9 +136,14 @@ impl Connection {
         self.reset || self.client_fin.acknowledged && self.backend_fin.acknowledged
     }
 
-    /// The acknowledgement that completes the handshake, once the backend has answered.
-    pub(super) fn awaited(&self) -> Option<u32> {
-        self.backend_syn
+    /// The next numbers of the client and of the backend, once the backend has answered.
+    pub(super) fn next(&self) -> Option<(u32, u32)> {
+        self.backend_syn.map(|_| (later(self.client_end, self.acked), self.sent_end))
+    }
+
+    /// The end of what the client has sent, in a handshake that of its SYN.
+    pub(super) fn first_end(&self) -> u32 {
+        self.client_end
     }
 
     pub(super) fn hears_client(&self, segment: &Segment, admitted: bool) -> Heard {
@@ -86,8 +151,13 @@ impl Connection {
         if self.is_over() {
             return if opens { Heard::Reopened } else { Heard::Rests };
         }
-        let closing = self.client_fin.number.is_some() || self.backend_fin.number.is_some();
-        if opens && (!admitted || self.established && closing) { Heard::Reopened } else { Heard::Carried }
+        let closing = self.client_fin.counts || self.backend_fin.counts;
+        match (opens, self.established) {
+            (true, true) if closing => Heard::Reopened,
+            (true, true) if !admitted => Heard::Challenged,
+            (true, false) if !admitted => Heard::Reopened,
+            _ => Heard::Carried,
+        }
     }
 
     /// True when nothing is left of it: a handshake that is reset leaves no port to rest.
@@ -96,34 +166,77 @@ impl Connection {
             if self.backend_syn == Some(segment.ack) && segment.acks && !segment.rst {
                 self.established = true;
             } else {
-                return segment.rst;
+                return segment.rst && segment.seq == self.client_end;
             }
         }
-        said(segment, &mut self.client_fin, &mut self.backend_fin);
-        self.reset |= segment.rst;
+        if segment.syn {
+            self.syn_again |= !segment.acks;
+        } else if segment.rst {
+            self.reset |= [self.client_end, self.acked].contains(&segment.seq);
+        } else if self.sent_end.wrapping_sub(segment.ack) <= FARTHEST {
+            let place = place(segment, later(self.client_end, self.acked));
+            self.backend_fin.heard(segment.ack);
+            if segment.fin {
+                self.client_fin.said(place, segment.end());
+            }
+            if place == Place::Next {
+                self.client_end = segment.end();
+            }
+        }
         false
     }
 
     /// The same for the backend.
     pub(super) fn backend_said(&mut self, segment: &Segment) -> bool {
-        if !self.established {
-            if segment.syn && segment.acks {
-                self.backend_syn = Some(segment.seq.wrapping_add(1));
+        let before = self.sent_end;
+        if segment.syn {
+            if segment.acks && (!self.established || self.syn_again) {
+                self.begins(segment);
             }
-            return segment.rst;
+            return false;
         }
-        said(segment, &mut self.backend_fin, &mut self.client_fin);
-        self.reset |= segment.rst;
+        if segment.rst {
+            let exact = segment.seq == self.sent_end
+                || self.backend_fin.counts && segment.seq.wrapping_add(1) == self.sent_end;
+            return match (self.established, self.backend_syn) {
+                (false, None) => segment.acks && segment.ack == self.client_end,
+                (false, Some(_)) => exact,
+                (true, _) => {
+                    if exact {
+                        self.reset = true;
+                        self.backend_counts(segment);
+                    }
+                    false
+                }
+            };
+        }
+        if self.established || self.backend_syn.is_some() {
+            self.backend_counts(segment);
+        }
+        if self.established && segment.fin {
+            self.backend_fin.said(place(segment, before), segment.end());
+        }
         false
     }
-}
 
-/// A segment's claims: its own side has ended, the other side has.
-fn said(segment: &Segment, own: &mut Fin, other: &mut Fin) {
-    if segment.acks && other.number == Some(segment.ack) {
-        other.acknowledged = true;
+    fn backend_counts(&mut self, segment: &Segment) {
+        if segment.end() != segment.seq {
+            self.sent_end = later(segment.end(), self.sent_end);
+        }
+        if segment.acks {
+            self.acked = later(segment.ack, self.acked);
+            if self.established {
+                self.client_fin.heard(segment.ack);
+            }
+        }
     }
-    if segment.fin {
-        own.number = Some(segment.end());
+
+    /// The numbers of a SYN-ACK.
+    fn begins(&mut self, segment: &Segment) {
+        self.backend_syn = Some(segment.seq.wrapping_add(1));
+        self.sent_end = segment.end();
+        (self.client_end, self.acked) = (segment.ack, segment.ack);
+        (self.client_fin, self.backend_fin) = (Fin::default(), Fin::default());
+        self.syn_again = false;
     }
 }

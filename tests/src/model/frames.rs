@@ -23,13 +23,14 @@ impl Generator {
         Self { noise: Noise::new(seed) }
     }
 
-    /// The next frame, at least as long as a link header.
-    pub fn frame(&mut self, model: &Model) -> Vec<u8> {
-        let mut frame = match self.noise.below(20) {
-            0 => return self.junk(),
-            1..=6 => self.of_anybody(model),
+    /// The next frame, at least as long as a link header, and whether it comes by the interface to the backends.
+    pub fn frame(&mut self, model: &Model) -> (Vec<u8>, bool) {
+        let (mut frame, behind) = match self.noise.below(20) {
+            0 => return (self.junk(), self.noise.once_in(2)),
+            1..=6 => (self.of_anybody(model), self.noise.once_in(10)),
             _ => self.of_a_connection(model),
         };
+        let behind = behind != self.noise.once_in(30);
         if self.noise.once_in(3) {
             for _ in 0..=self.noise.below(2) {
                 self.spoil(&mut frame);
@@ -39,7 +40,7 @@ impl Generator {
                 set_checksums(&mut frame);
             }
         }
-        frame
+        (frame, behind)
     }
 
     fn junk(&mut self) -> Vec<u8> {
@@ -99,7 +100,7 @@ impl Generator {
     }
 
     /// A segment that one of its ends may send next.
-    fn of_a_connection(&mut self, model: &Model) -> Vec<u8> {
+    fn of_a_connection(&mut self, model: &Model) -> (Vec<u8>, bool) {
         let from = (self.client("10.0.0.1:1".parse().expect("a literal"), 0, false), vip_of(model));
         let any = if self.noise.once_in(2) {
             let six = self.client("[::]:1".parse().expect("a literal"), 0, false);
@@ -114,13 +115,16 @@ impl Generator {
         let over_too = self.noise.once_in(8);
         let mut all = model.connections.range(start..).chain(&model.connections);
         let found = all.find(|(_, one)| over_too || !one.is_over());
-        let Some((key, connection)) = found else { return self.of_anybody(model) };
+        let Some((key, connection)) = found else {
+            return (self.of_anybody(model), false);
+        };
         let (client, vip) = *key;
         let (backend, nat) = connection.reply();
-        let awaited = connection.awaited();
+        let next = connection.next();
+        let way = model.way_to_backend(connection);
         let to_backend = self.noise.once_in(2);
         let (src, dst) = if to_backend { (client, vip) } else { (backend, nat) };
-        let flags = match (connection.is_established(), awaited.is_some(), to_backend) {
+        let flags = match (connection.is_established(), next.is_some(), to_backend) {
             (false, false, false) => [
                 SYN | ACK,
                 SYN | ACK,
@@ -142,16 +146,24 @@ impl Generator {
         // Numbers of few values, so that they often fit.
         let mut tcp =
             Tcp::new(src, dst, flags).numbers(self.noise.below(3) as u32, self.noise.below(4) as u32);
-        if let Some(awaited) = awaited
-            && to_backend
-            && !self.noise.once_in(3)
+        if let Some((client, backend)) = next
+            && !self.noise.once_in(4)
         {
-            tcp.ack = awaited;
+            // Mostly the next numbers, or near to them.
+            let near: [u32; 8] = [0, 0, 0, 0, 0, 1, u32::MAX, 30];
+            let (own, other) = if to_backend { (client, backend) } else { (backend, client) };
+            tcp.seq = own.wrapping_add(*self.noise.pick(&near));
+            tcp.ack = other.wrapping_add(*self.noise.pick(&near));
+        } else if !to_backend {
+            tcp.ack = connection.first_end().wrapping_add(u32::from(self.noise.once_in(3)));
         }
         if self.noise.once_in(2) {
             self.adorn(&mut tcp);
         }
-        tcp.bytes()
+        if !to_backend && !self.noise.once_in(10) {
+            tcp.vlan = (way != 0).then_some(way);
+        }
+        (tcp.bytes(), !to_backend)
     }
 
     /// A frame that the program must leave as it is.

@@ -74,6 +74,8 @@ pub enum Verdict {
     Reset(u16, BTreeSet<Reason>),
     /// Of a new connection, to one of these backends.
     Begin(u16, Vec<usize>),
+    /// As a drop, but the client of this connection gets a challenge ACK.
+    Challenge(u16, Tuple),
     /// Of a connection, in this direction.
     ToBackend(Tuple),
     ToClient(Tuple),
@@ -106,11 +108,19 @@ impl Model {
         )
     }
 
-    /// Holds what the program made of a frame against what it must.
-    pub fn judge(&mut self, frame: &[u8], action: Action, out: &[u8]) -> Result<Verdict, String> {
+    /// Holds what the program made of a frame against what it must. `behind`: it came by the interface to the
+    /// backends.
+    pub fn judge(
+        &mut self,
+        frame: &[u8],
+        behind: bool,
+        action: Action,
+        out: &[u8],
+    ) -> Result<Verdict, String> {
         let (inner, tag) = self.untagged(frame);
-        let (verdict, segment) = self.verdict(&inner);
-        let checked = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag), action, out);
+        let by = (behind, tag.unwrap_or(0) & 0xfff);
+        let (verdict, segment) = self.verdict(&inner, by);
+        let checked = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag, behind), action, out);
         checked.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
     }
 
@@ -118,7 +128,7 @@ impl Model {
         &mut self,
         verdict: &Verdict,
         segment: Option<&Segment>,
-        (frame, inner, tag): (&[u8], &[u8], Option<u16>),
+        (frame, inner, tag, behind): (&[u8], &[u8], Option<u16>, bool),
         action: Action,
         out: &[u8],
     ) -> Result<(), String> {
@@ -128,8 +138,9 @@ impl Model {
             (Verdict::Drop(..), _) => Action::Drop,
             // A reset is never answered.
             (Verdict::Reset(..), Some(segment)) if segment.rst => Action::Drop,
-            (Verdict::Reset(..) | Verdict::ToClient(_), _) => Action::Tx,
-            (Verdict::Begin(..) | Verdict::ToBackend(_), _) => Action::Redirect,
+            (Verdict::Reset(..) | Verdict::Challenge(..), _) => leaves(behind, behind),
+            (Verdict::ToClient(key), _) => leaves(behind, self.connections[key].behind),
+            (Verdict::Begin(..) | Verdict::ToBackend(_), _) => leaves(behind, true),
         };
         if action != wanted {
             return Err(format!("{action:?} instead of {wanted:?}"));
@@ -145,8 +156,13 @@ impl Model {
                 rewriting::reset(inner, segment, &sent)?;
                 tag.unwrap_or(0) & 0xfff
             }
+            Verdict::Challenge(_, key) => {
+                let (client, backend) = self.connections[key].next().ok_or("it has no numbers yet")?;
+                rewriting::challenge(inner, segment, &sent, (backend, client))?;
+                tag.unwrap_or(0) & 0xfff
+            }
             Verdict::Begin(service, backends) => {
-                let backend = self.begins(inner, segment, (*service, backends), tag, &sent)?;
+                let backend = self.begins(inner, segment, (*service, backends), (behind, tag), &sent)?;
                 self.service(*service).backends[backend].vlan
             }
             Verdict::ToBackend(key) => {
@@ -178,16 +194,17 @@ impl Model {
 
     /// The action that the program must take, and the segment in the frame. Connections that a new one evicts
     /// leave the model.
-    fn verdict(&mut self, frame: &[u8]) -> (Verdict, Option<Segment>) {
+    fn verdict(&mut self, frame: &[u8], by: (bool, u16)) -> (Verdict, Option<Segment>) {
         let segment = match read(frame) {
             Reading::NotOurs => return (Verdict::Pass, None),
             Reading::Tcp(segment) => segment,
         };
-        let verdict = self.steer(&segment);
+        let verdict = self.steer(&segment, by);
         (verdict, Some(segment))
     }
 
-    fn steer(&mut self, segment: &Segment) -> Verdict {
+    /// `by`: whether the segment came by the interface to the backends, and in which VLAN.
+    fn steer(&mut self, segment: &Segment, by: (bool, u16)) -> Verdict {
         let tuple = (segment.src, segment.dst);
         if let Some(connection) = self.connections.get(&tuple) {
             let service = connection.service;
@@ -199,6 +216,7 @@ impl Model {
                 Heard::Carried => return Verdict::ToBackend(tuple),
                 Heard::Rests => {}
                 Heard::Reopened => self.end(tuple),
+                Heard::Challenged => return Verdict::Challenge(service, tuple),
             }
         } else if let Some(key) = self.replies.get(&tuple).copied()
             && let Some(connection) = self.connections.get(&key)
@@ -207,13 +225,16 @@ impl Model {
             if !segment.flaws.is_empty() {
                 return Verdict::Drop(connection.service, segment.flaws.clone());
             }
+            if by != (true, self.backend(connection).vlan) {
+                return Verdict::Drop(connection.service, [Reason::Martian].into());
+            }
             return Verdict::ToClient(key);
         }
         let Some(service) = self.services.iter().find(|service| service.vip == segment.dst) else {
             return Verdict::Pass;
         };
         let mut flaws = segment.flaws.clone();
-        if segment.martian || self.is_ours(segment.src.ip()) {
+        if segment.martian || self.is_ours(segment.src.ip(), by) {
             flaws.insert(Reason::Martian);
         }
         if !flaws.is_empty() {
@@ -237,11 +258,12 @@ impl Model {
         Verdict::Begin(service.id, admitted)
     }
 
-    /// An address that no client has: a VIP's, or a backend's. All backends are reached by another interface.
-    fn is_ours(&self, address: IpAddr) -> bool {
+    /// An address that no client has: a VIP's, or a backend's by another way than the one to it.
+    fn is_ours(&self, address: IpAddr, by: (bool, u16)) -> bool {
         self.services.iter().any(|service| {
+            let mut backends = service.backends.iter();
             service.vip.ip() == address
-                || service.backends.iter().any(|backend| backend.address.ip() == address)
+                || backends.any(|backend| backend.address.ip() == address && by != (true, backend.vlan))
         })
     }
 
@@ -250,6 +272,11 @@ impl Model {
             .iter()
             .find(|service| service.id == id)
             .expect("connections are of services that there are")
+    }
+
+    /// The VLAN of what the connection's backend sends. 0: none.
+    fn way_to_backend(&self, connection: &Connection) -> u16 {
+        self.backend(connection).vlan
     }
 
     fn backend(&self, connection: &Connection) -> &Backend {
@@ -270,7 +297,7 @@ impl Model {
         frame: &[u8],
         segment: &Segment,
         (service, admitted): (u16, &[usize]),
-        tag: Option<u16>,
+        (behind, tag): (bool, Option<u16>),
         out: &[u8],
     ) -> Result<usize, String> {
         let Reading::Tcp(sent) = read(out) else { return Err("what was sent on is no segment".to_owned()) };
@@ -294,7 +321,8 @@ impl Model {
             self.end(holder);
         }
         let link = (mac(frame, 6), mac(frame, 0));
-        let connection = Connection::new(service, backend, (sent.dst, nat), link, tag.unwrap_or(0) & 0xfff);
+        let way = (behind, tag.unwrap_or(0) & 0xfff);
+        let connection = Connection::new(service, backend, (sent.dst, nat), link, way, segment.end());
         self.connections.insert(key, connection);
         self.replies.insert(reply, key);
         self.carried_to_backend(frame, segment, key, out).map(|()| backend)
@@ -341,6 +369,11 @@ fn family_of(address: SocketAddr) -> crate::kernel::Family {
 
 fn mac(frame: &[u8], at: usize) -> [u8; 6] {
     frame[at..at + 6].try_into().expect("a segment has a link header")
+}
+
+/// How a frame leaves by one interface that came by one of two.
+fn leaves(came_behind: bool, goes_behind: bool) -> Action {
+    if came_behind == goes_behind { Action::Tx } else { Action::Redirect }
 }
 
 /// Whether so many of the first bits are the same.

@@ -42,10 +42,29 @@ pub(super) fn translated(
     Ok(())
 }
 
-/// The reset that answers a segment (RFC 9293 section 3.10.7.1), in a frame of its own, no longer than what
-/// it answers.
+/// The reset that answers a segment (RFC 9293 section 3.10.7.1).
 pub(super) fn reset(frame: &[u8], segment: &Segment, out: &[u8]) -> Result<(), String> {
     let (seq, ack, flags) = if segment.acks { (segment.ack, 0, 4) } else { (0, segment.end(), 4 | 16) };
+    answer(frame, segment, out, (seq, ack, flags, 0))
+}
+
+/// The acknowledgement that answers a SYN on a living connection (RFC 5961 section 4).
+pub(super) fn challenge(
+    frame: &[u8],
+    segment: &Segment,
+    out: &[u8],
+    (seq, ack): (u32, u32),
+) -> Result<(), String> {
+    answer(frame, segment, out, (seq, ack, 16, 2))
+}
+
+/// A frame of its own, no longer than what it answers. `window`: its upper byte.
+fn answer(
+    frame: &[u8],
+    segment: &Segment,
+    out: &[u8],
+    (seq, ack, flags, window): (u32, u32, u8, u8),
+) -> Result<(), String> {
     let mut wanted = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
     let addresses = [segment.dst.ip(), segment.src.ip()].map(octets).concat();
     let v4 = segment.src.is_ipv4();
@@ -60,7 +79,7 @@ pub(super) fn reset(frame: &[u8], segment: &Segment, out: &[u8]) -> Result<(), S
     wanted.extend(segment.src.port().to_be_bytes());
     wanted.extend(seq.to_be_bytes());
     wanted.extend(ack.to_be_bytes());
-    wanted.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
+    wanted.extend([0x50, flags, window, 0, 0, 0, 0, 0]);
     let end = wanted.len();
     // Padding stays, and is zero.
     wanted.resize(end.max(frame.len().min(60)), 0);

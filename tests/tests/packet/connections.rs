@@ -65,7 +65,7 @@ impl Connection {
             .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
         let (action, out) = kernel.run(&reply.bytes());
         // The client's SYN came in by the interface that test runs come from.
-        assert_eq!(action, Action::Tx);
+        assert_eq!(action, Action::Redirect);
         let got = Tcp::read(&out).expect("tcp");
         assert_eq!((got.src, got.dst), (vip(), self.client));
         let syn = Tcp::new(self.client, vip(), SYN);
@@ -102,7 +102,7 @@ impl Connection {
             .numbers(self.backend_next, self.client_next)
             .payload(payload);
         let (action, out) = kernel.run(&sent.bytes());
-        if action == Action::Tx {
+        if action == Action::Redirect {
             let got = Tcp::read(&out).expect("tcp");
             assert_eq!((got.src, got.dst, got.payload.as_slice()), (vip(), self.client, payload));
             assert_eq!((got.seq, got.ack), (sent.seq, sent.ack));
@@ -140,17 +140,17 @@ fn opens_carries_and_closes() {
     assert_eq!(established(&mut kernel), 1);
     assert_eq!(connection.send(&mut kernel, ACK, b"hello"), Action::Redirect);
     connection.client_next = connection.client_next.wrapping_add(5);
-    assert_eq!(connection.reply(&mut kernel, ACK, b"world"), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK, b"world"), Action::Redirect);
     connection.backend_next = connection.backend_next.wrapping_add(5);
     // The client closes, the backend still sends, then closes too.
     assert_eq!(connection.send(&mut kernel, ACK | FIN, b""), Action::Redirect);
     connection.client_next = connection.client_next.wrapping_add(1);
-    assert_eq!(connection.reply(&mut kernel, ACK, b"half-closed"), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK, b"half-closed"), Action::Redirect);
     connection.backend_next = connection.backend_next.wrapping_add(11);
-    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Redirect);
     // An acknowledgement that does not cover the FIN ends nothing.
     assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
-    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Tx, "retransmitted");
+    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Redirect, "retransmitted");
     connection.backend_next = connection.backend_next.wrapping_add(1);
     assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
     // Now it is over, and forgotten.
@@ -167,7 +167,7 @@ fn a_reset_ends_it_from_either_side() {
     assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Pass);
 
     let connection = Connection::open(&mut kernel, 2);
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Redirect);
     assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Pass);
     assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Tx);
 }
@@ -176,7 +176,7 @@ both_families!(a_refusal_reaches_the_client);
 fn a_refusal_reaches_the_client() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::begin(&mut kernel, 1);
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Redirect);
     assert_eq!(established(&mut kernel), 0);
     assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Pass, "forgotten");
 }
@@ -216,7 +216,17 @@ fn a_client_that_begins_again_on_an_ejected_backend_is_steered_elsewhere() {
     let connection = Connection::open(&mut kernel, 1);
     kernel.admit(connection.backend, 1, Admit::None);
     kernel.table(&[1 - connection.backend]);
-    // Its backend forgot the connection, say in a reboot: it would take the SYN for a new one.
+    // Its backend forgot the connection, say in a reboot: it would take the SYN for a new one. The program
+    // challenges the client, and a client that really begins again answers with a reset.
+    let Connection { client, client_next, backend_next, .. } = connection;
+    let syn = Tcp::new(client, vip(), SYN).numbers(CLIENT_ISN.wrapping_add(7777), 0);
+    let (action, out) = kernel.run(&syn.bytes());
+    let got = Tcp::read(&out).expect("tcp");
+    assert_eq!((action, checksums(&out)), (Action::Tx, (true, true)));
+    assert_eq!((got.src, got.dst, got.flags), (vip(), client, ACK));
+    assert_eq!((got.seq, got.ack), (backend_next, client_next));
+    assert_eq!(kernel.drops(Reason::Ejected), 1);
+    assert_eq!(connection.send(&mut kernel, RST, b""), Action::Redirect);
     let again = Connection::begin(&mut kernel, 1);
     assert_eq!(again.backend, 1 - connection.backend);
 }
@@ -243,7 +253,7 @@ fn a_port_rests_after_its_connection() {
     assert_ne!(second.nat.port(), first.nat.port());
     let third = Connection::open(&mut kernel, 3);
     assert_eq!(third.nat.port(), first.nat.port());
-    assert_eq!(third.reply(&mut kernel, ACK, b"x"), Action::Tx);
+    assert_eq!(third.reply(&mut kernel, ACK, b"x"), Action::Redirect);
 }
 
 both_families!(a_port_of_a_removed_backend_is_free_at_once);
@@ -255,7 +265,7 @@ fn a_port_of_a_removed_backend_is_free_at_once() {
     assert_eq!(second.nat, first.nat);
     assert_eq!(first.send(&mut kernel, ACK, b"x"), Action::Tx, "the former owner is answered by a reset");
     assert_eq!(second.send(&mut kernel, ACK, b"x"), Action::Redirect, "and takes nothing with it");
-    assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Tx);
+    assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Redirect);
 }
 
 both_families!(a_port_that_is_a_vips_is_never_used);
@@ -290,7 +300,7 @@ fn a_syn_on_a_closing_tuple_decides_afresh() {
     let mut connection = Connection::open(&mut kernel, 1);
     assert_eq!(connection.send(&mut kernel, ACK | FIN, b""), Action::Redirect);
     connection.client_next = connection.client_next.wrapping_add(1);
-    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK | FIN, b""), Action::Redirect);
     let id = connection.backend;
     kernel.admit(id, 1, Admit::None);
     kernel.table(&[1 - id]);

@@ -57,7 +57,7 @@ fn the_source_stays_and_replies_get_the_vip() {
         assert_eq!(Tcp::read(&out), Some(wanted), "only the destination changes");
         let reply = Tcp::new(backend_address(id), sent.src, SYN | ACK).numbers(9, sent.seq + 1);
         let (action, out) = kernel.run(&reply.bytes());
-        assert_eq!((action, checksums(&out)), (Action::Tx, (true, true)));
+        assert_eq!((action, checksums(&out)), (Action::Redirect, (true, true)));
         let wanted = Tcp { to_mac: sent.from_mac, from_mac: sent.to_mac, src: vip(), ttl: 63, ..reply };
         assert_eq!(Tcp::read(&out), Some(wanted));
     }
@@ -73,7 +73,7 @@ fn a_connection_lives_and_ends_as_in_nat() {
         connection.send(&mut kernel, ACK | PSH, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
         Action::Redirect
     );
-    assert_eq!(connection.reply(&mut kernel, ACK | PSH, b"HTTP/1.1 503 No\r\n\r\n"), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK | PSH, b"HTTP/1.1 503 No\r\n\r\n"), Action::Redirect);
     let heads = kernel.heads();
     assert_eq!(heads.len(), 1, "evidence is read");
     assert_eq!((heads[0].backend, &heads[0].data[9..12]), (connection.backend, b"503".as_slice()));
@@ -117,7 +117,7 @@ fn two_services_on_one_backend_are_distinguished_by_their_flows() {
     for (n, to) in [(1, vip()), (2, other_vip())] {
         let (action, out) =
             kernel.run(&Tcp::new(backend_address(0), client(n), SYN | ACK).numbers(9, 1001).bytes());
-        assert_eq!((action, Tcp::read(&out).map(|tcp| tcp.src)), (Action::Tx, Some(to)));
+        assert_eq!((action, Tcp::read(&out).map(|tcp| tcp.src)), (Action::Redirect, Some(to)));
     }
     // Established, its tuple is not given to the other service's connection: the backend has one of that
     // name.
@@ -203,7 +203,7 @@ fn changing_the_mode_leaves_connections_as_they_are() {
         kernel.mode(mode);
         for connection in [&translated, &kept] {
             assert_eq!(connection.send(&mut kernel, ACK | PSH, b"x"), Action::Redirect);
-            assert_eq!(connection.reply(&mut kernel, ACK | PSH, b"y"), Action::Tx);
+            assert_eq!(connection.reply(&mut kernel, ACK | PSH, b"y"), Action::Redirect);
         }
     }
 }
@@ -261,8 +261,10 @@ fn without_a_flow_both_ways_are_known() {
     for family in [Family::V4, Family::V6] {
         let unrouted = || {
             let reply = Tcp::new(backend_address(0), client(7), ACK).bytes();
+            let mut kernel = dnat(1);
+            kernel.come_by(INGRESS);
             assert_eq!(
-                dnat(1).run(&reply),
+                kernel.run(&reply),
                 (Action::Pass, reply),
                 "a host that does not route leaves it alone"
             );
@@ -273,6 +275,8 @@ fn without_a_flow_both_ways_are_known() {
 
 fn stateless() {
     let mut kernel = dnat(3);
+    // The routes are those of this host.
+    kernel.come_by(INGRESS);
     for (flags, payload) in
         [(ACK, b"".as_slice()), (ACK | PSH, b"GET / HTTP/1.1\r\n\r\n"), (FIN | ACK, b""), (RST, b"")]
     {
@@ -296,7 +300,7 @@ fn stateless() {
         let reply = Tcp::new(backend_address(id), client(7), ACK | PSH)
             .numbers(BACKEND_ISN, 5000)
             .payload(b"HTTP/1.1 500 \r\n\r\n");
-        let (action, out) = kernel.run(&reply.bytes());
+        let (action, out) = kernel.run_here(&reply.bytes(), INGRESS);
         assert_eq!((action, checksums(&out)), (Action::Redirect, (true, true)));
         let got = Tcp::read(&out).expect("tcp");
         let wanted = Tcp { to_mac: got.to_mac, from_mac: got.from_mac, src: vip(), ttl: 63, ..reply };

@@ -32,7 +32,7 @@ impl Talk {
     }
 
     pub(crate) fn respond(&mut self, payload: &[u8]) {
-        assert_eq!(self.connection.reply(&mut self.kernel, ACK | PSH, payload), Action::Tx);
+        assert_eq!(self.connection.reply(&mut self.kernel, ACK | PSH, payload), Action::Redirect);
         self.connection.backend_next = self.connection.backend_next.wrapping_add(payload.len() as u32);
     }
 

@@ -175,6 +175,10 @@ fn a_connection_pins_its_client_until_its_backend_may_have_no_new_ones() {
     let said = explain(&mut kernel, client, &all);
     let pinned = said.pinned.expect("it goes on");
     assert_eq!((pinned.stage, pinned.alive, pinned.takes_syn), (Stage::Flow, true, false));
+    // A client that begins again ends its connection first, because the program challenges its SYN.
+    let mut reset = Tcp::new(client, vip(), RST);
+    reset.seq = sent.seq + 1;
+    kernel.run(&reset.bytes());
     assert_eq!(said.choice.backend(), syn(&mut kernel, client));
     assert_ne!(said.choice.backend(), Some(at));
     assert_eq!(connections(&mut kernel, at), 0, "it began again elsewhere");

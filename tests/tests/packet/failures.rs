@@ -44,7 +44,7 @@ impl Case {
     }
 
     fn respond(mut self, flags: u8, payload: &[u8]) -> Self {
-        assert_eq!(self.connection.reply(&mut self.kernel, flags, payload), Action::Tx);
+        assert_eq!(self.connection.reply(&mut self.kernel, flags, payload), Action::Redirect);
         let moved = payload.len() as u32 + u32::from(flags & FIN != 0);
         self.connection.backend_next = self.connection.backend_next.wrapping_add(moved);
         self
@@ -74,7 +74,7 @@ both_families!(a_reset_to_a_syn_is_a_refusal);
 fn a_reset_to_a_syn_is_a_refusal() {
     let mut kernel = Kernel::new(1);
     let connection = Connection::begin(&mut kernel, 1);
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx, "the client gets it");
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Redirect, "the client gets it");
     let records = kernel.heads();
     let [record] = &records[..] else { panic!("one record") };
     assert_eq!((record.kind(), record.flags, record.len), (Some(ExchangeKind::ConnectRefused), 0, 0));
@@ -97,7 +97,7 @@ fn a_reset_that_does_not_answer_the_syn_is_none() {
     let answer = Tcp::new(backend_address(0), connection.nat, SYN | ACK)
         .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
     kernel.run(&answer.bytes());
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Redirect);
     assert_eq!(kernel.heads().len(), 0, "it had accepted");
 }
 
@@ -121,9 +121,12 @@ fn requests() -> [&'static [u8]; 2] {
 both_families!(a_reset_when_an_answer_is_due);
 fn a_reset_when_an_answer_is_due() {
     for request in requests() {
-        for flags in [RST, RST | ACK] {
-            assert_eq!(Case::open().ask(request).respond(flags, b"").recorded(), [ExchangeKind::Reset]);
-        }
+        let asked = || Case::open().ask(request);
+        assert_eq!(asked().respond(RST | ACK, b"").recorded(), [ExchangeKind::Reset]);
+        // Without an acknowledgement in it, one before it must have been of the request.
+        assert_eq!(asked().respond(ACK, b"").respond(RST, b"").recorded(), [ExchangeKind::Reset]);
+        assert_eq!(asked().respond(RST, b"").recorded(), NOTHING);
+        assert_eq!(asked().respond_early(ACK, 1).respond(RST, b"").recorded(), NOTHING);
     }
 }
 
@@ -183,7 +186,7 @@ fn an_idle_connection_may_be_closed_while_the_next_request_is_on_its_way() {
     assert_eq!(crossed.recorded(), NOTHING);
     // But one that has the request and closes has failed.
     assert_eq!(kept().ask(GET).respond(ACK | FIN, b"").recorded(), [ExchangeKind::NoResponse]);
-    assert_eq!(kept().ask(GET).respond(RST, b"").recorded(), [ExchangeKind::Reset]);
+    assert_eq!(kept().ask(GET).respond(RST | ACK, b"").recorded(), [ExchangeKind::Reset]);
 }
 
 both_families!(a_backend_that_accepts_and_closes_has_failed_its_first_client);
@@ -225,7 +228,7 @@ fn half_a_request_is_owed_no_answer() {
     // The rest of it makes it whole.
     let whole = || Case::open().ask(b"GET / HTTP/1.1\r\n").ask(b"Host: x\r\n\r\n");
     assert_eq!(whole().respond(ACK | FIN, b"").recorded(), [ExchangeKind::NoResponse]);
-    assert_eq!(whole().respond(RST, b"").recorded(), [ExchangeKind::Reset]);
+    assert_eq!(whole().respond(RST | ACK, b"").recorded(), [ExchangeKind::Reset]);
     // A request with a body need not end like a head.
     let posted = || Case::open().ask(b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody");
     assert_eq!(posted().respond(ACK | FIN, b"").recorded(), [ExchangeKind::NoResponse]);

@@ -112,7 +112,7 @@ impl<'a> Life<'a> {
     fn goes_on(&mut self) {
         let one = &self.living[self.exchanges as usize % self.living.len()];
         assert_eq!(one.send(self.kernel, ACK, b"GET / HTTP/1.1\r\n\r\n"), Action::Redirect);
-        assert_eq!(one.reply(self.kernel, ACK, b"HTTP/1.1 200 OK\r\n\r\n"), Action::Tx);
+        assert_eq!(one.reply(self.kernel, ACK, b"HTTP/1.1 200 OK\r\n\r\n"), Action::Redirect);
         self.exchanges += 1;
         if self.next < 60_000 {
             match Connection::try_begin(self.kernel, self.next) {
@@ -142,7 +142,7 @@ impl<'a> Life<'a> {
             // It checks what becomes of each segment.
             let open = begun.complete(self.kernel);
             assert_eq!(open.send(self.kernel, ACK, b"hello"), Action::Redirect);
-            assert_eq!(open.reply(self.kernel, ACK, b"world"), Action::Tx);
+            assert_eq!(open.reply(self.kernel, ACK, b"world"), Action::Redirect);
             // Over, so that their number stays what it is.
             assert_eq!(open.send(self.kernel, RST | ACK, b""), Action::Redirect);
             self.completed += 1;
@@ -155,7 +155,7 @@ impl<'a> Life<'a> {
         }
         for one in &self.living {
             assert_eq!(one.send(self.kernel, ACK, b"still here"), Action::Redirect);
-            assert_eq!(one.reply(self.kernel, ACK, b"so am I"), Action::Tx);
+            assert_eq!(one.reply(self.kernel, ACK, b"so am I"), Action::Redirect);
         }
     }
 }

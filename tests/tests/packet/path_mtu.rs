@@ -79,7 +79,7 @@ fn an_error_about_a_segment_that_is_not_in_flight_is_dropped() {
             assert_eq!(kernel.run(&reported(&half_open, seq, 1400).bytes()).0, Action::Drop);
         }
         assert_eq!(kernel.drops(Reason::IcmpStray), 14);
-        assert_eq!(reply(&mut kernel, &connection, 1000).0, Action::Tx, "nothing has changed");
+        assert_eq!(reply(&mut kernel, &connection, 1000).0, Action::Redirect, "nothing has changed");
     }
 }
 
@@ -135,7 +135,7 @@ fn in_nat_routers_fragment_the_segments_of_that_flow_alone() {
         frame[IP + 4..IP + 6].copy_from_slice(&id.to_be_bytes());
         lb_tests::frame::set_checksums(&mut frame);
         let (action, out) = kernel.run(&frame);
-        assert_eq!((action, checksums(&out)), (Action::Tx, (true, true)));
+        assert_eq!((action, checksums(&out)), (Action::Redirect, (true, true)));
         let (kept_whole, got) = fragmentation(&out);
         assert!(!kept_whole);
         // Fragments of two segments must not be put together.
@@ -184,7 +184,7 @@ fn in_nat_an_ipv6_client_begins_again_with_smaller_segments() {
         assert_eq!(kernel.run(&guessed).0, Action::Drop);
         let goes = |kernel: &mut Kernel, connection, size| {
             let (action, out) = reply(kernel, connection, size);
-            assert_eq!((action, Tcp::read(&out).expect("tcp").payload.len()), (Action::Tx, size));
+            assert_eq!((action, Tcp::read(&out).expect("tcp").payload.len()), (Action::Redirect, size));
         };
         goes(&mut kernel, &narrow, 1400);
         let report = reported(&narrow, first, 1380).bytes();
@@ -193,7 +193,7 @@ fn in_nat_an_ipv6_client_begins_again_with_smaller_segments() {
         goes(&mut kernel, &narrow, 1200);
         // The reported byte comes again, in a segment that is too big.
         let (action, out) = reply(&mut kernel, &narrow, 1400);
-        assert_eq!((action, checksums(&out)), (Action::Tx, (true, true)));
+        assert_eq!((action, checksums(&out)), (Action::Redirect, (true, true)));
         let reset = Tcp::read(&out).expect("tcp");
         let syn = Tcp::new(narrow.client, vip(), SYN);
         assert_eq!((reset.to_mac, reset.from_mac), (syn.from_mac, syn.to_mac));

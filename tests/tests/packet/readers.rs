@@ -61,7 +61,7 @@ fn visit(kernel: &mut Kernel, client: SocketAddr) -> bool {
     let (backend, nat) = (backend_of(&out), Tcp::read(&out).expect("tcp").src);
     let answer =
         Tcp::new(backend_address(backend), nat, SYN | ACK).numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
-    assert_eq!(kernel.run(&answer.bytes()).0, Action::Tx);
+    assert_eq!(kernel.run(&answer.bytes()).0, Action::Redirect);
     let end = Tcp::new(client, vip(), ACK).numbers(CLIENT_ISN.wrapping_add(1), BACKEND_ISN.wrapping_add(1));
     kernel.run(&end.bytes()).0 == Action::Redirect
 }

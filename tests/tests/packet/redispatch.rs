@@ -47,7 +47,7 @@ both_families!(without_redispatch_the_client_gets_the_reset);
 fn without_redispatch_the_client_gets_the_reset() {
     let mut kernel = Kernel::new(4);
     let connection = Connection::begin(&mut kernel, 1);
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Redirect);
 }
 
 both_families!(silence_is_answered_by_another_backend);
@@ -69,10 +69,10 @@ fn an_answered_handshake_stays() {
     let (mut kernel, connection) = begun();
     let answer = Tcp::new(backend_address(connection.backend), connection.nat, SYN | ACK)
         .numbers(9, CLIENT_ISN.wrapping_add(1));
-    assert_eq!(kernel.run(&answer.bytes()).0, Action::Tx);
+    assert_eq!(kernel.run(&answer.bytes()).0, Action::Redirect);
     thread::sleep(Duration::from_millis(800));
     assert_eq!(again(&mut kernel, &connection), connection.backend);
-    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Tx, "it may change its mind");
+    assert_eq!(connection.reply(&mut kernel, RST | ACK, b""), Action::Redirect, "it may change its mind");
 }
 
 both_families!(the_backend_that_answered_last_is_next);

@@ -57,7 +57,7 @@ impl Case {
     }
 
     pub(crate) fn replies(&mut self, flags: u8, payload: &[u8]) {
-        assert_eq!(self.connection.reply(&mut self.kernel, flags, payload), Action::Tx);
+        assert_eq!(self.connection.reply(&mut self.kernel, flags, payload), Action::Redirect);
         let moved = payload.len() as u32 + u32::from(flags & FIN != 0);
         self.connection.backend_next = self.connection.backend_next.wrapping_add(moved);
     }

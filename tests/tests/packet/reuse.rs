@@ -29,7 +29,7 @@ fn use_it(kernel: &mut Kernel) {
     let mut connection = Connection::open(kernel, 1);
     assert_eq!(connection.send(kernel, ACK | PSH, GET), Action::Redirect);
     connection.client_next = connection.client_next.wrapping_add(GET.len() as u32);
-    assert_eq!(connection.reply(kernel, ACK | PSH, BAD), Action::Tx);
+    assert_eq!(connection.reply(kernel, ACK | PSH, BAD), Action::Redirect);
 }
 
 /// Leaves a line in the program's log.

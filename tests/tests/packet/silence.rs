@@ -69,7 +69,7 @@ fn close(kernel: &mut Kernel, connection: &mut Connection, client: bool, backend
         // It acknowledges nothing of the client's FIN, so that both are under way.
         let before = connection.client_next;
         connection.client_next = connection.client_next.wrapping_sub(u32::from(client));
-        assert_eq!(connection.reply(kernel, ACK | FIN, b""), Action::Tx);
+        assert_eq!(connection.reply(kernel, ACK | FIN, b""), Action::Redirect);
         connection.client_next = before;
     }
 }
@@ -106,7 +106,7 @@ fn each_is_forgotten_in_its_time_and_not_before() {
     // A connection that is open in one direction is as open as any.
     sweep.after(899);
     holds(&kernel, 3, 0, 0);
-    assert_eq!(half.reply(&mut kernel, ACK, b"still sending"), Action::Tx);
+    assert_eq!(half.reply(&mut kernel, ACK, b"still sending"), Action::Redirect);
     assert_eq!(other_half.send(&mut kernel, ACK, b"still sending"), Action::Redirect);
     assert_eq!(open.send(&mut kernel, ACK, b"x"), Action::Redirect);
     sweep.after(903);
@@ -126,7 +126,7 @@ fn a_dead_handshake_leaves_once_it_was_reported() {
     let syn_ack = SYN | ACK;
     let reply = Tcp::new(backend_address(answered.backend), answered.nat, syn_ack)
         .numbers(BACKEND_ISN, answered.client_next);
-    assert_eq!(kernel.run(&reply.bytes()).0, Action::Tx);
+    assert_eq!(kernel.run(&reply.bytes()).0, Action::Redirect);
     // Nothing is reported about the one that was answered.
     assert_eq!(sweep.after(10), []);
     holds(&kernel, 0, 1, 0);
@@ -143,7 +143,7 @@ fn a_syn_in_time_wait_decides_afresh() {
     close(&mut kernel, &mut connection, true, true);
     connection.backend_next = connection.backend_next.wrapping_add(1);
     assert_eq!(connection.send(&mut kernel, ACK, b""), Action::Redirect);
-    assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK, b""), Action::Redirect);
     holds(&kernel, 0, 0, 1);
     let id = connection.backend;
     kernel.admit(id, 1, Admit::None);
@@ -167,6 +167,6 @@ fn an_expired_flow_gives_its_port_and_way_back() {
     sweep.after(903);
     let second = Connection::open(&mut kernel, 2);
     assert_eq!(second.nat, first.nat);
-    assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Tx);
+    assert_eq!(second.reply(&mut kernel, ACK, b"x"), Action::Redirect);
     holds(&kernel, 1, 0, 0);
 }

@@ -93,7 +93,7 @@ fn a_connection_goes_on_when_its_source_is_denied() {
     let handshake = Connection::begin(&mut kernel, 2);
     kernel.sources(Sources { allow: Vec::new(), deny: vec![prefix(None)] });
     assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect);
-    assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Tx);
+    assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Redirect);
     handshake.complete(&mut kernel);
     assert_eq!(kernel.drops(Reason::Denied), 0);
     assert_eq!(Connection::try_begin(&mut kernel, 3).err(), Some(Action::Drop));

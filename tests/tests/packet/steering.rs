@@ -269,7 +269,7 @@ fn half_open_handshakes_give_their_ports_to_connections_that_find_none() {
     }
     for connection in living {
         assert_eq!(connection.send(&mut kernel, ACK, b"x"), Action::Redirect);
-        assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Tx);
+        assert_eq!(connection.reply(&mut kernel, ACK, b"x"), Action::Redirect);
     }
     let census = kernel.flows().counts();
     assert_eq!((census.established, census.handshakes), (2, 14));

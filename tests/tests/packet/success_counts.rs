@@ -127,7 +127,7 @@ fn a_failure_without_a_response_lets_the_next_good_one_be_mirrored() {
     talk.kernel.forget_heads();
     let mut other = Talk { connection: Connection::open(&mut talk.kernel, 2), kernel: talk.kernel };
     other.ask(GET);
-    assert_eq!(other.connection.reply(&mut other.kernel, RST | ACK, b""), Action::Tx);
+    assert_eq!(other.connection.reply(&mut other.kernel, RST | ACK, b""), Action::Redirect);
     let mut talk = Talk { connection: talk.connection, kernel: other.kernel };
     assert_eq!(talk.heads().len(), 1, "the reset");
     talk.exchange(OK);

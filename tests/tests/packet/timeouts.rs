@@ -51,6 +51,13 @@ fn timed_out(inbox: &mut mpsc::Receiver<TimedOut>) -> Vec<TimedOut> {
     })
 }
 
+/// The client asks, and the backend's stack has the request.
+fn asks(kernel: &mut Kernel, connection: &mut Connection, request: &[u8]) {
+    connection.send(kernel, ACK | PSH, request);
+    connection.client_next = connection.client_next.wrapping_add(request.len() as u32);
+    connection.reply(kernel, ACK, b"");
+}
+
 both_families!(a_syn_without_an_answer_is_reported_once);
 fn a_syn_without_an_answer_is_reported_once() {
     let mut kernel = Kernel::new(1);
@@ -89,14 +96,14 @@ fn a_request_without_a_response_is_reported_once() {
     let (_limits, mut inbox) = watched(&kernel, 0, 200);
     let mut clients = Vec::new();
     for (n, request) in [(1, GET), (2, HELLO)] {
-        let silent = Connection::open(&mut kernel, n);
-        silent.send(&mut kernel, ACK | PSH, request);
+        let mut silent = Connection::open(&mut kernel, n);
+        asks(&mut kernel, &mut silent, request);
         clients.push(silent.client);
     }
     let idle = Connection::open(&mut kernel, 3);
     idle.send(&mut kernel, ACK, b"");
-    let answered = Connection::open(&mut kernel, 4);
-    answered.send(&mut kernel, ACK | PSH, GET);
+    let mut answered = Connection::open(&mut kernel, 4);
+    asks(&mut kernel, &mut answered, GET);
     answered.reply(&mut kernel, ACK | PSH, OK);
     let mut found = timed_out(&mut inbox);
     found.sort_by_key(|one| one.client);
@@ -109,10 +116,7 @@ fn an_upload_takes_its_time() {
     let mut kernel = Kernel::new(1);
     let (_limits, mut inbox) = watched(&kernel, 0, 300);
     let mut slow = Connection::open(&mut kernel, 1);
-    let mut send = |bytes: &[u8]| {
-        slow.send(&mut kernel, ACK | PSH, bytes);
-        slow.client_next = slow.client_next.wrapping_add(bytes.len() as u32);
-    };
+    let mut send = |bytes: &[u8]| asks(&mut kernel, &mut slow, bytes);
     send(b"POST / HTTP/1.1\r\nContent-Length: 99\r\n\r\n");
     // More of it comes all the time, for longer than an answer may take.
     for _ in 0..12 {
@@ -127,8 +131,8 @@ both_families!(other_limits_report_nothing_twice);
 fn other_limits_report_nothing_twice() {
     let mut kernel = Kernel::new(1);
     let (limits, mut inbox) = watched(&kernel, 0, 200);
-    let silent = Connection::open(&mut kernel, 1);
-    silent.send(&mut kernel, ACK | PSH, GET);
+    let mut silent = Connection::open(&mut kernel, 1);
+    asks(&mut kernel, &mut silent, GET);
     assert_eq!(timed_out(&mut inbox).len(), 1);
     let timeouts = Timeouts { connect: Millis(0), response: Millis(1500) };
     limits.send_replace(BTreeMap::from([(SERVICE, timeouts)]));

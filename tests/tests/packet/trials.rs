@@ -64,7 +64,7 @@ fn a_syn_that_comes_again_costs_nothing_and_goes_the_same_way() {
     }
     let answer = Tcp::new(backend_address(TRIAL), trial.nat, SYN | ACK)
         .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
-    assert_eq!(kernel.run(&answer.bytes()).0, Action::Tx);
+    assert_eq!(kernel.run(&answer.bytes()).0, Action::Redirect);
     assert_eq!(syn(&mut kernel, 1), TRIAL);
     assert_eq!((of_trial(&mut kernel).trials, of_trial(&mut kernel).connections), (1, 1));
     assert_eq!(syn(&mut kernel, 2), TRIAL, "the second token is there");
@@ -119,7 +119,7 @@ fn a_client_that_never_acknowledges_takes_tokens_and_decides_nothing() {
         assert_eq!(spoofed.backend, TRIAL);
         let answer = Tcp::new(backend_address(TRIAL), spoofed.nat, SYN | ACK)
             .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
-        assert_eq!(kernel.run(&answer.bytes()).0, Action::Tx);
+        assert_eq!(kernel.run(&answer.bytes()).0, Action::Redirect);
         // A client that has never seen the SYN-ACK does not know its number.
         let guess = Tcp::new(client(n), vip(), ACK).numbers(CLIENT_ISN.wrapping_add(1), 0x1234_5678);
         kernel.run(&guess.payload(b"GET / HTTP/1.1\r\n\r\n").bytes());

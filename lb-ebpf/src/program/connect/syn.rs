@@ -35,8 +35,10 @@ pub(crate) fn check_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip_l
     let Some(flow) = F::flow(place) else { return 0 };
     // SAFETY: a place of the map that is the new connection's alone.
     let flow = unsafe { &mut *flow };
-    if syn::is_linux(&ip.from(F::HEADER), headers.wrapping_sub(F::HEADER as u32)) {
+    let tcp = ip.from(F::HEADER);
+    if syn::is_linux(&tcp, headers.wrapping_sub(F::HEADER as u32)) {
         flow.head = head_state::CONNECTING;
+        flow.client_scale = tcp.load(syn::LINUX_SCALE).unwrap_or(0);
         return 0;
     }
     *option_at(flow) = syn::FIRST_OPTION;
@@ -59,6 +61,9 @@ unsafe extern "C" fn option<F: Tables>(_: u32, walk: *mut Walk<F::Addr>) -> i64 
     // SAFETY: the kernel hands over what `check_syn` gave it.
     let (ctx, flow, length) = unsafe { ((*walk).ctx, &mut *(*walk).flow, (*walk).length) };
     let ip = frame(&Context::new(ctx)).from(LINK);
+    if let Some(scale) = syn::scale_in(&ip.from(F::HEADER), *option_at(flow)) {
+        flow.client_scale = scale;
+    }
     let next = syn::next_option(&ip.from(F::HEADER), *option_at(flow), length);
     *option_at(flow) = next;
     if next == syn::ALL_KNOWN {

@@ -2,8 +2,8 @@
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use lb_common::abi::{
-    Address, BackendCounters, ExchangeKind, ExchangeRecord, Flow, flow_state, mirror_mode, record_flags,
-    ttfb_bucket,
+    Address, BackendCounters, ExchangeKind, ExchangeRecord, Flow, LATE_MS, flow_state, head_state,
+    mirror_mode, record_flags, ttfb_bucket,
 };
 use lb_ebpf::verifier::opaque;
 
@@ -29,7 +29,7 @@ pub(crate) fn submit<A: Address>(flow: &Flow<A>, kind: ExchangeKind, wakeup: u64
     // SAFETY: the record is ours until it is submitted.
     let since_us = unsafe { describe(entry.as_mut_ptr(), flow, counters, 0, kind, 0) };
     if kind == ExchangeKind::Answered {
-        count_ttfb(counters, since_us);
+        count_ttfb(counters, flow, since_us);
     }
     entry.submit(wakeup);
 }
@@ -48,12 +48,15 @@ pub(crate) unsafe fn describe<A: Address>(
     flags: u16,
 ) -> u32 {
     let trial = if flow.state & flow_state::TRIAL != 0 { record_flags::TRIAL } else { 0 };
+    let timed = flow.head & head_state::UNTIMED == 0;
+    let ends = kind as u16 == ExchangeKind::Reset as u16 || kind as u16 == ExchangeKind::NoResponse as u16;
     // SAFETY: plain helper calls, and writes into what the caller has reserved.
     unsafe {
         let now = bpf_ktime_get_ns();
         (*record).at_ns = now;
         let since_us = ((now / 1000) as u32).wrapping_sub(flow.asked_us);
-        (*record).since_request_ns = since_us as u64 * 1000;
+        let late = if ends && since_us as u64 > LATE_MS * 1000 { record_flags::LATE } else { 0 };
+        (*record).since_request_ns = if timed { since_us as u64 * 1000 } else { 0 };
         (*record).cpu = cpu();
         (*record).lost = counters.heads_lost as u32;
         (*record).client = flow.client.src.wide();
@@ -63,13 +66,16 @@ pub(crate) unsafe fn describe<A: Address>(
         (*record).len = len;
         (*record).generation = flow.generation;
         (*record).kind = kind as u16;
-        (*record).flags = flags | trial;
+        (*record).flags = flags | trial | late;
         since_us
     }
 }
 
 #[inline(always)]
-pub(crate) fn count_ttfb(counters: &mut BackendCounters, us: u32) {
+pub(crate) fn count_ttfb<A: Address>(counters: &mut BackendCounters, flow: &Flow<A>, us: u32) {
+    if flow.head & head_state::UNTIMED != 0 {
+        return;
+    }
     if let Some(count) = counters.ttfb.get_mut(opaque(ttfb_bucket(us) as u32) as usize) {
         *count += 1;
     }

@@ -2,14 +2,17 @@
 
 use lb_common::abi::{Address, Flow, flow_state, head_state};
 use lb_ebpf::{
-    frame::LINK,
-    head::{PREFIX_BYTES, REQUEST_BYTES, Speech, is_whole, record_length, speech, speech_of_few},
-    segment::Segment,
-    verifier::opaque,
+    head::{PREFIX_BYTES, REQUEST_BYTES, Speech, hello_length, speech, speech_of_few, whole_length},
+    segment::{Place, Segment},
+    verifier::forget,
 };
 
+use super::{
+    backend_closes,
+    head_end::{ends_head, holds_empty_line},
+};
 use crate::{
-    hook::{self, Context},
+    hook::Context,
     program::{
         atomic,
         backend::counters,
@@ -21,34 +24,36 @@ use crate::{
 
 /// A client sent payload on a connection that is not known to be opaque.
 ///
-/// With `stop_new`, the function does not note a segment that asks for something new. It returns true for it.
+/// `next`: the client's next number. With `stop_new`, the function does not note a segment that asks for
+/// something new. It returns true for it.
 #[inline(always)]
 pub(crate) fn note_request<F: Tables>(
     ctx: &Context,
     packet: &Packet<'_, F>,
     flow: &mut Flow<F::Addr>,
+    next: u32,
     stop_new: bool,
 ) -> bool {
     let segment = &packet.segment;
+    let place = segment.place(next);
     // A segment that only repeats bytes asks for nothing new. The same holds for a keep-alive (RFC 9293
     // section 3.8.4).
-    if segment.end().wrapping_sub(flow.client_end) as i32 <= 0 {
+    if place == Place::Before {
         return false;
     }
-    if flow.head & head_state::AWAITED != 0 {
-        // A response is due after the last part of the request: an upload takes its time. The program reads
-        // the exact clock at most once a timer interrupt for it.
-        if coarse_us().wrapping_sub(flow.asked_us) as i32 > 0 {
-            flow.asked_us = now_us();
-        }
-    }
+    // From here on the verifier sees one path.
+    let beyond = forget((place == Place::Beyond) as u32, segment.seq);
     let spoken = flow.state & flow_state::SPOKEN != 0;
+    if backend_closes(flow) && !is_early(flow) {
+        // A backend that has sent its FIN can answer nothing any more.
+        return false;
+    }
     // TCP begins behind at most two extension headers. The mask gives the verifier a bound.
     let at = (segment.payload & 0x3fff) as usize;
-    let (mut method, mut record) = (0, u16::MAX);
+    let (mut method, mut hello) = (0, 0);
     let said = if segment.payload_len >= REQUEST_BYTES as u32 {
         let Some(first) = first_bytes::<F, REQUEST_BYTES>(ctx, packet, at) else { return false };
-        (method, record) = (first[0], record_length(first));
+        (method, hello) = (first[0], hello_length(first));
         Some(speech(first))
     } else if segment.payload_len >= PREFIX_BYTES as u32 {
         let Some(first) = first_bytes::<F, PREFIX_BYTES>(ctx, packet, at) else { return false };
@@ -56,6 +61,13 @@ pub(crate) fn note_request<F: Tables>(
     } else {
         None
     };
+    if beyond != 0 {
+        // Something before it is missing. If that was a request, this one is sent before its response.
+        if said == Some(Speech::Request) {
+            note_pipelining(flow);
+        }
+        return false;
+    }
     // The client has asked for nothing before, in any protocol.
     if stop_new && !spoken {
         return true;
@@ -78,16 +90,70 @@ pub(crate) fn note_request<F: Tables>(
             if let Some(counters) = counters(flow.backend) {
                 counters.opaque += 1;
             }
-            await_any(segment, flow, is_whole(said, record, segment.payload_len));
+            await_any(packet, flow, whole_length(said, hello));
             return false;
         }
     }
     if !spoken {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
-    // A request with a body need not end like a head.
-    let whole = method == b'P' || ends_head(ctx, packet);
-    await_head(segment, flow, whole, stop_new)
+    let whole = ends_head(ctx, packet) || method == b'P' && holds_empty_line(ctx, packet);
+    let owed = if whole { head_state::OWED } else { 0 };
+    let body = if method == b'P' { head_state::BODY } else { 0 };
+    await_head(packet, flow, forget(owed | body, segment.seq), stop_new)
+}
+
+/// Whether a first request was sent at once.
+#[inline(always)]
+fn is_early<A: Address>(flow: &Flow<A>) -> bool {
+    flow.state & flow_state::SPOKEN == 0 && coarse_us().wrapping_sub(flow.asked_us) <= EARLY_US
+}
+
+/// The bits of `head_state` of a request that do not depend on what it says.
+#[inline(always)]
+fn circumstances<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>, first: bool) -> u32 {
+    let early =
+        if first && coarse_us().wrapping_sub(flow.asked_us) <= EARLY_US { head_state::EARLY } else { 0 };
+    let early = forget(early, packet.segment.seq);
+    let untimed = if has_space(packet, flow) { 0 } else { head_state::UNTIMED };
+    forget(early | untimed, packet.segment.seq)
+}
+
+/// A request this soon after the SYN, in microseconds, was sent at once: a backend that accepts and closes
+/// without waiting for it has failed.
+const EARLY_US: u32 = 1_000_000;
+
+/// Whether the client's window has space for an answer.
+#[inline(always)]
+fn has_space<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) -> bool {
+    const ENOUGH: u32 = 1 << 10;
+    let tcp =
+        if F::FIXED { packet.ip.from(F::HEADER) } else { packet.ip.from_any(packet.segment.tcp as usize) };
+    let window = u16::from_be(tcp.load(14).unwrap_or(0)) as u32;
+    window << (flow.client_scale & 15) >= ENOUGH
+}
+
+/// A segment of a client that waits for a response: whether the time to the response is still only the
+/// backend's, and whether the request is whole now.
+#[inline(always)]
+pub(crate) fn note_waiting<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>, next: u32) {
+    let segment = &packet.segment;
+    let goes_on = segment.place(next) == Place::Next;
+    let repeats = segment.payload_len > 0 && !goes_on;
+    if repeats || !has_space(packet, flow) {
+        flow.head |= head_state::UNTIMED;
+    }
+    if !goes_on {
+        return;
+    }
+    // A response is due after the last part of the request: an upload takes its time. The program reads the
+    // exact clock at most once a timer interrupt for it.
+    if coarse_us().wrapping_sub(flow.asked_us) as i32 > 0 {
+        flow.asked_us = now_us();
+    }
+    if flow.head & head_state::PART != 0 && segment.end().wrapping_sub(flow.whole_end) as i32 >= 0 {
+        flow.head |= head_state::OWED;
+    }
 }
 
 /// Whether a request is under way, and its client has not seen a byte of the response.
@@ -101,51 +167,53 @@ const fn unanswered<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
 #[inline(always)]
 fn note_more<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) {
     let open = flow.head & (head_state::WANTED | head_state::OWED) == head_state::WANTED;
-    if open && ends_head(ctx, packet) {
+    if open && (ends_head(ctx, packet) || flow.head & head_state::BODY != 0 && holds_empty_line(ctx, packet))
+    {
         flow.head |= head_state::OWED;
     }
 }
 
-/// Whether a segment ends with the empty line that ends a head.
+/// The first payload of a client whose protocol the program does not read. `whole`: how many bytes make a
+/// request to which a response is due. 0: nobody knows.
 #[inline(always)]
-fn ends_head<F: Tables>(ctx: &Context, packet: &Packet<'_, F>) -> bool {
-    const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
-    /// Beyond this offset the helper reads: the verifier needs a bound.
-    const NEAR: u32 = 0x3fff;
+fn await_any<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>, whole: u32) {
     let segment = &packet.segment;
-    if segment.payload_len < 4 {
-        return false;
-    }
-    let at = segment.payload + segment.payload_len - 4;
-    if at <= NEAR
-        && let Some(last) = packet.ip.bytes::<4>((opaque(at) & NEAR as u64) as usize)
-    {
-        return last == EMPTY_LINE;
-    }
-    let mut last = [0; 4];
-    // SAFETY: four bytes are read into four; beyond the frame the helper reads nothing and says so.
-    let read = unsafe { hook::load_bytes(ctx, LINK as u32 + at, last.as_mut_ptr().cast(), 4) };
-    read && last == EMPTY_LINE
-}
-
-/// The first payload of a client whose protocol the program does not read. For TLS and HTTP/2 it knows
-/// whether a response is due.
-#[inline(always)]
-fn await_any<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool) {
-    if segment.ack != flow.sent_end || flow.head & (head_state::KNOWN | head_state::SERVED) != 0 {
+    if !has_all_that_was_sent(segment, flow) || flow.head & (head_state::KNOWN | head_state::SERVED) != 0 {
         return;
     }
+    let kind = circumstances(packet, flow, true);
     flow.head_seq = segment.ack;
     flow.asked_seq = segment.seq;
     flow.asked_us = now_us();
-    flow.head |= head_state::UNREAD | if whole { head_state::OWED } else { 0 };
+    flow.whole_end = segment.seq.wrapping_add(whole);
+    let size = if whole == 0 {
+        0
+    } else if whole <= segment.payload_len {
+        head_state::OWED
+    } else {
+        head_state::PART
+    };
+    flow.head |= head_state::UNREAD | kind | size;
 }
 
-/// Notes a request, and that its response head is awaited. True: `stop_new` is set, every request has its
-/// response, and this one is new. Then nothing is noted.
+/// Whether the client has received all that the backend has sent, but perhaps its FIN.
 #[inline(always)]
-fn await_head<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, stop_new: bool) -> bool {
-    if segment.ack != flow.sent_end {
+const fn has_all_that_was_sent<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    let missing = flow.sent_end.wrapping_sub(segment.ack);
+    missing == 0 || missing == 1 && backend_closes(flow)
+}
+
+/// Notes a request, and that its response head is awaited. `kind`: the bits of `head_state` that say what it is.
+/// True: `stop_new` is set, every request has its response, and this one is new. Then nothing is noted.
+#[inline(always)]
+fn await_head<F: Tables>(
+    packet: &Packet<'_, F>,
+    flow: &mut Flow<F::Addr>,
+    kind: u32,
+    stop_new: bool,
+) -> bool {
+    let segment = &packet.segment;
+    if !has_all_that_was_sent(segment, flow) {
         // The client has not received all that the backend has sent: it asks again before the response is
         // complete. The program cannot know where the next head begins, and a client that makes up its
         // numbers must not choose the bytes that are taken for a head.
@@ -156,24 +224,29 @@ fn await_head<A: Address>(segment: &Segment, flow: &mut Flow<A>, whole: bool, st
     }
     let known = flow.head & head_state::KNOWN != 0 && segment.ack == flow.head_seq;
     if known && flow.head & head_state::CONTINUES == 0 {
-        // The client repeats the request, sends it in several segments, or sends another one before the first
-        // is answered.
-        if flow.head & head_state::WANTED != 0 && is_later(segment, flow) {
-            note_pipelining(flow);
+        // The client repeats the request with more of it, sends it in several segments, or sends another one
+        // before the first is answered.
+        if flow.head & head_state::WANTED != 0 {
+            if is_later(segment, flow) {
+                note_pipelining(flow);
+            } else {
+                flow.head |= kind & head_state::OWED;
+            }
         }
         return false;
     }
     if stop_new && flow.head & (head_state::WANTED | head_state::PIPELINED) == 0 {
         return true;
     }
+    let kind = kind | circumstances(packet, flow, flow.head & head_state::KNOWN == 0);
     flow.head_seq = segment.ack;
     flow.asked_seq = segment.seq;
     flow.asked_us = now_us();
     // The last exchange, of which a part was mirrored, ended inside its own segment. This is a new one.
     let served = if flow.head & head_state::KNOWN != 0 { head_state::SERVED } else { 0 };
-    let owed = if whole { head_state::OWED } else { 0 };
-    flow.head = flow.head & !(head_state::CONTINUES | head_state::OWED)
-        | (head_state::KNOWN | head_state::WANTED | served | owed);
+    const FORMER: u32 =
+        head_state::CONTINUES | head_state::OWED | head_state::BODY | head_state::UNTIMED | head_state::EARLY;
+    flow.head = flow.head & !FORMER | (head_state::KNOWN | head_state::WANTED | served | kind);
     false
 }
 

@@ -14,7 +14,10 @@ use lb_ebpf::{
     verifier::opaque,
 };
 
-use super::record::{FORCE_WAKEUP, NO_WAKEUP, count_ttfb, cpu, describe, set_mirror_mode, submit};
+use super::{
+    backend_closes,
+    record::{FORCE_WAKEUP, NO_WAKEUP, count_ttfb, cpu, describe, set_mirror_mode, submit},
+};
 use crate::{
     hook::{self, Context},
     program::{
@@ -75,10 +78,13 @@ fn count_success<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F
     }
     let Some(counts) = SUCCESS_COUNTS.get_ptr_mut(cpu()) else { return false };
     let Some(counters) = counters(flow.backend) else { return false };
-    if !is_quick(flow) {
-        return false;
+    // An exchange that the client has delayed has no time.
+    if flow.head & head_state::UNTIMED == 0 {
+        if !is_quick(flow) {
+            return false;
+        }
+        time(counters, flow);
     }
-    time(counters, flow);
     counters.heads += 1;
     const MASK: u64 = MAX_BACKENDS as u64 - 1;
     const _: () = assert!(MAX_BACKENDS.is_power_of_two());
@@ -147,6 +153,14 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
         [*data.add(9), *data.add(10), *data.add(11)]
     };
     let unfinished = len < STATUS_BYTES || is_interim(status[0], [status[1], status[2]]);
+    let end = segment.seq.wrapping_add(segment.payload_len);
+    if unfinished && end != flow.sent_end {
+        // The rest of it has passed before: nobody has looked at that.
+        entry.discard(NO_WAKEUP);
+        counters.heads_lost += 1;
+        flow.head &= !(head_state::WANTED | head_state::CONTINUES);
+        return;
+    }
     let mut flags = 0;
     if flow.head & head_state::CONTINUES != 0 {
         flags |= record_flags::CONTINUES;
@@ -156,7 +170,7 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
     }
     if unfinished {
         flags |= record_flags::UNFINISHED;
-        flow.head_seq = segment.seq.wrapping_add(segment.payload_len);
+        flow.head_seq = end;
         flow.head |= head_state::CONTINUES;
     } else {
         flow.head &= !(head_state::WANTED | head_state::CONTINUES);
@@ -168,7 +182,7 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
     // SAFETY: the record is still ours.
     let since_us = unsafe { describe(record, flow, counters, len as u16, ExchangeKind::Head, flags) };
     if !unfinished {
-        count_ttfb(counters, since_us);
+        count_ttfb(counters, flow, since_us);
     }
     counters.heads += 1;
     // The program wakes the daemon for a failure. Good responses wait for the daemon's next read. A status
@@ -185,33 +199,42 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
 /// The backend closes or resets the connection. If a response is due and has not begun, the backend has
 /// failed.
 ///
-/// Three cases are no failure of the backend. It has waited for the rest of a request. Or the client has
-/// closed before and waits no longer. Or the backend closes a persistent connection that was idle, and the
-/// next request crosses its FIN on the way: then the FIN does not acknowledge the request, and the backend
-/// answers the request with a reset. The last case needs an answered request before it.
+/// It has not failed if its stack does not have the whole request, or if the client has closed before. When it
+/// has sent a FIN before the request reached it, it can answer nothing: it closes a connection that was idle.
+/// Only a backend that closes at once after the connection has begun has failed its first request.
 #[inline(always)]
 fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
-    let client_closed = flow.state & flow_state::CLIENT_FIN != 0;
+    let client_closed =
+        flow.state & flow_state::CLIENT_FIN != 0 || flow.head & head_state::CLIENT_FIN_BEYOND != 0;
     let owes = flow.head & head_state::AWAITED != 0
         && flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
-    let got_request = segment.ack.wrapping_sub(flow.asked_seq) as i32 > 0;
+    if !owes || client_closed {
+        return;
+    }
+    let has_request = flow.acked.wrapping_sub(flow.client_end) as i32 >= 0;
+    let at_once = flow.head & head_state::EARLY != 0
+        && coarse_us().wrapping_sub(flow.asked_us) as i32 <= AT_ONCE_US as i32;
     if segment.has(flag::RST) {
-        let backend_closed = flow.state & flow_state::BACKEND_FIN != 0;
-        let crossed = backend_closed && flow.head & head_state::SERVED != 0;
-        let crossed = crossed || (segment.has(flag::ACK) && !got_request);
-        if owes && !client_closed && !crossed {
+        if if backend_closes(flow) { at_once } else { has_request } {
             flow.head &= !head_state::AWAITED;
             submit(flow, ExchangeKind::Reset, FORCE_WAKEUP);
         }
         return;
     }
     // If a byte of the response is missing, the backend sent it and it is still on its way.
-    let nothing_sent = segment.seq.wrapping_add(segment.payload_len) == flow.head_seq;
-    if owes && !client_closed && nothing_sent && got_request {
+    if segment.seq.wrapping_add(segment.payload_len) != flow.head_seq {
+        return;
+    }
+    if has_request {
         flow.head &= !head_state::AWAITED;
         submit(flow, ExchangeKind::NoResponse, FORCE_WAKEUP);
+    } else if !at_once {
+        flow.head &= !head_state::AWAITED;
     }
 }
+
+/// How long after the first request a backend has closed at once, in microseconds.
+const AT_ONCE_US: u32 = 1_000_000;
 
 /// The backend answers a SYN with a reset.
 #[inline(always)]

@@ -108,12 +108,12 @@ fn scan_family<A: Address>(
                 ResetFlows::Idle | ResetFlows::ClientReset => &mut found.resets.idle,
             };
             *cause += 1;
-            let from = (flow.sent_end, flow.client_end);
+            let from = (flow.sent_end, flow.client_next());
             let vlan = flow_state::vlan(flow.state);
             send(flow.ifindex, &reset_frame(&flow.link, &flow.client.reversed(), from, vlan));
         }
         if target.link.is_resolved() {
-            let from = (flow.client_end, flow.sent_end);
+            let from = (flow.client_next(), flow.sent_end);
             send(target.ifindex, &reset_frame(&target.link, &flow.reply.reversed(), from, target.vlan));
         }
     });
@@ -138,7 +138,7 @@ fn is_idle<A: Address>(flow: &Flow<A>, now: u32) -> bool {
         flow.head & head_state::AWAITED != 0
     } else {
         // At each answer of the backend the program notes where the client's next request will begin.
-        flow.client_end != flow.asked_seq
+        flow.client_next() != flow.asked_seq
     };
     flow.state & flow_state::ESTABLISHED != 0
         && !awaits

@@ -219,9 +219,16 @@ impl Watched {
             let waits = self.connect && flow.head & head_state::CONNECTING != 0;
             return waits.then_some(L4Failure::ConnectTimeout);
         }
-        let owed = flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
-        let closed = flow.state & flow_state::CLIENT_FIN != 0;
-        let waits = self.response && owed && flow.head & head_state::AWAITED != 0 && !closed;
+        const DUE: u32 = head_state::OWED;
+        const NOT_DUE: u32 = head_state::CONTINUES
+            | head_state::UNTIMED
+            | head_state::CLIENT_FIN_BEYOND
+            | head_state::BACKEND_FIN_BEYOND;
+        let owed = flow.head & (DUE | NOT_DUE) == DUE && flow.head & head_state::AWAITED != 0;
+        let closed = flow.state & (flow_state::CLIENT_FIN | flow_state::BACKEND_FIN) != 0;
+        // A request that the backend's stack does not have is not the backend's to answer.
+        let has_request = flow.acked.wrapping_sub(flow.client_end).cast_signed() >= 0;
+        let waits = self.response && owed && has_request && !closed;
         waits.then_some(L4Failure::ResponseTimeout)
     }
 }

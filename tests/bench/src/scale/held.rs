@@ -14,7 +14,7 @@ use lb_lab::{Lab, Shunt, clock, signals, until};
 use lb_tests::{
     frame::{ACK, SYN, Tcp},
     holdings::{Places, attached},
-    kernel::Action,
+    kernel::{Action, context},
 };
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -64,7 +64,7 @@ fn row(flows: u32, repetitions: u32, binary: &Path) -> Result<Row> {
                 && status.traffic.iter().all(|traffic| traffic.reachable)
         })
     })?;
-    fill(&shunt, flows)?;
+    node.enter(|| fill(&shunt, flows))??;
     let held = |shunt: &Shunt| -> Result<()> {
         let held = Places::read(shunt)?.established;
         ensure!(held == flows as usize, "{held} of {flows} connections are there");
@@ -113,8 +113,10 @@ fn fill(shunt: &Shunt, flows: u32) -> Result<()> {
     let program = attached(shunt)?;
     let vip: SocketAddr = VIP.parse().context("a literal")?;
     let mut out = [0; 256];
+    let hosts = nix::net::if_::if_nametoindex("hosts").context("the interface to the hosts")?;
     let mut send = |frame: &Tcp| -> Result<Tcp> {
-        let (action, length) = program.run(&frame.bytes(), &mut out)?;
+        let frame_bytes = frame.bytes();
+        let (action, length) = program.run_in(&frame_bytes, &mut out, &context(frame_bytes.len(), hosts))?;
         ensure!(matches!(Action::new(action), Action::Redirect | Action::Tx), "{frame:?} came to {action}");
         Tcp::read(&out[..length]).context("a segment comes out as one")
     };

@@ -242,7 +242,7 @@ impl Bench {
                 is_translated(frame, &out, link, nat, backend_address(0), way, context);
             }
             Outcome::ToClient => {
-                assert_eq!(action, Action::Tx, "{context}");
+                assert_eq!(action, Action::Redirect, "{context}");
                 let counters = wanted.counters.entry(BackendId(0)).or_default();
                 counters.packets_from += 1;
                 counters.bytes_from += datagram(frame);
