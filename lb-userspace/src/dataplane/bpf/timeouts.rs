@@ -33,7 +33,8 @@ use crate::dataplane::{actor::monotonic_ns, counters::ExpiredFlows};
 
 /// Between two scans: a quarter of the shortest timeout, within these limits.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A source needs 260 000 handshakes a second to fill the default table from half full within this time.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// A scan takes far less.
 const LONGEST_SCAN_US: u32 = 60_000_000;
 
