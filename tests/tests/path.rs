@@ -270,12 +270,15 @@ fn changed_macs_and_gateways_are_followed() -> Result<()> {
         line.far.ip(&format!("link set node address 02:5b:00:00:77:{last:02x}"))?;
         line.recovers("following a changed MAC")?;
     }
-    // From here on `far` carries nothing to the backend; in by one device, out by another, back by a third.
+    // From here on `far` carries nothing to the backend, and the backend answers by the new way too. Replies by
+    // another way than the one to their backend would be dropped.
     line.far.ip("route add blackhole 10.4.0.2/32")?;
     line.far.ip("route add blackhole fd04::2/128")?;
     assert!(!line.answers(0) && !line.answers(1), "the former way is closed");
     line.node.ip("route replace 10.4.0.0/24 via 10.5.0.2")?;
     line.node.ip("route replace fd04::/64 via fd05::2")?;
+    line.backend.ip("route replace default via 10.6.0.1")?;
+    line.backend.ip("route replace default via fd06::1")?;
     line.recovers("following a changed gateway")
 }
 

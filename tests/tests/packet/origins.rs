@@ -6,7 +6,8 @@ use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp},
     kernel::{
-        Action, ELSEWHERE, Family, INGRESS, Kernel, OWN_MAC, backend_address, backend_mac, in_family, vip,
+        Action, ELSEWHERE, Family, INGRESS, Kernel, OWN_MAC, at_tc, backend_address, backend_mac, in_family,
+        vip,
     },
     lab::skipped,
 };
@@ -31,11 +32,12 @@ fn forged_replies_from_the_clients_side_are_dropped() {
     {
         let forged = reply(&talk.connection, flags, payload);
         assert_eq!(talk.kernel.run_by(&forged.bytes(), INGRESS).0, Action::Drop, "{flags:#x}");
-        // Or in a VLAN that does not lead there.
+        // Or in a VLAN that does not lead there. No test run at tc has a tag.
         let tagged = Tcp { vlan: Some(10), ..forged };
-        assert_eq!(talk.kernel.run_by(&tagged.bytes(), ELSEWHERE).0, Action::Drop, "{flags:#x}");
+        let dropped = if at_tc() { Action::Pass } else { Action::Drop };
+        assert_eq!(talk.kernel.run_by(&tagged.bytes(), ELSEWHERE).0, dropped, "{flags:#x}");
     }
-    assert_eq!(talk.kernel.drops(Reason::Martian), 12);
+    assert_eq!(talk.kernel.drops(Reason::Martian), if at_tc() { 6 } else { 12 });
     assert_eq!(talk.heads(), []);
     talk.respond(OK);
     assert_eq!(talk.heads(), plain(&["200"]));
@@ -66,6 +68,9 @@ fn replies_follow_the_next_hop_of_their_backend() {
     let answer = reply(&talk.connection, ACK | PSH, OK).bytes();
     assert_eq!(talk.kernel.run_by(&answer, INGRESS).0, Action::Tx);
     assert_eq!(talk.heads(), plain(&["200"]));
+    if at_tc() {
+        return;
+    }
     talk.kernel.next_hop_in(0, link, ELSEWHERE, 20);
     let tagged = Tcp { vlan: Some(20), ..reply(&talk.connection, ACK, b"") };
     assert_eq!(talk.kernel.run_by(&tagged.bytes(), ELSEWHERE).0, Action::Redirect);
