@@ -110,7 +110,7 @@ pub fn nginx(lab: &Lab, host: &Host, listen: SocketAddr, servers: &str) -> Resul
     let at = folder.display();
     let config = format!(
         "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
-         events {{ worker_connections 4096; }}\n\
+         events {{ worker_connections 16384; }}\n\
          http {{\n\
          access_log off; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
          fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod crowd;
 pub mod flock;
 pub mod frame;
 pub mod holdings;

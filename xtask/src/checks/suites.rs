@@ -53,6 +53,7 @@ pub(super) const SUITES: &[Suite] = &[
     row("operator", Lane::Waits, XDP),
     row("breaker", Lane::Waits, XDP),
     row("refusals", Lane::Waits, XDP),
+    row("campaign", Lane::Waits, XDP),
     row("redispatch", Lane::Waits, BOTH),
     row("modes", Lane::Waits, XDP),
     row("path", Lane::Waits, XDP),
