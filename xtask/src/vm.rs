@@ -45,10 +45,10 @@ pub(crate) fn run(update: bool) -> Result<ExitCode> {
     let folder = target_dir().join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let fixtures = fixtures()?;
-    let image = image::make(&folder, &fixtures, &script(update))?;
     let mut all = Vec::new();
     let mut failed = false;
     for kernel in kernels::fetch(&folder)? {
+        let image = image::make(&folder, &fixtures, &kernel.veth, &script(update))?;
         match boot(&kernel, &image, &folder) {
             Ok(verified) => {
                 println!(
@@ -90,6 +90,9 @@ fn script(update: bool) -> String {
          bb=/bin/busybox\n\
          $bb mount -t proc proc /proc\n\
          $bb mount -t sysfs sysfs /sys\n\
+         $bb insmod /veth.ko\n\
+         $bb ln -s busybox /bin/ip\n\
+         export PATH=/bin\n\
          {update}/fixtures --test-threads 1 --nocapture {fixtures} &&\n\
          SHUNT_LAB_TC=1 /fixtures --test-threads 1 --nocapture {fixtures}\n\
          echo \"{ENDED}$?\"\n\

@@ -40,7 +40,7 @@ fn side() -> &'static OwnedFd {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("root may make a namespace");
             // The first two indices behind the loopback device, unless the kernel has given them away.
-            let made = Command::new("ip").args(["link", "add", "type", "veth"]).status();
+            let made = Command::new("ip").args(["link", "add", "name", "side", "type", "veth"]).status();
             assert!(made.is_ok_and(|status| status.success()), "no interface {ELSEWHERE}");
             own()
         };

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 
 use crate::command::{read, run};
 
-/// Packs it, and answers where it is.
-pub(super) fn make(folder: &Path, fixtures: &Path, script: &str) -> Result<PathBuf> {
+/// Packs it, and returns its place. `veth`: the module of the kernel that is to boot.
+pub(super) fn make(folder: &Path, fixtures: &Path, veth: &Path, script: &str) -> Result<PathBuf> {
     let root = folder.join("root");
     let _ = fs::remove_dir_all(&root);
     for name in ["bin", "proc", "sys", "dev", "tmp"] {
@@ -30,6 +30,7 @@ pub(super) fn make(folder: &Path, fixtures: &Path, script: &str) -> Result<PathB
             fs::copy(&library, &to).with_context(|| format!("copying {}", library.display()))?;
         }
     }
+    fs::copy(veth, root.join("veth.ko")).with_context(|| format!("copying {}", veth.display()))?;
     let init = root.join("init");
     fs::write(&init, script).with_context(|| format!("writing {}", init.display()))?;
     fs::set_permissions(&init, Permissions::from_mode(0o755))?;

@@ -18,6 +18,8 @@ pub(super) struct Kernel {
     /// The package's.
     pub(super) name: String,
     pub(super) image: PathBuf,
+    /// Its module for pairs of virtual interfaces, which Debian does not build in.
+    pub(super) veth: PathBuf,
 }
 
 /// The newest of each series that the package lists know, each fetched once.
@@ -35,10 +37,11 @@ fn one(folder: &Path, series: &str, meta: &str) -> Result<Kernel> {
         }
     };
     let image = folder.join(format!("{name}.vmlinuz"));
-    if !image.exists() {
-        unpack(folder, &name, &image)?;
+    let veth = folder.join(format!("{name}.veth.ko"));
+    if !image.exists() || !veth.exists() {
+        unpack(folder, &name, &image, &veth)?;
     }
-    Ok(Kernel { name, image })
+    Ok(Kernel { name, image, veth })
 }
 
 /// The package that the series' own package depends on.
@@ -53,7 +56,7 @@ fn chosen(series: &str, depends: &str) -> Option<String> {
     of_series.next().map(str::to_owned)
 }
 
-fn unpack(folder: &Path, name: &str, image: &Path) -> Result<()> {
+fn unpack(folder: &Path, name: &str, image: &Path, veth: &Path) -> Result<()> {
     let work = folder.join(name);
     // An interrupted run may have left it.
     let _ = fs::remove_dir_all(&work);
@@ -65,6 +68,13 @@ fn unpack(folder: &Path, name: &str, image: &Path) -> Result<()> {
     let kernels = files(&tree.join("boot"))?;
     let found = kernels.iter().find(|path| path.to_string_lossy().contains("/vmlinuz-"));
     let Some(found) = found else { bail!("{name} holds no kernel") };
+    let modules =
+        files(&tree.join("lib/modules"))?.into_iter().next().context("the package has no modules")?;
+    let driver = modules.join("kernel/drivers/net/veth.ko");
+    if !driver.exists() {
+        run(Command::new("xz").arg("--decompress").arg(driver.with_extension("ko.xz")))?;
+    }
+    fs::rename(&driver, veth).with_context(|| format!("moving {}", driver.display()))?;
     // Whole or not at all.
     fs::rename(found, image).with_context(|| format!("moving {}", found.display()))?;
     fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
