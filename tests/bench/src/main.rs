@@ -33,6 +33,7 @@ Examples:
   cargo xtask bench http --peer nftables --peer haproxy-tcp --peer shunt-nat
   cargo xtask bench verdict --peer shunt-reset --peer envoy-http --json
   cargo xtask bench http --tc --peer routing --peer shunt-nat --repeat 9
+  cargo xtask bench packet --case reply --case ack --json
   cargo xtask bench --smoke";
 
 #[derive(Parser)]
@@ -59,6 +60,9 @@ struct Args {
     /// about another balancer's program (its object, what its maps hold, frames to play), described in packet/peer.rs
     #[arg(long = "peer", value_name = "NAME|FILE")]
     peers: Vec<String>,
+    /// `packet`: only this case; may be repeated [default: all]
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -139,7 +143,7 @@ fn measure(args: &Args) -> Result<Report> {
     let packet = wants(Part::Packet).then(|| {
         let plan = if args.smoke { packet::Plan::SMOKE } else { packet::Plan::FULL };
         let plan = packet::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan };
-        packet::run(plan, object)
+        packet::run(plan, &args.cases, object)
     });
     let packet = packet.transpose()?;
     let live = wants(Part::Live).then(|| {

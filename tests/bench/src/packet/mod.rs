@@ -97,8 +97,15 @@ pub(crate) struct Row {
     pub(crate) wrapper_ns: f64,
 }
 
-/// `peer`: the file that says what another program is, and what to play.
-pub(crate) fn run(plan: Plan, peer: Option<&Path>) -> Result<Report> {
+/// `only`: the names of the cases to measure; empty: all. `peer`: the file that says what another program is, and
+/// what to play.
+pub(crate) fn run(plan: Plan, only: &[String], peer: Option<&Path>) -> Result<Report> {
+    let unknown = only.iter().find(|name| CASES.iter().all(|case| case.name != name.as_str()));
+    if let Some(name) = unknown {
+        let known: Vec<_> = CASES.iter().map(|case| case.name).collect();
+        bail!("no case is called {name}; known are {}", known.join(", "));
+    }
+    let wanted = |case: &&Case| only.is_empty() || only.iter().any(|name| name == case.name);
     let _pinned = Pinned::to_last_cpu().context("staying on one CPU")?;
     let peer = peer.map(|path| Ok::<_, anyhow::Error>((path, Manifest::read(path)?))).transpose()?;
     let mut rows: Vec<Row> = Vec::new();
@@ -115,7 +122,7 @@ pub(crate) fn run(plan: Plan, peer: Option<&Path>) -> Result<Report> {
                     Some((shape::read(bench.kernel.program())?, bench.empty(plan)?, clock?, coarse_clock?));
             }
             let name = name(family);
-            for case in CASES {
+            for case in CASES.iter().filter(wanted) {
                 for flows in case.flows.iter().copied().filter(|flows| plan.includes(case, *flows)) {
                     eprintln!("packet: {} × {flows}, {name}", case.name);
                     let measured = bench.case(case, name, flows, plan);
