@@ -153,7 +153,7 @@ fn one_client_whose_requests_break_is_a_suspicion_and_no_ejection() -> Result<()
         bench.requests(1, 6)?;
         bench.requests(2, 6)?;
         for _ in 0..60 {
-            bench.ask(0, "GET /forbidden HTTP/1.1\r\nHost: lab\r\n\r\n")?;
+            bench.ask(0, "GET /forbidden HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
         }
         let event = until_heard(&bench, EventKind::Suspected)?;
         let detail = event.evidence.detail.context("with a sentence")?;

@@ -136,7 +136,7 @@ impl Generator {
             _ => *self.noise.pick(&[
                 [ACK, ACK | PSH, ACK, ACK, ACK | PSH],
                 [ACK, ACK | PSH, ACK, ACK | PSH, ACK],
-                [ACK, ACK | PSH, ACK, ACK | PSH, ACK],
+                [ACK, ACK | PSH, SYN, ACK | PSH, SYN],
                 [ACK, FIN | ACK, ACK, ACK, SYN],
                 [FIN | ACK, RST, ACK, SYN | ACK, ACK],
                 [ACK, ACK | PSH, ACK, ACK, FIN | ACK],
