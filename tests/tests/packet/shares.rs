@@ -119,10 +119,10 @@ fn handshakes_that_wait_do_not_complete_all_at_once() {
     const PORTS: u16 = 400;
     let mut kernel = Kernel::with(1, 20_000..=20_000 + PORTS - 1, FLOWS as u32);
     let held: Vec<_> = of(1).take(290).collect();
-    let waiting: Vec<_> = of(1).skip(290).take(100).collect();
     assert!(held.iter().all(|client| open(&mut kernel, *client)));
-    let begun: Vec<_> =
-        waiting.iter().map(|client| begin(&mut kernel, *client).expect("nothing is full")).collect();
+    // Few ports are left: a handshake may find none, or take that of another one.
+    let (waiting, begun): (Vec<_>, Vec<_>) =
+        of(1).skip(290).filter_map(|client| Some((client, begin(&mut kernel, client)?))).take(100).unzip();
     assert!(scan(&kernel), "half-open handshakes count for nothing");
     let mut completed = 0;
     for (number, (client, at)) in waiting.iter().zip(&begun).enumerate() {
@@ -132,10 +132,12 @@ fn handshakes_that_wait_do_not_complete_all_at_once() {
         }
     }
     assert!((10..=24).contains(&completed), "{completed}");
-    // Some of the others have lost their port to a handshake that found none.
     let refused = kernel.drops(Reason::SourceShare);
     assert!((70..=100 - completed as u64).contains(&refused), "{refused}");
-    assert!(open(&mut kernel, client(2, 1, 1)), "another prefix takes their ports, if need be");
+    assert!(
+        of(2).take(20).any(|client| open(&mut kernel, client)),
+        "another prefix takes their ports, if need be"
+    );
     // Others end, and the client's acknowledgement comes again.
     kernel.flows().remove_all(|state| state & flow_state::ESTABLISHED != 0);
     scan(&kernel);
