@@ -40,7 +40,8 @@ pub enum Reason {
     IcmpRate = 14,
     /// New connections come faster on this CPU than `max_new_flows_per_second` allows.
     SynRate = 15,
-    /// The connection's backend is ejected or drains, and the program resets its connections.
+    /// The connection's backend is ejected or drains, and the program resets its connections, or answers a SYN on
+    /// one of them.
     Ejected = 16,
     /// The client's source prefix holds more than `max_source_share` of a flow table or of a backend's NAT
     /// ports, which are three quarters full.

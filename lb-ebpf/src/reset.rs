@@ -111,7 +111,7 @@ pub fn reset_about<F: Family>(frame: &Frame, link: &Link, to: &FlowKey<F::Addr>,
     Some(LINK + F::HEADER + 20)
 }
 
-/// Writes the IP header and the TCP header of a reset.
+/// Writes the IP header and the TCP header of an answer.
 #[inline(always)]
 fn write<F: Family>(
     ip: &Frame,

@@ -29,6 +29,9 @@ pub enum Place {
     Beyond,
 }
 
+/// No stack has more bytes than this under way. A number that is farther off is made up.
+pub const MOST_IN_FLIGHT: u32 = 1 << 24;
+
 /// A whole TCP segment. Offsets are from the start of the IP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {

@@ -25,9 +25,9 @@ const SACK_PERMITTED: u8 = 4;
 const TIMESTAMPS: u8 = 8;
 const FAST_OPEN: u8 = 34;
 
-/// Whether a SYN reaches the backend and has the right checksums. `partial`: the TCP checksum covers the pseudo header alone, and the
-/// sender's device would finish it. A SYN behind extension headers or with data is not checked: false.
-/// `headers`: the offset of the payload. `hide` hides a number from the compiler.
+/// Whether a SYN reaches the backend and has the right checksums. `partial`: the TCP checksum covers the pseudo
+/// header alone, and the sender's device would finish it. A SYN behind extension headers or with data is not
+/// checked: false. `headers`: the offset of the payload. `hide` hides a number from the compiler.
 #[inline(always)]
 pub fn is_sound<F: Family>(
     ip: &Frame,

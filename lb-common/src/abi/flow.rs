@@ -135,6 +135,24 @@ impl<A: Address> Flow<A> {
         self.state & flow_state::LIVE != 0
     }
 
+    /// Whether the client has sent its FIN, in order or ahead of what precedes it.
+    #[inline(always)]
+    pub const fn client_closes(&self) -> bool {
+        self.state & flow_state::CLIENT_FIN != 0 || self.head & head_state::CLIENT_FIN_BEYOND != 0
+    }
+
+    /// The same of the backend.
+    #[inline(always)]
+    pub const fn backend_closes(&self) -> bool {
+        self.state & flow_state::BACKEND_FIN != 0 || self.head & head_state::BACKEND_FIN_BEYOND != 0
+    }
+
+    /// Whether the backend's stack has acknowledged all that the client has sent.
+    #[inline(always)]
+    pub const fn backend_has_all(&self) -> bool {
+        self.acked.wrapping_sub(self.client_end) as i32 >= 0
+    }
+
     /// The number that the backend expects next from the client, as far as the program has seen: the end of what
     /// it has forwarded, or what the backend has acknowledged beyond a gap that was filled.
     #[inline(always)]
@@ -209,6 +227,8 @@ pub mod head_state {
     pub const PIPELINED: u32 = 1 << 3;
     /// The backend has answered an earlier request on this connection.
     pub const SERVED: u32 = 1 << 4;
+    /// The method of the awaited request begins with `P`: a body may follow its head.
+    pub const BODY: u32 = 1 << 5;
     /// The client has sent payload in a protocol that the program does not read, and the backend has not
     /// answered.
     pub const UNREAD: u32 = 1 << 6;
@@ -216,8 +236,6 @@ pub mod head_state {
     pub const CONNECTING: u32 = 1 << 7;
     /// The awaited response is due: the request is complete, as far as the program can see.
     pub const OWED: u32 = 1 << 8;
-    /// The method of the awaited request begins with `P`: a body may follow its head.
-    pub const BODY: u32 = 1 << 5;
     /// The time to the awaited response is partly the client's: it has sent a part of the request again, or out
     /// of order, or its window had no space for an answer.
     pub const UNTIMED: u32 = 1 << 9;
@@ -230,12 +248,11 @@ pub mod head_state {
     /// A SYN of the client has reached the backend on this connection. If the backend has lost the connection,
     /// it answers with a SYN-ACK, and the numbers begin again.
     pub const SYN_AGAIN: u32 = 1 << 13;
-    /// The awaited answer is due once the client's bytes reach `whole_end`.
-    pub const PART: u32 = 1 << 15;
-
     /// A router on the way to the client has reported a smaller MTU than the backend's segments need. In IPv4 the
     /// program lets routers fragment them. In IPv6 `NARROW_REPORTS` has the report.
     pub const NARROW: u32 = 1 << 14;
+    /// The awaited answer is due once the client's bytes reach `whole_end`.
+    pub const PART: u32 = 1 << 15;
 
     /// The client waits for a response of which the program has seen no byte.
     pub const AWAITED: u32 = WANTED | UNREAD;

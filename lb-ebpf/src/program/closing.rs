@@ -15,8 +15,7 @@ use super::atomic;
 /// counts in `client_end`.
 #[inline(always)]
 pub(crate) fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
-    let backend_closes =
-        flow.state & flow_state::BACKEND_FIN != 0 || flow.head & head_state::BACKEND_FIN_BEYOND != 0;
+    let backend_closes = flow.backend_closes();
     if !segment.has(flag::FIN) && !backend_closes {
         return;
     }
@@ -53,8 +52,7 @@ pub(crate) fn reset_by_client<A: Address>(segment: &Segment, flow: &mut Flow<A>)
 #[inline(always)]
 pub(crate) fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
     let ends = segment.flags & (flag::FIN | flag::RST) != 0;
-    let client_closes =
-        flow.state & flow_state::CLIENT_FIN != 0 || flow.head & head_state::CLIENT_FIN_BEYOND != 0;
+    let client_closes = flow.client_closes();
     if !ends && !client_closes {
         return;
     }

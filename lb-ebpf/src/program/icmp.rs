@@ -11,6 +11,7 @@ use lb_ebpf::{
     family::Tuple,
     frame::{Frame, LINK},
     icmp::{Errors, Readdressed, path_mtu, quoted, quoted_seq, readdress},
+    segment::MOST_IN_FLIGHT,
     verifier::opaque,
 };
 
@@ -104,14 +105,13 @@ fn mtu<F: Tables + Errors>(ip: &Frame) -> Result<Option<u32>, Leave> {
 }
 
 /// The number of the quoted segment, if the backend can have it in flight (RFC 5927). The program does not know what
-/// the client has acknowledged, and no stack has more than this in flight.
+/// the client has acknowledged.
 #[inline(always)]
 fn in_flight<F: Tables + Errors>(
     ip: &Frame,
     tuple: &Tuple<F::Addr>,
     flow: &Flow<F::Addr>,
 ) -> Result<u32, Leave> {
-    const MOST_IN_FLIGHT: u32 = 1 << 24;
     let stray = Leave::Drop(Reason::IcmpStray);
     let Some(seq) = quoted_seq::<F>(ip, tuple) else { return Err(stray) };
     if flow.state & flow_state::ANSWERED == 0 || flow.sent_end.wrapping_sub(seq) > MOST_IN_FLIGHT {

@@ -5,7 +5,7 @@ use lb_common::{
     reason::Reason,
 };
 use lb_ebpf::{
-    segment::{Place, Segment, flag},
+    segment::{MOST_IN_FLIGHT, Place, Segment, flag},
     verifier::opaque,
 };
 
@@ -86,9 +86,7 @@ pub(crate) fn steer<F: Tables>(
 /// sender who does not see the connection must guess. SYN and RST have rules of their own.
 #[inline(always)]
 const fn is_plausible(segment: &Segment, sent_end: u32) -> bool {
-    /// More than this is never under way.
-    const FARTHEST: u32 = 1 << 24;
-    segment.flags & (flag::SYN | flag::RST) == 0 && sent_end.wrapping_sub(segment.ack) <= FARTHEST
+    segment.flags & (flag::SYN | flag::RST) == 0 && sent_end.wrapping_sub(segment.ack) <= MOST_IN_FLIGHT
 }
 
 /// Notes the client's request, unless its connection is reset here. Then the client gets a reset, and the

@@ -18,11 +18,3 @@ pub(crate) use self::{
     request::{note_request, note_waiting},
     response::{note_answer, note_refusal, note_silence},
 };
-
-use lb_common::abi::{Address, Flow, flow_state, head_state};
-
-/// Whether the backend has sent its FIN.
-#[inline(always)]
-pub(super) const fn backend_closes<A: Address>(flow: &Flow<A>) -> bool {
-    flow.state & flow_state::BACKEND_FIN != 0 || flow.head & head_state::BACKEND_FIN_BEYOND != 0
-}

@@ -7,10 +7,7 @@ use lb_ebpf::{
     verifier::forget,
 };
 
-use super::{
-    backend_closes,
-    head_end::{ends_head, holds_empty_line},
-};
+use super::head_end::{ends_head, holds_empty_line};
 use crate::{
     hook::Context,
     program::{
@@ -44,7 +41,7 @@ pub(crate) fn note_request<F: Tables>(
     // From here on the verifier sees one path.
     let beyond = forget((place == Place::Beyond) as u32, segment.seq);
     let spoken = flow.state & flow_state::SPOKEN != 0;
-    if backend_closes(flow) && !is_early(flow) {
+    if flow.backend_closes() && !is_early(flow) {
         // A backend that has sent its FIN can answer nothing any more.
         return false;
     }
@@ -200,7 +197,7 @@ fn await_any<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>, whole:
 #[inline(always)]
 const fn has_all_that_was_sent<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
     let missing = flow.sent_end.wrapping_sub(segment.ack);
-    missing == 0 || missing == 1 && backend_closes(flow)
+    missing == 0 || missing == 1 && flow.backend_closes()
 }
 
 /// Notes a request, and that its response head is awaited. `kind`: the bits of `head_state` that say what it is.

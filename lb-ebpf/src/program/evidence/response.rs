@@ -14,10 +14,7 @@ use lb_ebpf::{
     verifier::opaque,
 };
 
-use super::{
-    backend_closes,
-    record::{FORCE_WAKEUP, NO_WAKEUP, count_ttfb, cpu, describe, set_mirror_mode, submit},
-};
+use super::record::{FORCE_WAKEUP, NO_WAKEUP, count_ttfb, cpu, describe, set_mirror_mode, submit};
 use crate::{
     hook::{self, Context},
     program::{
@@ -204,18 +201,16 @@ fn mirror_head<A: Address>(ctx: &Context, at: u32, segment: &Segment, flow: &mut
 /// Only a backend that closes at once after the connection has begun has failed its first request.
 #[inline(always)]
 fn note_end<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
-    let client_closed =
-        flow.state & flow_state::CLIENT_FIN != 0 || flow.head & head_state::CLIENT_FIN_BEYOND != 0;
     let owes = flow.head & head_state::AWAITED != 0
         && flow.head & (head_state::OWED | head_state::CONTINUES) == head_state::OWED;
-    if !owes || client_closed {
+    if !owes || flow.client_closes() {
         return;
     }
-    let has_request = flow.acked.wrapping_sub(flow.client_end) as i32 >= 0;
+    let has_request = flow.backend_has_all();
     let at_once = flow.head & head_state::EARLY != 0
         && coarse_us().wrapping_sub(flow.asked_us) as i32 <= AT_ONCE_US as i32;
     if segment.has(flag::RST) {
-        if if backend_closes(flow) { at_once } else { has_request } {
+        if if flow.backend_closes() { at_once } else { has_request } {
             flow.head &= !head_state::AWAITED;
             submit(flow, ExchangeKind::Reset, FORCE_WAKEUP);
         }

@@ -221,15 +221,11 @@ impl Watched {
             return waits.then_some(L4Failure::ConnectTimeout);
         }
         const DUE: u32 = head_state::OWED;
-        const NOT_DUE: u32 = head_state::CONTINUES
-            | head_state::UNTIMED
-            | head_state::CLIENT_FIN_BEYOND
-            | head_state::BACKEND_FIN_BEYOND;
+        const NOT_DUE: u32 = head_state::CONTINUES | head_state::UNTIMED;
         let owed = flow.head & (DUE | NOT_DUE) == DUE && flow.head & head_state::AWAITED != 0;
-        let closed = flow.state & (flow_state::CLIENT_FIN | flow_state::BACKEND_FIN) != 0;
+        let closes = flow.client_closes() || flow.backend_closes();
         // A request that the backend's stack does not have is not the backend's to answer.
-        let has_request = flow.acked.wrapping_sub(flow.client_end).cast_signed() >= 0;
-        let waits = self.response && owed && has_request && !closed;
+        let waits = self.response && owed && flow.backend_has_all() && !closes;
         waits.then_some(L4Failure::ResponseTimeout)
     }
 }
