@@ -2,7 +2,6 @@
 
 pub mod answer;
 pub mod attempt;
-pub mod crowd;
 pub mod flock;
 pub mod frame;
 pub mod holdings;
@@ -21,6 +20,7 @@ pub mod scripted;
 pub mod site;
 pub mod socket;
 pub mod storm;
+pub mod swarm;
 pub mod tally;
 pub mod test_run;
 pub mod wire;

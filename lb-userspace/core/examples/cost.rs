@@ -12,7 +12,7 @@ use std::{
 use lb_core::{
     Engine, Settings,
     config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
-    io::{Context, Input, Outcome, Output},
+    io::{Input, Outcome, Output},
     time::{Instant, Millis},
 };
 
@@ -104,17 +104,7 @@ impl Bench {
             let (backend, generation) = backends[index];
             let bad = (index as u64 + now.0 / 1000).is_multiple_of(2);
             let outcome = Outcome::Status(if bad { 503 } else { 200 });
-            self.send(
-                Input::Outcome {
-                    backend,
-                    generation,
-                    outcome,
-                    ttfb: None,
-                    client: None,
-                    context: Context::default(),
-                },
-                now,
-            );
+            self.send(Input::outcome(backend, generation, outcome), now);
         }
     }
 

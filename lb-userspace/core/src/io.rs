@@ -11,7 +11,7 @@ use crate::{
 };
 pub use crate::{
     ids::{Adopted, BackendId, Generation, ServiceId},
-    outcome::{Context, Crowd, L4Failure, Outcome, ProbeResult},
+    outcome::{ClientCounts, Context, L4Failure, Outcome, ProbeResult},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,13 @@ pub enum Input {
     EvidenceLost { backend: BackendId, lost: u64 },
     /// Time passes.
     Tick,
+}
+
+impl Input {
+    /// An outcome of which nothing more is known.
+    pub fn outcome(backend: BackendId, generation: Generation, outcome: Outcome) -> Self {
+        Self::Outcome { backend, generation, outcome, ttfb: None, client: None, context: Context::default() }
+    }
 }
 
 /// An operator's order for one backend.

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 /// How many different clients have lately completed a handshake with a service. It counts prefixes (/24 of
 /// IPv4, /48 of IPv6) and addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Crowd {
+pub struct ClientCounts {
     pub prefixes: u32,
     pub addresses: u32,
 }
 
-impl Crowd {
+impl ClientCounts {
     /// The service has one client at most.
     pub const fn is_lone(self) -> bool {
         self.prefixes < 2 && self.addresses < 2
@@ -23,7 +23,7 @@ impl Crowd {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// The clients of the service. `Some` also says that Shunt can confirm an L4 failure.
-    pub crowd: Option<Crowd>,
+    pub client_counts: Option<ClientCounts>,
     /// An L4 failure that came long after the request was complete.
     pub late: bool,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lb_common::abi::ExchangeRecord;
 use lb_core::{
-    io::{BackendId, Crowd, Input, ServiceId},
+    io::{BackendId, ClientCounts, Input, ServiceId},
     time::Instant,
 };
 use tokio::{
@@ -187,9 +187,9 @@ impl EventLoop {
     }
 
     /// The clients of the service in the present period and the one before.
-    fn crowd(&self, service: ServiceId) -> Option<Crowd> {
+    fn client_counts(&self, service: ServiceId) -> Option<ClientCounts> {
         let (prefixes, addresses) = self.counts.clients_seen.seen(service);
-        Some(Crowd { prefixes, addresses })
+        Some(ClientCounts { prefixes, addresses })
     }
 
     fn turn_clients(&mut self) {
@@ -201,16 +201,17 @@ impl EventLoop {
     }
 
     fn record(&mut self, record: &ExchangeRecord) {
-        let (crowd, counts) = (self.crowd(ServiceId(record.service)), &mut self.counts.success_counts);
-        let inputs = self.intake.record(record, crowd, |backend| counts.take(backend));
+        let (client_counts, counts) =
+            (self.client_counts(ServiceId(record.service)), &mut self.counts.success_counts);
+        let inputs = self.intake.record(record, client_counts, |backend| counts.take(backend));
         self.give(inputs);
     }
 
     fn timed_out(&mut self, found: TimedOut) {
         let TimedOut { service, backend, generation, client, failure, began_us } = found;
         let timeout = Timeout { backend, generation, client, failure, began_us };
-        let (crowd, counts) = (self.crowd(service), &mut self.counts.success_counts);
-        let inputs = self.intake.timed_out(timeout, crowd, |backend| counts.take(backend));
+        let (client_counts, counts) = (self.client_counts(service), &mut self.counts.success_counts);
+        let inputs = self.intake.timed_out(timeout, client_counts, |backend| counts.take(backend));
         self.give(inputs);
     }
 

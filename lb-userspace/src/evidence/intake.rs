@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use lb_common::abi::ExchangeRecord;
-use lb_core::io::{BackendId, Context, Crowd, Generation, Input, L4Failure, Outcome};
+use lb_core::io::{BackendId, ClientCounts, Context, Generation, Input, L4Failure, Outcome};
 
 use super::{
     heads::Heads,
@@ -14,7 +14,7 @@ use super::{
 
 /// Everything that the daemon remembers between two pieces of evidence.
 ///
-/// `crowd`: the clients of the service at that moment. The caller gives it records, timeouts and success counts in the order in which they come, and gives the
+/// `client_counts`: the clients of the service at that moment. The caller gives it records, timeouts and success counts in the order in which they come, and gives the
 /// engine the inputs in the order in which they are returned. `successes` reads how many good responses of a
 /// backend the program has counted since the last time: they came before the piece of evidence at hand, so
 /// the engine takes them first.
@@ -71,7 +71,7 @@ impl Intake {
     pub fn record(
         &mut self,
         record: &ExchangeRecord,
-        crowd: Option<Crowd>,
+        client_counts: Option<ClientCounts>,
         successes: impl FnOnce(BackendId) -> u64,
     ) -> Inputs {
         let backend = BackendId(record.backend);
@@ -92,7 +92,7 @@ impl Intake {
             outcome: reading.outcome,
             ttfb: (reading.since_request_ns > 0).then(|| Duration::from_nanos(reading.since_request_ns)),
             client: Some(reading.client),
-            context: Context { crowd, late: reading.late },
+            context: Context { client_counts, late: reading.late },
         };
         Inputs { lost, successes, outcome: Some(outcome), outcome_seen_ns: Some(reading.at_ns) }
     }
@@ -102,7 +102,7 @@ impl Intake {
     pub fn timed_out(
         &mut self,
         timeout: Timeout,
-        crowd: Option<Crowd>,
+        client_counts: Option<ClientCounts>,
         successes: impl FnOnce(BackendId) -> u64,
     ) -> Inputs {
         let Timeout { backend, generation, client, failure, began_us } = timeout;
@@ -112,7 +112,7 @@ impl Intake {
         let successes = self.merge.inputs(backend, successes(backend));
         self.merge.after_slow(backend, generation);
         let outcome = Outcome::Failure(failure);
-        let (client, context) = (Some(client), Context { crowd, late: false });
+        let (client, context) = (Some(client), Context { client_counts, late: false });
         let outcome = Input::Outcome { backend, generation, outcome, ttfb: None, client, context };
         Inputs { successes, outcome: Some(outcome), ..Inputs::default() }
     }

@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lb_common::abi::QUICK_MS;
-use lb_core::io::{BackendId, Context, Generation, Input, Outcome};
+use lb_core::io::{BackendId, Generation, Input, Outcome};
 
 #[derive(Debug, Default)]
 pub(super) struct SuccessMerge {
@@ -38,14 +38,7 @@ impl SuccessMerge {
         let slow = if count > 0 { self.slow.remove(&backend) } else { None };
         let ends_run = slow.map(|generation| {
             let outcome = Outcome::Status(200);
-            Input::Outcome {
-                backend,
-                generation,
-                outcome,
-                ttfb: None,
-                client: None,
-                context: Context::default(),
-            }
+            Input::outcome(backend, generation, outcome)
         });
         let rest = count - u64::from(ends_run.is_some());
         [ends_run, (rest > 0).then_some(Input::Successes { backend, count: rest })]
@@ -61,14 +54,7 @@ mod tests {
     #[test]
     fn the_first_success_after_a_slow_exchange_ends_the_run() {
         let successes = |count| Input::Successes { backend: BACKEND, count };
-        let good = Input::Outcome {
-            backend: BACKEND,
-            generation: Generation(9),
-            outcome: Outcome::Status(200),
-            ttfb: None,
-            client: None,
-            context: Context::default(),
-        };
+        let good = Input::outcome(BACKEND, Generation(9), Outcome::Status(200));
         let mut merge = SuccessMerge::default();
         assert_eq!(merge.inputs(BACKEND, 0), [None, None]);
         assert_eq!(merge.inputs(BACKEND, 5), [None, Some(successes(5))]);

@@ -201,14 +201,7 @@ fn a_thread_that_does_not_keep_up_costs_lines_and_not_time() {
     engine.handle(Input::Config(Arc::new(config.clone())), Instant(0));
     let snapshot = engine.snapshot(Instant(0));
     let of = &snapshot.services[0].backends[0];
-    let outcome = Input::Outcome {
-        backend: of.id,
-        generation: of.generation,
-        outcome: Outcome::Status(200),
-        ttfb: None,
-        client: None,
-        context: lb_core::io::Context::default(),
-    };
+    let outcome = Input::outcome(of.id, of.generation, Outcome::Status(200));
     let (mut recorder, queue) = Recorder::with_queue(2);
     recorder.configured(&config, &snapshot, Instant(1));
     for at in 2..=6 {

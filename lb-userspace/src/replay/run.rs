@@ -8,7 +8,7 @@ use std::{
 use lb_core::{
     Engine, Settings,
     config::Config,
-    io::{Context, Input, Operation, Outcome, Output},
+    io::{Input, Operation, Outcome, Output},
     time::Instant,
 };
 
@@ -198,14 +198,7 @@ impl Replay {
             }
             let outcome = Outcome::Status(200);
             let (backend, generation) = self.account.outcome(service, backend, outcome);
-            self.give(Input::Outcome {
-                backend,
-                generation,
-                outcome,
-                ttfb: None,
-                client: None,
-                context: Context::default(),
-            });
+            self.give(Input::outcome(backend, generation, outcome));
         }
     }
 

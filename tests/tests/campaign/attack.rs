@@ -11,8 +11,8 @@ use anyhow::Result;
 use lb_core::event::{Event, EventKind};
 use lb_lab::clock;
 use lb_tests::{
-    crowd::Crowd,
     load::{Connections, Load},
+    swarm::Swarm,
 };
 
 use super::{row::Row, stage::Stage};
@@ -31,7 +31,7 @@ pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) service: Kind,
     /// Of one batch of clients.
-    pub(crate) play: fn(&mut Crowd, &Play<'_>),
+    pub(crate) play: fn(&mut Swarm, &Play<'_>),
 }
 
 /// The service that is attacked.
@@ -101,9 +101,9 @@ impl Play<'_> {
         for (batch, clients) in clients.chunks(BATCH).enumerate() {
             let seed = 1 + batch as u64 + 100 * u64::from(self.run) + 10_000 * self.number as u64;
             let (line, hears) = (self.stage.line()?, self.sources != Sources::Forged);
-            let mut crowd = Crowd::new(line, self.vip(), clients.iter().copied(), hears, seed);
-            (self.attack.play)(&mut crowd, self);
-            handshakes += crowd.handshakes;
+            let mut swarm = Swarm::new(line, self.vip(), clients.iter().copied(), hears, seed);
+            (self.attack.play)(&mut swarm, self);
+            handshakes += swarm.handshakes;
         }
         thread::sleep(SETTLE);
         let samples = load.map(Load::stop).unwrap_or_default();

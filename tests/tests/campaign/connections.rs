@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lb_tests::{
-    crowd::Crowd,
     frame::{FIN, RST},
+    swarm::Swarm,
 };
 
 use super::attack::{Attack, Kind, Play};
@@ -33,122 +33,122 @@ const IDLE: Duration = Duration::from_millis(2300);
 const ANSWER: Duration = Duration::from_millis(1800);
 const SHORT: Duration = Duration::from_millis(300);
 
-fn asked(crowd: &mut Crowd, request: &[u8]) {
-    crowd.connect();
-    crowd.say(0, request);
+fn asked(swarm: &mut Swarm, request: &[u8]) {
+    swarm.connect();
+    swarm.say(0, request);
 }
 
 /// The server has waited for a request for long enough. Its reset answers the one that comes.
-fn late_first(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.listen(IDLE);
-    crowd.say(0, GET);
-    crowd.listen(SHORT);
+fn late_first(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.listen(IDLE);
+    swarm.say(0, GET);
+    swarm.listen(SHORT);
 }
 
 /// The server has closed for being idle, and the request does not acknowledge that.
-fn late(crowd: &mut Crowd, _: &Play<'_>) {
-    asked(crowd, GET);
-    crowd.listen(SHORT);
-    crowd.acknowledges = false;
-    crowd.listen(IDLE);
-    crowd.say(0, GET);
-    crowd.listen(SHORT);
+fn late(swarm: &mut Swarm, _: &Play<'_>) {
+    asked(swarm, GET);
+    swarm.listen(SHORT);
+    swarm.acknowledges = false;
+    swarm.listen(IDLE);
+    swarm.say(0, GET);
+    swarm.listen(SHORT);
 }
 
-fn late_after_fin(crowd: &mut Crowd, _: &Play<'_>) {
-    asked(crowd, GET);
-    crowd.listen(SHORT + IDLE);
-    crowd.say(0, GET);
-    crowd.listen(SHORT);
+fn late_after_fin(swarm: &mut Swarm, _: &Play<'_>) {
+    asked(swarm, GET);
+    swarm.listen(SHORT + IDLE);
+    swarm.say(0, GET);
+    swarm.listen(SHORT);
 }
 
 /// The server's stack drops it, and owes no answer.
-fn wrong_checksum(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.insert(GET, |shape| shape.wrong_checksum = true);
-    crowd.listen(ANSWER);
-    crowd.say(FIN, b"");
-    crowd.listen(SHORT);
+fn wrong_checksum(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.insert(GET, |shape| shape.wrong_checksum = true);
+    swarm.listen(ANSWER);
+    swarm.say(FIN, b"");
+    swarm.listen(SHORT);
 }
 
-fn outside(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_add(10 << 20));
-    crowd.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_sub(10 << 20));
-    crowd.listen(ANSWER);
-    crowd.say(RST, b"");
+fn outside(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_add(10 << 20));
+    swarm.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_sub(10 << 20));
+    swarm.listen(ANSWER);
+    swarm.say(RST, b"");
 }
 
-fn gap(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_add(100));
-    crowd.listen(ANSWER);
-    crowd.say(FIN, b"");
-    crowd.listen(SHORT);
+fn gap(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_add(100));
+    swarm.listen(ANSWER);
+    swarm.say(FIN, b"");
+    swarm.listen(SHORT);
 }
 
 /// Of bytes that the server has not sent.
-fn acknowledges_more(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.insert(GET, |shape| shape.tcp.ack = shape.tcp.ack.wrapping_add(5000));
-    crowd.listen(ANSWER);
-    crowd.say(RST, b"");
+fn acknowledges_more(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.insert(GET, |shape| shape.tcp.ack = shape.tcp.ack.wrapping_add(5000));
+    swarm.listen(ANSWER);
+    swarm.say(RST, b"");
 }
 
-fn again(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.insert(GET, |_| {});
+fn again(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.insert(GET, |_| {});
     for _ in 0..4 {
-        crowd.insert(GET, |_| {});
+        swarm.insert(GET, |_| {});
     }
-    crowd.say(0, GET);
-    crowd.listen(SHORT);
+    swarm.say(0, GET);
+    swarm.listen(SHORT);
     // Behind the answer: old bytes, as from a client that lost every acknowledgement.
-    crowd.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_sub(GET.len() as u32));
-    crowd.listen(ANSWER);
-    crowd.say(FIN, b"");
-    crowd.listen(SHORT);
+    swarm.insert(GET, |shape| shape.tcp.seq = shape.tcp.seq.wrapping_sub(GET.len() as u32));
+    swarm.listen(ANSWER);
+    swarm.say(FIN, b"");
+    swarm.listen(SHORT);
 }
 
 /// The client asks and lets nothing in.
-fn window_0(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.window = 0;
-    crowd.insert(b"", |_| {});
-    crowd.say(0, BIG);
-    crowd.listen(ANSWER);
-    crowd.say(RST, b"");
+fn window_0(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.window = 0;
+    swarm.insert(b"", |_| {});
+    swarm.say(0, BIG);
+    swarm.listen(ANSWER);
+    swarm.say(RST, b"");
 }
 
-fn window_1(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.window = 1;
-    asked(crowd, BIG);
-    crowd.acknowledges = false;
-    crowd.listen(ANSWER);
-    crowd.say(RST, b"");
+fn window_1(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.window = 1;
+    asked(swarm, BIG);
+    swarm.acknowledges = false;
+    swarm.listen(ANSWER);
+    swarm.say(RST, b"");
 }
 
-fn half_closed(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.say(FIN, GET);
-    crowd.listen(SHORT);
+fn half_closed(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.say(FIN, GET);
+    swarm.listen(SHORT);
 }
 
-fn reset_in_the_answer(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.acknowledges = false;
-    crowd.say(0, BIG);
-    crowd.listen(Duration::from_millis(100));
-    crowd.say(RST, b"");
-    crowd.listen(SHORT);
+fn reset_in_the_answer(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.acknowledges = false;
+    swarm.say(0, BIG);
+    swarm.listen(Duration::from_millis(100));
+    swarm.say(RST, b"");
+    swarm.listen(SHORT);
 }
 
 /// Its FIN comes with half a head.
-fn close_before(crowd: &mut Crowd, _: &Play<'_>) {
-    asked(crowd, b"GET / HTTP/1.1\r\nHo");
-    crowd.say(FIN, b"");
-    crowd.listen(SHORT);
-    crowd.say(0, b"st: x\r\n\r\n");
-    crowd.listen(SHORT);
+fn close_before(swarm: &mut Swarm, _: &Play<'_>) {
+    asked(swarm, b"GET / HTTP/1.1\r\nHo");
+    swarm.say(FIN, b"");
+    swarm.listen(SHORT);
+    swarm.say(0, b"st: x\r\n\r\n");
+    swarm.listen(SHORT);
 }

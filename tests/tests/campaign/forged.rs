@@ -8,10 +8,10 @@ use std::{
 };
 
 use lb_tests::{
-    crowd::{Crowd, Member, Shape},
     frame::{ACK, FIN, IP, PSH, RST, SYN, Tcp},
     http::{PATIENCE, connect},
     icmp::IcmpError,
+    swarm::{Member, Shape, Swarm},
 };
 
 use super::{
@@ -31,7 +31,7 @@ pub(super) const ATTACKS: &[Attack] = &[
 ];
 
 const SHORT: Duration = Duration::from_millis(300);
-/// Connections of a backend, and of the crowd, that segments are forged for.
+/// Connections of a backend, and of the swarm, that segments are forged for.
 const MOST: usize = 60;
 
 /// Connections of a host that asks, waits, and asks again.
@@ -50,65 +50,65 @@ fn victims(play: &Play<'_>, between: impl FnOnce(&[SocketAddr])) {
 }
 
 /// With numbers that nobody on the side can know.
-fn for_others(crowd: &mut Crowd, play: &Play<'_>, flags: u8) {
-    let to = crowd.to;
+fn for_others(swarm: &mut Swarm, play: &Play<'_>, flags: u8) {
+    let to = swarm.to;
     victims(play, |addresses| {
         for _ in 0..10 {
             for victim in addresses {
-                let (seq, ack) = (crowd.noise.word() as u32, crowd.noise.word() as u32);
+                let (seq, ack) = (swarm.noise.word() as u32, swarm.noise.word() as u32);
                 let tcp = Tcp::new(*victim, to, flags).numbers(seq, ack);
-                crowd.line.segment(&Shape { tcp, window: 0x4000, wrong_checksum: false });
+                swarm.line.segment(&Shape { tcp, window: 0x4000, wrong_checksum: false });
             }
-            crowd.listen(Duration::from_millis(20));
+            swarm.listen(Duration::from_millis(20));
         }
     });
-    crowd.listen(SHORT);
+    swarm.listen(SHORT);
 }
 
-fn resets(crowd: &mut Crowd, play: &Play<'_>) {
-    for_others(crowd, play, RST);
-    for_others(crowd, play, RST | ACK);
+fn resets(swarm: &mut Swarm, play: &Play<'_>) {
+    for_others(swarm, play, RST);
+    for_others(swarm, play, RST | ACK);
 }
 
 /// A FIN, and then a SYN that would take the flow over.
-fn fins(crowd: &mut Crowd, play: &Play<'_>) {
-    for_others(crowd, play, FIN | ACK);
-    for_others(crowd, play, SYN);
+fn fins(swarm: &mut Swarm, play: &Play<'_>) {
+    for_others(swarm, play, FIN | ACK);
+    for_others(swarm, play, SYN);
 }
 
-fn syns(crowd: &mut Crowd, play: &Play<'_>) {
-    for_others(crowd, play, SYN);
-    for_others(crowd, play, SYN | ACK);
+fn syns(swarm: &mut Swarm, play: &Play<'_>) {
+    for_others(swarm, play, SYN);
+    for_others(swarm, play, SYN | ACK);
 }
 
-/// From each backend's address, to the NAT ports of its connections and with the numbers of the crowd's: an attacker knows
+/// From each backend's address, to the NAT ports of its connections and with the numbers of the swarm's: an attacker knows
 /// the numbers of its own connection, and could compute the port that Shunt prefers for it.
-fn of_backends(crowd: &mut Crowd, play: &Play<'_>, flags: u8, payload: &[u8]) {
-    let members: Vec<_> = crowd.members.iter().take(MOST).cloned().collect();
+fn of_backends(swarm: &mut Swarm, play: &Play<'_>, flags: u8, payload: &[u8]) {
+    let members: Vec<_> = swarm.members.iter().take(MOST).cloned().collect();
     for number in 0..3 {
         for port in nat_ports(play, number) {
             let nat = SocketAddr::from(([10, 20, number as u8, 1], port));
             for member in &members {
-                forge(crowd, Tcp::new(Stage::server(number), nat, flags), member, payload);
+                forge(swarm, Tcp::new(Stage::server(number), nat, flags), member, payload);
             }
-            crowd.listen(Duration::from_millis(4));
+            swarm.listen(Duration::from_millis(4));
         }
     }
 }
 
 /// With `dnat` a backend's segments go to the address and port of the client itself.
-fn to_themselves(crowd: &mut Crowd, flags: u8, payload: &[u8]) {
-    let members: Vec<_> = crowd.members.iter().take(MOST).cloned().collect();
+fn to_themselves(swarm: &mut Swarm, flags: u8, payload: &[u8]) {
+    let members: Vec<_> = swarm.members.iter().take(MOST).cloned().collect();
     for member in &members {
         for number in 0..3 {
-            forge(crowd, Tcp::new(Stage::server(number), member.own, flags), member, payload);
+            forge(swarm, Tcp::new(Stage::server(number), member.own, flags), member, payload);
         }
     }
 }
 
-fn forge(crowd: &Crowd, tcp: Tcp, to: &Member, payload: &[u8]) {
+fn forge(swarm: &Swarm, tcp: Tcp, to: &Member, payload: &[u8]) {
     let tcp = tcp.numbers(to.theirs, to.next).payload(payload);
-    crowd.line.segment(&Shape { tcp, window: 0x4000, wrong_checksum: false });
+    swarm.line.segment(&Shape { tcp, window: 0x4000, wrong_checksum: false });
 }
 
 /// Of the connections that a server has, at most so many.
@@ -129,32 +129,32 @@ fn nat_ports(play: &Play<'_>, number: usize) -> Vec<u16> {
 const WAITS: &[u8] = b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 
-fn answers(crowd: &mut Crowd, play: &Play<'_>) {
-    crowd.connect();
-    crowd.say(0, WAITS);
-    crowd.listen(SHORT);
-    of_backends(crowd, play, ACK | PSH, ANSWER);
-    to_themselves(crowd, ACK | PSH, ANSWER);
-    crowd.listen(SHORT);
+fn answers(swarm: &mut Swarm, play: &Play<'_>) {
+    swarm.connect();
+    swarm.say(0, WAITS);
+    swarm.listen(SHORT);
+    of_backends(swarm, play, ACK | PSH, ANSWER);
+    to_themselves(swarm, ACK | PSH, ANSWER);
+    swarm.listen(SHORT);
 }
 
-fn backend_resets(crowd: &mut Crowd, play: &Play<'_>) {
-    crowd.connect();
-    crowd.say(0, WAITS);
-    crowd.listen(SHORT);
+fn backend_resets(swarm: &mut Swarm, play: &Play<'_>) {
+    swarm.connect();
+    swarm.say(0, WAITS);
+    swarm.listen(SHORT);
     for flags in [RST | ACK, RST, FIN | ACK] {
-        of_backends(crowd, play, flags, b"");
-        to_themselves(crowd, flags, b"");
+        of_backends(swarm, play, flags, b"");
+        to_themselves(swarm, flags, b"");
     }
-    crowd.listen(SHORT);
+    swarm.listen(SHORT);
 }
 
 /// Every error of ICMP about segments from the node to a backend, and about answers to clients.
-fn icmp(crowd: &mut Crowd, play: &Play<'_>) {
-    crowd.connect();
-    let (to_mac, from_mac) = crowd.line.ends();
+fn icmp(swarm: &mut Swarm, play: &Play<'_>) {
+    swarm.connect();
+    let (to_mac, from_mac) = swarm.line.ends();
     let errors = [(3, 0, 0), (3, 1, 0), (3, 3, 0), (3, 4, 600), (3, 13, 0), (11, 0, 0), (12, 0, 0)];
-    let send = |crowd: &mut Crowd, quoted: Tcp| {
+    let send = |swarm: &mut Swarm, quoted: Tcp| {
         for (kind, code, mtu) in errors {
             let [high, low] = u16::to_be_bytes(mtu);
             let error = IcmpError {
@@ -168,23 +168,23 @@ fn icmp(crowd: &mut Crowd, play: &Play<'_>) {
                 ttl: 64,
                 quoted: quoted.bytes()[IP..].to_vec(),
             };
-            crowd.line.send(&error.bytes());
+            swarm.line.send(&error.bytes());
         }
     };
-    let members: Vec<_> = crowd.members.iter().take(MOST).cloned().collect();
+    let members: Vec<_> = swarm.members.iter().take(MOST).cloned().collect();
     for number in 0..3 {
         for port in nat_ports(play, number) {
             let nat = SocketAddr::from(([10, 20, number as u8, 1], port));
             for member in members.iter().take(5) {
                 let quoted = Tcp::new(nat, Stage::server(number), ACK);
-                send(crowd, quoted.numbers(member.next, member.theirs));
+                send(swarm, quoted.numbers(member.next, member.theirs));
             }
-            crowd.listen(Duration::from_millis(4));
+            swarm.listen(Duration::from_millis(4));
         }
     }
     for member in members {
-        send(crowd, Tcp::new(play.vip(), member.own, ACK).numbers(member.theirs, member.next));
+        send(swarm, Tcp::new(play.vip(), member.own, ACK).numbers(member.theirs, member.next));
     }
-    crowd.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    crowd.listen(Duration::from_millis(1500));
+    swarm.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    swarm.listen(Duration::from_millis(1500));
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lb_lab::clock;
 use lb_tests::{
-    crowd::Crowd,
     frame::{FIN, RST},
+    swarm::Swarm,
 };
 
 use super::attack::{Attack, Kind, Play, Sources};
@@ -21,53 +21,53 @@ pub(super) const ATTACKS: &[Attack] = &[
 const PAUSE: Duration = Duration::from_millis(350);
 
 /// Plays rounds through an ejection of 2 s and the three sweeps after which a backend without trials would return. Batches of
-/// a large crowd share that time.
-fn rounds(crowd: &mut Crowd, play: &Play<'_>, round: impl Fn(&mut Crowd)) {
+/// a large swarm share that time.
+fn rounds(swarm: &mut Swarm, play: &Play<'_>, round: impl Fn(&mut Swarm)) {
     let time = if play.sources == Sources::Many { 4 } else { 13 };
     let end = clock::now() + Duration::from_secs(time);
     while clock::now() < end {
-        round(crowd);
-        crowd.begin_again();
+        round(swarm);
+        swarm.begin_again();
     }
 }
 
-fn silent(crowd: &mut Crowd, play: &Play<'_>) {
-    crowd.forget();
-    rounds(crowd, play, |crowd| {
-        crowd.syn(|_| {});
-        crowd.listen(PAUSE / 5);
+fn silent(swarm: &mut Swarm, play: &Play<'_>) {
+    swarm.forget();
+    rounds(swarm, play, |swarm| {
+        swarm.syn(|_| {});
+        swarm.listen(PAUSE / 5);
     });
 }
 
-fn dying(crowd: &mut Crowd, play: &Play<'_>) {
-    rounds(crowd, play, |crowd| {
-        crowd.syn(|shape| shape.tcp.ttl = 3);
-        crowd.listen(PAUSE);
+fn dying(swarm: &mut Swarm, play: &Play<'_>) {
+    rounds(swarm, play, |swarm| {
+        swarm.syn(|shape| shape.tcp.ttl = 3);
+        swarm.listen(PAUSE);
     });
 }
 
-fn handshakes(crowd: &mut Crowd, play: &Play<'_>) {
-    rounds(crowd, play, |crowd| {
-        crowd.connect();
-        crowd.listen(PAUSE);
-        crowd.say(FIN, b"");
-        crowd.listen(Duration::from_millis(50));
+fn handshakes(swarm: &mut Swarm, play: &Play<'_>) {
+    rounds(swarm, play, |swarm| {
+        swarm.connect();
+        swarm.listen(PAUSE);
+        swarm.say(FIN, b"");
+        swarm.listen(Duration::from_millis(50));
     });
 }
 
-fn half_requests(crowd: &mut Crowd, play: &Play<'_>) {
-    rounds(crowd, play, |crowd| {
-        crowd.connect();
-        crowd.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n");
-        crowd.listen(PAUSE);
-        crowd.say(RST, b"");
+fn half_requests(swarm: &mut Swarm, play: &Play<'_>) {
+    rounds(swarm, play, |swarm| {
+        swarm.connect();
+        swarm.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n");
+        swarm.listen(PAUSE);
+        swarm.say(RST, b"");
     });
 }
 
-fn resets(crowd: &mut Crowd, play: &Play<'_>) {
-    rounds(crowd, play, |crowd| {
-        crowd.connect();
-        crowd.say(RST, b"");
-        crowd.listen(PAUSE);
+fn resets(swarm: &mut Swarm, play: &Play<'_>) {
+    rounds(swarm, play, |swarm| {
+        swarm.connect();
+        swarm.say(RST, b"");
+        swarm.listen(PAUSE);
     });
 }

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use lb_tests::{
-    crowd::{Crowd, Shape},
     frame::{ACK, FIN, PSH, RST, SYN, URG},
+    swarm::{Shape, Swarm},
 };
 
 use super::attack::{Attack, Kind, Play};
@@ -26,30 +26,30 @@ pub(super) const ATTACKS: &[Attack] = &[
 /// A SYN that is not answered within `connect_timeout` is evidence only later.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3800);
 
-fn syns(crowd: &mut Crowd, alter: impl Fn(&mut Shape)) {
-    crowd.syn(alter);
-    crowd.listen(CONNECT_TIMEOUT);
+fn syns(swarm: &mut Swarm, alter: impl Fn(&mut Shape)) {
+    swarm.syn(alter);
+    swarm.listen(CONNECT_TIMEOUT);
 }
 
 /// It reaches Shunt and no backend behind it: routers there would need more.
-fn low_ttl(crowd: &mut Crowd, _: &Play<'_>) {
-    syns(crowd, |shape| shape.tcp.ttl = 3);
+fn low_ttl(swarm: &mut Swarm, _: &Play<'_>) {
+    syns(swarm, |shape| shape.tcp.ttl = 3);
 }
 
 /// With `dnat` the server answers an address of its own network, where nobody is.
-fn on_link(crowd: &mut Crowd, _: &Play<'_>) {
-    syns(crowd, |shape| {
+fn on_link(swarm: &mut Swarm, _: &Play<'_>) {
+    syns(swarm, |shape| {
         let port = shape.tcp.src.port();
         shape.tcp.src = SocketAddr::from(([10, 20, (port % 3) as u8, 50 + (port % 200) as u8], port));
     });
 }
 
-fn wrong_checksum(crowd: &mut Crowd, _: &Play<'_>) {
-    syns(crowd, |shape| shape.wrong_checksum = true);
+fn wrong_checksum(swarm: &mut Swarm, _: &Play<'_>) {
+    syns(swarm, |shape| shape.wrong_checksum = true);
 }
 
-fn odd_options(crowd: &mut Crowd, _: &Play<'_>) {
-    syns(crowd, |shape| {
+fn odd_options(swarm: &mut Swarm, _: &Play<'_>) {
+    syns(swarm, |shape| {
         // An option that is longer than the header, one of no length, TCP-MD5, TCP-AO.
         shape.tcp.options = match shape.tcp.src.port() % 4 {
             0 => vec![253, 40, 1, 1],
@@ -60,57 +60,57 @@ fn odd_options(crowd: &mut Crowd, _: &Play<'_>) {
     });
 }
 
-fn mss_0(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.syn(|shape| shape.tcp.options = vec![2, 4, 0, 0]);
-    crowd.listen(Duration::from_millis(300));
-    crowd.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    crowd.listen(CONNECT_TIMEOUT);
+fn mss_0(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.syn(|shape| shape.tcp.options = vec![2, 4, 0, 0]);
+    swarm.listen(Duration::from_millis(300));
+    swarm.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    swarm.listen(CONNECT_TIMEOUT);
 }
 
-fn with_data(crowd: &mut Crowd, _: &Play<'_>) {
-    syns(crowd, |shape| shape.tcp.payload = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec());
+fn with_data(swarm: &mut Swarm, _: &Play<'_>) {
+    syns(swarm, |shape| shape.tcp.payload = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec());
 }
 
-fn odd_flags(crowd: &mut Crowd, _: &Play<'_>) {
+fn odd_flags(swarm: &mut Swarm, _: &Play<'_>) {
     for extra in [FIN, RST, URG | PSH, ACK] {
-        crowd.syn(|shape| shape.tcp.flags = SYN | extra);
-        crowd.listen(Duration::from_millis(200));
+        swarm.syn(|shape| shape.tcp.flags = SYN | extra);
+        swarm.listen(Duration::from_millis(200));
     }
-    crowd.listen(CONNECT_TIMEOUT);
+    swarm.listen(CONNECT_TIMEOUT);
 }
 
 /// The client forgets its SYN before it is answered.
-fn syn_and_reset(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.syn(|_| {});
-    crowd.syn(|shape| {
+fn syn_and_reset(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.syn(|_| {});
+    swarm.syn(|shape| {
         shape.tcp.flags = RST;
         shape.tcp.seq = shape.tcp.seq.wrapping_add(1);
         shape.tcp.options.clear();
     });
-    crowd.listen(CONNECT_TIMEOUT);
+    swarm.listen(CONNECT_TIMEOUT);
 }
 
-fn silence(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
+fn silence(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
     // The server closes first.
-    crowd.listen(CONNECT_TIMEOUT);
-    crowd.say(FIN, b"");
-    crowd.listen(Duration::from_millis(200));
+    swarm.listen(CONNECT_TIMEOUT);
+    swarm.say(FIN, b"");
+    swarm.listen(Duration::from_millis(200));
 }
 
-fn handshake_and_reset(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.say(RST, b"");
-    crowd.listen(Duration::from_millis(500));
+fn handshake_and_reset(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.say(RST, b"");
+    swarm.listen(Duration::from_millis(500));
 }
 
 /// From addresses and ports that come once each. Some SYNs are lost in queues.
-fn flood(crowd: &mut Crowd, _: &Play<'_>) {
+fn flood(swarm: &mut Swarm, _: &Play<'_>) {
     for round in 0..100_u16 {
-        crowd.syn(|shape| {
+        swarm.syn(|shape| {
             let port = shape.tcp.src.port();
             shape.tcp.src.set_port(port.wrapping_mul(31).wrapping_add(round * 211) | 1024);
         });
     }
-    crowd.listen(CONNECT_TIMEOUT);
+    swarm.listen(CONNECT_TIMEOUT);
 }

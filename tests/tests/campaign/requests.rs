@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_tests::{crowd::Crowd, frame::FIN};
+use lb_tests::{frame::FIN, swarm::Swarm};
 
 use super::attack::{Attack, Kind, Play};
 
@@ -29,92 +29,92 @@ const SERVER: Duration = Duration::from_millis(2600);
 const SHORT: Duration = Duration::from_millis(300);
 
 /// Sends this and waits until the server has had enough.
-fn withhold(crowd: &mut Crowd, parts: &[&[u8]]) {
-    crowd.connect();
+fn withhold(swarm: &mut Swarm, parts: &[&[u8]]) {
+    swarm.connect();
     for part in parts {
-        crowd.say(0, part);
-        crowd.listen(Duration::from_millis(60));
+        swarm.say(0, part);
+        swarm.listen(Duration::from_millis(60));
     }
-    crowd.listen(SERVER);
-    crowd.say(FIN, b"");
-    crowd.listen(SHORT);
+    swarm.listen(SERVER);
+    swarm.say(FIN, b"");
+    swarm.listen(SHORT);
 }
 
-fn post(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"]);
+fn post(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"]);
 }
 
-fn get(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"GET /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"]);
+fn get(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"GET /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"]);
 }
 
-fn delete(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"DELETE /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b"half"]);
+fn delete(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"DELETE /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", b"half"]);
 }
 
-fn head(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"GET / HTTP/1.1\r\nHost: x\r\n"]);
+fn head(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"GET / HTTP/1.1\r\nHost: x\r\n"]);
 }
 
-fn head_with_p(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"PATCH / HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 5\r\n"]);
+fn head_with_p(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"PATCH / HTTP/1.1\r\nHost: x\r\n", b"Content-Length: 5\r\n"]);
 }
 
-fn chunks(crowd: &mut Crowd, _: &Play<'_>) {
+fn chunks(swarm: &mut Swarm, _: &Play<'_>) {
     let first = b"POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    withhold(crowd, &[first, b"5\r\nhello\r\n", b"5\r\nwor"]);
+    withhold(swarm, &[first, b"5\r\nhello\r\n", b"5\r\nwor"]);
 }
 
-fn expect(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"PUT /up HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n"]);
+fn expect(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"PUT /up HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n"]);
 }
 
 /// The hello stands in two records, and the second one never comes.
-fn tls_in_two(crowd: &mut Crowd, _: &Play<'_>) {
+fn tls_in_two(swarm: &mut Swarm, _: &Play<'_>) {
     let record = |body: &[u8]| [&[22, 3, 1, 0, body.len() as u8], body].concat();
-    withhold(crowd, &[&record(&[1, 0, 0, 200, 3, 3, 7, 7, 7, 7])]);
+    withhold(swarm, &[&record(&[1, 0, 0, 200, 3, 3, 7, 7, 7, 7])]);
 }
 
-fn tls_cut(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[&[22, 3, 1, 2, 0, 1, 0, 1], &[252, 3, 3]]);
+fn tls_cut(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[&[22, 3, 1, 2, 0, 1, 0, 1], &[252, 3, 3]]);
 }
 
-fn http2(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]);
+fn http2(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]);
 }
 
 /// As a proxy in front sends it, and nothing behind it.
-fn proxy_line(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n"]);
+fn proxy_line(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"PROXY TCP4 10.0.0.1 10.0.0.2 1000 80\r\n"]);
 }
 
-fn proxy_2(crowd: &mut Crowd, _: &Play<'_>) {
-    withhold(crowd, &[b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x03\xe8\0\x50"]);
+fn proxy_2(swarm: &mut Swarm, _: &Play<'_>) {
+    withhold(swarm, &[b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\x03\xe8\0\x50"]);
 }
 
-fn pipelined(crowd: &mut Crowd, _: &Play<'_>) {
-    crowd.connect();
-    crowd.say(0, &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5));
-    crowd.say(0, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    crowd.listen(SHORT);
-    crowd.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    crowd.listen(SERVER);
+fn pipelined(swarm: &mut Swarm, _: &Play<'_>) {
+    swarm.connect();
+    swarm.say(0, &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5));
+    swarm.say(0, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    swarm.listen(SHORT);
+    swarm.say(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    swarm.listen(SERVER);
 }
 
-fn whole(crowd: &mut Crowd, request: &[u8]) {
+fn whole(swarm: &mut Swarm, request: &[u8]) {
     for _ in 0..4 {
-        crowd.connect();
-        crowd.say(0, request);
-        crowd.listen(SHORT);
-        crowd.begin_again();
+        swarm.connect();
+        swarm.say(0, request);
+        swarm.listen(SHORT);
+        swarm.begin_again();
     }
-    crowd.listen(SHORT);
+    swarm.listen(SHORT);
 }
 
-fn http_2_0(crowd: &mut Crowd, _: &Play<'_>) {
-    whole(crowd, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n");
+fn http_2_0(swarm: &mut Swarm, _: &Play<'_>) {
+    whole(swarm, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n");
 }
 
-fn coding(crowd: &mut Crowd, _: &Play<'_>) {
-    whole(crowd, b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n");
+fn coding(swarm: &mut Swarm, _: &Play<'_>) {
+    whole(swarm, b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n");
 }

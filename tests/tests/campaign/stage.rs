@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use lb_core::snapshot::{Effective, ProbeState};
 use lb_lab::{Events, Process, Shunt, Topology, clock, until, until_ok};
 use lb_tests::{
-    crowd::Line,
     http::{PATIENCE, read},
     lab::{at, nginx, shunt},
     socket::connect_from,
+    swarm::Line,
 };
 
 use super::attack::{Attack, Kind, Policy};
@@ -45,7 +45,7 @@ impl Stage {
     pub(crate) fn new(attacks: &[Attack]) -> Result<Self> {
         let topology = Topology::new("campaign", &["web-0", "web-1", "web-2", "bad"])?;
         topology.lab.pin_neighbours()?;
-        // The crowd's addresses lie behind the client, on which no stack has them.
+        // The swarm's addresses lie behind the client, on which no stack has them.
         topology.node.ip("route add 10.64.0.0/14 via 10.10.0.2")?;
         topology.node.ip("route add 10.11.0.0/16 via 10.10.0.2")?;
         for number in 0..USERS {

@@ -9,7 +9,7 @@ use super::{ring::Ring, sources::Sources};
 use crate::{
     config::{Breaker as Policy, Detector},
     event::{Evidence, Rate, Run},
-    outcome::Crowd,
+    outcome::ClientCounts,
     time::{Instant, Millis},
 };
 
@@ -40,7 +40,7 @@ pub struct Witness {
     /// `None`: any number of sources may convict.
     pub client: Option<IpAddr>,
     /// The clients of the service. `None`: not known.
-    pub crowd: Option<Crowd>,
+    pub client_counts: Option<ClientCounts>,
 }
 
 /// The counts of one backend's detectors.
@@ -91,7 +91,7 @@ impl Tally {
                 return;
             }
             let detection = Detection { detector, shown: Shown::Run(Run { count: *run, threshold }) };
-            if !sources.suffice(policy.min_clients, witness.crowd) {
+            if !sources.suffice(policy.min_clients, witness.client_counts) {
                 // The run goes on: the next failure of another client detects.
                 found.held.push(detection);
                 return;
@@ -142,7 +142,7 @@ impl Tally {
                 true => self.errors.add_bad(witness.client, policy.error_rate_window, now),
                 false => self.errors.add_good(1, policy.error_rate_window, now),
             }
-            over(&mut self.errors, &error_rate(policy), policy, witness.crowd, &mut found);
+            over(&mut self.errors, &error_rate(policy), policy, witness.client_counts, &mut found);
         }
         self.time(policy, ttfb, witness, now, &mut found);
         found
@@ -150,11 +150,17 @@ impl Tally {
 
     /// Good responses that the program counted. They end no run. With them the error rate may have enough
     /// responses to detect.
-    pub fn successes(&mut self, policy: &Policy, count: u64, crowd: Option<Crowd>, now: Instant) -> Found {
+    pub fn successes(
+        &mut self,
+        policy: &Policy,
+        count: u64,
+        client_counts: Option<ClientCounts>,
+        now: Instant,
+    ) -> Found {
         let mut found = Found::default();
         if policy.error_rate_threshold > 0 {
             self.errors.add_good(count, policy.error_rate_window, now);
-            over(&mut self.errors, &error_rate(policy), policy, crowd, &mut found);
+            over(&mut self.errors, &error_rate(policy), policy, client_counts, &mut found);
         }
         found
     }
@@ -172,7 +178,7 @@ impl Tally {
             true => self.slow.add_bad(witness.client, policy.slow_rate_window, now),
             false => self.slow.add_good(1, policy.slow_rate_window, now),
         }
-        over(&mut self.slow, &slow_rate(policy), policy, witness.crowd, found);
+        over(&mut self.slow, &slow_rate(policy), policy, witness.client_counts, found);
     }
 
     pub fn reset(&mut self) {
@@ -213,14 +219,20 @@ pub const fn slow_rate(policy: &Policy) -> Window {
 }
 
 /// After a detection the window starts again, like a run. Otherwise every further response would detect again.
-fn over(ring: &mut Ring, limit: &Window, policy: &Policy, crowd: Option<Crowd>, found: &mut Found) {
+fn over(
+    ring: &mut Ring,
+    limit: &Window,
+    policy: &Policy,
+    client_counts: Option<ClientCounts>,
+    found: &mut Found,
+) {
     let (total, bad) = ring.counted();
     if total < u64::from(limit.least) || 100 * bad < u64::from(limit.percent) * total {
         return;
     }
     let rate = Rate::of(bad, total, u32::from(limit.percent) * 100, limit.window);
     let detection = Detection { detector: limit.detector, shown: Shown::Rate(rate) };
-    if ring.sources().suffice(policy.min_clients, crowd) {
+    if ring.sources().suffice(policy.min_clients, client_counts) {
         found.detections.push(detection);
         *ring = Ring::default();
     } else {

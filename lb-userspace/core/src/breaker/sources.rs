@@ -3,9 +3,11 @@
 //! A client can provoke failures that say nothing about the backend. So one client alone convicts nobody while
 //! the service has others.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::outcome::Crowd;
+use lb_common::abi::{Addr, Address as _, V4};
+
+use crate::{outcome::ClientCounts, random};
 
 /// Different sources that are counted. More are not needed to decide.
 pub const MOST: usize = 8;
@@ -21,7 +23,7 @@ pub struct Sources {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Few {
-    hashes: [u32; MOST],
+    of: [u64; MOST],
     len: u8,
 }
 
@@ -30,24 +32,24 @@ impl Sources {
     pub fn add(&mut self, client: Option<IpAddr>) {
         match client {
             Some(client) => {
-                self.prefixes.add(hash(&prefix(client)));
-                self.addresses.add(hash(&octets(client)));
+                self.prefixes.add(prefix(client));
+                self.addresses.add(key(client));
             }
             None => self.certain = true,
         }
     }
 
     pub fn merge(&mut self, other: &Self) {
-        other.prefixes.hashes().iter().for_each(|hash| self.prefixes.add(*hash));
-        other.addresses.hashes().iter().for_each(|hash| self.addresses.add(*hash));
+        other.prefixes.known().iter().for_each(|source| self.prefixes.add(*source));
+        other.addresses.known().iter().for_each(|source| self.addresses.add(*source));
         self.certain |= other.certain;
     }
 
     /// Whether failures of these sources may convict: `least` different ones have to agree, or all that the
     /// service has. The service's clients differ by their prefixes if it has several, else by their
-    /// addresses. Without a crowd nothing is known about the clients, and any source will do.
-    pub fn suffice(&self, least: u32, crowd: Option<Crowd>) -> bool {
-        let Some(Crowd { prefixes, addresses }) = crowd else { return true };
+    /// addresses. Without a client_counts nothing is known about the clients, and any source will do.
+    pub fn suffice(&self, least: u32, client_counts: Option<ClientCounts>) -> bool {
+        let Some(ClientCounts { prefixes, addresses }) = client_counts else { return true };
         if self.certain || least <= 1 {
             return true;
         }
@@ -61,45 +63,36 @@ impl Sources {
     }
 
     /// How many different ones there are, at most [`MOST`] each.
-    pub fn count(&self) -> Crowd {
-        Crowd { prefixes: u32::from(self.prefixes.len), addresses: u32::from(self.addresses.len) }
+    pub fn count(&self) -> ClientCounts {
+        ClientCounts { prefixes: u32::from(self.prefixes.len), addresses: u32::from(self.addresses.len) }
     }
 }
 
 impl Few {
-    fn add(&mut self, hash: u32) {
-        if self.hashes().contains(&hash) {
+    fn add(&mut self, source: u64) {
+        if self.known().contains(&source) {
             return;
         }
-        if let Some(free) = self.hashes.get_mut(usize::from(self.len)) {
-            *free = hash;
+        if let Some(free) = self.of.get_mut(usize::from(self.len)) {
+            *free = source;
             self.len += 1;
         }
     }
 
-    fn hashes(&self) -> &[u32] {
-        &self.hashes[..usize::from(self.len)]
+    fn known(&self) -> &[u64] {
+        &self.of[..usize::from(self.len)]
     }
 }
 
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
+/// The /24 or the /48 of an address, as the program counts it.
+fn prefix(address: IpAddr) -> u64 {
+    let wide = Addr::from(address);
+    if address.to_canonical().is_ipv4() { V4::narrow(&wide).prefix() } else { wide.prefix() }
 }
 
-/// The /24 or the /48 of an address.
-fn prefix(address: IpAddr) -> [u8; 16] {
-    let mut octets = octets(address);
-    let kept = if address.to_canonical().is_ipv4() { 15 } else { 6 };
-    octets[kept..].fill(0);
-    octets
-}
-
-/// FNV-1a. Two sources with the same hash count as one, which only asks for one more.
-fn hash(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+/// Two addresses with one key count as one, which only asks for one more.
+fn key(address: IpAddr) -> u64 {
+    random::of_address(0, SocketAddr::new(address, 0))
 }
 
 #[cfg(test)]
@@ -112,54 +105,54 @@ mod tests {
         sources
     }
 
-    fn crowd(prefixes: u32, addresses: u32) -> Option<Crowd> {
-        Some(Crowd { prefixes, addresses })
+    fn client_counts(prefixes: u32, addresses: u32) -> Option<ClientCounts> {
+        Some(ClientCounts { prefixes, addresses })
     }
 
     #[test]
     fn sources_are_counted_by_prefix_and_by_address() {
         let all = ["192.0.2.1", "192.0.2.1", "192.0.2.9", "198.51.100.1", "::ffff:192.0.2.1"];
-        assert_eq!(of(&all).count(), Crowd { prefixes: 2, addresses: 3 });
+        assert_eq!(of(&all).count(), ClientCounts { prefixes: 2, addresses: 3 });
         let all = ["2001:db8:1::1", "2001:db8:1:9::1", "2001:db8:2::1"];
-        assert_eq!(of(&all).count(), Crowd { prefixes: 2, addresses: 3 });
+        assert_eq!(of(&all).count(), ClientCounts { prefixes: 2, addresses: 3 });
         let many: Vec<String> = (0..100).map(|number| format!("10.0.{number}.1")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(of(&many).count(), Crowd { prefixes: 8, addresses: 8 });
+        assert_eq!(of(&many).count(), ClientCounts { prefixes: 8, addresses: 8 });
     }
 
     #[test]
     fn one_source_does_where_the_service_has_no_other() {
-        assert!(of(&["192.0.2.1"]).suffice(2, crowd(1, 1)));
-        assert!(of(&["192.0.2.1"]).suffice(2, crowd(0, 0)));
+        assert!(of(&["192.0.2.1"]).suffice(2, client_counts(1, 1)));
+        assert!(of(&["192.0.2.1"]).suffice(2, client_counts(0, 0)));
         assert!(of(&["192.0.2.1"]).suffice(2, None));
-        assert!(!of(&["192.0.2.1"]).suffice(2, crowd(1, 2)));
-        assert!(!of(&["192.0.2.1"]).suffice(2, crowd(2, 2)));
-        assert!(of(&["192.0.2.1"]).suffice(1, crowd(2, 2)), "off");
+        assert!(!of(&["192.0.2.1"]).suffice(2, client_counts(1, 2)));
+        assert!(!of(&["192.0.2.1"]).suffice(2, client_counts(2, 2)));
+        assert!(of(&["192.0.2.1"]).suffice(1, client_counts(2, 2)), "off");
     }
 
     #[test]
     fn clients_of_one_prefix_are_one_where_the_service_has_others() {
         let two = of(&["192.0.2.1", "192.0.2.2"]);
-        assert!(two.suffice(2, crowd(1, 2)));
-        assert!(!two.suffice(2, crowd(2, 3)));
-        assert!(of(&["192.0.2.1", "198.51.100.2"]).suffice(2, crowd(2, 3)));
+        assert!(two.suffice(2, client_counts(1, 2)));
+        assert!(!two.suffice(2, client_counts(2, 3)));
+        assert!(of(&["192.0.2.1", "198.51.100.2"]).suffice(2, client_counts(2, 3)));
     }
 
     #[test]
     fn no_more_are_asked_for_than_the_service_has() {
         let three = of(&["192.0.2.1", "198.51.100.1", "203.0.113.1"]);
-        assert!(three.suffice(8, crowd(3, 9)));
-        assert!(!three.suffice(8, crowd(4, 9)));
+        assert!(three.suffice(8, client_counts(3, 9)));
+        assert!(!three.suffice(8, client_counts(4, 9)));
     }
 
     #[test]
     fn a_failure_of_no_client_is_certain() {
         let mut sources = of(&["192.0.2.1"]);
         sources.add(None);
-        assert!(sources.suffice(2, crowd(9, 9)));
+        assert!(sources.suffice(2, client_counts(9, 9)));
         let mut merged = of(&["192.0.2.1"]);
-        assert!(!merged.suffice(2, crowd(9, 9)));
+        assert!(!merged.suffice(2, client_counts(9, 9)));
         merged.merge(&of(&["198.51.100.1"]));
-        assert!(merged.suffice(2, crowd(9, 9)));
+        assert!(merged.suffice(2, client_counts(9, 9)));
     }
 }

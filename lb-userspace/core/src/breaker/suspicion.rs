@@ -12,7 +12,7 @@ use std::{collections::VecDeque, net::SocketAddr};
 
 use super::sources::Sources;
 use crate::{
-    outcome::{Crowd, L4Failure},
+    outcome::{ClientCounts, L4Failure},
     time::{Instant, Millis},
 };
 
@@ -122,9 +122,9 @@ impl Suspicion {
     /// The failures that enough different clients saw. Once they agree, one more client will do, until somebody
     /// has a good answer. `answers`: the service's probe asks for an answer, so
     /// an answer to it speaks against failures that a client could have caused by waiting.
-    pub fn agreed(&mut self, least: u32, crowd: Crowd, answers: bool) -> Vec<Suspect> {
+    pub fn agreed(&mut self, least: u32, client_counts: ClientCounts, answers: bool) -> Vec<Suspect> {
         // A lone client proves nothing while a probe can.
-        if answers && crowd.is_lone() {
+        if answers && client_counts.is_lone() {
             return Vec::new();
         }
         let counts = |suspect: &Suspect| {
@@ -136,7 +136,7 @@ impl Suspicion {
             sources.add(suspect.client.map(|client| client.ip()));
             any = true;
         }
-        if !any || !(self.agreed || sources.suffice(least, Some(crowd))) {
+        if !any || !(self.agreed || sources.suffice(least, Some(client_counts))) {
             return Vec::new();
         }
         self.agreed = true;

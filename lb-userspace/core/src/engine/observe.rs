@@ -29,7 +29,7 @@ impl Service {
         context: Context,
         now: Instant,
     ) -> bool {
-        self.crowd = context.crowd.or(self.crowd);
+        self.client_counts = context.client_counts.or(self.client_counts);
         let policy = &self.config.breaker;
         let backend = &mut self.backends[index];
         backend.breaker.window.heads += 1;
@@ -47,7 +47,7 @@ impl Service {
             Outcome::Failure(failure) => {
                 backend.show(outcome, client, now);
                 let suspect = Suspect { failure, client, late: context.late };
-                match context.crowd {
+                match context.client_counts {
                     // The daemon has a connection of its own to try, unless one has just failed.
                     Some(_) if policy.confirm_l4_failures && backend.is_suspicious(now) => {
                         self.suspect(index, suspect, now);
@@ -73,7 +73,7 @@ impl Service {
         if policy.split_l4_failures || !sample.failure() {
             backend.suspicion.acquit();
         }
-        let witness = Witness { client: client_ip, crowd: context.crowd };
+        let witness = Witness { client: client_ip, client_counts: context.client_counts };
         self.judge(index, sample, witness, now);
         !self.decided.is_empty()
     }
@@ -109,14 +109,14 @@ impl Service {
 
     /// Good responses that the program counted: no single one decides anything. `true`: something changed.
     pub(super) fn successes(&mut self, index: usize, count: u64, now: Instant) -> bool {
-        let (policy, crowd) = (&self.config.breaker, self.crowd);
+        let (policy, client_counts) = (&self.config.breaker, self.client_counts);
         let backend = &mut self.backends[index];
         backend.responses.s2xx += count;
         backend.breaker.window.heads += count;
         backend.breaker.window.responses += count;
         backend.suspicion.acquit();
         if backend.breaker.state() == BreakerState::Closed {
-            let found = backend.tally.successes(policy, count, crowd, now);
+            let found = backend.tally.successes(policy, count, client_counts, now);
             self.found(index, found, now);
         }
         !self.decided.is_empty()
@@ -192,7 +192,7 @@ impl Service {
         if failure {
             backend.trial_sources.add(witness.client);
         }
-        let alone = failure && !backend.trial_sources.suffice(policy.min_clients, witness.crowd);
+        let alone = failure && !backend.trial_sources.suffice(policy.min_clients, witness.client_counts);
         let Window { lost, heads, .. } = backend.breaker.window;
         let distrusted = backend.breaker.window.distrusted();
         let what = || "a failure while half-open".to_owned();

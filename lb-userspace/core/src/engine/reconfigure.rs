@@ -36,7 +36,7 @@ impl Service {
             fallback_used: false,
             trial_slots_given: 0,
             writer: Writer::default(),
-            crowd: None,
+            client_counts: None,
             decided: Vec::new(),
         }
     }

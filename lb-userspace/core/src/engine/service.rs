@@ -20,7 +20,7 @@ use crate::{
     config::{self, ProbeKind},
     event::{Event, EventKind, Evidence},
     ids::{BackendId, ServiceId},
-    outcome::Crowd,
+    outcome::ClientCounts,
     states::{BreakerState, ProbeState},
     time::{Instant, Millis},
 };
@@ -45,7 +45,7 @@ pub(super) struct Service {
     pub(super) trial_slots_given: u64,
     pub(super) writer: Writer,
     /// The clients of the service, as the last failure had them. `None`: not known.
-    pub(super) crowd: Option<Crowd>,
+    pub(super) client_counts: Option<ClientCounts>,
     /// Decided, but not yet given to the writer.
     pub(super) decided: Vec<Event>,
 }

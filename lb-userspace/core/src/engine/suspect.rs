@@ -10,7 +10,7 @@ use crate::{
     config::{Detector, ProbeKind},
     event::EventKind,
     io::ProbeRequest,
-    outcome::{Crowd, ProbeResult},
+    outcome::{ClientCounts, ProbeResult},
     probe,
     time::{Instant, Millis},
 };
@@ -31,9 +31,10 @@ impl Service {
 
     /// Counts what enough different clients saw.
     fn agree(&mut self, index: usize, now: Instant) {
-        let (least, crowd) = (self.config.breaker.min_clients, self.crowd.unwrap_or_default());
+        let (least, client_counts) =
+            (self.config.breaker.min_clients, self.client_counts.unwrap_or_default());
         let answers = self.probe_answers();
-        let agreed = self.backends[index].suspicion.agreed(least, crowd, answers);
+        let agreed = self.backends[index].suspicion.agreed(least, client_counts, answers);
         agreed.into_iter().for_each(|suspect| self.l4_failure(index, suspect.failure, now));
     }
 
@@ -114,7 +115,7 @@ impl Service {
             sources.merge(more);
         }
         let seen = sources.count();
-        let Crowd { prefixes, addresses } = self.crowd.unwrap_or_default();
+        let ClientCounts { prefixes, addresses } = self.client_counts.unwrap_or_default();
         let (seen, all, what) = if prefixes >= 2 {
             (seen.prefixes, prefixes, "prefixes")
         } else {

@@ -34,7 +34,7 @@ impl Service {
                 // L4 failures that are split off were confirmed one by one.
                 let suffices =
                     matches!(detection.detector, Detector::SuccessRateL4 | Detector::FailurePercentageL4)
-                        || window.sources.suffice(self.config.breaker.min_clients, self.crowd);
+                        || window.sources.suffice(self.config.breaker.min_clients, self.client_counts);
                 match suffices {
                     true => self.detected(index, &detection, now),
                     false => self.held(index, &detection, now),

@@ -212,9 +212,11 @@ impl Service {
             next.push(format!("{waiting} L4 failure{s} once confirmed"));
         }
         let least = self.config.breaker.min_clients;
-        if let Some(crowd) = self.crowd.filter(|crowd| least > 1 && !crowd.is_lone()) {
-            let (all, what) = match crowd.prefixes {
-                0 | 1 => (crowd.addresses, "addresses"),
+        if let Some(client_counts) =
+            self.client_counts.filter(|client_counts| least > 1 && !client_counts.is_lone())
+        {
+            let (all, what) = match client_counts.prefixes {
+                0 | 1 => (client_counts.addresses, "addresses"),
                 prefixes => (prefixes, "prefixes"),
             };
             next.push(format!("failures count once clients of {} {what} see them", least.min(all)));

@@ -4,7 +4,7 @@
 
 use lb_core::{
     config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
-    io::{Crowd, L4Failure, Outcome, Verb},
+    io::{ClientCounts, L4Failure, Outcome, Verb},
     snapshot::BreakerState,
     time::{Instant, Millis},
 };
@@ -81,15 +81,15 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A client, and the clients of its service. The first two clients are of one prefix.
 fn by() -> impl Strategy<Value = By> {
-    let crowd = |prefixes, addresses| Some(Crowd { prefixes, addresses });
-    let crowds = prop_oneof![
+    let client_counts = |prefixes, addresses| Some(ClientCounts { prefixes, addresses });
+    let all_counts = prop_oneof![
         2 => Just(None),
-        1 => Just(crowd(1, 1)),
-        1 => Just(crowd(1, 2)),
-        2 => Just(crowd(3, 4)),
+        1 => Just(client_counts(1, 1)),
+        1 => Just(client_counts(1, 2)),
+        2 => Just(client_counts(3, 4)),
     ];
-    (prop::option::weighted(0.9, 0u8..4), crowds, prop::bool::weighted(0.2))
-        .prop_map(|(client, crowd, late)| By { client, crowd, late })
+    (prop::option::weighted(0.9, 0u8..4), all_counts, prop::bool::weighted(0.2))
+        .prop_map(|(client, client_counts, late)| By { client, client_counts, late })
 }
 
 fn policy() -> impl Strategy<Value = Breaker> {

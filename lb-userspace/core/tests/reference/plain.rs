@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lb_core::{
     config::{BackoffDecay, Breaker, HalfOpenExit},
     event::EventKind,
-    io::{Crowd, L4Failure},
+    io::{ClientCounts, L4Failure},
 };
 
 use crate::suspects::{Suspects, suffice};
@@ -52,12 +52,12 @@ pub(crate) struct Seen {
 pub(crate) struct By {
     /// The number of a client. The first two are of one prefix.
     pub(crate) client: Option<u8>,
-    pub(crate) crowd: Option<Crowd>,
+    pub(crate) client_counts: Option<ClientCounts>,
     pub(crate) late: bool,
 }
 
 impl By {
-    const NOBODY: Self = Self { client: None, crowd: None, late: false };
+    const NOBODY: Self = Self { client: None, client_counts: None, late: false };
 }
 
 #[derive(Clone)]
@@ -99,7 +99,7 @@ pub(crate) struct Reference {
     pub(crate) peers: BTreeMap<&'static str, Peer>,
     pub(crate) said: Vec<Said>,
     /// The clients of the service, as last heard.
-    pub(crate) crowd: Option<Crowd>,
+    pub(crate) client_counts: Option<ClientCounts>,
     /// A success rate was so near its threshold that floating point may not say.
     pub(crate) close_call: bool,
 }
@@ -107,7 +107,18 @@ pub(crate) struct Reference {
 impl Reference {
     pub(crate) fn new(policy: Breaker, probed: bool, (rise, fall): (u32, u32)) -> Self {
         let (sweep, peers, said) = (policy.interval.0, BTreeMap::new(), Vec::new());
-        Self { policy, probed, rise, fall, now: 0, sweep, peers, said, crowd: None, close_call: false }
+        Self {
+            policy,
+            probed,
+            rise,
+            fall,
+            now: 0,
+            sweep,
+            peers,
+            said,
+            client_counts: None,
+            close_call: false,
+        }
     }
 
     pub(crate) fn add(&mut self, name: &'static str) {
@@ -152,7 +163,7 @@ impl Reference {
             (peer.at, peer.number, peer.order) = (at, before.number, before.order);
         }
         self.sweep = self.now + self.policy.interval.0;
-        self.crowd = None;
+        self.client_counts = None;
     }
 
     pub(crate) fn peer(&mut self, name: &str) -> &mut Peer {
@@ -282,19 +293,19 @@ impl Reference {
     }
 
     pub(crate) fn opaque(&mut self, name: &str, by: By) {
-        self.crowd = by.crowd.or(self.crowd);
+        self.client_counts = by.client_counts.or(self.client_counts);
         self.peer(name).heads += 1;
     }
 
     pub(crate) fn outcome(&mut self, name: &'static str, seen: Seen) {
-        self.crowd = seen.by.crowd.or(self.crowd);
+        self.client_counts = seen.by.client_counts.or(self.client_counts);
         let policy = self.policy.clone();
         let now = self.now;
         let peer = self.peer(name);
         peer.heads += 1;
         match seen.l4 {
             Some(failure) => {
-                let waits = seen.by.crowd.is_some() && policy.confirm_l4_failures;
+                let waits = seen.by.client_counts.is_some() && policy.confirm_l4_failures;
                 let open = matches!(peer.at, At::Out { .. });
                 if waits && !open && !peer.suspects.confirmed(now) {
                     self.suspect(name, failure, seen.by);
@@ -344,7 +355,7 @@ impl Reference {
         let (enforced, least) = (self.policy.enforce, self.policy.min_clients);
         let distrusted = lost > 0 && self.distrusted(name);
         self.peer(name).trial_by.push(by.client);
-        let alone = !suffice(&self.peers[name].trial_by, least, by.crowd);
+        let alone = !suffice(&self.peers[name].trial_by, least, by.client_counts);
         if enforced && !distrusted && !alone {
             return self.open(name, "half_open_failure");
         }
@@ -489,7 +500,7 @@ impl Reference {
     fn detected_in_interval(&mut self, name: &str, reason: &str, l4: bool) {
         let failures = self.peers[name].interval.iter().filter(|(split, failure, _)| !split && *failure);
         let by: Vec<_> = failures.map(|(.., client)| *client).collect();
-        if l4 || suffice(&by, self.policy.min_clients, self.crowd) {
+        if l4 || suffice(&by, self.policy.min_clients, self.client_counts) {
             self.detected(name, reason);
         } else {
             self.held(name, reason);
@@ -551,7 +562,7 @@ fn watch(
         if threshold == 0 || *run < threshold {
             return;
         }
-        if suffice(by, policy.min_clients, seen.by.crowd) {
+        if suffice(by, policy.min_clients, seen.by.client_counts) {
             found.push(reason);
             *run = 0;
             by.clear();
@@ -589,7 +600,7 @@ fn watch(
         if percent == 0 || total < least as usize || 100 * bad.len() < usize::from(percent) * total {
             return;
         }
-        if suffice(&bad, policy.min_clients, seen.by.crowd) {
+        if suffice(&bad, policy.min_clients, seen.by.client_counts) {
             found.push(reason);
             ring.clear();
         } else {

@@ -169,7 +169,7 @@ impl Real {
         let (backend, generation) = self.ids[name];
         let ttfb = Some(Duration::from_millis(ttfb_ms));
         let client = by.client.map(|client| (CLIENTS[usize::from(client)], 4711).into());
-        let context = Context { crowd: by.crowd, late: by.late };
+        let context = Context { client_counts: by.client_counts, late: by.late };
         self.send(Input::Outcome { backend, generation, outcome, ttfb, client, context }, now);
     }
 

@@ -2,7 +2,7 @@
 
 use lb_core::{
     event::EventKind,
-    io::{Crowd, L4Failure},
+    io::{ClientCounts, L4Failure},
 };
 
 use crate::plain::{By, Reference};
@@ -95,9 +95,9 @@ impl Reference {
     /// Different clients saw it.
     fn agree(&mut self, name: &'static str) {
         // The probe of these histories is one of HTTP.
-        let (answers, crowd) = (self.probed, self.crowd.unwrap_or_default());
+        let (answers, client_counts) = (self.probed, self.client_counts.unwrap_or_default());
         let (least, suspects) = (self.policy.min_clients, &mut self.peer(name).suspects);
-        if answers && crowd.prefixes < 2 && crowd.addresses < 2 {
+        if answers && client_counts.prefixes < 2 && client_counts.addresses < 2 {
             return;
         }
         let counts = |(failure, by): &(L4Failure, By)| match answers {
@@ -106,7 +106,7 @@ impl Reference {
         };
         let all: Vec<_> = suspects.waiting.iter().copied().filter(|of| counts(of)).collect();
         let clients: Vec<_> = all.iter().map(|(_, by)| by.client).collect();
-        if all.is_empty() || !(suspects.agreed || suffice(&clients, least, Some(crowd))) {
+        if all.is_empty() || !(suspects.agreed || suffice(&clients, least, Some(client_counts))) {
             return;
         }
         suspects.agreed = true;
@@ -138,8 +138,8 @@ impl Reference {
 }
 
 /// Whether so many different clients saw a failure as must agree. `None` among them: it needs none.
-pub(crate) fn suffice(clients: &[Option<u8>], least: u32, crowd: Option<Crowd>) -> bool {
-    let Some(Crowd { prefixes, addresses }) = crowd else { return true };
+pub(crate) fn suffice(clients: &[Option<u8>], least: u32, client_counts: Option<ClientCounts>) -> bool {
+    let Some(ClientCounts { prefixes, addresses }) = client_counts else { return true };
     let mut known: Vec<u8> = clients.iter().copied().flatten().collect();
     if known.len() < clients.len() || least < 2 {
         return true;

@@ -86,14 +86,7 @@ fn successes(count: u64) -> Evidence {
 /// The good response that ends a run although the program did not mirror it.
 fn ends_run(generation: Generation) -> Evidence {
     let outcome = Outcome::Status(200);
-    without_segment(Input::Outcome {
-        backend: BACKEND,
-        generation,
-        outcome,
-        ttfb: None,
-        client: None,
-        context: Context::default(),
-    })
+    without_segment(Input::outcome(BACKEND, generation, outcome))
 }
 
 /// The inputs from a record while the program has counted nothing.

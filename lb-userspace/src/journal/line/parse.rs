@@ -6,7 +6,7 @@
 use std::{borrow::Cow, cell::RefCell, collections::BTreeSet};
 
 use lb_core::{
-    io::{Context, Crowd, Outcome, ProbeResult, Verb},
+    io::{ClientCounts, Context, Outcome, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 use serde::de::DeserializeSeed as _;
@@ -98,15 +98,15 @@ fn about<'a>(given: Given<'a>, backend: Cow<'a, str>) -> Result<What<'a>, Troubl
     let answered = given.answered.map(|_| Outcome::Answered);
     let outcome = readable.or(answered).or(given.opaque.map(|_| Outcome::Opaque));
     if let Some(outcome) = outcome {
-        let crowd = match (given.prefixes, given.addresses) {
-            (Some(prefixes), Some(addresses)) => Some(Crowd { prefixes, addresses }),
+        let client_counts = match (given.prefixes, given.addresses) {
+            (Some(prefixes), Some(addresses)) => Some(ClientCounts { prefixes, addresses }),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
                 let message = "`prefixes` and `addresses` belong together";
                 return Err(Trouble::new(message, "write both: how many clients the service has"));
             }
         };
-        let context = Context { crowd, late: given.late.is_some() };
+        let context = Context { client_counts, late: given.late.is_some() };
         return Ok(What::Outcome { backend, outcome, ttfb: given.ttfb, client: given.client, context });
     }
     if given.trials_taken.is_some() {

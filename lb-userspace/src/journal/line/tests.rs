@@ -1,7 +1,7 @@
 use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
-    io::{Context, Crowd, L4Failure, Outcome, ProbeResult, Verb},
+    io::{ClientCounts, Context, L4Failure, Outcome, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 use proptest::prelude::*;
@@ -58,7 +58,10 @@ fn outcomes() {
 fn what_is_known_about_the_clients() {
     let line = r#"{"t_ms":1,"backend":"a","failure":"reset","prefixes":3,"addresses":9,"late":true}"#;
     let What::Outcome { context, .. } = read(line).what else { panic!("an outcome") };
-    assert_eq!(context, Context { crowd: Some(Crowd { prefixes: 3, addresses: 9 }), late: true });
+    assert_eq!(
+        context,
+        Context { client_counts: Some(ClientCounts { prefixes: 3, addresses: 9 }), late: true }
+    );
     let (_, text) = wrong(r#"{"t_ms":1,"backend":"a","status":500,"prefixes":3}"#);
     assert!(text.starts_with("`prefixes` and `addresses` belong together"), "{text}");
     let (_, text) = wrong(r#"{"t_ms":1,"backend":"a","status":500,"late":true}"#);
@@ -208,8 +211,8 @@ fn what() -> impl Strategy<Value = What<'static>> {
         (100..=999u16).prop_map(ProbeResult::Status),
         "\\PC*".prop_map(ProbeResult::Fail)
     ];
-    let crowd = proptest::option::of(
-        any::<(u32, u32)>().prop_map(|(prefixes, addresses)| Crowd { prefixes, addresses }),
+    let client_counts = proptest::option::of(
+        any::<(u32, u32)>().prop_map(|(prefixes, addresses)| ClientCounts { prefixes, addresses }),
     );
     let weight = proptest::option::of(any::<NonZeroU16>());
     let verb = prop_oneof![
@@ -241,9 +244,9 @@ fn what() -> impl Strategy<Value = What<'static>> {
             (1..).zip(members).map(member).collect::<Vec<_>>()
         });
     prop_oneof![
-        (name(), outcome, ttfb, client, crowd, any::<bool>()).prop_map(
-            |(backend, outcome, ttfb, client, crowd, late)| {
-                let context = Context { crowd, late: late && matches!(outcome, Outcome::Failure(_)) };
+        (name(), outcome, ttfb, client, client_counts, any::<bool>()).prop_map(
+            |(backend, outcome, ttfb, client, client_counts, late)| {
+                let context = Context { client_counts, late: late && matches!(outcome, Outcome::Failure(_)) };
                 What::Outcome { backend, outcome, ttfb, client, context }
             }
         ),

@@ -101,8 +101,8 @@ impl Line<'_> {
                 }
                 keys.ttfb_ms = ttfb.map(millis);
                 keys.client = *client;
-                keys.prefixes = context.crowd.map(|crowd| crowd.prefixes);
-                keys.addresses = context.crowd.map(|crowd| crowd.addresses);
+                keys.prefixes = context.client_counts.map(|client_counts| client_counts.prefixes);
+                keys.addresses = context.client_counts.map(|client_counts| client_counts.addresses);
                 keys.late = context.late.then_some(true);
             }
             What::Confirmation { backend, result, syn_answered } => {

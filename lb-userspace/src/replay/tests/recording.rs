@@ -6,7 +6,7 @@ use lb_core::{
     Engine, Settings,
     config::Config,
     event::Event,
-    io::{Context, Crowd, Input, Operation, Outcome, Output, ProbeRequest, ProbeResult, Verb},
+    io::{ClientCounts, Context, Input, Operation, Outcome, Output, ProbeRequest, ProbeResult, Verb},
     time::{Instant, Millis},
 };
 
@@ -146,7 +146,8 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
         let (service, name) = names[(draw(&mut seed) % 5) as usize];
         let Some((backend, generation)) = daemon.ids(service, name) else { continue };
         let client = Some(([192, 0, draw(&mut seed) as u8 % 3, 7], 4000).into());
-        let crowd = draw(&mut seed).is_multiple_of(2).then_some(Crowd { prefixes: 3, addresses: 3 });
+        let client_counts =
+            draw(&mut seed).is_multiple_of(2).then_some(ClientCounts { prefixes: 3, addresses: 3 });
         if let Some(ProbeRequest { backend, generation, .. }) = daemon.asked.pop() {
             let result = match draw(&mut seed) % 2 {
                 0 => ProbeResult::Fail("connection refused".to_owned()),
@@ -173,7 +174,7 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
                 };
                 let ttfb = Some(std::time::Duration::from_nanos(draw(&mut seed) % 90_000_000));
                 let late = matches!(outcome, Outcome::Failure(_)) && draw(&mut seed).is_multiple_of(4);
-                let context = Context { crowd, late };
+                let context = Context { client_counts, late };
                 daemon.give(Input::Outcome { backend, generation, outcome, ttfb, client, context });
             }
             900..=979 => {

@@ -1,7 +1,7 @@
 use super::*;
 
-const MANY: Crowd = Crowd { prefixes: 9, addresses: 40 };
-const LONE: Crowd = Crowd { prefixes: 1, addresses: 1 };
+const MANY: ClientCounts = ClientCounts { prefixes: 9, addresses: 40 };
+const LONE: ClientCounts = ClientCounts { prefixes: 1, addresses: 1 };
 const NOW: Instant = Instant(5000);
 
 fn suspect(failure: L4Failure, client: [u8; 4]) -> Suspect {

@@ -16,7 +16,7 @@ use crate::{
     event::{Event, EventKind},
     ids::{BackendId, Generation, ServiceId},
     io::{Admit, FlowReset, Input, Member, Operation, Output, Plan, ProbeRequest, Step, StepFailure},
-    outcome::{Context, Crowd, Outcome, ProbeResult},
+    outcome::{ClientCounts, Context, Outcome, ProbeResult},
     snapshot::{BackendSnapshot, ServiceSnapshot},
     time::{Instant, Millis},
 };
@@ -120,10 +120,16 @@ impl Lab {
     }
 
     /// An outcome that a client of a service with these clients saw.
-    pub(super) fn seen_by(&mut self, name: &str, outcome: Outcome, client: &str, crowd: Crowd) {
+    pub(super) fn seen_by(
+        &mut self,
+        name: &str,
+        outcome: Outcome,
+        client: &str,
+        client_counts: ClientCounts,
+    ) {
         let BackendSnapshot { id: backend, generation, .. } = self.backend(name);
         let client = Some(SocketAddr::new(client.parse().expect("literal"), 4711));
-        let context = Context { crowd: Some(crowd), late: false };
+        let context = Context { client_counts: Some(client_counts), late: false };
         self.send(Input::Outcome { backend, generation, outcome, ttfb: None, client, context });
     }
 

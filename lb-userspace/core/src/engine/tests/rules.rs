@@ -4,7 +4,7 @@ use super::lab::{Lab, said, web};
 use crate::{
     event::{EventKind, Run},
     io::Admit,
-    outcome::{Context, Outcome},
+    outcome::Outcome,
     states::{BreakerState, Effective},
     time::{Instant, Millis},
 };
@@ -102,14 +102,7 @@ fn an_outcome_of_a_former_generation_counts_for_no_backend() {
     let generation = crate::ids::Generation(a.generation.0 + 1);
     for _ in 0..3 {
         let outcome = Outcome::Status(500);
-        lab.send(crate::io::Input::Outcome {
-            backend: a.id,
-            generation,
-            outcome,
-            ttfb: None,
-            client: None,
-            context: Context::default(),
-        });
+        lab.send(crate::io::Input::outcome(a.id, generation, outcome));
     }
     assert_eq!(lab.backend("a").responses.s5xx, 0);
 }

@@ -8,7 +8,7 @@ use crate::{
     event::{Event, EventKind},
     ids::{BackendId, Generation},
     io::{Admit, Input, Operation, Step, Verb},
-    outcome::{Context, Outcome, ProbeResult},
+    outcome::{Outcome, ProbeResult},
     random,
     snapshot::ServiceSnapshot,
     states::Effective,
@@ -91,14 +91,7 @@ impl Storm {
                 let (backend, generation) = self.backends[index];
                 let outcome = Outcome::Status(if sick(index, second) { 503 } else { 200 });
                 for _ in 0..3 {
-                    self.send(Input::Outcome {
-                        backend,
-                        generation,
-                        outcome,
-                        ttfb: None,
-                        client: None,
-                        context: Context::default(),
-                    });
+                    self.send(Input::outcome(backend, generation, outcome));
                 }
             }
             // Once a second a write fails in the middle of a plan, now and then four times in a row.

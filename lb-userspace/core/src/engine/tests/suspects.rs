@@ -4,12 +4,12 @@ use super::lab::{Lab, probe, said, web};
 use crate::{
     config::{Breaker, HttpProbe, Probe, ProbeKind},
     event::EventKind,
-    outcome::{Crowd, L4Failure, Outcome, ProbeResult},
+    outcome::{ClientCounts, L4Failure, Outcome, ProbeResult},
     states::BreakerState,
 };
 
-const MANY: Crowd = Crowd { prefixes: 5, addresses: 5 };
-const LONE: Crowd = Crowd { prefixes: 1, addresses: 1 };
+const MANY: ClientCounts = ClientCounts { prefixes: 5, addresses: 5 };
+const LONE: ClientCounts = ClientCounts { prefixes: 1, addresses: 1 };
 const CLIENTS: [&str; 3] = ["192.0.2.1", "198.51.100.1", "2001:db8::1"];
 
 /// Two backends and an HTTP probe, which is up. Three failures eject.

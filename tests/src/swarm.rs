@@ -1,4 +1,4 @@
-//! A crowd of clients on one link. Each is an address and a port; their stacks are played here, as far as an attack wants
+//! A swarm of clients on one link. Each is an address and a port; their stacks are played here, as far as an attack wants
 //! them to be. No kernel has these addresses, so nothing resets their connections.
 
 use std::{
@@ -102,7 +102,7 @@ pub struct Member {
 }
 
 #[derive(Debug)]
-pub struct Crowd {
+pub struct Swarm {
     pub line: Line,
     pub to: SocketAddr,
     pub members: Vec<Member>,
@@ -117,7 +117,7 @@ pub struct Crowd {
     pub handshakes: usize,
 }
 
-impl Crowd {
+impl Swarm {
     pub fn new(
         line: Line,
         to: SocketAddr,
