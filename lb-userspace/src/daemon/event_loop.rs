@@ -1,6 +1,6 @@
 //! The loop: takes the earliest of an input and a deadline, and gives it to the engine or to a handler.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lb_common::abi::ExchangeRecord;
 use lb_core::{
@@ -44,7 +44,7 @@ pub(super) struct Counts {
     pub(super) success_counts: SuccessCounts,
     pub(super) syn_acks: SynAcks,
     pub(super) clients_seen: ClientsSeen,
-    pub(super) trial_budgets: TrialBudgets,
+    pub(super) trial_budgets: Arc<TrialBudgets>,
 }
 
 pub(super) struct EventLoop {
@@ -180,7 +180,9 @@ impl EventLoop {
     fn read_trial_budgets(&mut self) {
         let left = |backend| self.counts.trial_budgets.left(backend);
         let budgets = self.driver.engine().trial_budgets();
-        let taken: Vec<_> = budgets.filter(|(backend, had)| left(*backend) < i64::from(*had)).collect();
+        let returned = self.counts.trial_budgets.take_returned();
+        let used = |backend, had| returned.contains(&backend) || left(backend) < i64::from(had);
+        let taken: Vec<_> = budgets.filter(|(backend, had)| used(*backend, *had)).collect();
         for (backend, _) in taken {
             self.driver.handle(Input::TrialsTaken { backend });
         }

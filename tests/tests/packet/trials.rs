@@ -138,6 +138,21 @@ fn a_client_that_never_acknowledges_takes_tokens_and_decides_nothing() {
     let look = kernel.timeout_scanner().scan(&limits, Some(&Default::default()), Now::read());
     assert!(look.new.iter().all(|timed_out| timed_out.backend != BackendId(TRIAL)), "{:?}", look.new);
     assert_eq!(of_trial(&mut kernel).established, 0);
+    assert_eq!(kernel.trial_budgets().left(BackendId(TRIAL)), 0);
+    // Their tokens come back, and the clients that never answered are no trials.
+    let later = Now { us: Now::read().us.wrapping_add(3_500_000), ..Now::read() };
+    let scanner = kernel.timeout_scanner();
+    for _ in 0..2 {
+        scanner.scan(&limits, Some(&Default::default()), later);
+        assert_eq!(kernel.trial_budgets().left(BackendId(TRIAL)), i64::from(TOKENS) - 1, "one was reset");
+    }
+    assert_eq!(Connection::open(&mut kernel, 10).backend, TRIAL);
+    scanner.scan(&limits, Some(&Default::default()), later);
+    assert_eq!(
+        kernel.trial_budgets().left(BackendId(TRIAL)),
+        i64::from(TOKENS) - 2,
+        "a client that answers is one"
+    );
     // The next client may use the next budget.
     kernel.apply(&Step::Budget { id: BackendId(TRIAL), tokens: 1 });
     assert_eq!(Connection::open(&mut kernel, 20).backend, TRIAL);

@@ -31,6 +31,7 @@ use super::{
     sources::SourceRules,
     spoof_guard::SpoofGuard,
     timeouts::TimeoutScanner,
+    trial_budgets::TrialBudgets,
     values::{backend_flags, service_key, service_value},
 };
 use crate::dataplane::{
@@ -56,6 +57,7 @@ pub struct Bpf {
     pub(super) registry: Registry,
     pub(super) flows: Arc<FlowTables>,
     pub(super) crowd: Arc<Crowd>,
+    pub(super) trial_budgets: Arc<TrialBudgets>,
     pub(super) reset_targets: Arc<ResetTargets>,
     pub(super) vips: BTreeMap<SocketAddr, ServiceId>,
     /// The path warnings that were logged and still hold.
@@ -201,7 +203,11 @@ impl Bpf {
 
     /// A scanner of the same tables, for a thread of its own.
     pub fn timeout_scanner(&self) -> TimeoutScanner {
-        TimeoutScanner { flows: Arc::clone(&self.flows), crowd: Arc::clone(&self.crowd) }
+        TimeoutScanner {
+            flows: Arc::clone(&self.flows),
+            crowd: Arc::clone(&self.crowd),
+            budgets: Arc::clone(&self.trial_budgets),
+        }
     }
 
     /// A sender of resets for the backends that this dataplane writes, for a thread of its own.

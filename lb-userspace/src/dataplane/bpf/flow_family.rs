@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use lb_common::{
-    abi::{Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet},
+    abi::{Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, flow_state},
     hash::{HashKeys, keyed_hash, other_set, set, tag},
 };
 
@@ -58,10 +58,7 @@ impl<A: Address> Family<A> {
     /// Removes a flow that the caller has just read, unless its state has changed since.
     pub(super) fn remove(&self, flow: &Flow<A>) -> bool {
         let slot = flow.slot as usize;
-        let at = self.flows.at(slot);
-        // SAFETY: a word of the mapping, which is only ever written whole.
-        let state = unsafe { AtomicU32::from_ptr(&raw mut (*at).state) };
-        if state.compare_exchange(flow.state, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if self.state(slot).compare_exchange(flow.state, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }
         // From here on the place belongs to this thread. It reads the flow again, as it is now.
@@ -82,6 +79,19 @@ impl<A: Address> Family<A> {
         let tag = unsafe { AtomicU32::from_ptr(&raw mut (*clients).tags[slot % CLIENT_WAYS]) };
         tag.store(0, Ordering::Release);
         true
+    }
+
+    /// Makes a trial that the caller has just read a connection like any other, unless its state has changed since.
+    pub(super) fn end_trial(&self, flow: &Flow<A>) -> bool {
+        let state = self.state(flow.slot as usize);
+        let ended = flow.state & !flow_state::TRIAL;
+        state.compare_exchange(flow.state, ended, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn state(&self, slot: usize) -> &AtomicU32 {
+        let at = self.flows.at(slot);
+        // SAFETY: a word of the mapping, which lives as long as this and is only ever written whole.
+        unsafe { AtomicU32::from_ptr(&raw mut (*at).state) }
     }
 
     /// Removes a flow that the caller has just read, unless it has seen a packet since or its place has another flow.

@@ -63,7 +63,7 @@ pub(super) fn syn_acks(ebpf: &Ebpf) -> Result<SynAcks, OpenError> {
 
 /// The trial budgets of a loaded program.
 pub(super) fn trial_budgets(ebpf: &Ebpf) -> Result<TrialBudgets, OpenError> {
-    Ok(TrialBudgets(mapped(ebpf, "TRIAL_BUDGETS")?))
+    Ok(TrialBudgets::new(mapped(ebpf, "TRIAL_BUDGETS")?))
 }
 
 /// The clients of the services of a loaded program.
@@ -133,6 +133,7 @@ impl Handles {
         filter: Mapped<OwnAddrFilter>,
         flows: Arc<FlowTables>,
         crowd: Arc<Crowd>,
+        trial_budgets: Arc<TrialBudgets>,
         nat_ports: RangeInclusive<u16>,
     ) -> Result<Self, OpenError> {
         fn take<T: TryFrom<Map>>(
@@ -160,6 +161,7 @@ impl Handles {
                 registry: Registry::default(),
                 flows,
                 crowd,
+                trial_budgets,
                 reset_targets: Arc::default(),
                 vips: BTreeMap::new(),
                 path_warnings: BTreeMap::new(),

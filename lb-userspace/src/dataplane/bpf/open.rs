@@ -63,7 +63,7 @@ pub struct Opened {
     pub success_counts: SuccessCounts,
     pub syn_acks: SynAcks,
     pub clients_seen: ClientsSeen,
-    pub trial_budgets: TrialBudgets,
+    pub trial_budgets: Arc<TrialBudgets>,
     pub timeout_scanner: TimeoutScanner,
     pub reset_sender: ResetSender,
     /// `None` when the program logs nothing.
@@ -113,12 +113,13 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
         .ok();
     let flows = Arc::new(flows(&ebpf, flow_tables.seed, idle)?);
     let success_counts = success_counts(&ebpf)?;
-    let (syn_acks, clients_seen, trial_budgets) =
-        (syn_acks(&ebpf)?, clients_seen(&ebpf)?, trial_budgets(&ebpf)?);
+    let (syn_acks, clients_seen) = (syn_acks(&ebpf)?, clients_seen(&ebpf)?);
+    let trial_budgets = Arc::new(trial_budgets(&ebpf)?);
     let filter = own_addr_filter(&ebpf)?;
     let crowd = crowd(&ebpf, options.max_source_share)?;
     let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
-    let mut handles = Handles::take(take, filter, flows, crowd, options.nat_ports.clone())?;
+    let mut handles =
+        Handles::take(take, filter, flows, crowd, Arc::clone(&trial_budgets), options.nat_ports.clone())?;
     let (timeout_scanner, reset_sender) =
         (handles.dataplane.timeout_scanner(), handles.dataplane.reset_sender());
     let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;

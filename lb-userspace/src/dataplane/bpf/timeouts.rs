@@ -4,7 +4,8 @@
 //! A packet that does not come runs no program, so a thread scans the flows. It reports each exchange whose timeout has
 //! passed once: it remembers those that it has reported for as long as they wait. Timeouts that had passed before the
 //! thread started belong to an earlier run, which has reported them. The thread removes flows that were silent for
-//! their idle timeout, unless it still has to report something about them.
+//! their idle timeout, unless it still has to report something about them. It gives back the tokens of trials that are
+//! none, see [`trial_budgets`](super::trial_budgets).
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -28,6 +29,7 @@ use super::{
     flow_family::Family,
     flows::FlowTables,
     idle::now_ticks,
+    trial_budgets::{TrialBudgets, is_no_trial},
 };
 use crate::dataplane::{actor::monotonic_ns, counters::ExpiredFlows};
 
@@ -66,6 +68,7 @@ pub type Limits = BTreeMap<ServiceId, Timeouts>;
 pub struct TimeoutScanner {
     pub(super) flows: Arc<FlowTables>,
     pub(super) crowd: Arc<Crowd>,
+    pub(super) budgets: Arc<TrialBudgets>,
 }
 
 impl TimeoutScanner {
@@ -127,6 +130,9 @@ impl TimeoutScanner {
         let watched = Watched::of(limits);
         let mut census = Census::default();
         family.each(|flow| {
+            if is_no_trial(flow, now.us) && family.end_trial(flow) {
+                self.budgets.give_back(BackendId(flow.backend));
+            }
             let waits = watched.waits(flow).map(|failure| TimedOut::of(flow, failure));
             let to_be_reported = waits.is_some_and(|exchange| {
                 let service = ServiceId(flow.service);

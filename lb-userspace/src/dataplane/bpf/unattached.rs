@@ -58,7 +58,8 @@ impl Unattached {
         let filter = own_addr_filter(&self.ebpf)?;
         let duplicate = |name| duplicate(&self.ebpf, name);
         let crowd = crowd(&self.ebpf, settings.max_source_share)?;
-        let mut handles = Handles::take(duplicate, filter, flows, crowd, settings.nat_ports)?;
+        let budgets = Arc::new(trial_budgets(&self.ebpf)?);
+        let mut handles = Handles::take(duplicate, filter, flows, crowd, budgets, settings.nat_ports)?;
         let (vlans, new_flows) = (settings.vlans, settings.max_new_flows_per_second);
         let min_path_mtu = settings.min_path_mtu;
         handles.configure(self.flow_tables.seed, settings.nat_addresses, vlans, new_flows, min_path_mtu)?;
