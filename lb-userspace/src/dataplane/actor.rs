@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Count, Counters, Dataplane, Error, NextHop, chain, steering::Steering};
+use super::{Count, Counters, Dataplane, Error, NextHop, OwnMacs, chain, steering::Steering};
 
 /// The result of a plan.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Report {
 enum Command {
     Apply(Plan),
     NextHop(IpAddr, NextHop),
+    OwnMacs(OwnMacs),
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
     Connections(BackendId, Generation, oneshot::Sender<Count>),
@@ -51,6 +52,10 @@ impl Handle {
 
     pub fn set_next_hop(&self, address: IpAddr, hop: NextHop) {
         self.send(Command::NextHop(address, hop));
+    }
+
+    pub fn set_own_macs(&self, macs: OwnMacs) {
+        self.send(Command::OwnMacs(macs));
     }
 
     /// `None`: the thread has ended.
@@ -106,6 +111,14 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
             Command::NextHop(address, hop) => {
                 if let Err(error) = dataplane.set_next_hop(address, hop) {
                     warn!(%address, error = chain(&error), "next hop not written; it will be tried again");
+                }
+            }
+            Command::OwnMacs(macs) => {
+                if let Err(error) = dataplane.set_own_macs(&macs) {
+                    warn!(
+                        error = chain(&error),
+                        "the node's MAC addresses not written; it will be tried again"
+                    );
                 }
             }
             Command::Counters(reply) => {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr};
 use lb_common::abi::{Addr, FlowKey};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
-use super::{Count, Counters, Dataplane, Error, NextHop, steering::Steering};
+use super::{Count, Counters, Dataplane, Error, NextHop, OwnMacs, steering::Steering};
 
 /// Remembers the steps and next hops that it gets.
 #[derive(Debug, Default)]
@@ -28,6 +28,10 @@ impl Dataplane for Memory {
 
     fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error> {
         self.next_hops.push((address, hop));
+        Ok(())
+    }
+
+    fn set_own_macs(&mut self, _: &OwnMacs) -> Result<(), Error> {
         Ok(())
     }
 

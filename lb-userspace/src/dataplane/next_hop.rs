@@ -1,10 +1,11 @@
-//! Follows the next hops of the backends, as the kernel knows them.
+//! Follows the next hops of the backends and the node's own MAC addresses, as the kernel knows them.
 //!
 //! One task, owned by the daemon and safe to abort at any point: it only reads the kernel's tables and asks the kernel
 //! to resolve neighbours. It reads when routes, neighbours or links change, and every [`REFRESH`] at the latest. Asking
 //! also keeps the kernel's neighbour entries fresh, which frames that XDP forwards do not.
 
 mod kernel;
+mod own_macs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,10 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, info, warn};
 
-use self::kernel::{links, neighbours, resolve, route};
+use self::{
+    kernel::{filters, links, neighbours, resolve, route},
+    own_macs::own_macs,
+};
 use super::{NextHop, actor, error::chain, path_warning::PathWarning, redirect::Redirects};
 
 /// After this long the task reads the tables again although the kernel has reported no change.
@@ -61,9 +65,7 @@ pub async fn follow(
     let mut known = BTreeMap::new();
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        if let Err(error) =
-            update(&handle, &wanted, &ports.vlans, &mut known, &dataplane, &path_warning).await
-        {
+        if let Err(error) = update(&handle, &wanted, &ports, &mut known, &dataplane, &path_warning).await {
             warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
         }
         tokio::select! {
@@ -83,13 +85,16 @@ pub async fn follow(
 async fn update(
     handle: &Handle,
     addresses: &[IpAddr],
-    vlans: &[u16],
+    ports: &Ports,
     known: &mut BTreeMap<IpAddr, NextHop>,
     dataplane: &actor::Handle,
     path_warning: &(impl Fn(u32) -> Option<PathWarning> + Sync),
 ) -> Result<(), rtnetlink::Error> {
     known.retain(|address, _| addresses.contains(address));
     let links = links(handle).await?;
+    // Without its filters, for example in a kernel that does not list them, an interface has at least its own.
+    let filters = filters(handle).await.unwrap_or_default();
+    dataplane.set_own_macs(own_macs(&ports.attached, &links, &filters));
     let neighbours = neighbours(handle).await?;
     let mut path_warnings = BTreeMap::new();
     for address in addresses {
@@ -129,7 +134,7 @@ async fn update(
             } else {
                 warn!(%address, %via, ifindex, vlan, "next hop does not answer yet");
             }
-            if vlan != 0 && !vlans.contains(&vlan) {
+            if vlan != 0 && !ports.vlans.contains(&vlan) {
                 warn!(%address, vlan, "its replies come in a VLAN that is not looked at: add it to `vlans`");
             }
         }

@@ -23,6 +23,7 @@ use super::{
     backends::Backends,
     crowd::Crowd,
     flows::FlowTables,
+    own_macs::OwnMacMap,
     ports::PortMap,
     registry::Registry,
     reset_sender::ResetSender,
@@ -35,7 +36,7 @@ use super::{
     values::{backend_flags, service_key, service_value},
 };
 use crate::dataplane::{
-    Count, Dataplane, NextHop,
+    Count, Dataplane, NextHop, OwnMacs,
     counters::Counters,
     error::Error,
     path_warning::PathWarning,
@@ -53,6 +54,7 @@ pub struct Bpf {
     pub(super) ports: PortMap,
     pub(super) sources: SourceRules,
     pub(super) spoof_guard: SpoofGuard,
+    pub(super) own_macs: OwnMacMap,
     pub(super) reverse_nat: ReverseNatMap,
     pub(super) registry: Registry,
     pub(super) flows: Arc<FlowTables>,
@@ -153,6 +155,10 @@ impl Dataplane for Bpf {
             self.backends.remove_next_hop(address);
         }
         written
+    }
+
+    fn set_own_macs(&mut self, macs: &OwnMacs) -> Result<(), Error> {
+        self.own_macs.write(macs).map_err(on_map("OWN_MACS"))
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -22,6 +22,7 @@ use super::{
     idle::{ExpiredCounters, IdleTicks},
     mapped::Mapped,
     maps::map_info,
+    own_macs::{OwnMacMap, USUAL},
     ports::PortMap,
     program::cpus,
     registry::Registry,
@@ -156,6 +157,8 @@ impl Handles {
                 ports: PortMap::new(take(&mut map, "PORTS")?, nat_ports),
                 sources: SourceRules::adopt(take(&mut map, "SOURCES")?).map_err(OpenError::Map)?,
                 spoof_guard: SpoofGuard::adopt(take(&mut map, "OWN_ADDRS")?, filter)
+                    .map_err(OpenError::Map)?,
+                own_macs: OwnMacMap::adopt(take(&mut map, "OWN_MACS")?, take(&mut map, USUAL)?)
                     .map_err(OpenError::Map)?,
                 reverse_nat: ReverseNatMap::new(take(&mut map, "REVERSE_NAT")?),
                 registry: Registry::default(),

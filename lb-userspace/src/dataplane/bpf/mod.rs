@@ -23,6 +23,7 @@ mod link;
 mod mapped;
 mod maps;
 mod open;
+mod own_macs;
 mod pins;
 mod ports;
 mod program;

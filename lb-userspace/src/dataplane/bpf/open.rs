@@ -22,7 +22,7 @@ use super::{
     maps::{ProgramSize, pinned_sizes},
     pins::{self, PrepareError, Undo},
     program::{load, verify},
-    requirements::{check_cgroup, check_memory, check_ports, interface_indexes},
+    requirements::{check_cgroup, check_memory, check_ports, interface_indexes, own_macs},
     reset_sender::ResetSender,
     ring::EvidenceRing,
     success_counts::SuccessCounts,
@@ -125,6 +125,8 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;
     let lost_heads = lost_heads(&handles.dataplane, &adopted).map_err(OpenError::Map)?;
     let size = ProgramSize { verified_instructions: verify(&mut ebpf)?, maps: pinned_sizes(&dir) };
+    // Those of an earlier run stay until the daemon has read them all.
+    handles.dataplane.own_macs.add(&own_macs(&indexes)?).map_err(OpenError::Map)?;
     let mut attached = Vec::new();
     for (interface, index) in indexes {
         attached.push(attach::attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);

@@ -7,7 +7,8 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
-    link::{InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol},
+    AddressFamily,
+    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute},
 };
@@ -94,6 +95,10 @@ pub(super) struct Device {
     pub(super) mac: [u8; 6],
     /// For the device of a VLAN: the interface that its frames leave by, and the VLAN's id.
     pub(super) below: Option<(u32, u16)>,
+    /// For a device on another one, with an address of its own: the device below it.
+    pub(super) lower: Option<u32>,
+    /// The bridge or bond that it is a port of.
+    pub(super) master: Option<u32>,
 }
 
 pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Device>, rtnetlink::Error> {
@@ -106,17 +111,55 @@ pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Device>, rtne
 }
 
 fn device(message: &LinkMessage) -> Device {
-    let (mut device, mut lower, mut id) = (Device::default(), None, None);
+    let (mut device, mut lower, mut id, mut stacked, mut elsewhere) =
+        (Device::default(), None, None, false, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Address(bytes) => device.mac = bytes.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Link(index) => lower = Some(*index),
-            LinkAttribute::LinkInfo(infos) => id = infos.iter().find_map(vlan_id),
+            LinkAttribute::Controller(index) => device.master = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                id = infos.iter().find_map(vlan_id);
+                stacked = infos.iter().any(is_stacked);
+            }
             _ => {}
         }
     }
     device.below = lower.zip(id);
+    // An index in another network namespace means another device here. The `lower` of a veth is its other end.
+    device.lower = lower.filter(|_| stacked && !elsewhere);
     device
+}
+
+const fn is_stacked(info: &LinkInfo) -> bool {
+    matches!(info, LinkInfo::Kind(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::Vlan))
+}
+
+/// The unicast addresses that interfaces accept beside their own, with the index of the interface: those of macvlan
+/// devices, and what an operator has added.
+pub(super) async fn filters(handle: &Handle) -> Result<Vec<(u32, [u8; 6])>, rtnetlink::Error> {
+    let mut found = Vec::new();
+    let mut dump = handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
+    while let Some(message) = dump.try_next().await? {
+        found.extend(filter(&message));
+    }
+    Ok(found)
+}
+
+/// An address in an interface's own filter. A tunnel has the addresses behind its other end in the same list, each
+/// with a destination.
+fn filter(message: &NeighbourMessage) -> Option<(u32, [u8; 6])> {
+    let own = message.header.flags.contains(NeighbourFlags::Own);
+    let remote = |attribute: &NeighbourAttribute| matches!(attribute, NeighbourAttribute::Destination(_));
+    if !own || message.header.state != NeighbourState::Permanent || message.attributes.iter().any(remote) {
+        return None;
+    }
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+        _ => None,
+    })?;
+    (mac[0] & 1 == 0).then_some((message.header.ifindex, mac))
 }
 
 /// The id of an 802.1Q device.
