@@ -2,7 +2,6 @@
 
 pub mod answer;
 pub mod attempt;
-pub mod devices;
 pub mod flock;
 pub mod frame;
 pub mod holdings;

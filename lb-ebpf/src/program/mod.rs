@@ -18,7 +18,6 @@ mod forward;
 mod fresh;
 mod icmp;
 mod known;
-mod mac;
 pub(crate) mod maps;
 mod narrow;
 mod origin;
