@@ -12,7 +12,7 @@ pub mod hash;
 pub mod reason;
 
 /// Version of the map layout. Names the directory the maps are pinned in.
-pub const ABI_VERSION: u32 = 9;
+pub const ABI_VERSION: u32 = 10;
 
 /// Entries of a Maglev lookup table. Prime, and at least 100 × the largest
 /// number of backends that should share evenly (Maglev, NSDI 2016, section 5.3).

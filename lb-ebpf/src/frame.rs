@@ -106,6 +106,7 @@ pub trait Word: Copy {}
 impl Word for u8 {}
 impl Word for u16 {}
 impl Word for u32 {}
+impl Word for u64 {}
 
 /// # Safety
 /// `at` must be readable.

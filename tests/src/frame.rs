@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::devices::NODE_MAC;
+
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
@@ -44,7 +46,7 @@ impl Tcp {
     /// Both addresses must be of one family.
     pub fn new(src: SocketAddr, dst: SocketAddr, flags: u8) -> Self {
         Self {
-            to_mac: [0x02, 0, 0, 0, 0, 0x11],
+            to_mac: NODE_MAC,
             from_mac: [0x02, 0, 0, 0, 0, 0x22],
             vlan: None,
             src,

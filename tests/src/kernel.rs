@@ -21,7 +21,7 @@ use lb_core::{
     config::{Mode, NoBackend, Sources},
     io::{Admit, BackendId, FlowReset, Generation, Member, ServiceId, Step},
 };
-use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, bpf, steering::Steering};
+use lb_userspace::dataplane::{Counters, Dataplane as _, NextHop, OwnMacs, bpf, steering::Steering};
 
 pub use self::{
     action::{Action, at_tc, hook},
@@ -29,17 +29,13 @@ pub use self::{
     service::ServiceSettings,
     side::{Side, context},
 };
+pub use crate::devices::{ELSEWHERE, INGRESS, NODE_MAC, OTHER_NODE_MAC, usual_macs};
 use crate::{
+    devices::macs_of,
     frame::Tcp,
     program::{self, Borrowed, Loaded},
     test_run::Runner,
 };
-
-/// The interface that test runs seem to come from: the loopback device.
-pub const INGRESS: u32 = 1;
-
-/// Another one, so that a frame that leaves by it is redirected.
-pub const ELSEWHERE: u32 = 2;
 
 pub const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0xaa];
 pub const NAT_PORTS: RangeInclusive<u16> = 1024..=32_767;
@@ -62,6 +58,7 @@ pub struct Kernel {
     /// The interface to each backend's address, and the backends: their replies come by that interface.
     hops: BTreeMap<IpAddr, u32>,
     backends: BTreeSet<SocketAddr>,
+    own_macs: OwnMacs,
 }
 
 /// Link and IPv6 header.
@@ -121,7 +118,9 @@ impl Kernel {
             ingress: None,
             hops: BTreeMap::new(),
             backends: BTreeSet::new(),
+            own_macs: usual_macs(),
         };
+        kernel.own_macs(usual_macs());
         for id in 0..backends {
             kernel.next_hop(id, Link::new(backend_mac(id), OWN_MAC), ELSEWHERE);
             kernel.admit(id, 1, Admit::All);
@@ -129,6 +128,12 @@ impl Kernel {
         kernel.table(&(0..backends).collect::<Vec<_>>());
         kernel.service(NoBackend::Reset, &[]);
         kernel
+    }
+
+    /// From now on the interfaces have these addresses.
+    pub fn own_macs(&mut self, macs: OwnMacs) {
+        self.dataplane.set_own_macs(&macs).expect("the map takes it");
+        self.own_macs = macs;
     }
 
     pub fn apply(&mut self, step: &Step) {
@@ -298,6 +303,10 @@ impl Kernel {
 
     /// The same for an interface of the caller's network namespace.
     pub fn run_here(&mut self, frame: &[u8], ingress: u32) -> (Action, Vec<u8>) {
+        if !self.own_macs.keys().any(|own| own.ifindex == ingress) {
+            let macs = self.own_macs.clone().into_iter().chain(macs_of(ingress)).collect();
+            self.own_macs(macs);
+        }
         let context = context(frame.len(), ingress);
         let comes_by_another = ingress != INGRESS;
         let program = self.program();

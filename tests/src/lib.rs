@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod devices;
 pub mod flock;
 pub mod frame;
 pub mod holdings;

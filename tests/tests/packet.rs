@@ -44,6 +44,8 @@ mod shares;
 mod silence;
 #[path = "packet/sources.rs"]
 mod sources;
+#[path = "packet/stations.rs"]
+mod stations;
 #[path = "packet/steering.rs"]
 mod steering;
 #[path = "packet/success_counts.rs"]

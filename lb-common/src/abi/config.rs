@@ -88,11 +88,72 @@ pub struct OwnAddr {
     pub zero: u16,
 }
 
+/// Key of `OWN_MACS`: a unicast MAC address at which this node takes frames of an interface. The value is the usual
+/// address of the interface, by which answers leave.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OwnMac {
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+    pub zero: [u8; 2],
+}
+
+impl OwnMac {
+    pub const fn new(ifindex: u32, mac: [u8; 6]) -> Self {
+        Self { ifindex, mac, zero: [0; 2] }
+    }
+}
+
+/// Entries of `OWN_MACS`.
+pub const MAX_OWN_MACS: u32 = 1024;
+
+/// The usual MAC address of some interfaces, by the last bits of their index: most frames need no look-up in
+/// `OWN_MACS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsualMacs(pub [u64; Self::COUNT]);
+
+impl UsualMacs {
+    pub const COUNT: usize = 64;
+
+    /// Only a broadcast would fit, on an interface beyond the four millionth.
+    pub const NONE: Self = Self([u64::MAX; Self::COUNT]);
+
+    /// Of two interfaces with the same last bits the later one has the place.
+    pub fn of(macs: impl IntoIterator<Item = OwnMac>) -> Self {
+        let mut usual = Self::NONE;
+        for OwnMac { ifindex, mac: [a, b, c, d, e, f], .. } in macs {
+            let first_bytes = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+            usual.0[Self::place(ifindex)] = Self::entry(first_bytes, ifindex);
+        }
+        usual
+    }
+
+    #[inline(always)]
+    pub const fn place(ifindex: u32) -> usize {
+        ifindex as usize % Self::COUNT
+    }
+
+    /// `first_bytes`: of a frame, eight as they lie in it. The two behind the address do not matter.
+    #[inline(always)]
+    pub const fn entry(first_bytes: u64, ifindex: u32) -> u64 {
+        #[cfg(target_endian = "little")]
+        let mac = first_bytes << 16;
+        #[cfg(target_endian = "big")]
+        let mac = first_bytes & !0xffff;
+        mac | (ifindex as u64 / Self::COUNT as u64) & 0xffff
+    }
+}
+
 /// `OWN_ADDR_FILTER`, one entry: not 0 if an address of `OWN_ADDRS` has this
 /// [`address_hash`](crate::hash::address_hash).
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct OwnAddrFilter(pub [u8; 65_536]);
+
+#[cfg(feature = "user")]
+// SAFETY: an array of integers.
+unsafe impl aya::Pod for UsualMacs {}
 
 layout! {
     Config = 192,
@@ -100,5 +161,6 @@ layout! {
     Ports = 65_536,
     OwnAddrFilter = 65_536,
     OwnAddr = 8,
+    OwnMac = 12,
     Vlans = 4096,
 }

@@ -19,7 +19,7 @@ use super::{
     atomic,
     backend::backend_of,
     clock::coarse_ns,
-    flows,
+    flows, mac,
     maps::{CONFIG, ICMP_CLOCKS, Tables},
     narrow,
     ports::{kinds, may_be_dnat_reply},
@@ -46,6 +46,9 @@ pub(crate) fn steer<F: Tables + Errors>(
     let frame = frame(ctx);
     let ip = frame.from(LINK);
     let tuple = quoted::<F>(&ip).ok_or(Leave::Pass)?;
+    if !mac::is_ours(ctx, &frame) {
+        return Err(Leave::Pass);
+    }
     // The tuple of the answer to the quoted segment.
     let answer = tuple.key.reversed();
     let source = kinds(tuple.key.sport).ok_or(Leave::Pass)?;

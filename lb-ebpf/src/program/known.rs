@@ -8,7 +8,7 @@ use lb_ebpf::{
 };
 
 use super::{
-    flows,
+    flows, mac,
     maps::Tables,
     packet::Packet,
     ports::{kinds, may_be_dnat_reply},
@@ -31,6 +31,9 @@ pub(crate) fn steer<F: Tables + Errors>(
     let (sport, dport) = transport.ports();
     let kinds = kinds(dport).ok_or(Leave::Pass)?;
     if kinds == 0 && !may_be_dnat_reply(sport) {
+        return Err(Leave::Pass);
+    }
+    if !mac::is_ours(ctx, &frame) {
         return Err(Leave::Pass);
     }
     let tuple = F::tuple_of(&ip, &transport).ok_or(Leave::Pass)?;

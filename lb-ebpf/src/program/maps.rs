@@ -9,8 +9,8 @@ use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
         Addr, Backend, BackendCounters, ClientSet, Config, CrowdKey, ExchangeRecord, Flow, MAX_CROWDED,
-        OwnAddr, OwnAddrFilter, Ports, ReplySet, ReverseNat, SeenClients, Service, ServiceKey, SourceKey,
-        SuccessCounts, V4, Vlans,
+        MAX_OWN_MACS, OwnAddr, OwnAddrFilter, OwnMac, Ports, ReplySet, ReverseNat, SeenClients, Service,
+        ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
     },
     reason::Reason,
 };
@@ -40,6 +40,10 @@ pub(crate) static PORTS: Array<Ports, 1> = Array::new();
 /// The VLANs whose tagged frames the program looks at.
 #[btf_map]
 pub(crate) static VLANS: Array<Vlans, 1> = Array::new();
+
+/// The MAC addresses of the interfaces → the usual one of each: see `mac`.
+#[btf_map]
+pub(crate) static OWN_MACS: HashMap<OwnMac, [u8; 8], { MAX_OWN_MACS as usize }> = HashMap::new();
 
 #[btf_map]
 pub(crate) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();

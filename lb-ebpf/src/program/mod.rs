@@ -18,6 +18,7 @@ mod forward;
 mod fresh;
 mod icmp;
 mod known;
+mod mac;
 pub(crate) mod maps;
 mod narrow;
 mod origin;

@@ -63,7 +63,6 @@ impl View {
             EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused => true,
             EventKind::Suspected
             | EventKind::Probe
-            | EventKind::Path
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership

@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Count, Counters, Dataplane, Error, NextHop, chain, steering::Steering};
+use super::{Count, Counters, Dataplane, Error, NextHop, OwnMacs, chain, steering::Steering};
 
 /// The result of a plan.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Report {
 enum Command {
     Apply(Plan),
     NextHop(IpAddr, NextHop),
-    NatAddresses(Vec<IpAddr>),
+    OwnMacs(OwnMacs),
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
     Connections(BackendId, Generation, oneshot::Sender<Count>),
@@ -54,8 +54,8 @@ impl Handle {
         self.send(Command::NextHop(address, hop));
     }
 
-    pub fn set_nat_addresses(&self, addresses: Vec<IpAddr>) {
-        self.send(Command::NatAddresses(addresses));
+    pub fn set_own_macs(&self, macs: OwnMacs) {
+        self.send(Command::OwnMacs(macs));
     }
 
     /// `None`: the thread has ended.
@@ -113,7 +113,14 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
                     warn!(%address, error = chain(&error), "next hop not written; it will be tried again");
                 }
             }
-            Command::NatAddresses(addresses) => dataplane.set_nat_addresses(&addresses),
+            Command::OwnMacs(macs) => {
+                if let Err(error) = dataplane.set_own_macs(&macs) {
+                    warn!(
+                        error = chain(&error),
+                        "the node's MAC addresses not written; it will be tried again"
+                    );
+                }
+            }
             Command::Counters(reply) => {
                 // The caller may have gone.
                 let _ = reply.send(dataplane.counters());

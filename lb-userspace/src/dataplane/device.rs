@@ -66,6 +66,15 @@ pub fn mtu(name: &str) -> io::Result<u32> {
     u32::try_from(mtu).map_err(io::Error::other)
 }
 
+/// The MAC address. Zeros where the device has none.
+pub fn mac(name: &str) -> io::Result<[u8; 6]> {
+    let mut request = request(name)?;
+    ioctl(libc::SIOCGIFHWADDR as libc::Ioctl, &mut request)?;
+    // SAFETY: the call above has filled in this member.
+    let bytes = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+    Ok(std::array::from_fn(|at| bytes[at] as u8))
+}
+
 fn value(name: &str, cmd: u32) -> io::Result<u32> {
     // `struct ethtool_value`.
     #[repr(C)]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::IpAddr};
 use lb_common::abi::{Addr, FlowKey};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
-use super::{Count, Counters, Dataplane, Error, NextHop, steering::Steering};
+use super::{Count, Counters, Dataplane, Error, NextHop, OwnMacs, steering::Steering};
 
 /// Remembers the steps and next hops that it gets.
 #[derive(Debug, Default)]
@@ -31,7 +31,9 @@ impl Dataplane for Memory {
         Ok(())
     }
 
-    fn set_nat_addresses(&mut self, _: &[IpAddr]) {}
+    fn set_own_macs(&mut self, _: &OwnMacs) -> Result<(), Error> {
+        Ok(())
+    }
 
     fn counters(&mut self) -> Result<Counters, Error> {
         Ok(Counters::default())

@@ -17,9 +17,9 @@ mod path_warning;
 mod redirect;
 pub mod steering;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use lb_common::abi::{Addr, FlowKey, Link};
+use lb_common::abi::{Addr, FlowKey, Link, OwnMac};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
 use self::steering::Steering;
@@ -37,8 +37,8 @@ pub trait Dataplane: Send + 'static {
     /// From now on frames to backends at this address leave by this next hop.
     fn set_next_hop(&mut self, address: IpAddr, hop: NextHop) -> Result<(), Error>;
 
-    /// From now on new connections have these as their source, per family; without any, the route's own.
-    fn set_nat_addresses(&mut self, addresses: &[IpAddr]);
+    /// From now on the program takes frames that are addressed to these, and no others.
+    fn set_own_macs(&mut self, macs: &OwnMacs) -> Result<(), Error>;
 
     fn counters(&mut self) -> Result<Counters, Error>;
 
@@ -50,6 +50,9 @@ pub trait Dataplane: Send + 'static {
     /// another thread.
     fn connections(&mut self, backend: BackendId, generation: Generation) -> Count;
 }
+
+/// The unicast MAC addresses of the node's interfaces, each with the usual one of its interface.
+pub type OwnMacs = BTreeMap<OwnMac, [u8; 6]>;
 
 /// A count that the caller has yet to run.
 pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;

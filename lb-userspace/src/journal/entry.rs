@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU16, time::Duration};
 use lb_core::{
     config::{Config, Service},
     io::{BackendId, Context, Generation, Operation, Outcome, ProbeResult},
-    snapshot::{PathState, Snapshot},
+    snapshot::Snapshot,
 };
 
 use super::line::Member;
@@ -35,11 +35,6 @@ pub(super) enum Entry {
         backend: BackendId,
         generation: Generation,
         result: ProbeResult,
-    },
-    Path {
-        backend: BackendId,
-        generation: Generation,
-        path: PathState,
     },
     Operation(Operation),
     SuccessCounts {

@@ -21,7 +21,6 @@ pub(super) fn service(
         | What::Confirmation { .. }
         | What::TrialsTaken { .. }
         | What::Probe { .. }
-        | What::Path { .. }
         | What::Operator { .. }
         | What::Add { .. }
         | What::Remove { .. }
@@ -54,7 +53,6 @@ pub(super) fn check_backend(
         | What::Confirmation { backend, .. }
         | What::TrialsTaken { backend }
         | What::Probe { backend, .. }
-        | What::Path { backend, .. }
         | What::Operator { backend, .. }
         | What::Remove { backend }
         | What::SuccessCounts { backend, .. }

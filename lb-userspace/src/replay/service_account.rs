@@ -133,7 +133,6 @@ impl ServiceAccount {
             EventKind::Suspected
             | EventKind::Trial
             | EventKind::Probe
-            | EventKind::Path
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership

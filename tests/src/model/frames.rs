@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{Model, Tuple};
 use crate::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, layout, set_checksums},
-    kernel::{backend_address, in_family},
+    kernel::{NODE_MAC, OTHER_NODE_MAC, backend_address, in_family},
     noise::Noise,
 };
 
@@ -172,7 +172,11 @@ impl Generator {
         tcp.tos = noise.byte();
         tcp.urgent = noise.word() as u16;
         tcp.ttl = *noise.pick(&[64, 64, 255, 128, 2, 3, 1, 0]);
-        tcp.to_mac[5] = noise.byte();
+        if noise.once_in(10) {
+            let mut other = NODE_MAC;
+            other[noise.below(6)] = noise.byte();
+            tcp.to_mac = *noise.pick(&[OTHER_NODE_MAC, other, [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]]);
+        }
         tcp.from_mac[5] = noise.byte();
         tcp.options = (0..4 * noise.below(11)).map(|_| noise.byte()).collect();
         let longest = *noise.pick(&[1, 8, 100, 1400]);

@@ -23,7 +23,7 @@ use self::{
     connection::{Connection, Heard},
     reading::{Reading, Segment, read},
 };
-use crate::kernel::Action;
+use crate::kernel::{Action, NODE_MAC, OTHER_NODE_MAC};
 
 /// A backend, and how frames get there.
 #[derive(Clone, Debug)]
@@ -49,6 +49,9 @@ pub struct Service {
 
 /// Sender and receiver.
 pub(crate) type Tuple = (SocketAddr, SocketAddr);
+
+/// The addresses at which the node takes frames, on each of its interfaces. It sends from the first one.
+const NODE_MACS: [[u8; 6]; 2] = [NODE_MAC, OTHER_NODE_MAC];
 
 /// The program's knowledge, in plain maps.
 #[derive(Clone, Debug)]
@@ -195,6 +198,10 @@ impl Model {
     /// The action that the program must take, and the segment in the frame. Connections that a new one evicts
     /// leave the model.
     fn verdict(&mut self, frame: &[u8], by: (bool, u16)) -> (Verdict, Option<Segment>) {
+        // Other stations, and those who hear broadcasts, answer for themselves.
+        if !NODE_MACS.contains(&mac(frame, 0)) {
+            return (Verdict::Pass, None);
+        }
         let segment = match read(frame) {
             Reading::NotOurs => return (Verdict::Pass, None),
             Reading::Tcp(segment) => segment,
@@ -320,7 +327,7 @@ impl Model {
             }
             self.end(holder);
         }
-        let link = (mac(frame, 6), mac(frame, 0));
+        let link = (mac(frame, 6), NODE_MAC);
         let way = (behind, tag.unwrap_or(0) & 0xfff);
         let connection = Connection::new(service, backend, (sent.dst, nat), link, way, segment.end());
         self.connections.insert(key, connection);

@@ -8,7 +8,7 @@ use lb_tests::{
     both_families,
     frame::{ACK, PSH, Tcp, checksums as segment_checksums},
     icmp::{IcmpError, checksums},
-    kernel::{Action, Family, Kernel, OWN_MAC, address, backend_address, backend_mac, family, vip},
+    kernel::{Action, Family, Kernel, NODE_MAC, OWN_MAC, address, backend_address, backend_mac, family, vip},
 };
 
 use lb_lab::clock;
@@ -53,7 +53,7 @@ pub(crate) fn about(quoted: &[u8], to: IpAddr) -> IcmpError {
         Family::V6 => (1, 3),
     };
     IcmpError {
-        to_mac: [0x02, 0, 0, 0, 0, 0x11],
+        to_mac: NODE_MAC,
         from_mac: [0x02, 0, 0, 0, 0, 0x33],
         src: router(),
         dst: to,

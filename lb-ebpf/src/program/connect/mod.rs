@@ -7,11 +7,11 @@ mod syn;
 
 use lb_common::{
     NO_BACKEND,
-    abi::{Link, Service, flow_state, service_flags},
+    abi::{Service, flow_state, service_flags},
     hash::flow_hash,
     reason::Reason,
 };
-use lb_ebpf::{frame::Frame, translate::deltas};
+use lb_ebpf::translate::deltas;
 
 use self::{
     choose::{Choice, choose},
@@ -23,7 +23,7 @@ use super::{
     atomic,
     backend::counters,
     clock::{coarse_ns, coarse_us, ticks},
-    crowd, flows, forward,
+    crowd, flows, forward, mac,
     maps::Tables,
     narrow, pace,
     packet::Packet,
@@ -88,7 +88,7 @@ pub(crate) fn connect<F: Tables>(
     flow.generation = backend.generation;
     flow.ifindex = ctx.ingress_ifindex() as u32;
     // The program has read past the link header, so it is there.
-    flow.link = link_back(&packet.frame).unwrap_or_default();
+    flow.link = mac::link_back(ctx, &packet.frame).unwrap_or_default();
     flow.head = 0;
     flow.head_seq = 0;
     flow.sent_end = 0;
@@ -140,12 +140,4 @@ pub(crate) fn connect<F: Tables>(
         narrow::lower::<F>(ctx.ctx, &flow.client.src, packet.segment.tcp);
     }
     forward::to_backend(packet, flow, backend)
-}
-
-/// The link header of the way back to the sender: both addresses of its frame, exchanged.
-#[inline(always)]
-fn link_back(frame: &Frame) -> Option<Link> {
-    let [a, b] = frame.load::<u16>(10)?.to_ne_bytes();
-    let [c, d] = frame.load::<u16>(0)?.to_ne_bytes();
-    Some(Link([frame.load(6)?, u32::from_ne_bytes([a, b, c, d]), frame.load(2)?]))
 }

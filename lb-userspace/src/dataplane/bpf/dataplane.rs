@@ -23,7 +23,7 @@ use super::{
     backends::Backends,
     crowd::Crowd,
     flows::FlowTables,
-    nat_addresses::NatAddresses,
+    own_macs::OwnMacMap,
     ports::PortMap,
     registry::Registry,
     reset_sender::ResetSender,
@@ -36,7 +36,7 @@ use super::{
     values::{backend_flags, service_key, service_value},
 };
 use crate::dataplane::{
-    Count, Dataplane, NextHop,
+    Count, Dataplane, NextHop, OwnMacs,
     counters::Counters,
     error::Error,
     path_warning::PathWarning,
@@ -54,11 +54,11 @@ pub struct Bpf {
     pub(super) ports: PortMap,
     pub(super) sources: SourceRules,
     pub(super) spoof_guard: SpoofGuard,
+    pub(super) own_macs: OwnMacMap,
     pub(super) reverse_nat: ReverseNatMap,
     pub(super) registry: Registry,
     pub(super) flows: Arc<FlowTables>,
     pub(super) crowd: Arc<Crowd>,
-    pub(super) nat_addresses: NatAddresses,
     pub(super) trial_budgets: Arc<TrialBudgets>,
     pub(super) reset_targets: Arc<ResetTargets>,
     pub(super) vips: BTreeMap<SocketAddr, ServiceId>,
@@ -157,8 +157,8 @@ impl Dataplane for Bpf {
         written
     }
 
-    fn set_nat_addresses(&mut self, addresses: &[IpAddr]) {
-        self.nat_addresses.set(addresses);
+    fn set_own_macs(&mut self, macs: &OwnMacs) -> Result<(), Error> {
+        self.own_macs.write(macs).map_err(on_map("OWN_MACS"))
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -48,13 +48,14 @@ const fn of_daemon(name: &'static str, entries: Entries, reason: &'static str) -
     MapEntry { name, lifetime: Lifetime::Daemon(reason), entries }
 }
 
-pub(super) const MAPS: [MapEntry; 30] = [
+pub(super) const MAPS: [MapEntry; 31] = [
     pinned("CONFIG"),
     pinned("PORTS"),
     pinned("VLANS"),
     pinned("SERVICES"),
     pinned("SOURCES"),
     pinned("OWN_ADDRS"),
+    pinned("OWN_MACS"),
     pinned("TABLES"),
     pinned("BACKENDS"),
     pinned("REVERSE_NAT"),
@@ -169,6 +170,6 @@ mod tests {
             let Lifetime::Daemon(reason) = map.lifetime else { continue };
             assert!(!reason.is_empty(), "{}", map.name);
         }
-        assert_eq!(pinned_maps().count(), 22);
+        assert_eq!(pinned_maps().count(), 23);
     }
 }

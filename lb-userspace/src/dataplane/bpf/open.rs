@@ -14,15 +14,15 @@ use super::{
     error::OpenError,
     flow_spec::FlowSpec,
     handles::{
-        Handles, MinPathMtu, clients_seen, crowd, flows, nat_addresses, own_addr_filter, success_counts,
-        syn_acks, trial_budgets,
+        Handles, MinPathMtu, clients_seen, crowd, flows, own_addr_filter, success_counts, syn_acks,
+        trial_budgets,
     },
     idle::{IdleTicks, IdleTimeouts},
     layout::check_layouts,
     maps::{ProgramSize, pinned_sizes},
     pins::{self, PrepareError, Undo},
     program::{load, verify},
-    requirements::{check_cgroup, check_memory, check_ports, interface_indexes},
+    requirements::{check_cgroup, check_memory, check_ports, interface_indexes, own_macs},
     reset_sender::ResetSender,
     ring::EvidenceRing,
     success_counts::SuccessCounts,
@@ -117,15 +117,16 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let trial_budgets = Arc::new(trial_budgets(&ebpf)?);
     let filter = own_addr_filter(&ebpf)?;
     let crowd = crowd(&ebpf, options.max_source_share)?;
-    let nat = nat_addresses(&ebpf)?;
     let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
-    let budgets = Arc::clone(&trial_budgets);
-    let mut handles = Handles::take(take, filter, flows, crowd, nat, budgets, options.nat_ports.clone())?;
+    let mut handles =
+        Handles::take(take, filter, flows, crowd, Arc::clone(&trial_budgets), options.nat_ports.clone())?;
     let (timeout_scanner, reset_sender) =
         (handles.dataplane.timeout_scanner(), handles.dataplane.reset_sender());
     let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;
     let lost_heads = lost_heads(&handles.dataplane, &adopted).map_err(OpenError::Map)?;
     let size = ProgramSize { verified_instructions: verify(&mut ebpf)?, maps: pinned_sizes(&dir) };
+    // Those of an earlier run stay until the daemon has read them all.
+    handles.dataplane.own_macs.add(&own_macs(&indexes)?).map_err(OpenError::Map)?;
     let mut attached = Vec::new();
     for (interface, index) in indexes {
         attached.push(attach::attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use lb_common::abi::OwnMac;
 use tracing::warn;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     sizing::{flow_table_bytes, start_bytes},
 };
 use crate::dataplane::{
-    cgroup,
+    OwnMacs, cgroup, device,
     host::{self, Fit},
 };
 
@@ -23,6 +24,15 @@ pub(super) fn interface_indexes(interfaces: &[String]) -> Result<Vec<(&str, u32)
             Ok((name.as_str(), index))
         })
         .collect()
+}
+
+/// The usual MAC address of each of these interfaces.
+pub(super) fn own_macs(interfaces: &[(&str, u32)]) -> Result<OwnMacs, OpenError> {
+    let of = |(name, index): &(&str, u32)| match device::mac(name) {
+        Ok(mac) => Ok((OwnMac::new(*index, mac), mac)),
+        Err(_) => Err(OpenError::NoInterface((*name).to_owned())),
+    };
+    interfaces.iter().map(of).collect()
 }
 
 /// The NAT ports must not be among the ports of this host's own connections.

@@ -7,9 +7,10 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
-    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol},
+    AddressFamily,
+    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute},
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tracing::debug;
@@ -22,55 +23,24 @@ pub(super) struct Route {
     pub(super) source: IpAddr,
 }
 
-/// Where the kernel would send a packet.
-pub(super) enum Destination {
-    /// Send it by this route.
-    Host(Route),
-    /// Take it itself.
-    Local,
-    /// Send it to many.
-    NotUnicast,
-    /// Drop it.
-    Nowhere,
-}
-
-pub(super) async fn destination(handle: &Handle, to: IpAddr) -> Result<Destination, rtnetlink::Error> {
+/// The route that the kernel would use.
+pub(super) async fn route(handle: &Handle, to: IpAddr) -> Option<Route> {
     let request = match to {
         IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
         IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
     };
-    let answer = match handle.route().get(request).execute().boxed().try_next().await {
-        Ok(Some(answer)) => answer,
-        Ok(None) => return Ok(Destination::Nowhere),
-        // No route, or one of the types `unreachable`, `blackhole`, `prohibit`.
-        Err(rtnetlink::Error::NetlinkError(error)) if NOWHERE.contains(&-error.raw_code()) => {
-            return Ok(Destination::Nowhere);
-        }
-        Err(error) => return Err(error),
-    };
-    match answer.header.kind {
-        RouteType::Local | RouteType::Anycast => return Ok(Destination::Local),
-        RouteType::Broadcast | RouteType::Multicast => return Ok(Destination::NotUnicast),
-        _ => {}
-    }
+    let answer = handle.route().get(request).execute().boxed().try_next().await.ok().flatten()?;
     let (mut ifindex, mut gateway, mut source) = (None, None, None);
     for attribute in answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(index),
             RouteAttribute::Gateway(address) => gateway = plain(address),
-            // Of the other family (RFC 8950).
-            RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some(address.into()),
-            RouteAttribute::Via(RouteVia::Inet(address)) => gateway = Some(address.into()),
             RouteAttribute::PrefSource(address) => source = plain(address),
             _ => {}
         }
     }
-    // Without a source the node has no address of this family there.
-    let route = ifindex.zip(source).map(|(ifindex, source)| Route { ifindex, gateway, source });
-    Ok(route.map_or(Destination::Nowhere, Destination::Host))
+    Some(Route { ifindex: ifindex?, gateway, source: source? })
 }
-
-const NOWHERE: [i32; 5] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES, libc::ENODEV];
 
 fn plain(address: RouteAddress) -> Option<IpAddr> {
     match address {
@@ -118,19 +88,17 @@ fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
     Some((address?, Neighbour { mac: mac?, stale: !fresh.contains(&state) }))
 }
 
-/// An interface.
+/// The addresses of an interface.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Device {
     /// The node's own address on it.
     pub(super) mac: [u8; 6],
-    /// It is up, and the device below it has a link.
-    pub(super) has_link: bool,
     /// For the device of a VLAN: the interface that its frames leave by, and the VLAN's id.
     pub(super) below: Option<(u32, u16)>,
-    /// The interface that this one lies on, whatever its kind: its frames come by that one.
-    pub(super) lies_on: Option<u32>,
-    /// The bond or bridge that it is a port of.
-    pub(super) port_of: Option<u32>,
+    /// For a device on another one, with an address of its own: the device below it.
+    pub(super) lower: Option<u32>,
+    /// The bridge or bond that it is a port of.
+    pub(super) master: Option<u32>,
 }
 
 pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Device>, rtnetlink::Error> {
@@ -143,26 +111,55 @@ pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Device>, rtne
 }
 
 fn device(message: &LinkMessage) -> Device {
-    let (mut device, mut lower, mut id) = (Device::default(), None, None);
-    let (mut is_elsewhere, mut is_veth) = (false, false);
-    device.has_link = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let (mut device, mut lower, mut id, mut stacked, mut elsewhere) =
+        (Device::default(), None, None, false, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Address(bytes) => device.mac = bytes.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Link(index) => lower = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
-            LinkAttribute::Controller(index) => device.port_of = Some(*index),
+            LinkAttribute::Controller(index) => device.master = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 id = infos.iter().find_map(vlan_id);
-                is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                stacked = infos.iter().any(is_stacked);
             }
             _ => {}
         }
     }
     device.below = lower.zip(id);
-    // A veth names its other end.
-    device.lies_on = lower.filter(|index| *index != 0 && !is_elsewhere && !is_veth);
+    // An index in another network namespace means another device here. The `lower` of a veth is its other end.
+    device.lower = lower.filter(|_| stacked && !elsewhere);
     device
+}
+
+const fn is_stacked(info: &LinkInfo) -> bool {
+    matches!(info, LinkInfo::Kind(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::Vlan))
+}
+
+/// The unicast addresses that interfaces accept beside their own, with the index of the interface: those of macvlan
+/// devices, and what an operator has added.
+pub(super) async fn filters(handle: &Handle) -> Result<Vec<(u32, [u8; 6])>, rtnetlink::Error> {
+    let mut found = Vec::new();
+    let mut dump = handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
+    while let Some(message) = dump.try_next().await? {
+        found.extend(filter(&message));
+    }
+    Ok(found)
+}
+
+/// An address in an interface's own filter. A tunnel has the addresses behind its other end in the same list, each
+/// with a destination.
+fn filter(message: &NeighbourMessage) -> Option<(u32, [u8; 6])> {
+    let own = message.header.flags.contains(NeighbourFlags::Own);
+    let remote = |attribute: &NeighbourAttribute| matches!(attribute, NeighbourAttribute::Destination(_));
+    if !own || message.header.state != NeighbourState::Permanent || message.attributes.iter().any(remote) {
+        return None;
+    }
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+        _ => None,
+    })?;
+    (mac[0] & 1 == 0).then_some((message.header.ifindex, mac))
 }
 
 /// The id of an 802.1Q device.

@@ -38,12 +38,46 @@ fn to(world: &World, ip: [u8; 4], port: u16) -> Tcp {
 const NEIGHBOUR: [u8; 4] = [203, 0, 113, 11];
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = link();
+    let mut cases = stations();
+    cases.extend(link());
     cases.extend(protocols());
     cases.extend(addresses());
     cases.extend(parts());
     cases.extend(own());
     cases
+}
+
+/// Addresses of other stations: one that is no neighbour of ours, neighbours of ours, and those of many.
+const STATIONS: [[u8; 6]; 8] = [
+    [0x02, 0, 0, 0, 0, 0x99],
+    [0x02, 0, 0, 0, 0, 0x10],
+    [0x03, 0, 0, 0, 0, 0x11],
+    [0x02, 1, 0, 0, 0, 0x11],
+    [0; 6],
+    [0xff; 6],
+    [0x01, 0, 0x5e, 0x00, 0x00, 0x12],
+    [0x33, 0x33, 0, 0, 0, 1],
+];
+
+fn to_stations(tcp: &Tcp) -> Vec<Vec<u8>> {
+    STATIONS.map(|to_mac| Tcp { to_mac, ..tcp.clone() }.bytes()).into()
+}
+
+fn stations() -> Vec<Case> {
+    use Stage::{Begun, Established};
+    let of = |name, stage, frames| Case::all(name, stage, Outcome::Pass, frames);
+    vec![
+        pass("a SYN to another station", |w| to_stations(&w.syn())),
+        pass("a segment of no connection to another station", |w| to_stations(&w.sent(ACK))),
+        pass("nonsense to another station", |w| to_stations(&Tcp { flags: 0, ttl: 0, ..w.syn() })),
+        of("a client's segment to another station", Established, |w| to_stations(&w.sent(ACK))),
+        of("a client's end to another station", Established, |w| to_stations(&w.sent(ACK | FIN))),
+        of("a client's reset to another station", Established, |w| to_stations(&w.sent(RST))),
+        of("a backend's segment to another station", Established, |w| to_stations(&w.answered(ACK | PSH))),
+        of("a backend's reset to another station", Established, |w| to_stations(&w.answered(RST))),
+        of("a handshake's SYN to another station", Begun, |w| to_stations(&w.syn())),
+        of("a refusal to another station", Begun, |w| to_stations(&w.answered(RST | ACK))),
+    ]
 }
 
 fn link() -> Vec<Case> {
