@@ -12,8 +12,8 @@ use lb_core::{
     event::{Event, EventKind, Evidence},
     io::{BackendId, Generation, ServiceId},
     snapshot::{
-        BackendSnapshot, BreakerState, Effective, OperatorState, ProbeState, Responses, ServiceSnapshot,
-        Snapshot,
+        BackendSnapshot, BreakerState, Effective, OperatorState, PathState, ProbeState, Responses,
+        ServiceSnapshot, Snapshot,
     },
     time::Instant,
 };
@@ -45,6 +45,7 @@ fn status(states: &[Effective]) -> Status {
         fallback: false,
         effective: *effective,
         operator: OperatorState::Enabled,
+        path: PathState::Ok,
         probe: ProbeState::None,
         breaker: BreakerState::Closed,
         reason: None,

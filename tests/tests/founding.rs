@@ -33,6 +33,7 @@ fn decision(event: &Event) -> Option<String> {
         )),
         EventKind::Suspected
         | EventKind::Probe
+        | EventKind::Path
         | EventKind::Operator
         | EventKind::Weight
         | EventKind::Membership

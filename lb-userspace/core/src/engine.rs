@@ -14,6 +14,7 @@ mod memory;
 mod observe;
 mod operator;
 mod outbox;
+mod path;
 mod probing;
 mod reconfigure;
 mod reload;
@@ -201,6 +202,11 @@ impl Engine {
                 self.dirty.extend(changed.then_some(id));
                 // If the probe took longer than an interval, the next one is due.
                 self.due_probe(backend, now);
+            }
+            Input::Path { backend, generation, path } => {
+                let Some((service, index)) = self.owner(backend, generation) else { return };
+                let (id, changed) = (service.id, service.path_changed(index, path, now));
+                self.dirty.extend(changed.then_some(id));
             }
             Input::Applied { plan, result } => self.applied(plan, result, now),
             Input::Successes { backend, count } => {

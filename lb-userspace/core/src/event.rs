@@ -22,7 +22,8 @@ pub struct Event {
     pub service: String,
     pub backend: Option<String>,
     /// State names: of the breaker for `eject`, `trial`, `readmit` and a detection that was `refused`; of the
-    /// operator's axis for `operator` and an order that was `refused`; of the probe for `probe`.
+    /// operator's axis for `operator` and an order that was `refused`; of the probe for `probe`; of the path for
+    /// `path`.
     pub from: String,
     pub to: String,
     /// The detector or rule: `consecutive_5xx`, `ejection_time_over`, `half_open_failure`,
@@ -52,6 +53,8 @@ pub enum EventKind {
     /// A detection that was not confirmed, or that too few different clients saw.
     Suspected,
     Probe,
+    /// The packet path cannot reach the backend, or can again.
+    Path,
     Operator,
     Weight,
     /// A backend or service appeared or left.
@@ -73,6 +76,7 @@ impl fmt::Display for EventKind {
             Self::Refused => "refused",
             Self::Suspected => "suspected",
             Self::Probe => "probe",
+            Self::Path => "path",
             Self::Operator => "operator",
             Self::Weight => "weight",
             Self::Membership => "membership",
@@ -105,7 +109,8 @@ pub struct Evidence {
     pub max_ejection_percent: u8,
     pub min_serving: u32,
     pub probe: Option<ProbeState>,
-    /// The probe's last failure, the error of a map write, an operator's reason, or the limit that refused.
+    /// The probe's last failure, the remedy for a path, the error of a map write, an operator's reason, or the
+    /// limit that refused.
     pub detail: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Mode, NoBackend, ProbeKind, Sources},
     event::Event,
+    states::PathState,
     time::Millis,
 };
 pub use crate::{
@@ -35,6 +36,8 @@ pub enum Input {
     TrialsTaken { backend: BackendId },
     /// The result of one [`ProbeRequest`].
     Probe { backend: BackendId, generation: Generation, result: ProbeResult },
+    /// Whether the packet path can reach a backend, when that changes. Until the first, it can.
+    Path { backend: BackendId, generation: Generation, path: PathState },
     /// The result of one [`Plan`].
     Applied { plan: u64, result: Result<(), StepFailure> },
     /// Good responses that the program counted and did not mirror. None of them came between a failure and the

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::states::{BreakerState, Effective, OperatorState, ProbeState};
+pub use crate::states::{BreakerState, Effective, OperatorState, PathState, ProbeState};
 use crate::{
     event::{Event, Seen},
     ids::{BackendId, Generation, ServiceId},
@@ -78,6 +78,9 @@ pub struct BackendSnapshot {
     pub fallback: bool,
     pub effective: Effective,
     pub operator: OperatorState,
+    /// Whether the packet path can reach it: `ok`, or the code of what keeps it from that.
+    #[serde(default = "reachable")]
+    pub path: PathState,
     pub probe: ProbeState,
     pub breaker: BreakerState,
     /// The reason for the effective state, in one sentence. `None`: it simply serves.
@@ -102,6 +105,11 @@ pub struct BackendSnapshot {
     /// `None`: it may get new connections.
     #[serde(default)]
     pub drain: Option<Drain>,
+}
+
+/// Of daemons that did not look.
+const fn reachable() -> PathState {
+    PathState::Ok
 }
 
 impl ServiceSnapshot {

@@ -1,4 +1,4 @@
-//! The states of a backend on its three axes (operator, probe, breaker), and the effective state that
+//! The states of a backend on its three axes (operator, probe, breaker), its path, and the effective state that
 //! follows from them.
 
 use std::fmt;
@@ -35,25 +35,105 @@ names! {
 }
 
 names! {
-    /// The state that follows from the three axes. [`Effective::of`] derives it.
+    /// Whether the packet path can reach the backend: a fact of this node, and nobody's opinion. The names are stable
+    /// codes.
+    PathState {
+        /// It can, as far as the daemon knows.
+        Ok = "ok",
+        /// The address is one of the node's own.
+        Local = "local",
+        /// The node has no route to it.
+        NoRoute = "no_route",
+        /// The route is to no single host.
+        NotUnicast = "not_unicast",
+        /// The next hop has never answered.
+        NoNeighbour = "no_neighbour",
+        /// The interface towards it has no link.
+        NoLink = "no_link",
+        /// The program is not attached to the interface towards it.
+        NotAttached = "not_attached",
+        /// Its replies come in a VLAN whose frames the program does not look at.
+        VlanNotListed = "vlan_not_listed",
+        /// The node has none of the NAT addresses.
+        NoNatAddress = "no_nat_address",
+    }
+}
+
+impl PathState {
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Local,
+        Self::NoRoute,
+        Self::NotUnicast,
+        Self::NoNeighbour,
+        Self::NoLink,
+        Self::NotAttached,
+        Self::VlanNotListed,
+        Self::NoNatAddress,
+    ];
+
+    /// The cause and the remedy, for the operator.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Ok => "frames reach it",
+            Self::Local => {
+                "it is on this node, and shunt forwards to other hosts only: move it to another host, or to a network \
+                 namespace with a route of its own"
+            }
+            Self::NoRoute => {
+                "this node has no route to it: `ip route get ADDRESS` says the same; add a route"
+            }
+            Self::NotUnicast => {
+                "its address is a broadcast or multicast address on this node: name the address of one host"
+            }
+            Self::NoNeighbour => {
+                "its next hop does not answer ARP or neighbour discovery: check the host, its cable and its address \
+                 (`ip neighbour`)"
+            }
+            Self::NoLink => {
+                "the interface towards it has no link: check the cable and the other end (`ip link`)"
+            }
+            Self::NotAttached => {
+                "its replies arrive by an interface that shunt is not attached to: add that to `interfaces`"
+            }
+            Self::VlanNotListed => {
+                "its replies come in a VLAN that shunt does not look at: add the VLAN's id to `vlans`"
+            }
+            Self::NoNatAddress => {
+                "this node has none of the `nat_addresses` of its family, so its replies go nowhere: \
+                 `ip address add ADDRESS/32 dev lo`, or correct the key"
+            }
+        }
+    }
+}
+
+names! {
+    /// The state that follows from the three axes and the path. [`Effective::of`] derives it.
     Effective {
         Serving = "serving",
         Trial = "trial",
         Draining = "draining",
         Ejected = "ejected",
         Down = "down",
+        Unreachable = "unreachable",
         Disabled = "disabled",
     }
 }
 
 impl Effective {
-    /// The operator's axis decides first, then the probe's, then the breaker's. A backend whose first probe
-    /// has no result yet (`unknown`) is used only while no proven one serves. The table has that preference;
-    /// it is no state.
-    pub const fn of(operator: OperatorState, probe: ProbeState, breaker: BreakerState) -> Self {
+    /// The operator's axis decides first, then the path, then the probe's axis, then the breaker's. A backend whose
+    /// first probe has no result yet (`unknown`) is used only while no proven one serves. The table has that
+    /// preference; it is no state.
+    pub const fn of(
+        operator: OperatorState,
+        path: PathState,
+        probe: ProbeState,
+        breaker: BreakerState,
+    ) -> Self {
         match (operator, probe, breaker) {
             (OperatorState::Disabled, _, _) => Self::Disabled,
             (OperatorState::Draining, _, _) => Self::Draining,
+            (OperatorState::Enabled, _, _) if !matches!(path, PathState::Ok) => Self::Unreachable,
             (OperatorState::Enabled, ProbeState::Down, _) => Self::Down,
             (
                 OperatorState::Enabled,
@@ -77,6 +157,12 @@ impl Effective {
 // The state names appear in events as text.
 impl From<BreakerState> for String {
     fn from(state: BreakerState) -> Self {
+        state.to_string()
+    }
+}
+
+impl From<PathState> for String {
+    fn from(state: PathState) -> Self {
         state.to_string()
     }
 }

@@ -63,6 +63,7 @@ impl View {
             EventKind::Eject | EventKind::Trial | EventKind::Readmit | EventKind::Refused => true,
             EventKind::Suspected
             | EventKind::Probe
+            | EventKind::Path
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership

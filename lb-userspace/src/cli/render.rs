@@ -4,7 +4,10 @@
 use lb_common::ABI_VERSION;
 use lb_core::{
     io::{BackendId, FlowReset},
-    snapshot::{BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, PendingWrite, ServiceSnapshot},
+    snapshot::{
+        BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, PathState, PendingWrite,
+        ServiceSnapshot,
+    },
     time::Instant,
 };
 
@@ -230,7 +233,7 @@ fn why(
     let mut parts: Vec<String> = backend.reason.iter().cloned().collect();
     parts.extend(backend.drain.and_then(|of| drain(&of, remaining, now)));
     parts.extend(overrides(backend, now));
-    if traffic.is_some_and(|traffic| !traffic.reachable) {
+    if backend.path == PathState::Ok && traffic.is_some_and(|traffic| !traffic.reachable) {
         parts.push("its next hop does not answer, so new connections go to other backends".to_owned());
     }
     parts.extend(traffic.and_then(|traffic| traffic.path_warning.clone()));

@@ -7,8 +7,8 @@ use lb_core::{
     event::{Event, EventKind, Run, Seen},
     io::{BackendId, Generation, L4Failure, ServiceId},
     snapshot::{
-        BackendSnapshot, BreakerState, DetectorSnapshot, Effective, OperatorState, PendingWrite, ProbeState,
-        Responses, ServiceSnapshot, Snapshot, Why,
+        BackendSnapshot, BreakerState, DetectorSnapshot, Effective, OperatorState, PathState, PendingWrite,
+        ProbeState, Responses, ServiceSnapshot, Snapshot, Why,
     },
     time::Instant,
 };
@@ -129,6 +129,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         fallback: false,
         effective: Effective::Serving,
         operator: OperatorState::Enabled,
+        path: PathState::Ok,
         probe: ProbeState::Up,
         breaker: BreakerState::Closed,
         reason: None,
@@ -148,7 +149,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
 
 fn with_effective(mut status: Status) -> Status {
     for backend in status.snapshot.services.iter_mut().flat_map(|service| &mut service.backends) {
-        backend.effective = Effective::of(backend.operator, backend.probe, backend.breaker);
+        backend.effective = Effective::of(backend.operator, backend.path, backend.probe, backend.breaker);
     }
     status
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use lb_core::event::{Event, EventKind};
+use lb_core::{
+    event::{Event, EventKind},
+    snapshot::PathState,
+};
 use tracing::{debug, info, warn};
 
 use crate::printable::printable;
@@ -26,8 +29,12 @@ impl EventLines {
             EventKind::Eject | EventKind::Fallback | EventKind::Dataplane => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
+            EventKind::Path if event.to != PathState::Ok.to_string() => {
+                warn!(seq, reason, "{}: {sentence}", event.kind);
+            }
             EventKind::Trial
             | EventKind::Readmit
+            | EventKind::Path
             | EventKind::Probe
             | EventKind::Operator
             | EventKind::Weight

@@ -9,7 +9,7 @@ use lb_core::{
 };
 use tokio::{
     io::unix::AsyncFd,
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
 use tracing::{error, warn};
@@ -20,6 +20,7 @@ use crate::{
     dataplane::{
         actor,
         bpf::{ClientsSeen, EvidenceRing, SuccessCounts, SynAcks, TimedOut, TrialBudgets},
+        next_hop::Paths,
     },
     evidence::{self, Inputs, Intake, Timeout},
 };
@@ -36,6 +37,7 @@ pub(super) struct Sources {
     pub(super) reports: mpsc::Receiver<actor::Report>,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) paths: watch::Receiver<Paths>,
     pub(super) timeouts: mpsc::Receiver<TimedOut>,
 }
 
@@ -61,7 +63,7 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     /// Begins with giving the engine its configuration.
-    pub(super) fn new(mut driver: Driver, handlers: Handlers, intake: Intake, counts: Counts) -> Self {
+    pub(super) fn new(mut driver: Driver, mut handlers: Handlers, intake: Intake, counts: Counts) -> Self {
         handlers.configure(&mut driver);
         let mut next_read = interval(evidence::read_interval(0));
         next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -102,6 +104,12 @@ impl EventLoop {
                 self.begin();
                 self.read_success_counts();
                 self.handlers.handle(request, &mut self.driver, self.lag);
+            }
+            // Its sender lives as long as the loop, unless netlink is gone.
+            Ok(()) = sources.paths.changed() => {
+                self.begin();
+                let paths = sources.paths.borrow_and_update().clone();
+                self.handlers.follow_paths(paths, &mut self.driver);
             }
             Some(found) = sources.timeouts.recv() => {
                 self.begin();

@@ -11,7 +11,7 @@ use lb_core::{
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{error, info, warn};
 
-use super::{driver::Driver, explanation::explanation, lag::Lag, reload::Configured, status::Facts};
+use super::{driver::Driver, explanation::explanation, lag::Lag, paths, reload::Configured, status::Facts};
 use crate::{
     control::{
         Request,
@@ -19,7 +19,7 @@ use crate::{
             BackendView, Daemon, Explanation, Problem, ProblemKind, Reloaded, RemainingConnections, Status,
         },
     },
-    dataplane::{self, actor, chain},
+    dataplane::{self, actor, chain, next_hop::Paths},
 };
 
 /// How a request is answered. `None`: there is no such service or backend. A caller may have gone: then the
@@ -29,13 +29,14 @@ type Answer<T> = oneshot::Sender<Option<Result<Box<T>, Problem>>>;
 pub(super) struct Handlers {
     facts: Facts,
     configured: Configured,
+    paths: Paths,
     /// Where to read maps, which may take long. The loop does not wait for it.
     tasks: Handle,
 }
 
 impl Handlers {
     pub(super) fn new(facts: Facts, configured: Configured, tasks: Handle) -> Self {
-        Self { facts, configured, tasks }
+        Self { facts, configured, paths: Paths::default(), tasks }
     }
 
     pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
@@ -62,8 +63,15 @@ impl Handlers {
     }
 
     /// Gives the engine the configuration in force.
-    pub(super) fn configure(&self, driver: &mut Driver) {
+    pub(super) fn configure(&mut self, driver: &mut Driver) {
         driver.handle(Input::Config(Arc::new(self.configured.core().clone())));
+        paths::follow(&self.paths, self.configured.core(), driver);
+    }
+
+    /// Gives the engine the paths that have changed.
+    pub(super) fn follow_paths(&mut self, paths: Paths, driver: &mut Driver) {
+        self.paths = paths;
+        paths::follow(&self.paths, self.configured.core(), driver);
     }
 
     /// SIGHUP. Nobody waits for an answer, so an error goes to the log.

@@ -9,7 +9,7 @@
 //! | `dataplane` thread | the maps | it ends after the plan under way; the kernel forwards without it |
 //! | timeout scanner thread | the flow maps; it removes flows that are silent | it ends with the loop |
 //! | reset sender thread | a packet socket | it ends with the dataplane; later segments of its flows get a reset |
-//! | next hops | a netlink socket | it only reads, and asks for neighbours |
+//! | next hops | a netlink socket | it only reads, asks for neighbours, and reports paths |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
 //! | state keeper | the state to write next | each state replaces the one before; a stop waits for it |
@@ -30,6 +30,7 @@ mod kernel_log;
 mod lag;
 mod open_files;
 mod own_thread;
+mod paths;
 mod reaction;
 mod reload;
 mod saving;
@@ -102,7 +103,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let facts = Facts::new(&file, &config_path, &opened.attached, opened.size);
     let ports = start::ports(&file, &opened.attached);
     let (configured, addresses) = Configured::new(file, config_path);
-    let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports));
+    let (path_changes, paths) = watch::channel(next_hop::Paths::default());
+    let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports, path_changes));
     let kernel_log = opened.logger.map(|logger| tokio::spawn(kernel_log::read(logger)));
 
     // A few people ask for status at a time.
@@ -134,7 +136,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (reload, mut reloads) = mpsc::channel(1);
     let mut looping = own_thread::spawn("loop", async move || {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
-        let mut sources = Sources { ring, reports, inputs, requests: asked, timeouts };
+        let mut sources = Sources { ring, reports, inputs, requests: asked, paths, timeouts };
         let mut event_loop = EventLoop::new(driver, handlers, intake, counts);
         loop {
             tokio::select! {

@@ -113,6 +113,7 @@ pub(super) fn ports(file: &File, attached: &[bpf::Attached]) -> next_hop::Ports 
         vlans: file.vlans.clone(),
         attached: attached.iter().map(|attached| attached.index).collect(),
         native: attached.iter().any(|attached| attached.mode == AttachMode::Native),
+        nat_addresses: file.nat_addresses.clone(),
     }
 }
 
@@ -120,8 +121,9 @@ pub(super) async fn follow_next_hops(
     dataplane: actor::Handle,
     addresses: watch::Receiver<Vec<IpAddr>>,
     ports: next_hop::Ports,
+    paths: watch::Sender<next_hop::Paths>,
 ) {
-    if let Err(error) = next_hop::follow(dataplane, addresses, ports).await {
+    if let Err(error) = next_hop::follow(dataplane, addresses, ports, paths).await {
         error!(%error, "cannot follow the next hops of the backends");
     }
 }

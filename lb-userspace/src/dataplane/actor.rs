@@ -33,6 +33,7 @@ enum Command {
     Apply(Plan),
     NextHop(IpAddr, NextHop),
     OwnMacs(OwnMacs),
+    NatAddresses(Vec<IpAddr>),
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
     Connections(BackendId, Generation, oneshot::Sender<Count>),
@@ -56,6 +57,10 @@ impl Handle {
 
     pub fn set_own_macs(&self, macs: OwnMacs) {
         self.send(Command::OwnMacs(macs));
+    }
+
+    pub fn set_nat_addresses(&self, addresses: Vec<IpAddr>) {
+        self.send(Command::NatAddresses(addresses));
     }
 
     /// `None`: the thread has ended.
@@ -121,6 +126,7 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
                     );
                 }
             }
+            Command::NatAddresses(addresses) => dataplane.set_nat_addresses(&addresses),
             Command::Counters(reply) => {
                 // The caller may have gone.
                 let _ = reply.send(dataplane.counters());

@@ -35,6 +35,8 @@ impl Dataplane for Memory {
         Ok(())
     }
 
+    fn set_nat_addresses(&mut self, _: &[IpAddr]) {}
+
     fn counters(&mut self) -> Result<Counters, Error> {
         Ok(Counters::default())
     }

@@ -40,6 +40,9 @@ pub trait Dataplane: Send + 'static {
     /// From now on the program takes frames that are addressed to these, and no others.
     fn set_own_macs(&mut self, macs: &OwnMacs) -> Result<(), Error>;
 
+    /// From now on new connections have these as their source, per family; without any, the route's own.
+    fn set_nat_addresses(&mut self, addresses: &[IpAddr]);
+
     fn counters(&mut self) -> Result<Counters, Error>;
 
     /// Where a SYN of this client would go now. `members`: the members of the service's Maglev table. `None`: no

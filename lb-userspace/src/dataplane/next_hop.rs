@@ -2,10 +2,12 @@
 //!
 //! One task, owned by the daemon and safe to abort at any point: it only reads the kernel's tables and asks the kernel
 //! to resolve neighbours. It reads when routes, neighbours or links change, and every [`REFRESH`] at the latest. Asking
-//! also keeps the kernel's neighbour entries fresh, which frames that XDP forwards do not.
+//! also keeps the kernel's neighbour entries fresh, which frames that XDP forwards do not. It also reports which paths do
+//! not work.
 
 mod kernel;
 mod own_macs;
+mod paths;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,14 +18,20 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use lb_common::abi::Link;
+use lb_core::snapshot::PathState;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
 use rtnetlink::{Handle, MulticastGroup};
-use tokio::{sync::watch, time::timeout};
-use tracing::{debug, info, warn};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{info, warn};
 
+pub use self::paths::Paths;
 use self::{
-    kernel::{filters, links, neighbours, resolve, route},
+    kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve},
     own_macs::own_macs,
+    paths::{Faults, meets_program},
 };
 use super::{NextHop, actor, error::chain, path_warning::PathWarning, redirect::Redirects};
 
@@ -33,45 +41,69 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Changes come in bursts. The task gathers them for at most this long.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Where the program is attached.
+/// The node, as far as paths depend on it.
 #[derive(Clone, Debug, Default)]
 pub struct Ports {
     /// The VLANs whose frames the program looks at.
     pub vlans: Vec<u16>,
+    /// The interfaces that the program is attached to.
     pub attached: BTreeSet<u32>,
     /// In native mode drivers redirect frames to each other.
     pub native: bool,
+    pub nat_addresses: Vec<IpAddr>,
 }
 
-/// Follows the next hops of `addresses` and gives each to the dataplane. Ends when the sender of `addresses` is dropped.
+/// Follows the next hops of `addresses`. The dataplane gets each next hop, `paths` what does not work. Ends when the sender
+/// of `addresses` is dropped.
 pub async fn follow(
     dataplane: actor::Handle,
     mut addresses: watch::Receiver<Vec<IpAddr>>,
     ports: Ports,
+    paths: watch::Sender<Paths>,
 ) -> io::Result<()> {
-    // Before Linux 6.3 the kernel does not report this.
-    let redirects = ports.native.then(Redirects::open).and_then(Result::ok);
-    let path_warning = |ifindex: u32| {
-        if !ports.attached.contains(&ifindex) {
-            return Some(PathWarning::NotAttached);
-        }
-        let taken = redirects.as_ref().and_then(|redirects| redirects.taken_by(ifindex).ok());
-        (taken == Some(false)).then_some(PathWarning::NoRedirect)
-    };
-    let groups =
-        [MulticastGroup::Neigh, MulticastGroup::Link, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route];
+    let groups = [
+        MulticastGroup::Neigh,
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
     let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
-    let mut known = BTreeMap::new();
+    let mut follower = Follower::new(handle, dataplane, ports);
+    let mut refresh = interval(REFRESH);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_tick = false;
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        if let Err(error) = update(&handle, &wanted, &ports, &mut known, &dataplane, &path_warning).await {
-            warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
+        match follower.update(&wanted, is_tick).await {
+            Ok(()) => {
+                let found = follower.paths();
+                follower.use_nat_addresses(&found);
+                paths.send_if_modified(|known| {
+                    let is_new = *known != found;
+                    *known = found;
+                    is_new
+                });
+            }
+            Err(error) => {
+                warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
+            }
         }
         tokio::select! {
-            changed = addresses.changed() => if changed.is_err() { break },
-            heard = timeout(REFRESH, changes.next()) => if matches!(heard, Ok(None)) {
-                return Err(io::Error::other("the kernel closed the netlink socket"));
+            changed = addresses.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                is_tick = false;
+            }
+            _ = refresh.tick() => is_tick = true,
+            heard = changes.next() => {
+                if heard.is_none() {
+                    return Err(io::Error::other("the kernel closed the netlink socket"));
+                }
+                is_tick = false;
             }
         }
         // Times out, unless the socket is closed. Then the next turn finds that.
@@ -81,33 +113,116 @@ pub async fn follow(
     Ok(())
 }
 
-/// Reads the kernel's tables once, and gives the next hop of each address to the dataplane.
-async fn update(
-    handle: &Handle,
-    addresses: &[IpAddr],
-    ports: &Ports,
-    known: &mut BTreeMap<IpAddr, NextHop>,
-    dataplane: &actor::Handle,
-    path_warning: &(impl Fn(u32) -> Option<PathWarning> + Sync),
-) -> Result<(), rtnetlink::Error> {
-    known.retain(|address, _| addresses.contains(address));
-    let links = links(handle).await?;
-    // Without its filters, for example in a kernel that does not list them, an interface has at least its own.
-    let filters = filters(handle).await.unwrap_or_default();
-    dataplane.set_own_macs(own_macs(&ports.attached, &links, &filters));
-    let neighbours = neighbours(handle).await?;
-    let mut path_warnings = BTreeMap::new();
-    for address in addresses {
-        let Some(route) = route(handle, *address).await else {
-            if !known.contains_key(address) {
-                debug!(%address, "no route");
-            }
-            continue;
-        };
-        let via = route.gateway.unwrap_or(*address);
+/// Follows the paths, and remembers what it has reported.
+struct Follower {
+    handle: Handle,
+    dataplane: actor::Handle,
+    ports: Ports,
+    /// Before Linux 6.3 the kernel does not report this.
+    redirects: Option<Redirects>,
+    /// Whether an interface takes redirected frames, as far as this look has asked.
+    taken: BTreeMap<u32, bool>,
+    known: BTreeMap<IpAddr, NextHop>,
+    faults: Faults,
+    nat: Faults,
+    /// The NAT addresses that new connections get.
+    used_nat: Vec<IpAddr>,
+}
+
+impl Follower {
+    fn new(handle: Handle, dataplane: actor::Handle, ports: Ports) -> Self {
+        let redirects = ports.native.then(Redirects::open).and_then(Result::ok);
+        let used_nat = ports.nat_addresses.clone();
+        Self {
+            handle,
+            dataplane,
+            ports,
+            redirects,
+            taken: BTreeMap::new(),
+            known: BTreeMap::new(),
+            faults: Faults::default(),
+            nat: Faults::default(),
+            used_nat,
+        }
+    }
+
+    fn paths(&self) -> Paths {
+        Paths { faults: self.faults.counting().collect(), nat_addresses: self.nat_addresses() }
+    }
+
+    /// New connections use the NAT addresses that the node has. If it has none of a family, nothing changes: the backends
+    /// are out, and another source would be a surprise.
+    fn use_nat_addresses(&mut self, paths: &Paths) {
+        let has = |address: &IpAddr| paths.nat_addresses.get(address) == Some(&true);
+        let all = &self.ports.nat_addresses;
+        let any_of_family =
+            |of: &IpAddr| all.iter().any(|other| other.is_ipv4() == of.is_ipv4() && has(other));
+        let used: Vec<IpAddr> =
+            all.iter().filter(|address| has(address) || !any_of_family(address)).copied().collect();
+        if used == self.used_nat {
+            return;
+        }
+        for address in all.iter().filter(|address| !has(address)) {
+            warn!(%address, "the node does not have this NAT address: no new connection uses it");
+        }
+        self.dataplane.set_nat_addresses(used.clone());
+        self.used_nat = used;
+    }
+
+    fn nat_addresses(&self) -> BTreeMap<IpAddr, bool> {
+        let absent: BTreeSet<IpAddr> = self.nat.counting().map(|(address, _)| address).collect();
+        self.ports.nat_addresses.iter().map(|address| (*address, !absent.contains(address))).collect()
+    }
+
+    /// Reads the kernel's tables once, and gives the next hop of each address to the dataplane.
+    async fn update(&mut self, addresses: &[IpAddr], is_tick: bool) -> Result<(), rtnetlink::Error> {
+        self.known.retain(|address, _| addresses.contains(address));
+        self.faults.retain(|address| addresses.contains(&address));
+        self.taken.clear();
+        let links = links(&self.handle).await?;
+        // Without its filters, for example in a kernel that does not list them, an interface has at least its own.
+        let filters = filters(&self.handle).await.unwrap_or_default();
+        self.dataplane.set_own_macs(own_macs(&self.ports.attached, &links, &filters));
+        let neighbours = neighbours(&self.handle).await?;
+        for address in addresses {
+            let found = match destination(&self.handle, *address).await? {
+                Destination::Host(route) => self.hop(*address, &route, &links, &neighbours).await,
+                Destination::Local => PathState::Local,
+                Destination::NotUnicast => PathState::NotUnicast,
+                Destination::Nowhere => PathState::NoRoute,
+            };
+            self.faults.note(*address, found, is_tick);
+        }
+        for address in &self.ports.nat_addresses {
+            let found = match destination(&self.handle, *address).await? {
+                Destination::Local => PathState::Ok,
+                Destination::Host(_) | Destination::NotUnicast | Destination::Nowhere => {
+                    PathState::NoNatAddress
+                }
+            };
+            self.nat.note(*address, found, is_tick);
+        }
+        Ok(())
+    }
+
+    /// False only if the kernel says so.
+    fn takes_redirected(&mut self, ifindex: u32) -> bool {
+        let Some(redirects) = &self.redirects else { return true };
+        *self.taken.entry(ifindex).or_insert_with(|| redirects.taken_by(ifindex).unwrap_or(true))
+    }
+
+    /// Gives the dataplane the next hop of an address. Returns whether its path works.
+    async fn hop(
+        &mut self,
+        address: IpAddr,
+        route: &Route,
+        links: &BTreeMap<u32, Device>,
+        neighbours: &BTreeMap<(u32, IpAddr), Neighbour>,
+    ) -> PathState {
+        let via = route.gateway.unwrap_or(address);
         let neighbour = neighbours.get(&(route.ifindex, via));
         if neighbour.is_none_or(|entry| entry.stale) {
-            resolve(handle, route.ifindex, via).await;
+            resolve(&self.handle, route.ifindex, via).await;
         }
         let device = links.get(&route.ifindex).copied().unwrap_or_default();
         // XDP does not send through the device of a VLAN: the program tags the frame, and it leaves by the device below.
@@ -118,30 +233,38 @@ async fn update(
             link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), device.mac),
             source: route.source,
             routed: route.gateway.is_some(),
-            path_warning: *path_warnings.entry(route.ifindex).or_insert_with(|| path_warning(route.ifindex)),
+            path_warning: (!self.takes_redirected(ifindex)).then_some(PathWarning::NoRedirect),
         };
-        if let Some(before) = known.get(address)
+        let before = self.known.get(&address).copied();
+        if let Some(before) = before
             && !hop.link.is_resolved()
             && (before.ifindex, before.vlan) == (hop.ifindex, hop.vlan)
         {
             // The kernel asks again. Until then the old answer is the best one.
             hop.link = before.link;
         }
-        let before = known.insert(*address, hop);
+        self.known.insert(address, hop);
         if before != Some(hop) {
             if hop.link.is_resolved() {
                 info!(%address, %via, ifindex, vlan, source = %hop.source, "next hop");
             } else {
                 warn!(%address, %via, ifindex, vlan, "next hop does not answer yet");
             }
-            if vlan != 0 && !ports.vlans.contains(&vlan) {
-                warn!(%address, vlan, "its replies come in a VLAN that is not looked at: add it to `vlans`");
-            }
         }
         // Each time, because this repeats a write that failed. The dataplane ignores a next hop that it has.
-        dataplane.set_next_hop(*address, hop);
+        self.dataplane.set_next_hop(address, hop);
+        if !device.has_link {
+            PathState::NoLink
+        } else if !meets_program(route.ifindex, links, &self.ports.attached) {
+            PathState::NotAttached
+        } else if vlan != 0 && !self.ports.vlans.contains(&vlan) {
+            PathState::VlanNotListed
+        } else if !hop.link.is_resolved() {
+            PathState::NoNeighbour
+        } else {
+            PathState::Ok
+        }
     }
-    Ok(())
 }
 
 /// Whether one of these interfaces is the end of a virtual Ethernet pair.

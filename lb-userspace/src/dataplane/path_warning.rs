@@ -5,8 +5,6 @@ use std::fmt;
 /// This node can see each of them before the first connection fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathWarning {
-    /// Frames to the backend leave by an interface that the program is not attached to, so it does not see the replies.
-    NotAttached,
     /// The interface says that it takes no frames that XDP redirects.
     NoRedirect,
     /// The mode is `dnat` and the backend is behind a router. The replies go to the clients' own addresses, so the
@@ -18,9 +16,6 @@ impl PathWarning {
     /// For the operator, with the remedy.
     pub const fn message(self) -> &'static str {
         match self {
-            Self::NotAttached => {
-                "its replies arrive by an interface that shunt is not attached to: add that to `interfaces`"
-            }
             Self::NoRedirect => {
                 "the interface towards it takes no redirected frames, which vanish: on a veth switch GRO on at its \
                  other end (`ethtool -K DEVICE gro on`, after the device is up), else set xdp_mode = \"generic\""

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU16, time::Duration};
 use lb_core::{
     config::{Config, Service},
     io::{BackendId, Context, Generation, Operation, Outcome, ProbeResult},
-    snapshot::Snapshot,
+    snapshot::{PathState, Snapshot},
 };
 
 use super::line::Member;
@@ -35,6 +35,11 @@ pub(super) enum Entry {
         backend: BackendId,
         generation: Generation,
         result: ProbeResult,
+    },
+    Path {
+        backend: BackendId,
+        generation: Generation,
+        path: PathState,
     },
     Operation(Operation),
     SuccessCounts {

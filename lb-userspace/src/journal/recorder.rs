@@ -100,6 +100,9 @@ impl Recorder {
             Input::Probe { backend, generation, result } => {
                 Entry::Probe { backend: *backend, generation: *generation, result: result.clone() }
             }
+            Input::Path { backend, generation, path } => {
+                Entry::Path { backend: *backend, generation: *generation, path: *path }
+            }
             Input::Successes { backend, count } => Entry::SuccessCounts { backend: *backend, count: *count },
             Input::EvidenceLost { backend, lost } => Entry::EvidenceLost { backend: *backend, lost: *lost },
             Input::Applied { .. } | Input::Tick => return None,
@@ -200,6 +203,7 @@ impl Active {
             | Entry::Confirmation { .. }
             | Entry::TrialsTaken { .. }
             | Entry::Probe { .. }
+            | Entry::Path { .. }
             | Entry::Operation(_)
             | Entry::SuccessCounts { .. }
             | Entry::EvidenceLost { .. } => self.missing += 1,

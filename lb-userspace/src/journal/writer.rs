@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::Duration,
@@ -13,6 +13,7 @@ use std::{
 
 use lb_core::{
     io::{BackendId, Generation, Operation},
+    snapshot::PathState,
     time::{Instant, Millis},
 };
 use tracing::{info, warn};
@@ -38,7 +39,7 @@ pub(super) struct Writer {
     began_unix_ms: u64,
     seed: u64,
     services: BTreeMap<String, Vec<Member>>,
-    names: HashMap<BackendId, Name>,
+    names: BTreeMap<BackendId, Name>,
     piece: Piece,
     /// The time of the disk's error, or of the last attempt to continue after it.
     suspended: Option<Instant>,
@@ -49,6 +50,7 @@ struct Name {
     generation: Generation,
     service: String,
     backend: String,
+    path: PathState,
 }
 
 /// Whole lines that are not in the file yet.
@@ -82,7 +84,7 @@ impl Writer {
             began_unix_ms,
             seed,
             services: BTreeMap::new(),
-            names: HashMap::new(),
+            names: BTreeMap::new(),
             piece: Piece::default(),
             suspended: None,
         };
@@ -134,6 +136,13 @@ impl Writer {
             }
             Entry::Probe { backend, generation, result } => {
                 self.about(at, backend, Some(generation), |backend| What::Probe { backend, result });
+            }
+            Entry::Path { backend, generation, path } => {
+                if let Some(name) = self.names.get_mut(&backend).filter(|name| name.generation == generation)
+                {
+                    name.path = path;
+                }
+                self.about(at, backend, Some(generation), |backend| What::Path { backend, path });
             }
             Entry::SuccessCounts { backend, count } => {
                 self.about(at, backend, None, |backend| What::SuccessCounts { backend, good: count });
@@ -196,12 +205,17 @@ impl Writer {
         }
     }
 
-    /// The first lines of a file, so that it can be read alone: the clock of its lines, and the members.
+    /// The first lines of a file, so that it can be read alone: the clock of its lines, the members, and which of
+    /// them the packet path cannot reach.
     fn preamble(&self, at: Instant) -> Vec<u8> {
         let mut bytes = Vec::new();
         clock(self, at).write(&mut bytes);
         for (service, members) in &self.services {
             membership(at, service, members).write(&mut bytes);
+        }
+        for name in self.names.values().filter(|name| name.path != PathState::Ok) {
+            let what = What::Path { backend: Cow::Borrowed(&name.backend), path: name.path };
+            Line { at, service: Some(Cow::Borrowed(&name.service)), what }.write(&mut bytes);
         }
         bytes
     }
@@ -209,11 +223,13 @@ impl Writer {
     fn members(&mut self, at: Instant, memberships: Vec<Membership>) {
         // When the file is rotated before these lines, the preamble of the new one has these members.
         self.flush();
-        self.names.clear();
+        let known = std::mem::take(&mut self.names);
         let former = std::mem::take(&mut self.services);
         for Membership { service, members, ids } in memberships {
             let names = members.iter().zip(ids).map(|(member, (id, generation))| {
-                (id, Name { generation, service: service.clone(), backend: member.name.clone() })
+                let before = known.get(&id).filter(|before| before.generation == generation);
+                let path = before.map_or(PathState::Ok, |before| before.path);
+                (id, Name { generation, service: service.clone(), backend: member.name.clone(), path })
             });
             self.names.extend(names);
             if former.get(&service) != Some(&members) {

@@ -21,6 +21,7 @@ pub(super) fn service(
         | What::Confirmation { .. }
         | What::TrialsTaken { .. }
         | What::Probe { .. }
+        | What::Path { .. }
         | What::Operator { .. }
         | What::Add { .. }
         | What::Remove { .. }
@@ -53,6 +54,7 @@ pub(super) fn check_backend(
         | What::Confirmation { backend, .. }
         | What::TrialsTaken { backend }
         | What::Probe { backend, .. }
+        | What::Path { backend, .. }
         | What::Operator { backend, .. }
         | What::Remove { backend }
         | What::SuccessCounts { backend, .. }

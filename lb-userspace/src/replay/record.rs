@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_core::{
     event::Event,
-    snapshot::{BreakerState, Effective, OperatorState, ProbeState, ServiceSnapshot},
+    snapshot::{BreakerState, Effective, OperatorState, PathState, ProbeState, ServiceSnapshot},
     time::Instant,
 };
 use serde::Serialize;
@@ -31,6 +31,7 @@ pub struct SnapshotRecord {
 pub struct BackendState {
     pub effective: Effective,
     pub operator: OperatorState,
+    pub path: PathState,
     pub probe: ProbeState,
     pub breaker: BreakerState,
     pub reason: Option<String>,
@@ -45,6 +46,7 @@ impl SnapshotRecord {
             let state = BackendState {
                 effective: backend.effective,
                 operator: backend.operator,
+                path: backend.path,
                 probe: backend.probe,
                 breaker: backend.breaker,
                 reason: backend.reason.clone(),

@@ -98,6 +98,7 @@ impl Replay {
                 | What::Confirmation { .. }
                 | What::TrialsTaken { .. }
                 | What::Probe { .. }
+                | What::Path { .. }
                 | What::Operator { .. }
                 | What::Add { .. }
                 | What::Remove { .. }
@@ -221,6 +222,10 @@ impl Replay {
             What::Probe { backend, result } => {
                 let (backend, generation) = self.account.probe(service, backend);
                 self.give(Input::Probe { backend, generation, result: result.clone() });
+            }
+            What::Path { backend, path } => {
+                let (backend, generation) = self.account.ids(service, backend);
+                self.give(Input::Path { backend, generation, path: *path });
             }
             What::SuccessCounts { backend, good } => self.successes(service, backend, *good),
             What::EvidenceLost { backend, lost } => {

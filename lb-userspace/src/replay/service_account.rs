@@ -133,6 +133,7 @@ impl ServiceAccount {
             EventKind::Suspected
             | EventKind::Trial
             | EventKind::Probe
+            | EventKind::Path
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership

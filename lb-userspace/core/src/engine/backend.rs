@@ -23,7 +23,7 @@ use crate::{
     probe::Health,
     random,
     snapshot::Responses,
-    states::{BreakerState, Effective, OperatorState, ProbeState},
+    states::{BreakerState, Effective, OperatorState, PathState, ProbeState},
     time::{Instant, Millis},
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Backend {
     pub(super) health: Health,
     /// When the probe's axis changed last.
     pub(super) health_since: Instant,
+    /// Whether the packet path can reach it.
+    pub(super) path: PathState,
     pub(super) breaker: Breaker,
     pub(super) tally: Tally,
     /// L4 failures that wait for confirmation.
@@ -131,6 +133,7 @@ impl Backend {
             weight: None,
             health: Health::new(policy.probe.as_ref(), probe_key, now),
             health_since: now,
+            path: PathState::Ok,
             breaker: Breaker::new(breaker_key, now),
             tally: Tally::default(),
             suspicion: Suspicion::default(),
@@ -149,7 +152,7 @@ impl Backend {
     }
 
     pub(super) fn effective(&self) -> Effective {
-        Effective::of(self.operator, self.health.state(), self.breaker.state())
+        Effective::of(self.operator, self.path, self.health.state(), self.breaker.state())
     }
 
     /// The operator's weight, or else the configured one.

@@ -1,12 +1,12 @@
-//! The backends of a service that new connections can go to. All of it follows from the three axes of the
-//! backends and from the policy; nothing is remembered here.
+//! The backends of a service that new connections can go to. All of it follows from the three axes and the path
+//! of the backends, and from the policy; nothing is remembered here.
 
 use super::backend::Backend;
 use crate::{
     breaker::limits::BackendCounts,
     config::{self, NoBackend},
     io::Admit,
-    states::{Effective, OperatorState, ProbeState},
+    states::{Effective, OperatorState, PathState, ProbeState},
 };
 
 /// The places of a service's backends that its table can be built from, and which of them it is built from.
@@ -68,7 +68,7 @@ impl Members {
             NoBackend::Any => serving == 0,
             NoBackend::Reset | NoBackend::Drop => false,
         };
-        let all = backends.iter().filter(|backend| !backend.fallback).count();
+        let all = backends.iter().filter(|backend| !backend.fallback && reachable(backend)).count();
         let below_threshold = 100 * serving < usize::from(policy.breaker.panic_threshold) * all;
         (none_serves || below_threshold) && !self.usable.is_empty()
     }
@@ -89,10 +89,11 @@ pub(super) fn serving(backends: &[Backend], fallback: bool) -> Vec<usize> {
     if proven.is_empty() { serving(&[ProbeState::Unknown]) } else { proven }
 }
 
-/// Counts the backends of the fallback, or the others: the two groups do not count for each other.
+/// Counts the backends of the fallback, or the others: the two groups do not count for each other. A backend that
+/// the packet path cannot reach counts for nothing.
 pub(super) fn counts(backends: &[Backend], fallback: bool, without: Option<usize>) -> BackendCounts {
     let serving = serving(backends, fallback);
-    let group = || backends.iter().filter(|backend| backend.fallback == fallback);
+    let group = || backends.iter().filter(|backend| backend.fallback == fallback && reachable(backend));
     BackendCounts {
         backends: group().count() as u32,
         out: group().filter(|backend| backend.out()).count() as u32,
@@ -109,12 +110,21 @@ pub(super) fn admitted(backend: &Backend, panic: bool) -> Admit {
     match backend.effective() {
         Effective::Serving => Admit::All,
         Effective::Trial => Admit::Trials,
-        Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => Admit::None,
+        Effective::Draining
+        | Effective::Ejected
+        | Effective::Down
+        | Effective::Unreachable
+        | Effective::Disabled => Admit::None,
     }
+}
+
+pub(super) fn reachable(backend: &Backend) -> bool {
+    backend.path == PathState::Ok
 }
 
 fn usable(backend: &Backend) -> bool {
     !backend.fallback
+        && reachable(backend)
         && backend.operator != OperatorState::Disabled
         && backend.health.state() != ProbeState::Down
 }

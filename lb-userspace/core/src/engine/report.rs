@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     backend::{Backend, Note, Override, STEPS},
-    members::Members,
+    members::{self, Members},
     service::Service,
 };
 use crate::{
@@ -94,6 +94,7 @@ impl Service {
             fallback: backend.fallback,
             effective: backend.effective(),
             operator: backend.operator,
+            path: backend.path,
             probe: backend.health.state(),
             breaker: backend.breaker.state(),
             reason: self.reason(index, view, now),
@@ -123,6 +124,7 @@ impl Service {
                 }
                 (Some(_) | None, Some(_) | None) => "its probe has not yet passed often enough".to_owned(),
             }),
+            Effective::Unreachable => Some(backend.path.message().to_owned()),
             Effective::Draining => {
                 Some(format!("draining: no new connections, by {}", self.override_source(index, now)))
             }
@@ -145,7 +147,8 @@ impl Service {
         if view.members.serving().is_empty() && self.config.no_backend == NoBackend::Any {
             return "nobody serves and no_backend is any".to_owned();
         }
-        let all = self.backends.iter().filter(|backend| !backend.fallback).count();
+        let counted = |backend: &&Backend| !backend.fallback && members::reachable(backend);
+        let all = self.backends.iter().filter(counted).count();
         let serving = view.members.serving().len();
         let least = self.config.breaker.panic_threshold;
         format!("{serving} of {all} serve and panic_threshold is {least}")

@@ -7,6 +7,7 @@ mod history;
 mod lab;
 mod membership;
 mod operating;
+mod path;
 mod probing;
 mod remembering;
 mod returning;

@@ -6,7 +6,7 @@ use crate::{
     config::Detector,
     io::{FlowReset, Member},
     snapshot::{DetectorSnapshot, Why},
-    states::{BreakerState, OperatorState, ProbeState},
+    states::{BreakerState, OperatorState, PathState, ProbeState},
     time::{Instant, Millis},
 };
 
@@ -167,6 +167,9 @@ impl Service {
             let end = backend.operator_override.as_ref().and_then(|order| order.until);
             let end = end.map(|end| format!(", or by itself in {}", span(end - now))).unwrap_or_default();
             next.push(format!("it is {} until an operator enables it{end}", backend.operator));
+        }
+        if backend.path != PathState::Ok {
+            next.push(format!("it serves again once frames reach it: {}", backend.path.message()));
         }
         if backend.health.state() == ProbeState::Down {
             let rise = self.config.probe.as_ref().map_or(1, |probe| probe.rise);

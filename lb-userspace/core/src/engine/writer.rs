@@ -178,6 +178,7 @@ fn announces(event: &Event) -> bool {
         EventKind::Eject => event.enforced,
         EventKind::Trial
         | EventKind::Readmit
+        | EventKind::Path
         | EventKind::Probe
         | EventKind::Operator
         | EventKind::Weight

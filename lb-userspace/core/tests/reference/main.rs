@@ -5,7 +5,7 @@
 use lb_core::{
     config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
     io::{ClientCounts, L4Failure, Outcome, Verb},
-    snapshot::BreakerState,
+    snapshot::{BreakerState, PathState},
     time::{Instant, Millis},
 };
 use proptest::prelude::*;
@@ -27,6 +27,8 @@ enum Act {
     Confirm(usize, bool, bool),
     Lose(usize, u64),
     Probe(usize, bool, usize),
+    /// Whether frames reach a backend.
+    Path(usize, bool),
     Operate(usize, Verb),
     /// The configured ones of the five backends.
     Members(u8),
@@ -72,6 +74,7 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(place, passes, answered)| Act::Confirm(place, passes, answered)),
         1 => (0usize..5, 0u64..3).prop_map(|(place, lost)| Act::Lose(place, lost)),
         4 => (0usize..5, any::<bool>(), 1usize..4).prop_map(|(place, passes, times)| Act::Probe(place, passes, times)),
+        1 => (0usize..5, any::<bool>()).prop_map(|(place, reached)| Act::Path(place, reached)),
         1 => (0usize..5, verb).prop_map(|(place, verb)| Act::Operate(place, verb)),
         1 => (1u8..32).prop_map(Act::Members),
         1 => prop::collection::vec(any::<bool>(), 1..6).prop_map(Act::Script),
@@ -203,6 +206,12 @@ impl Pair {
                     self.real.probed(name, passes, now);
                     self.plain.probed(name, passes);
                 }
+            }
+            Act::Path(place, reached) => {
+                let name = self.name(place);
+                let path = if reached { PathState::Ok } else { PathState::NoNeighbour };
+                self.real.path(name, path, now);
+                self.plain.path(name, if reached { "reachable" } else { "no_neighbour" });
             }
             Act::Operate(place, verb) => {
                 let name = self.name(place);

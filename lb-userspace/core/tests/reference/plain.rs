@@ -65,6 +65,8 @@ pub(crate) struct Peer {
     pub(crate) at: At,
     pub(crate) order: Order,
     pub(crate) probe: Probe,
+    /// Frames reach it.
+    pub(crate) reached: bool,
     pub(crate) since: u64,
     pub(crate) number: u64,
     pub(crate) run: u32,
@@ -126,6 +128,7 @@ impl Reference {
             at: At::In,
             order: Order::Enabled,
             probe: if self.probed { Probe::Unknown } else { Probe::Absent },
+            reached: true,
             since: self.now,
             number: 0,
             run: 0,
@@ -227,29 +230,42 @@ impl Reference {
     /// The peers that get connections as long as one can.
     fn serving(&self) -> BTreeSet<&'static str> {
         let of = |wanted: fn(Probe) -> bool| -> BTreeSet<&'static str> {
-            let fit = |peer: &Peer| peer.at == At::In && peer.order == Order::Enabled && wanted(peer.probe);
+            let fit = |peer: &Peer| {
+                peer.at == At::In && peer.order == Order::Enabled && peer.reached && wanted(peer.probe)
+            };
             self.peers.iter().filter(|(_, peer)| fit(peer)).map(|(name, _)| *name).collect()
         };
         let proven = of(|probe| matches!(probe, Probe::Absent | Probe::Up { .. }));
         if proven.is_empty() { of(|probe| probe == Probe::Unknown) } else { proven }
     }
 
+    /// A peer that no frame reaches counts for nothing.
+    fn within_reach(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(|peer| peer.reached)
+    }
+
+    /// Fewer than `panic_threshold` serve.
+    fn few(&self) -> bool {
+        100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.within_reach().count()
+    }
+
+    fn usable(peer: &Peer) -> bool {
+        peer.reached && peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. })
+    }
+
     /// Whether the maps give it new connections although it is half-open.
     fn offered(&self, name: &str) -> bool {
-        let usable = |peer: &Peer| peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. });
-        let few = 100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.peers.len();
-        let panic = few && self.peers.values().any(usable);
+        let usable = Self::usable;
+        let panic = self.few() && self.peers.values().any(usable);
         let peer = &self.peers[name];
         if panic { usable(peer) } else { peer.in_trial_slot && usable(peer) && peer.order == Order::Enabled }
     }
 
     /// Whether a peer may get new connections, whether or not the table contains it now.
     pub(crate) fn may_begin(&self, name: &str) -> bool {
-        let usable = |peer: &Peer| peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. });
-        let few = 100 * self.serving().len() < usize::from(self.policy.panic_threshold) * self.peers.len();
         let peer = &self.peers[name];
         let out = matches!(peer.at, At::Out { .. }) || peer.order == Order::Draining;
-        usable(peer) && (few || !out)
+        Self::usable(peer) && (self.few() || !out)
     }
 
     fn distrusted(&self, name: &str) -> bool {
@@ -268,8 +284,8 @@ impl Reference {
         let shadow = self.policy.shadow.iter().any(|detector| detector.name() == reason);
         let enforced = self.policy.enforce && !shadow;
         self.peer(name).detections += u32::from(enforced);
-        let all = self.peers.len();
-        let out = self.peers.values().filter(|peer| peer.at != At::In).count();
+        let all = self.within_reach().count();
+        let out = self.within_reach().filter(|peer| peer.at != At::In).count();
         let left = self.serving().into_iter().filter(|of| *of != name).count();
         let one = out == 0 && self.policy.always_eject_one;
         if self.distrusted(name) {
@@ -373,6 +389,14 @@ impl Reference {
         self.say(kind, name, reason, enforced);
     }
 
+    /// Frames reach a peer, or do not any more.
+    pub(crate) fn path(&mut self, name: &str, reason: &str) {
+        let reached = reason == "reachable";
+        if std::mem::replace(&mut self.peer(name).reached, reached) != reached {
+            self.say(EventKind::Path, name, reason, true);
+        }
+    }
+
     pub(crate) fn probed(&mut self, name: &str, passes: bool) {
         let (rise, fall) = (self.rise, self.fall);
         let peer = self.peer(name);
@@ -429,7 +453,9 @@ impl Reference {
         for peer in self.peers.values_mut() {
             (peer.interval, peer.detections) = (Vec::new(), 0);
             (peer.heads, peer.lost) = (0, 0);
-            let trial = matches!(peer.at, At::Half { .. }) && !matches!(peer.probe, Probe::Down { .. });
+            let trial = matches!(peer.at, At::Half { .. })
+                && !matches!(peer.probe, Probe::Down { .. })
+                && peer.reached;
             peer.in_trial_slot = trial && peer.order == Order::Enabled;
         }
     }

@@ -17,7 +17,7 @@ use lb_core::{
         BackendId, Context, FlowReset, Generation, Input, Operation, Outcome, Output, ProbeResult, Step,
         StepFailure, Verb,
     },
-    snapshot::BackendSnapshot,
+    snapshot::{BackendSnapshot, PathState},
     time::{Instant, Millis},
 };
 
@@ -97,6 +97,7 @@ impl Real {
             | EventKind::Readmit
             | EventKind::Refused
             | EventKind::Suspected
+            | EventKind::Path
             | EventKind::Probe => true,
             EventKind::Weight => event.reason == "slow_start",
             EventKind::Operator
@@ -193,6 +194,11 @@ impl Real {
         let (backend, generation) = self.ids[name];
         let result = if passes { ProbeResult::Status(200) } else { ProbeResult::Fail("timeout".to_owned()) };
         self.send(Input::Probe { backend, generation, result }, now);
+    }
+
+    pub(crate) fn path(&mut self, name: &str, path: PathState, now: u64) {
+        let (backend, generation) = self.ids[name];
+        self.send(Input::Path { backend, generation, path }, now);
     }
 
     pub(crate) fn operate(&mut self, name: &str, verb: Verb, now: u64) {

@@ -172,7 +172,7 @@ const fn paint(state: Effective) -> Paint {
     match state {
         Effective::Serving => Paint::Good,
         Effective::Trial | Effective::Draining => Paint::Warning,
-        Effective::Ejected | Effective::Down => Paint::Bad,
+        Effective::Ejected | Effective::Down | Effective::Unreachable => Paint::Bad,
         Effective::Disabled => Paint::Faint,
     }
 }

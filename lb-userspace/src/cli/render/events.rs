@@ -1,6 +1,9 @@
 //! Events as lines for people.
 
-use lb_core::event::{Event, EventKind};
+use lb_core::{
+    event::{Event, EventKind},
+    snapshot::PathState,
+};
 
 use super::text::printable;
 use crate::cli::palette::{Paint, Palette};
@@ -75,6 +78,8 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Refused => ("REFUSED", Paint::Warning),
         EventKind::Suspected => ("SUSPECTED", Paint::Warning),
         EventKind::Probe => ("PROBE", Paint::Plain),
+        EventKind::Path if event.to == PathState::Ok.to_string() => ("PATH", Paint::Good),
+        EventKind::Path => ("PATH", Paint::Bad),
         EventKind::Operator => ("OPERATOR", Paint::Plain),
         EventKind::Weight => ("WEIGHT", Paint::Plain),
         EventKind::Membership => ("MEMBERSHIP", Paint::Plain),

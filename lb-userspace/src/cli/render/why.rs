@@ -2,7 +2,7 @@
 
 use lb_core::{
     event::{Event, Evidence, Seen},
-    snapshot::{BreakerState, DetectorSnapshot, Effective, OperatorState, ProbeState},
+    snapshot::{BreakerState, DetectorSnapshot, Effective, OperatorState, PathState, ProbeState},
     time::Instant,
 };
 
@@ -78,7 +78,7 @@ impl Depth<'_> {
         };
         let mut about: Vec<String> = backend.reason.iter().cloned().collect();
         about.extend(overrides(backend, self.now));
-        if !traffic.reachable {
+        if !traffic.reachable && backend.path == PathState::Ok {
             about.push("its next hop does not answer, so new connections go to other backends".to_owned());
         }
         about.extend(traffic.path_warning.clone());
@@ -274,6 +274,7 @@ fn state(effective: Effective) -> &'static str {
         Effective::Draining => "draining: no new connections",
         Effective::Ejected => "ejected by its breaker: no new connections",
         Effective::Down => "down, because its probe fails: no new connections",
+        Effective::Unreachable => "unreachable for the packet path: no new connections",
         Effective::Disabled => "disabled: no new connections",
     }
 }

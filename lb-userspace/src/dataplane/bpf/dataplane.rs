@@ -23,6 +23,7 @@ use super::{
     backends::Backends,
     crowd::Crowd,
     flows::FlowTables,
+    nat_addresses::NatAddresses,
     own_macs::OwnMacMap,
     ports::PortMap,
     registry::Registry,
@@ -59,6 +60,7 @@ pub struct Bpf {
     pub(super) registry: Registry,
     pub(super) flows: Arc<FlowTables>,
     pub(super) crowd: Arc<Crowd>,
+    pub(super) nat_addresses: NatAddresses,
     pub(super) trial_budgets: Arc<TrialBudgets>,
     pub(super) reset_targets: Arc<ResetTargets>,
     pub(super) vips: BTreeMap<SocketAddr, ServiceId>,
@@ -159,6 +161,10 @@ impl Dataplane for Bpf {
 
     fn set_own_macs(&mut self, macs: &OwnMacs) -> Result<(), Error> {
         self.own_macs.write(macs).map_err(on_map("OWN_MACS"))
+    }
+
+    fn set_nat_addresses(&mut self, addresses: &[IpAddr]) {
+        self.nat_addresses.set(addresses);
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

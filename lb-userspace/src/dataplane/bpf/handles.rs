@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData},
 };
 use lb_common::{
-    abi::{Address, Config, OwnAddrFilter, V4, VLAN_IDS, Vlans},
+    abi::{Address, Config, OwnAddrFilter, VLAN_IDS, Vlans},
     hash::HashKeys,
 };
 
@@ -22,6 +22,7 @@ use super::{
     idle::{ExpiredCounters, IdleTicks},
     mapped::Mapped,
     maps::map_info,
+    nat_addresses::NatAddresses,
     own_macs::{OwnMacMap, USUAL},
     ports::PortMap,
     program::cpus,
@@ -79,6 +80,11 @@ fn mapped<T: Copy>(ebpf: &Ebpf, name: &'static str) -> Result<Mapped<T>, OpenErr
     Mapped::new(map.fd().as_fd(), entries).map_err(OpenError::Descriptor)
 }
 
+/// The NAT addresses of a loaded program.
+pub(super) fn nat_addresses(ebpf: &Ebpf) -> Result<NatAddresses, OpenError> {
+    Ok(NatAddresses::new(mapped(ebpf, "CONFIG")?))
+}
+
 /// The list of crowded prefixes of a loaded program. `share`: how much one prefix may hold, in percent.
 pub(super) fn crowd(ebpf: &Ebpf, share: u8) -> Result<Arc<Crowd>, OpenError> {
     let map = HashMap::try_from(duplicate(ebpf, "CROWDED")?).map_err(OpenError::Map)?;
@@ -134,6 +140,7 @@ impl Handles {
         filter: Mapped<OwnAddrFilter>,
         flows: Arc<FlowTables>,
         crowd: Arc<Crowd>,
+        nat_addresses: NatAddresses,
         trial_budgets: Arc<TrialBudgets>,
         nat_ports: RangeInclusive<u16>,
     ) -> Result<Self, OpenError> {
@@ -164,6 +171,7 @@ impl Handles {
                 registry: Registry::default(),
                 flows,
                 crowd,
+                nat_addresses,
                 trial_budgets,
                 reset_targets: Arc::default(),
                 vips: BTreeMap::new(),
@@ -182,7 +190,7 @@ impl Handles {
         min_path_mtu: MinPathMtu,
     ) -> Result<(), OpenError> {
         let ports = self.dataplane.ports.nat();
-        let mut config = Config {
+        let config = Config {
             seed,
             nat_first: *ports.start(),
             nat_last: *ports.end(),
@@ -191,24 +199,8 @@ impl Handles {
             min_path_mtu6: min_path_mtu.ipv6,
             ..Config::default()
         };
-        for address in nat_addresses {
-            // The configuration refuses more addresses than the map can hold.
-            match address {
-                IpAddr::V4(v4) => {
-                    if let Some(entry) = config.nat4.get_mut(usize::from(config.nat4_len)) {
-                        *entry = V4(u32::from_ne_bytes(v4.octets()));
-                        config.nat4_len += 1;
-                    }
-                }
-                IpAddr::V6(_) => {
-                    if let Some(entry) = config.nat6.get_mut(usize::from(config.nat6_len)) {
-                        *entry = (*address).into();
-                        config.nat6_len += 1;
-                    }
-                }
-            }
-        }
         self.config.set(0, config, 0).map_err(OpenError::Map)?;
+        self.dataplane.nat_addresses.set(nat_addresses);
         let mut wanted = Vlans([0; VLAN_IDS]);
         for id in vlans {
             // The configuration refuses other numbers.

@@ -22,6 +22,7 @@ mod layout;
 mod link;
 mod mapped;
 mod maps;
+mod nat_addresses;
 mod open;
 mod own_macs;
 mod pins;

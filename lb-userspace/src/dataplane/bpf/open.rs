@@ -14,8 +14,8 @@ use super::{
     error::OpenError,
     flow_spec::FlowSpec,
     handles::{
-        Handles, MinPathMtu, clients_seen, crowd, flows, own_addr_filter, success_counts, syn_acks,
-        trial_budgets,
+        Handles, MinPathMtu, clients_seen, crowd, flows, nat_addresses, own_addr_filter, success_counts,
+        syn_acks, trial_budgets,
     },
     idle::{IdleTicks, IdleTimeouts},
     layout::check_layouts,
@@ -117,9 +117,10 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let trial_budgets = Arc::new(trial_budgets(&ebpf)?);
     let filter = own_addr_filter(&ebpf)?;
     let crowd = crowd(&ebpf, options.max_source_share)?;
+    let nat = nat_addresses(&ebpf)?;
     let take = |name| ebpf.take_map(name).ok_or(OpenError::Object(name));
-    let mut handles =
-        Handles::take(take, filter, flows, crowd, Arc::clone(&trial_budgets), options.nat_ports.clone())?;
+    let budgets = Arc::clone(&trial_budgets);
+    let mut handles = Handles::take(take, filter, flows, crowd, nat, budgets, options.nat_ports.clone())?;
     let (timeout_scanner, reset_sender) =
         (handles.dataplane.timeout_scanner(), handles.dataplane.reset_sender());
     let adopted = adopt(&mut handles.dataplane).map_err(OpenError::Map)?;

@@ -10,8 +10,8 @@ use super::{
     error::OpenError,
     flow_spec::FlowSpec,
     handles::{
-        Handles, MinPathMtu, clients_seen, crowd, duplicate, flows, own_addr_filter, success_counts,
-        syn_acks, trial_budgets,
+        Handles, MinPathMtu, clients_seen, crowd, duplicate, flows, nat_addresses, own_addr_filter,
+        success_counts, syn_acks, trial_budgets,
     },
     idle::{IdleTicks, IdleTimeouts},
     program::{Hook, load, verify},
@@ -59,7 +59,8 @@ impl Unattached {
         let duplicate = |name| duplicate(&self.ebpf, name);
         let crowd = crowd(&self.ebpf, settings.max_source_share)?;
         let budgets = Arc::new(trial_budgets(&self.ebpf)?);
-        let mut handles = Handles::take(duplicate, filter, flows, crowd, budgets, settings.nat_ports)?;
+        let nat = nat_addresses(&self.ebpf)?;
+        let mut handles = Handles::take(duplicate, filter, flows, crowd, nat, budgets, settings.nat_ports)?;
         let (vlans, new_flows) = (settings.vlans, settings.max_new_flows_per_second);
         let min_path_mtu = settings.min_path_mtu;
         handles.configure(self.flow_tables.seed, settings.nat_addresses, vlans, new_flows, min_path_mtu)?;

@@ -8,9 +8,9 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     AddressFamily,
-    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol},
+    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute},
+    route::{RouteAddress, RouteAttribute, RouteType, RouteVia},
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tracing::debug;
@@ -23,24 +23,55 @@ pub(super) struct Route {
     pub(super) source: IpAddr,
 }
 
-/// The route that the kernel would use.
-pub(super) async fn route(handle: &Handle, to: IpAddr) -> Option<Route> {
+/// Where the kernel would send a packet.
+pub(super) enum Destination {
+    /// Send it by this route.
+    Host(Route),
+    /// Take it itself.
+    Local,
+    /// Send it to many.
+    NotUnicast,
+    /// Drop it.
+    Nowhere,
+}
+
+pub(super) async fn destination(handle: &Handle, to: IpAddr) -> Result<Destination, rtnetlink::Error> {
     let request = match to {
         IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
         IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
     };
-    let answer = handle.route().get(request).execute().boxed().try_next().await.ok().flatten()?;
+    let answer = match handle.route().get(request).execute().boxed().try_next().await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return Ok(Destination::Nowhere),
+        // No route, or one of the types `unreachable`, `blackhole`, `prohibit`.
+        Err(rtnetlink::Error::NetlinkError(error)) if NOWHERE.contains(&-error.raw_code()) => {
+            return Ok(Destination::Nowhere);
+        }
+        Err(error) => return Err(error),
+    };
+    match answer.header.kind {
+        RouteType::Local | RouteType::Anycast => return Ok(Destination::Local),
+        RouteType::Broadcast | RouteType::Multicast => return Ok(Destination::NotUnicast),
+        _ => {}
+    }
     let (mut ifindex, mut gateway, mut source) = (None, None, None);
     for attribute in answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(index),
             RouteAttribute::Gateway(address) => gateway = plain(address),
+            // Of the other family (RFC 8950).
+            RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some(address.into()),
+            RouteAttribute::Via(RouteVia::Inet(address)) => gateway = Some(address.into()),
             RouteAttribute::PrefSource(address) => source = plain(address),
             _ => {}
         }
     }
-    Some(Route { ifindex: ifindex?, gateway, source: source? })
+    // Without a source the node has no address of this family there.
+    let route = ifindex.zip(source).map(|(ifindex, source)| Route { ifindex, gateway, source });
+    Ok(route.map_or(Destination::Nowhere, Destination::Host))
 }
+
+const NOWHERE: [i32; 5] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES, libc::ENODEV];
 
 fn plain(address: RouteAddress) -> Option<IpAddr> {
     match address {
@@ -88,14 +119,16 @@ fn neighbour(message: &NeighbourMessage) -> Option<(IpAddr, Neighbour)> {
     Some((address?, Neighbour { mac: mac?, stale: !fresh.contains(&state) }))
 }
 
-/// The addresses of an interface.
+/// An interface.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Device {
     /// The node's own address on it.
     pub(super) mac: [u8; 6],
+    /// It is up, and the device below it has a link.
+    pub(super) has_link: bool,
     /// For the device of a VLAN: the interface that its frames leave by, and the VLAN's id.
     pub(super) below: Option<(u32, u16)>,
-    /// For a device on another one, with an address of its own: the device below it.
+    /// For a device on another one: the device below it, by which its frames come.
     pub(super) lower: Option<u32>,
     /// The bridge or bond that it is a port of.
     pub(super) master: Option<u32>,
@@ -113,6 +146,7 @@ pub(super) async fn links(handle: &Handle) -> Result<BTreeMap<u32, Device>, rtne
 fn device(message: &LinkMessage) -> Device {
     let (mut device, mut lower, mut id, mut stacked, mut elsewhere) =
         (Device::default(), None, None, false, false);
+    device.has_link = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Address(bytes) => device.mac = bytes.as_slice().try_into().unwrap_or_default(),
@@ -133,7 +167,7 @@ fn device(message: &LinkMessage) -> Device {
 }
 
 const fn is_stacked(info: &LinkInfo) -> bool {
-    matches!(info, LinkInfo::Kind(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::Vlan))
+    matches!(info, LinkInfo::Kind(InfoKind::IpVlan | InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::Vlan))
 }
 
 /// The unicast addresses that interfaces accept beside their own, with the index of the interface: those of macvlan

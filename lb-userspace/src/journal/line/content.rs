@@ -4,6 +4,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
     io::{Context, Outcome, ProbeResult, Verb},
+    snapshot::PathState,
     time::{Instant, Millis},
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,11 @@ pub enum What<'a> {
     Probe {
         backend: Cow<'a, str>,
         result: ProbeResult,
+    },
+    /// Whether the packet path can reach a backend.
+    Path {
+        backend: Cow<'a, str>,
+        path: PathState,
     },
     Operator {
         backend: Cow<'a, str>,

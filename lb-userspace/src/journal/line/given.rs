@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, cell::RefCell, fmt, net::SocketAddr, num::NonZeroU16, time::Duration};
 
-use lb_core::io::{L4Failure, ProbeResult};
+use lb_core::{
+    io::{L4Failure, ProbeResult},
+    snapshot::PathState,
+};
 use serde::{
     Deserializer,
     de::{DeserializeSeed, Error as _, MapAccess, Visitor},
@@ -14,7 +17,7 @@ use super::{
     value::{self, Text, Value, quoted},
 };
 
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 31] = [
     "t_ms",
     "service",
     "backend",
@@ -32,6 +35,7 @@ const KEYS: [&str; 30] = [
     "trials_taken",
     "probe",
     "detail",
+    "path",
     "op",
     "address",
     "weight",
@@ -76,6 +80,7 @@ pub(super) struct Given<'a> {
     pub(super) trials_taken: Option<bool>,
     pub(super) probe: Option<ProbeResult>,
     pub(super) detail: Option<Cow<'a, str>>,
+    pub(super) path: Option<PathState>,
     pub(super) op: Option<Op>,
     pub(super) address: Option<SocketAddr>,
     pub(super) weight: Option<Option<NonZeroU16>>,
@@ -90,6 +95,19 @@ pub(super) struct Given<'a> {
     pub(super) began_unix_ms: Option<u64>,
     pub(super) seed: Option<u64>,
 }
+
+/// The names that [`PathState`] has in JSON.
+const PATHS: [(&str, PathState); PathState::ALL.len()] = [
+    ("ok", PathState::Ok),
+    ("local", PathState::Local),
+    ("no_route", PathState::NoRoute),
+    ("not_unicast", PathState::NotUnicast),
+    ("no_neighbour", PathState::NoNeighbour),
+    ("no_link", PathState::NoLink),
+    ("not_attached", PathState::NotAttached),
+    ("vlan_not_listed", PathState::VlanNotListed),
+    ("no_nat_address", PathState::NoNatAddress),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
@@ -192,6 +210,7 @@ impl<'a> Given<'a> {
             "trials_taken" => self.trials_taken = Some(value::only_true(key, &value)?),
             "probe" => self.probe = Some(value::probe(key, &value)?),
             "detail" => self.detail = Some(value::text(key, value)?),
+            "path" => self.path = Some(value::word(key, &value, &PATHS)?),
             "op" => self.op = Some(value::word(key, &value, &OPS)?),
             "address" => self.address = Some(value::endpoint(key, &value)?),
             "weight" => self.weight = Some(value::weight(key, &value)?),

@@ -49,6 +49,7 @@ fn content(given: Given<'_>) -> Result<Line<'_>, Trouble> {
         "confirmation",
         "trials_taken",
         "probe",
+        "path",
         "op",
         "members",
         "good",
@@ -118,6 +119,9 @@ fn about<'a>(given: Given<'a>, backend: Cow<'a, str>) -> Result<What<'a>, Troubl
     }
     if let Some(result) = given.probe {
         return Ok(What::Probe { backend, result: with_detail(result, given.detail)? });
+    }
+    if let Some(path) = given.path {
+        return Ok(What::Path { backend, path });
     }
     if let Some(good) = given.good {
         return Ok(What::SuccessCounts { backend, good });
@@ -192,6 +196,7 @@ fn check_company(given: &Given<'_>, kind: Option<&str>) -> Result<(), Trouble> {
                 "confirmation",
                 "trials_taken",
                 "probe",
+                "path",
                 "op",
                 "good",
                 "lost",

@@ -2,6 +2,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
     io::{ClientCounts, Context, L4Failure, Outcome, ProbeResult, Verb},
+    snapshot::PathState,
     time::{Instant, Millis},
 };
 use proptest::prelude::*;
@@ -70,6 +71,10 @@ fn what_is_known_about_the_clients() {
     let result = ProbeResult::Fail("refused".to_owned());
     let confirmation = What::Confirmation { backend: "a".into(), result, syn_answered: true };
     assert_eq!(read(line).what, confirmation);
+    for path in PathState::ALL {
+        let line = format!(r#"{{"t_ms":1,"backend":"a","path":"{path}"}}"#);
+        assert_eq!(read(&line).what, What::Path { backend: "a".into(), path });
+    }
     let line = r#"{"t_ms":1,"backend":"a","trials_taken":true}"#;
     assert_eq!(read(line).what, What::TrialsTaken { backend: "a".into() });
 }
@@ -255,6 +260,8 @@ fn what() -> impl Strategy<Value = What<'static>> {
         }),
         name().prop_map(|backend| What::TrialsTaken { backend }),
         (name(), result).prop_map(|(backend, result)| What::Probe { backend, result }),
+        (name(), proptest::sample::select(PathState::ALL.to_vec()))
+            .prop_map(|(backend, path)| What::Path { backend, path }),
         (name(), order).prop_map(|(backend, order)| What::Operator { backend, order }),
         (name(), weight).prop_map(|(backend, weight)| What::Add { backend, address: None, weight }),
         name().prop_map(|backend| What::Remove { backend }),

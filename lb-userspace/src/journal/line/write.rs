@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr, num::NonZeroU16, time::Duration};
 
-use lb_core::io::{L4Failure, Outcome, ProbeResult, Verb};
+use lb_core::{
+    io::{L4Failure, Outcome, ProbeResult, Verb},
+    snapshot::PathState,
+};
 use serde::Serialize;
 
 use super::content::{Line, Member, Order, What};
@@ -47,6 +50,8 @@ struct Keys<'a> {
     probe: Option<Probe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     op: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +122,10 @@ impl Line<'_> {
             What::Probe { backend, result } => {
                 keys.backend = Some(backend);
                 (keys.probe, keys.detail) = probe(result);
+            }
+            What::Path { backend, path } => {
+                keys.backend = Some(backend);
+                keys.path = Some(*path);
             }
             What::Operator { backend, order } => {
                 keys.backend = Some(backend);

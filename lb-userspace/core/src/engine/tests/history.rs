@@ -303,7 +303,7 @@ impl Play {
         let service = self.now();
         for backend in &service.backends {
             assert_eq!(backend.until_ms.is_some(), backend.breaker == BreakerState::Open, "an end");
-            let derived = Effective::of(backend.operator, backend.probe, backend.breaker);
+            let derived = Effective::of(backend.operator, backend.path, backend.probe, backend.breaker);
             assert_eq!(backend.effective, derived);
             assert!(backend.reason.is_some() || backend.effective == Effective::Serving);
         }
@@ -352,9 +352,11 @@ impl Play {
                 _ if service.panic && usable(backend) => Admit::All,
                 Effective::Serving => Admit::All,
                 Effective::Trial => Admit::Trials,
-                Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => {
-                    Admit::None
-                }
+                Effective::Draining
+                | Effective::Ejected
+                | Effective::Down
+                | Effective::Unreachable
+                | Effective::Disabled => Admit::None,
             };
             let held = &self.lab.maps.backends[&backend.id];
             assert_eq!(held.admit, admit, "{backend:?}");
@@ -378,6 +380,7 @@ impl Play {
                 EventKind::Refused
                 | EventKind::Suspected
                 | EventKind::Probe
+                | EventKind::Path
                 | EventKind::Operator
                 | EventKind::Weight
                 | EventKind::Fallback
@@ -425,7 +428,11 @@ fn takes(service: &ServiceSnapshot, backend: &BackendSnapshot) -> bool {
     match backend.effective {
         _ if service.panic && usable(backend) => true,
         Effective::Serving | Effective::Trial => true,
-        Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => false,
+        Effective::Draining
+        | Effective::Ejected
+        | Effective::Down
+        | Effective::Unreachable
+        | Effective::Disabled => false,
     }
 }
 

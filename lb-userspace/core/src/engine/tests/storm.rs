@@ -129,6 +129,7 @@ impl Reported {
             EventKind::Operator => &mut self.operator,
             EventKind::Refused
             | EventKind::Suspected
+            | EventKind::Path
             | EventKind::Weight
             | EventKind::Membership
             | EventKind::Fallback
@@ -213,7 +214,11 @@ fn two_hundred_flapping_backends_break_no_rule_and_lose_no_write() {
         let admit = match backend.effective {
             Effective::Serving => Admit::All,
             Effective::Trial => Admit::Trials,
-            Effective::Draining | Effective::Ejected | Effective::Down | Effective::Disabled => Admit::None,
+            Effective::Draining
+            | Effective::Ejected
+            | Effective::Down
+            | Effective::Unreachable
+            | Effective::Disabled => Admit::None,
         };
         assert_eq!(lab.maps.backends[&backend.id].admit, admit, "{backend:?}");
     }
