@@ -93,6 +93,7 @@ pub(super) fn choice<T: Copy>(node: &Node<'_>, choices: &[(&'static str, T)]) ->
 pub(super) fn endpoint(node: &Node<'_>, example: &str) -> Option<SocketAddr> {
     let Some(text) = node.as_str() else { return node.expected("an address with a port", example) };
     let example = format!("write an address and a port, for example `{example}`");
+    without_zone(node, text)?;
     let address: SocketAddr = match text.parse() {
         Ok(address) => address,
         Err(_) => {
@@ -125,6 +126,7 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
     let Some(text) = node.as_str() else {
         return node.expected("an address", "nat_addresses = [\"10.0.0.2\"]");
     };
+    without_zone(node, text)?;
     match text.parse() {
         Ok(address) => unicast(node, address),
         Err(_) => node.reject(
@@ -134,11 +136,25 @@ pub(super) fn address(node: &Node<'_>) -> Option<IpAddr> {
     }
 }
 
+/// Without this a zone would be lost in silence.
+fn without_zone(node: &Node<'_>, text: &str) -> Option<()> {
+    let Some((_, zone)) = text.split_once('%') else { return Some(()) };
+    let zone = zone.split(']').next().unwrap_or(zone);
+    let help = format!(
+        "remove {}: only link-local addresses have zones, and Shunt takes none",
+        quoted(&format!("%{zone}"))
+    );
+    node.reject(format!("{} names a zone", quoted(text)), help)
+}
+
 fn unicast(node: &Node<'_>, address: IpAddr) -> Option<IpAddr> {
     let kind = match address {
         IpAddr::V4(v4) if v4.octets()[0] == 0 => "not the address of a host",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
         IpAddr::V6(v6) if v6.is_unspecified() => "not the address of a host",
+        IpAddr::V4(_) | IpAddr::V6(_) if address.is_loopback() => {
+            "the loopback of this node, which no frame reaches"
+        }
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address written as IPv6",
         // Such an address does not say on which link it is.
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",

@@ -116,6 +116,24 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
+        "interfaces = [\"eth0\"]\nnat_addresses = [\"127.0.0.1\", \"::1\", \"127.9.9.9\"]",
+        &[
+            "2:18 [nat_addresses[0]] 127.0.0.1 is the loopback of this node, which no frame reaches | write the address of one host",
+            "2:31 [nat_addresses[1]] ::1 is the loopback of this node, which no frame reaches | write the address of one host",
+            "2:38 [nat_addresses[2]] 127.9.9.9 is the loopback of this node, which no frame reaches | write the address of one host",
+        ],
+    ),
+    (
+        1,
+        "interfaces = [\"eth0\"]\nnat_addresses = [\"0.0.0.0\", \"::\", \"fd00::1%eth0\"]",
+        &[
+            "2:18 [nat_addresses[0]] 0.0.0.0 is not the address of a host | write the address of one host",
+            "2:29 [nat_addresses[1]] :: is not the address of a host | write the address of one host",
+            "2:35 [nat_addresses[2]] `fd00::1%eth0` names a zone | remove `%eth0`: only link-local addresses have zones, and Shunt takes none",
+        ],
+    ),
+    (
+        1,
         "interfaces = [\"eth0\"]\nnat_addresses = [\"224.0.0.1\", \"fe80::1\", \"x\"]",
         &[
             "2:18 [nat_addresses[0]] 224.0.0.1 is a multicast address | write the address of one host",
@@ -125,7 +143,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         1,
-        "interfaces = [\"eth0\"]\nnat_addresses = [\"10.0.0.1\", \"10.0.0.2\", \"::1\", \"10.0.0.3\", \"10.0.0.4\", \"10.0.0.5\", \"10.0.0.6\", \"10.0.0.7\", \"10.0.0.8\", \"10.0.0.9\"]",
+        "interfaces = [\"eth0\"]\nnat_addresses = [\"10.0.0.1\", \"10.0.0.2\", \"::2\", \"10.0.0.3\", \"10.0.0.4\", \"10.0.0.5\", \"10.0.0.6\", \"10.0.0.7\", \"10.0.0.8\", \"10.0.0.9\"]",
         &["2:121 [nat_addresses[9]] more than 8 NAT addresses of one family are not possible | remove some"],
     ),
     (
@@ -272,6 +290,23 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         4,
+        r#"vip = "[2001:db8::1%2]:80""#,
+        &[
+            "4:7 [service.web.vip] `[2001:db8::1%2]:80` names a zone | remove `%2`: only link-local addresses have zones, and Shunt takes none",
+        ],
+    ),
+    (
+        7,
+        "web-1 = \"127.0.0.1:80\"\nweb-3 = \"0.0.0.0:80\"\nweb-4 = \"224.0.0.9:80\"\nweb-5 = { address = \"127.1.2.3:80\" }",
+        &[
+            "7:9 [service.web.backends.web-1] 127.0.0.1 is the loopback of this node, which no frame reaches | write the address of one host",
+            "8:9 [service.web.backends.web-3] 0.0.0.0 is not the address of a host | write the address of one host",
+            "9:9 [service.web.backends.web-4] 224.0.0.9 is a multicast address | write the address of one host",
+            "10:21 [service.web.backends.web-5.address] 127.1.2.3 is the loopback of this node, which no frame reaches | write the address of one host",
+        ],
+    ),
+    (
+        4,
         r#"vip = "255.255.255.255:80""#,
         &["4:7 [service.web.vip] 255.255.255.255 is the broadcast address | write the address of one host"],
     ),
@@ -388,7 +423,7 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         7,
-        r#"web-1 = "[::1]:80""#,
+        r#"web-1 = "[fd00::1]:80""#,
         &[
             "7:9 [service.web.backends.web-1] the backend is IPv6, the VIP is IPv4 | give the service backends of the VIP's IP version; two services may have the same servers",
         ],
