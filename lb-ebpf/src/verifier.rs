@@ -40,9 +40,10 @@ pub fn host_order(number: u16) -> u32 {
 ///
 /// The verifier follows every path with every constant that the path has left. After a few branches that is
 /// too much for it, unless the paths end with the same knowledge. `noise` is any number that it cannot know,
-/// such as a word of the frame.
+/// such as a word of the frame. It must be as long as the knowledge is to be wide: from 32 bits the verifier still
+/// concludes how small the number is.
 #[inline(always)]
-pub fn forget(number: u32, noise: u32) -> u32 {
+pub fn forget(number: u32, noise: impl Into<u64>) -> u32 {
     #[cfg(target_arch = "bpf")]
     {
         let mut number = number as u64;
@@ -53,7 +54,7 @@ pub fn forget(number: u32, noise: u32) -> u32 {
                 "{zero} ^= {noise}",
                 "{number} += {zero}",
                 zero = out(reg) _,
-                noise = in(reg) noise as u64,
+                noise = in(reg) noise.into(),
                 number = inout(reg) number,
                 options(pure, nomem, nostack),
             );

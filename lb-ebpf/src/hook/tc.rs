@@ -205,30 +205,33 @@ pub(crate) fn translate<F: Family>(
 /// at this frame.
 #[inline(always)]
 pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
-    let kind = frame(ctx).load::<u16>(12)?;
+    let (kind, noise) = (frame(ctx).load::<u16>(12)?, frame(ctx).load::<u64>(0)?);
     if field!(ctx.vlan_present) == 0 {
-        return Some((kind, Tag::NONE));
+        return Some((kind, Tag::NONE.hidden(noise)));
     }
-    let tag = Tag(field!(ctx.vlan_tci) as u16);
+    let tag = Tag::new(field!(ctx.vlan_tci) as u16);
     let plain = field!(ctx.vlan_proto) == ETHER_TYPE as u32;
-    (plain && tag.id() != 0 && is_configured(tag)).then_some((kind, tag))
+    (plain && is_configured(tag)).then_some((kind, tag.hidden(noise)))
 }
 
 /// Gives a frame the tag with which it leaves. `came` is the tag that it came with.
 #[inline(never)]
-pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
-    let (came, vlan) = (Tag(came), action.vlan());
+pub(crate) fn put_on(ctx: *mut Raw, came: u32, action: Action) -> u32 {
+    let (came, vlan) = (Tag::from_bits(came), action.vlan());
     let action = action.code();
     if action == XDP_DROP || action == XDP_PASS {
         return action;
     }
+    let tag = came.moved_to(vlan);
+    if tag.bits() == came.bits() {
+        return action;
+    }
     // SAFETY: a plain helper call.
-    if came.id() != 0 && unsafe { bpf_skb_vlan_pop(ctx) } != 0 {
+    if came.is_present() && unsafe { bpf_skb_vlan_pop(ctx) } != 0 {
         return XDP_ABORTED;
     }
-    let tag = came.moved_to(vlan);
     // SAFETY: as above.
-    if vlan != 0 && unsafe { bpf_skb_vlan_push(ctx, ETHER_TYPE, tag.0) } != 0 {
+    if tag.is_present() && unsafe { bpf_skb_vlan_push(ctx, ETHER_TYPE, tag.control()) } != 0 {
         return XDP_ABORTED;
     }
     action

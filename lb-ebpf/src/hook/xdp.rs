@@ -122,23 +122,23 @@ pub(crate) fn untagged(ctx: &Context) -> Option<(u16, Tag)> {
     if kind != ETHER_TYPE {
         return Some((kind, Tag::NONE));
     }
-    let tag = Tag(take_off(ctx.ctx));
-    let kind = frame(ctx).load::<u16>(12)?;
-    (tag.id() != 0).then_some((kind, tag))
+    let tag = Tag::from_bits(take_off(ctx.ctx));
+    let (kind, noise) = (frame(ctx).load::<u16>(12)?, frame(ctx).load::<u64>(0)?);
+    tag.is_present().then_some((kind, tag.hidden(noise)))
 }
 
 /// Takes the tag off and returns it. [`Tag::NONE`]: nothing has changed. The VLAN is not configured, or the
 /// frame holds another tag or something else than IP.
 // A function of its own, like `put_on`, so that the functions called in between do not share its stack.
 #[inline(never)]
-fn take_off(ctx: *mut Raw) -> u16 {
-    try_take_off(&Context::new(ctx)).unwrap_or(Tag::NONE).0
+fn take_off(ctx: *mut Raw) -> u32 {
+    try_take_off(&Context::new(ctx)).unwrap_or(Tag::NONE).bits()
 }
 
 #[inline(always)]
 fn try_take_off(ctx: &Context) -> Option<Tag> {
     let inside = frame(ctx);
-    let tag = Tag(u16::from_be(inside.load(14)?));
+    let tag = Tag::new(u16::from_be(inside.load(14)?));
     let kind = inside.load::<u16>(16)?;
     if kind != Ipv4::ETHER_TYPE && kind != Ipv6::ETHER_TYPE {
         return None;
@@ -151,22 +151,23 @@ fn try_take_off(ctx: &Context) -> Option<Tag> {
 
 /// Gives a frame the tag with which it leaves. `came` is the tag that it came with.
 #[inline(never)]
-pub(crate) fn put_on(ctx: *mut Raw, came: u16, action: Action) -> u32 {
-    let (ctx, came, vlan) = (&Context::new(ctx), Tag(came), action.vlan());
+pub(crate) fn put_on(ctx: *mut Raw, came: u32, action: Action) -> u32 {
+    let (ctx, came, vlan) = (&Context::new(ctx), Tag::from_bits(came), action.vlan());
     let action = action.code();
     let tag = match action {
         XDP_DROP => return action,
         XDP_PASS => came,
-        _ if vlan == 0 => return action,
-        // A frame that came without a tag has no priority.
         _ => came.moved_to(vlan),
     };
+    if !tag.is_present() {
+        return action;
+    }
     if !move_addresses(ctx, -TAG) {
         return XDP_ABORTED;
     }
     let frame = frame(ctx);
     let [a, b] = ETHER_TYPE.to_ne_bytes();
-    let [c, d] = tag.0.to_be_bytes();
+    let [c, d] = tag.control().to_be_bytes();
     frame.store(ADDRESSES, u32::from_ne_bytes([a, b, c, d]));
     action
 }

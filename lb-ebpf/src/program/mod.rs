@@ -58,10 +58,10 @@ pub(crate) fn shunt(ctx: &Context) -> u32 {
     } else {
         return XDP_PASS;
     };
-    if tag.id() | action.vlan() == 0 {
+    if tag.bits() | action.vlan() as u32 == 0 {
         return action.code();
     }
-    hook::put_on(ctx.ctx, tag.0, action)
+    hook::put_on(ctx.ctx, tag.bits(), action)
 }
 
 /// The steps are functions of their own, one after the other: one stack has no space for them together.

@@ -4,33 +4,77 @@
 //! So no other code knows of tags, and a frame may come with one and leave with another, or with none. A
 //! frame that passes leaves with the bytes that it came with.
 
+use lb_ebpf::verifier::forget;
+
 use super::maps::VLANS;
 
 /// The bits of a tag's second half, in host order, that are not the id: priority and drop eligibility.
 const PRIORITY: u16 = 0xf000;
 
-/// The second half of the tag, in host order.
+/// The tag of a frame: its second half, in host order, and a bit that says that there is one.
 #[derive(Clone, Copy)]
-pub(crate) struct Tag(pub(crate) u16);
+pub(crate) struct Tag(u32);
 
 impl Tag {
-    /// No tag: no id is 0.
+    const PRESENT: u32 = 1 << 16;
+
     pub(crate) const NONE: Self = Self(0);
 
-    /// The id of the VLAN. 0: none.
     #[inline(always)]
-    pub(crate) const fn id(self) -> u16 {
-        self.0 & !PRIORITY
+    pub(crate) const fn new(control: u16) -> Self {
+        Self(Self::PRESENT | control as u32)
     }
 
-    /// A tag of the same priority with another id. A frame without a tag has no priority.
+    /// As [`bits`](Self::bits) gave it: a BPF function takes and returns numbers.
+    #[inline(always)]
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The same tag. To the verifier it may also be none: so it follows the program once for both. `noise`: as of
+    /// [`forget`].
+    #[inline(always)]
+    pub(crate) fn hidden(self, noise: u64) -> Self {
+        Self(forget(self.0, noise))
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 != 0
+    }
+
+    /// The second half of the tag.
+    #[inline(always)]
+    pub(crate) const fn control(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// The id of the VLAN. 0: none, and if there is a tag it only gives a priority (IEEE 802.1Q, table 9-2).
+    #[inline(always)]
+    pub(crate) const fn id(self) -> u16 {
+        self.control() & !PRIORITY
+    }
+
+    /// The tag with which a frame leaves that came with this one: the same priority with another id. A frame without
+    /// a tag has no priority, and one that leaves a VLAN for none loses its tag.
     #[inline(always)]
     pub(crate) const fn moved_to(self, id: u16) -> Self {
-        Self(self.0 & PRIORITY | id)
+        if id != 0 {
+            Self::new(self.control() & PRIORITY | id)
+        } else if self.id() != 0 {
+            Self::NONE
+        } else {
+            self
+        }
     }
 }
 
-/// Whether frames of this VLAN may be for a VIP.
+/// Whether frames with this tag may be for a VIP.
 #[inline(always)]
 pub(crate) fn is_configured(tag: Tag) -> bool {
     let Some(vlans) = VLANS.get_ptr(0) else { return false };

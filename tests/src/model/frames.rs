@@ -205,8 +205,8 @@ impl Generator {
             }
         }
         if noise.once_in(5) {
-            tcp.vlan =
-                Some(if noise.once_in(2) { noise.word() as u16 } else { noise.word() as u16 & 0xf000 | 10 });
+            let any = noise.word() as u16;
+            tcp.vlan = Some(*noise.pick(&[any, any & 0xf000 | 10, any & 0xf000]));
         }
     }
 

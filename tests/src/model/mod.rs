@@ -179,8 +179,11 @@ impl Model {
                 vlan.unwrap_or(0)
             }
         };
-        // The priority is the frame's.
-        let tag = (vlan != 0).then(|| tag.unwrap_or(0) & 0xf000 | vlan);
+        // The priority is the frame's. A tag that only gives one stays.
+        let tag = match vlan {
+            0 => tag.filter(|tag| tag & 0xfff == 0),
+            vlan => Some(tag.unwrap_or(0) & 0xf000 | vlan),
+        };
         if sent_tag == tag { Ok(()) } else { Err(format!("tag {sent_tag:?} instead of {tag:?}")) }
     }
 
@@ -188,7 +191,9 @@ impl Model {
     fn untagged(&self, frame: &[u8]) -> (Vec<u8>, Option<u16>) {
         let word = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
         match (word(12), word(14), word(16)) {
-            (Some(0x8100), Some(tag), Some(0x0800 | 0x86dd)) if self.vlans.contains(&(tag & 0xfff)) => {
+            (Some(0x8100), Some(tag), Some(0x0800 | 0x86dd))
+                if tag & 0xfff == 0 || self.vlans.contains(&(tag & 0xfff)) =>
+            {
                 ([&frame[..12], &frame[16..]].concat(), Some(tag))
             }
             _ => (frame.to_vec(), None),

@@ -202,6 +202,8 @@ impl Handles {
         self.config.set(0, config, 0).map_err(OpenError::Map)?;
         self.dataplane.nat_addresses.set(nat_addresses);
         let mut wanted = Vlans([0; VLAN_IDS]);
+        // A tag with this id names no VLAN, it only gives a priority.
+        wanted.0[0] = 1;
         for id in vlans {
             // The configuration refuses other numbers.
             if let Some(entry) = wanted.0.get_mut(usize::from(*id)) {

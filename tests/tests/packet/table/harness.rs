@@ -303,13 +303,14 @@ fn is_translated(
 ) {
     assert_eq!(checksums(frame), checksums(out), "{context}: checksums");
     let mut wanted = frame.to_vec();
-    let tag =
-        layout(frame).filter(|at| at.ip == 18).map_or(0, |_| u16::from_be_bytes([frame[14], frame[15]]));
-    let at = if tag == 0 { 12 } else { 16 };
-    let tags: Vec<u8> = match vlan {
-        0 => Vec::new(),
-        id => [0x8100u16, tag & 0xf000 | id].iter().flat_map(|word| word.to_be_bytes()).collect(),
+    let tag = layout(frame).filter(|at| at.ip == 18).map(|_| u16::from_be_bytes([frame[14], frame[15]]));
+    let at = if tag.is_none() { 12 } else { 16 };
+    let leaves = match vlan {
+        // A tag that only gives a priority stays.
+        0 => tag.filter(|tag| tag & 0xfff == 0),
+        id => Some(tag.unwrap_or(0) & 0xf000 | id),
     };
+    let tags: Vec<u8> = leaves.iter().flat_map(|tag| [0x8100, *tag]).flat_map(u16::to_be_bytes).collect();
     wanted.splice(..at, link.to().into_iter().chain(link.from()).chain(tags));
     let at = layout(&wanted).expect("a TCP frame");
     wanted[at.ip + if at.v6 { 7 } else { 8 }] -= 1;

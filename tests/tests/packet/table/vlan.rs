@@ -1,7 +1,10 @@
 //! Frames with a tag, and those that get one on their way.
 
 use lb_common::reason::Reason;
-use lb_tests::frame::{ACK, FIN, SYN, Tcp};
+use lb_tests::{
+    frame::{ACK, FIN, SYN, Tcp},
+    kernel::vip,
+};
 
 use super::{
     harness::{Case, Outcome, Stage},
@@ -11,9 +14,10 @@ use super::{
 const UNTAGGED: &[Option<u16>] = &[None];
 const IN_10: &[Option<u16>] = &[Some(0xa00a)];
 const LOOKED_AT: &[Option<u16>] = &[Some(10), Some(20), Some(0xe014), Some(0x300a), Some(0x100a)];
-/// Another id, the one that only gives a priority, and the one that is reserved.
-const OTHERS: &[Option<u16>] =
-    &[Some(11), Some(30), Some(0xa01e), Some(0), Some(0xe000), Some(0x0fff), Some(4094)];
+/// Another id, and the one that is reserved.
+const OTHERS: &[Option<u16>] = &[Some(11), Some(30), Some(0xa01e), Some(0x0fff), Some(4094)];
+/// The id that names no VLAN: the tag only gives a priority.
+const PRIORITIES: &[Option<u16>] = &[Some(0), Some(0xe000), Some(0x1000), Some(0x2000)];
 
 fn case(
     name: &'static str,
@@ -49,9 +53,40 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a VLAN that is looked at", LOOKED_AT, Nothing, Begins, syn),
         case("a VLAN that is not looked at", OTHERS, Nothing, Pass, syn),
         case("every other VLAN", plain, Nothing, Pass, |w| {
-            (0..4096u16).filter(|id| ![10, 20].contains(id)).flat_map(|id| tagged(w, &[0x8100, id])).collect()
+            (1..4096u16).filter(|id| ![10, 20].contains(id)).flat_map(|id| tagged(w, &[0x8100, id])).collect()
         })
         .sizes(&[Size::Least]),
+        case("a priority", PRIORITIES, Nothing, Begins, syn),
+        case("a connection with a priority", PRIORITIES, Established, ToBackend, |w| {
+            vec![w.sent(ACK).bytes()]
+        }),
+        case("replies with a priority", PRIORITIES, Established, ToClient, |w| vec![w.answered(ACK).bytes()]),
+        case("replies without the client's priority", PRIORITIES, Established, ToClient, |w| {
+            answered_in(w, None)
+        }),
+        case("further on without the priority of the SYN", PRIORITIES, Established, ToBackend, |w| {
+            vec![Tcp { vlan: None, ..w.sent(ACK) }.bytes()]
+        }),
+        case("a priority, the backends in a VLAN", PRIORITIES, Nothing, Begins, syn).way(20),
+        case("from a VLAN with a priority to a priority", PRIORITIES, Established, ToClient, |w| {
+            answered_in(w, Some(0xc014))
+        })
+        .way(20),
+        case("from a priority to a VLAN", IN_10, Established, ToClient, |w| answered_in(w, Some(0xc000)))
+            .way(0),
+        case("a reset keeps the priority", PRIORITIES, Nothing, Reset(Reason::NoFlow, 80), |w| {
+            vec![w.sent(ACK).bytes()]
+        }),
+        case("nonsense with a priority", PRIORITIES, Nothing, Drop(Reason::Flags, 80), |w| {
+            vec![Tcp { flags: 0, ..w.syn() }.bytes()]
+        }),
+        case("a priority for another port", PRIORITIES, Nothing, Pass, |w| {
+            let mut other = vip();
+            other.set_port(79);
+            vec![w.segment(w.client(), other, SYN).bytes()]
+        }),
+        case("a priority and a tag", plain, Nothing, Pass, |w| tagged(w, &[0x8100, 0, 0x8100, 10])),
+        case("a tag and a priority", plain, Nothing, Pass, |w| tagged(w, &[0x8100, 10, 0x8100, 0])),
         case("two tags", plain, Nothing, Pass, |w| tagged(w, &[0x8100, 10, 0x8100, 10])),
         case("two tags, the inner one looked at", plain, Nothing, Pass, |w| {
             tagged(w, &[0x8100, 30, 0x8100, 10])
