@@ -1,4 +1,4 @@
-//! How the program is attached to an interface: as the operator asks, and as it turned out.
+//! How the program is attached to an interface: as the operator asks, as it turned out, and how the interface is now.
 //!
 //! Pure data that several edges share: the configuration parses [`XdpMode`], the dataplane takes it and answers
 //! with [`AttachMode`], and `shunt status` shows that.
@@ -71,5 +71,34 @@ impl AttachMode {
 impl fmt::Display for AttachMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// The condition of an interface of the configuration. The names are stable codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// The program is attached, and the interface has a link.
+    #[default]
+    Attached,
+    /// The program is attached, and the interface is down or has no carrier.
+    NoLink,
+    /// The program is attached, and the interface has another name now.
+    Renamed,
+    /// There is no such interface.
+    Gone,
+    /// The interface is there, and the program cannot be attached.
+    NotAttached,
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Attached => "attached",
+            Self::NoLink => "no_link",
+            Self::Renamed => "renamed",
+            Self::Gone => "gone",
+            Self::NotAttached => "not_attached",
+        })
     }
 }

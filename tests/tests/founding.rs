@@ -39,7 +39,8 @@ fn decision(event: &Event) -> Option<String> {
         | EventKind::Membership
         | EventKind::Fallback
         | EventKind::Drained
-        | EventKind::Dataplane => None,
+        | EventKind::Dataplane
+        | EventKind::Interface => None,
     }
 }
 

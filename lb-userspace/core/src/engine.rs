@@ -218,6 +218,9 @@ impl Engine {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);
             }
+            Input::Interface { name, from, to, detail } => {
+                self.interface_changed(&name, from, to, detail, now)
+            }
             Input::Tick => {}
         }
     }

@@ -65,6 +65,8 @@ pub enum EventKind {
     Drained,
     /// A map write failed, or holds again.
     Dataplane,
+    /// An interface of the node has changed. The event names no service.
+    Interface,
 }
 
 impl fmt::Display for EventKind {
@@ -83,6 +85,7 @@ impl fmt::Display for EventKind {
             Self::Fallback => "fallback",
             Self::Drained => "drained",
             Self::Dataplane => "dataplane",
+            Self::Interface => "interface",
         })
     }
 }
@@ -172,10 +175,31 @@ pub struct Seen {
 }
 
 impl Event {
+    /// An event of no service, for its maker to complete.
+    pub(crate) fn of_the_node(t_ms: Instant) -> Self {
+        Self {
+            seq: 0,
+            t_ms,
+            kind: EventKind::Interface,
+            service: String::new(),
+            backend: None,
+            from: String::new(),
+            to: String::new(),
+            reason: String::new(),
+            enforced: true,
+            ejection: 0,
+            until_ms: None,
+            actor: String::new(),
+            config_generation: 0,
+            evidence: Evidence::default(),
+        }
+    }
+
     /// The event in one line: the change and its cause.
     pub fn sentence(&self) -> String {
         let subject = match &self.backend {
             Some(backend) => format!("{}/{backend}", self.service),
+            None if self.service.is_empty() => "this node".to_owned(),
             None => self.service.clone(),
         };
         let mut line = format!("{subject}: {} -> {} ({})", self.from, self.to, self.reason);

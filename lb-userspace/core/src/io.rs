@@ -45,6 +45,8 @@ pub enum Input {
     Successes { backend: BackendId, count: u64 },
     /// Response heads of a backend that were lost on the way to the daemon.
     EvidenceLost { backend: BackendId, lost: u64 },
+    /// An interface of the node has changed its condition. The engine makes an event of it, and decides nothing.
+    Interface { name: String, from: String, to: String, detail: Option<String> },
     /// Time passes.
     Tick,
 }

@@ -69,7 +69,8 @@ impl View {
             | EventKind::Membership
             | EventKind::Fallback
             | EventKind::Drained
-            | EventKind::Dataplane => false,
+            | EventKind::Dataplane
+            | EventKind::Interface => false,
         };
         // A lone backend that is half bad is refused again and again; the view that stays shows the first.
         if loud && event.kind != EventKind::Refused {

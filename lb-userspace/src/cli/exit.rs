@@ -29,7 +29,7 @@ pub enum Exit {
     HostNotAble = 6,
     /// Accepted, but not reached within the time given.
     NotReached = 7,
-    /// `status --check`: some backend does not serve.
+    /// `status --check`: some backend does not serve, or an interface is not in order.
     Degraded = 8,
     /// `status --check`: a service has no backend that serves.
     BelowFloor = 9,

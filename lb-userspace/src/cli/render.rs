@@ -12,7 +12,10 @@ use lb_core::{
 };
 
 use super::palette::{Paint, Palette};
-use crate::control::model::{AttachMode, BackendTraffic, Evidence, ExpiredFlows, Status};
+use crate::{
+    attach_mode::Condition,
+    control::model::{AttachMode, BackendTraffic, Evidence, ExpiredFlows, Status},
+};
 
 mod columns;
 mod events;
@@ -39,6 +42,11 @@ pub struct Wide(pub bool);
 pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     let palette = *palette;
     let mut lines = vec![daemon(status, palette), interfaces(status, palette)];
+    for interface in &status.interfaces {
+        let why =
+            interface.problem.as_ref().map(|problem| format!("interface {}: {problem}", interface.name));
+        lines.extend(why.into_iter().flat_map(|why| wrap(&printable(&why), "  why ", WIDTH)));
+    }
     if let Some(error) = &status.daemon.counters_error {
         let why = format!("shunt: the daemon cannot read the counters in its maps: {error}");
         lines.extend(wrap(&printable(&why), "  why ", WIDTH));
@@ -125,11 +133,14 @@ fn interfaces(status: &Status, palette: Palette) -> String {
         .interfaces
         .iter()
         .map(|interface| {
-            let paint = match interface.mode {
-                AttachMode::Native | AttachMode::Tc => Paint::Plain,
-                AttachMode::Generic => Paint::Warning,
+            let (paint, how) = match (interface.condition, interface.mode) {
+                (Condition::Attached, AttachMode::Native | AttachMode::Tc) => {
+                    (Paint::Plain, interface.mode.to_string())
+                }
+                (Condition::Attached, AttachMode::Generic) => (Paint::Warning, interface.mode.to_string()),
+                (condition, _) => (Paint::Bad, condition.to_string()),
             };
-            palette.paint(paint, &printable(&format!("{} ({})", interface.name, interface.mode)))
+            palette.paint(paint, &printable(&format!("{} ({how})", interface.name)))
         })
         .collect();
     let names = if names.is_empty() { "no interface".to_owned() } else { names.join(", ") };

@@ -19,9 +19,12 @@ use super::{
     palette::{Paint, Palette},
     render::{self, Wide},
 };
-use crate::control::{
-    client::{Client, ClientError},
-    model::Status,
+use crate::{
+    attach_mode::Condition,
+    control::{
+        client::{Client, ClientError},
+        model::Status,
+    },
 };
 
 const REDRAW: Duration = Duration::from_secs(1);
@@ -51,9 +54,10 @@ fn wide(format: StatusFormat) -> Option<Wide> {
     }
 }
 
-/// The exit code of `--check`: that of the worst service.
+/// The exit code of `--check`: that of the worst service, and of the interfaces.
 fn health(status: &Status) -> Exit {
-    let mut worst = Exit::Done;
+    let attached = status.interfaces.iter().all(|interface| interface.condition == Condition::Attached);
+    let mut worst = if attached { Exit::Done } else { Exit::Degraded };
     for service in &status.snapshot.services {
         let serving = service.regular().filter(|backend| backend.effective == Effective::Serving).count();
         if serving == 0 {
@@ -142,6 +146,10 @@ mod tests {
             backend.effective = Effective::Serving;
         }
         assert_eq!(health(&status), Exit::Done);
+
+        status.interfaces[0].condition = Condition::NoLink;
+        assert_eq!(health(&status), Exit::Degraded);
+        status.interfaces[0].condition = Condition::Attached;
 
         // A backend on trial does not serve yet.
         status.snapshot.services[0].backends[2].effective = Effective::Trial;

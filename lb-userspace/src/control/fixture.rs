@@ -58,7 +58,12 @@ pub(crate) fn status() -> Status {
         uptime_ms: 3_723_400,
         config_path: "/etc/shunt/shunt.toml".to_owned(),
         config_generation: 2,
-        interfaces: vec![Interface { name: "eth0".to_owned(), mode: AttachMode::Native }],
+        interfaces: vec![Interface {
+            name: "eth0".to_owned(),
+            mode: AttachMode::Native,
+            condition: crate::attach_mode::Condition::Attached,
+            problem: None,
+        }],
         forwarding: vec![forwarding("web", Evidence::Inline), forwarding("api", Evidence::Inline)],
         events_seq: 17,
         snapshot: Snapshot {

@@ -32,6 +32,8 @@ impl EventLines {
             EventKind::Path if event.to != PathState::Ok.to_string() => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
+            // The edge has logged it.
+            EventKind::Interface => debug!(seq, reason, "{}: {sentence}", event.kind),
             EventKind::Trial
             | EventKind::Readmit
             | EventKind::Path

@@ -20,6 +20,7 @@ use crate::{
     dataplane::{
         actor,
         bpf::{ClientsSeen, EvidenceRing, SuccessCounts, SynAcks, TimedOut, TrialBudgets},
+        interfaces::Interface,
         next_hop::Paths,
     },
     evidence::{self, Inputs, Intake, Timeout},
@@ -38,6 +39,7 @@ pub(super) struct Sources {
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) paths: watch::Receiver<Paths>,
+    pub(super) interfaces: watch::Receiver<Vec<Interface>>,
     pub(super) timeouts: mpsc::Receiver<TimedOut>,
 }
 
@@ -110,6 +112,11 @@ impl EventLoop {
                 self.begin();
                 let paths = sources.paths.borrow_and_update().clone();
                 self.handlers.follow_paths(paths, &mut self.driver);
+            }
+            Ok(()) = sources.interfaces.changed() => {
+                self.begin();
+                let interfaces = sources.interfaces.borrow_and_update().clone();
+                self.handlers.follow_interfaces(&interfaces, &mut self.driver);
             }
             Some(found) = sources.timeouts.recv() => {
                 self.begin();

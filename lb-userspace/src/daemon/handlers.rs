@@ -19,7 +19,11 @@ use crate::{
             BackendView, Daemon, Explanation, Problem, ProblemKind, Reloaded, RemainingConnections, Status,
         },
     },
-    dataplane::{self, actor, chain, next_hop::Paths},
+    dataplane::{
+        self, actor, chain,
+        interfaces::{Interface, Interfaces},
+        next_hop::Paths,
+    },
 };
 
 /// How a request is answered. `None`: there is no such service or backend. A caller may have gone: then the
@@ -30,13 +34,19 @@ pub(super) struct Handlers {
     facts: Facts,
     configured: Configured,
     paths: Paths,
+    interfaces: Arc<Interfaces>,
     /// Where to read maps, which may take long. The loop does not wait for it.
     tasks: Handle,
 }
 
 impl Handlers {
-    pub(super) fn new(facts: Facts, configured: Configured, tasks: Handle) -> Self {
-        Self { facts, configured, paths: Paths::default(), tasks }
+    pub(super) fn new(
+        facts: Facts,
+        configured: Configured,
+        interfaces: Arc<Interfaces>,
+        tasks: Handle,
+    ) -> Self {
+        Self { facts, configured, paths: Paths::default(), interfaces, tasks }
     }
 
     pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
@@ -74,6 +84,20 @@ impl Handlers {
         paths::follow(&self.paths, self.configured.core(), driver);
     }
 
+    /// Shows how the interfaces are now, and makes an event of each change.
+    pub(super) fn follow_interfaces(&mut self, interfaces: &[Interface], driver: &mut Driver) {
+        for (from, to) in self.facts.follow_interfaces(interfaces) {
+            let Interface { name, condition, problem, .. } = to;
+            let (name, detail) = (name.clone(), problem.clone());
+            driver.handle(Input::Interface {
+                name,
+                from: from.to_string(),
+                to: condition.to_string(),
+                detail,
+            });
+        }
+    }
+
     /// SIGHUP. Nobody waits for an answer, so an error goes to the log.
     pub(super) fn hang_up(&mut self, driver: &mut Driver) {
         if let Err(Problem { error, .. }) = self.reload(driver, false) {
@@ -92,6 +116,15 @@ impl Handlers {
         })?;
         let changes = self.configured.differences(&file);
         let needs_restart = self.configured.needs_restart(&file);
+        let possible = match dry_run {
+            true => self.interfaces.check(&file.interfaces),
+            false => self.interfaces.change(&file.interfaces),
+        };
+        possible.map_err(|error| Problem {
+            kind: ProblemKind::InvalidConfig,
+            error: chain(&error),
+            remedy: format!("{}; nothing has changed", error.remedy()),
+        })?;
         if !dry_run {
             self.facts.configured(&file.core);
             self.configured.take(file);

@@ -10,6 +10,7 @@
 //! | timeout scanner thread | the flow maps; it removes flows that are silent | it ends with the loop |
 //! | reset sender thread | a packet socket | it ends with the dataplane; later segments of its flows get a reset |
 //! | next hops | a netlink socket | it only reads, asks for neighbours, and reports paths |
+//! | interfaces | a netlink socket, and the program to attach | the next daemon looks again |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
 //! | state keeper | the state to write next | each state replaces the one before; a stop waits for it |
@@ -38,7 +39,7 @@ mod signals;
 mod start;
 mod status;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -61,7 +62,7 @@ use self::{
 use crate::{
     config::File,
     control::{self, EventLog, socket},
-    dataplane::{actor, bpf, next_hop},
+    dataplane::{actor, bpf, interfaces::Interfaces, next_hop},
     evidence::Intake,
     probe::Prober,
     state,
@@ -100,11 +101,14 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
 
-    let facts = Facts::new(&file, &config_path, &opened.attached, opened.size);
-    let ports = start::ports(&file, &opened.attached);
+    let interfaces = Arc::new(Interfaces::new(opened.attacher, opened.attached, veth));
+    let interface_changes = interfaces.watch();
+    let facts = Facts::new(&file, &config_path, &interface_changes.borrow(), opened.size);
+    let ports = start::ports(&file, &interfaces);
     let (configured, addresses) = Configured::new(file, config_path);
     let (path_changes, paths) = watch::channel(next_hop::Paths::default());
     let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports, path_changes));
+    let following = tokio::spawn(start::follow_interfaces(Arc::clone(&interfaces)));
     let kernel_log = opened.logger.map(|logger| tokio::spawn(kernel_log::read(logger)));
 
     // A few people ask for status at a time.
@@ -113,7 +117,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let handle = control::Handle { requests, events: events.clone() };
     let server = tokio::spawn(control::serve(bound.listener, handle, until_stopped(stopped)));
-    let background = Background { stop, server, next_hops, kernel_log };
+    let background = Background { stop, server, next_hops, interfaces: following, kernel_log };
 
     opened.reset_sender.spawn().map_err(failed("start the reset sender"))?;
     let (limits, watched) = watch::channel(bpf::Limits::new());
@@ -124,7 +128,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (results, inputs) = mpsc::channel(Prober::LIMIT);
     let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
     let driver = Driver::new(engine, clock, edges);
-    let handlers = Handlers::new(facts, configured, Handle::current());
+    let handlers = Handlers::new(facts, configured, interfaces, Handle::current());
     let ring = opened.evidence;
     let counts = Counts {
         success_counts: opened.success_counts,
@@ -136,7 +140,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (reload, mut reloads) = mpsc::channel(1);
     let mut looping = own_thread::spawn("loop", async move || {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
-        let mut sources = Sources { ring, reports, inputs, requests: asked, paths, timeouts };
+        let interfaces = interface_changes;
+        let mut sources = Sources { ring, reports, inputs, requests: asked, paths, interfaces, timeouts };
         let mut event_loop = EventLoop::new(driver, handlers, intake, counts);
         loop {
             tokio::select! {
@@ -191,6 +196,7 @@ struct Background {
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
     next_hops: JoinHandle<()>,
+    interfaces: JoinHandle<()>,
     kernel_log: Option<JoinHandle<()>>,
 }
 
@@ -200,6 +206,7 @@ impl Background {
         // An error here would be a panic of the server, which has been printed.
         let _ = self.server.await;
         self.next_hops.abort();
+        self.interfaces.abort();
         if let Some(task) = self.kernel_log {
             task.abort();
         }

@@ -18,7 +18,7 @@ use crate::{
 /// The configuration in force, the file that it came from, and the addresses in it.
 #[derive(Debug)]
 pub(super) struct Configured {
-    /// As the start found it, for the keys that only a start reads. `core` is of the last reload.
+    /// As the start found it, for the keys that only a start reads. `core` and `interfaces` are of the last reload.
     file: File,
     path: PathBuf,
     addresses: watch::Sender<Vec<IpAddr>>,
@@ -52,7 +52,15 @@ impl Configured {
     }
 
     pub(super) fn differences(&self, new: &File) -> Vec<String> {
-        differences(&self.file.core, &new.core)
+        let was = |name: &&String| self.file.interfaces.contains(name);
+        let gone = |name: &&String| !new.interfaces.contains(name);
+        let attached = new.interfaces.iter().filter(|name| !was(name));
+        let detached = self.file.interfaces.iter().filter(gone);
+        let attached = attached.map(|name| format!("interface {name}: attached"));
+        let mut all: Vec<String> = attached.collect();
+        all.extend(detached.map(|name| format!("interface {name}: detached")));
+        all.extend(differences(&self.file.core, &new.core));
+        all
     }
 
     /// Keys that only a start reads and that have changed since.
@@ -60,7 +68,8 @@ impl Configured {
         // Taken apart whole, so that a new key cannot be forgotten here.
         let File {
             instance,
-            interfaces,
+            // A reload attaches and detaches.
+            interfaces: _,
             xdp_mode,
             control_socket,
             state_file,
@@ -79,7 +88,6 @@ impl Configured {
         } = &self.file;
         let keys = [
             ("instance", *instance != new.instance),
-            ("interfaces", *interfaces != new.interfaces),
             ("xdp_mode", *xdp_mode != new.xdp_mode),
             ("control_socket", *control_socket != new.control_socket),
             ("state_file", *state_file != new.state_file),
@@ -103,6 +111,7 @@ impl Configured {
         // reload.
         self.addresses.send_replace(backend_addresses([&self.file.core, &file.core]));
         self.file.core = file.core;
+        self.file.interfaces = file.interfaces;
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -1,6 +1,6 @@
 //! The steps of a start, in their order.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use lb_core::{
     engine::{Engine, Settings},
@@ -18,7 +18,11 @@ use super::{
 use crate::{
     attach_mode::AttachMode,
     config::{self, File},
-    dataplane::{actor, bpf, next_hop},
+    dataplane::{
+        actor, bpf,
+        interfaces::{self, Interfaces},
+        next_hop,
+    },
     journal::{self, Recorder, Recording},
     state,
 };
@@ -107,12 +111,14 @@ pub(super) fn recorder(recording: Option<Recording>, clock: Clock, seed: u64) ->
     recording.start(clock.started_unix_ms(), seed).map_err(failed("start the recorder thread"))
 }
 
-/// The interfaces that frames leave by.
-pub(super) fn ports(file: &File, attached: &[bpf::Attached]) -> next_hop::Ports {
+/// The node, as far as paths depend on it.
+pub(super) fn ports(file: &File, interfaces: &Interfaces) -> next_hop::Ports {
+    let interfaces = interfaces.watch();
+    let native = interfaces.borrow().iter().any(|interface| interface.mode == AttachMode::Native);
     next_hop::Ports {
         vlans: file.vlans.clone(),
-        attached: attached.iter().map(|attached| attached.index).collect(),
-        native: attached.iter().any(|attached| attached.mode == AttachMode::Native),
+        interfaces,
+        native,
         nat_addresses: file.nat_addresses.clone(),
     }
 }
@@ -125,6 +131,12 @@ pub(super) async fn follow_next_hops(
 ) {
     if let Err(error) = next_hop::follow(dataplane, addresses, ports, paths).await {
         error!(%error, "cannot follow the next hops of the backends");
+    }
+}
+
+pub(super) async fn follow_interfaces(interfaces: Arc<Interfaces>) {
+    if let Err(error) = interfaces::follow(interfaces).await {
+        error!(%error, "cannot follow the interfaces");
     }
 }
 

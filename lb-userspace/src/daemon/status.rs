@@ -11,12 +11,13 @@ use lb_core::{
 
 use super::clock::Clock;
 use crate::{
+    attach_mode::Condition,
     config::File,
     control::model::{
         BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
         ResetCounts, ServiceDrops, Status,
     },
-    dataplane::{self, Counters, bpf},
+    dataplane::{self, Counters, bpf, interfaces},
 };
 
 /// Everything that `status` shows besides the state of the engine and the counters.
@@ -34,24 +35,32 @@ impl Facts {
     pub(super) fn new(
         file: &File,
         config_path: &Path,
-        attached: &[bpf::Attached],
+        interfaces: &[interfaces::Interface],
         size: bpf::ProgramSize,
     ) -> Self {
-        let interfaces = attached
-            .iter()
-            .map(|attached| Interface { name: attached.interface.clone(), mode: attached.mode })
-            .collect();
         let maps =
             size.maps.into_iter().map(|(name, entries, bytes)| ProgramMap { name, entries, bytes }).collect();
         let mut facts = Self {
             instance: file.instance.clone(),
             config_path: config_path.display().to_string(),
-            interfaces,
+            interfaces: interfaces.iter().map(shown).collect(),
             program: Program { verified_instructions: size.verified_instructions, maps },
             services: BTreeMap::new(),
         };
         facts.configured(&file.core);
         facts
+    }
+
+    /// Returns what has changed: the condition before, and the interface now.
+    pub(super) fn follow_interfaces<'a>(
+        &mut self,
+        now: &'a [interfaces::Interface],
+    ) -> Vec<(Condition, &'a interfaces::Interface)> {
+        let before = |name: &str| self.interfaces.iter().find(|of| of.name == name).map(|of| of.condition);
+        let changed = now.iter().filter_map(|is| Some((before(&is.name)?, is)));
+        let changed = changed.filter(|(from, is)| *from != is.condition).collect();
+        self.interfaces = now.iter().map(shown).collect();
+        changed
     }
 
     pub(super) fn configured(&mut self, config: &Config) {
@@ -151,6 +160,11 @@ impl Facts {
         }
         if total.heads == 0 && total.opaque > 0 { Evidence::Opaque } else { Evidence::Inline }
     }
+}
+
+fn shown(interface: &interfaces::Interface) -> Interface {
+    let interfaces::Interface { name, mode, condition, problem, .. } = interface.clone();
+    Interface { name, mode, condition, problem }
 }
 
 fn expired_flows(counted: dataplane::ExpiredFlows) -> ExpiredFlows {

@@ -11,6 +11,7 @@ mod counters;
 pub mod device;
 mod error;
 pub mod host;
+pub mod interfaces;
 pub mod memory;
 pub mod next_hop;
 mod path_warning;

@@ -33,7 +33,9 @@ use self::{
     own_macs::own_macs,
     paths::{Faults, meets_program},
 };
-use super::{NextHop, actor, error::chain, path_warning::PathWarning, redirect::Redirects};
+use super::{
+    NextHop, actor, error::chain, interfaces::Interface, path_warning::PathWarning, redirect::Redirects,
+};
 
 /// After this long the task reads the tables again although the kernel has reported no change.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -42,12 +44,12 @@ const REFRESH: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(20);
 
 /// The node, as far as paths depend on it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ports {
     /// The VLANs whose frames the program looks at.
     pub vlans: Vec<u16>,
     /// The interfaces that the program is attached to.
-    pub attached: BTreeSet<u32>,
+    pub interfaces: watch::Receiver<Vec<Interface>>,
     /// In native mode drivers redirect frames to each other.
     pub native: bool,
     pub nat_addresses: Vec<IpAddr>,
@@ -71,6 +73,7 @@ pub async fn follow(
     ];
     let (connection, handle, mut changes) = rtnetlink::new_multicast_connection(&groups)?;
     let connection = tokio::spawn(connection);
+    let mut interfaces = ports.interfaces.clone();
     let mut follower = Follower::new(handle, dataplane, ports);
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,6 +101,8 @@ pub async fn follow(
                 }
                 is_tick = false;
             }
+            // Its sender lives as long as the daemon.
+            Ok(()) = interfaces.changed() => is_tick = false,
             _ = refresh.tick() => is_tick = true,
             heard = changes.next() => {
                 if heard.is_none() {
@@ -112,6 +117,9 @@ pub async fn follow(
     connection.abort();
     Ok(())
 }
+
+/// Links, neighbours, and the interfaces that the program is attached to.
+type Tables<'a> = (&'a BTreeMap<u32, Device>, &'a BTreeMap<(u32, IpAddr), Neighbour>, &'a BTreeSet<u32>);
 
 /// Follows the paths, and remembers what it has reported.
 struct Follower {
@@ -182,11 +190,15 @@ impl Follower {
         let links = links(&self.handle).await?;
         // Without its filters, for example in a kernel that does not list them, an interface has at least its own.
         let filters = filters(&self.handle).await.unwrap_or_default();
-        self.dataplane.set_own_macs(own_macs(&self.ports.attached, &links, &filters));
+        let attached: BTreeSet<u32> =
+            self.ports.interfaces.borrow().iter().filter_map(|interface| interface.index).collect();
+        self.dataplane.set_own_macs(own_macs(&attached, &links, &filters));
         let neighbours = neighbours(&self.handle).await?;
         for address in addresses {
             let found = match destination(&self.handle, *address).await? {
-                Destination::Host(route) => self.hop(*address, &route, &links, &neighbours).await,
+                Destination::Host(route) => {
+                    self.hop(*address, &route, (&links, &neighbours, &attached)).await
+                }
                 Destination::Local => PathState::Local,
                 Destination::NotUnicast => PathState::NotUnicast,
                 Destination::Nowhere => PathState::NoRoute,
@@ -216,8 +228,7 @@ impl Follower {
         &mut self,
         address: IpAddr,
         route: &Route,
-        links: &BTreeMap<u32, Device>,
-        neighbours: &BTreeMap<(u32, IpAddr), Neighbour>,
+        (links, neighbours, attached): Tables<'_>,
     ) -> PathState {
         let via = route.gateway.unwrap_or(address);
         let neighbour = neighbours.get(&(route.ifindex, via));
@@ -255,7 +266,7 @@ impl Follower {
         self.dataplane.set_next_hop(address, hop);
         if !device.has_link {
             PathState::NoLink
-        } else if !meets_program(route.ifindex, links, &self.ports.attached) {
+        } else if !meets_program(route.ifindex, links, attached) {
             PathState::NotAttached
         } else if vlan != 0 && !self.ports.vlans.contains(&vlan) {
             PathState::VlanNotListed

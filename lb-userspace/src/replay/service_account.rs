@@ -139,7 +139,8 @@ impl ServiceAccount {
             | EventKind::Membership
             | EventKind::Fallback
             | EventKind::Drained
-            | EventKind::Dataplane => {}
+            | EventKind::Dataplane
+            | EventKind::Interface => {}
         }
     }
 

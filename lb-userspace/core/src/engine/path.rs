@@ -1,7 +1,37 @@
-//! Whether the packet path can reach a backend.
+//! Whether the packet path can reach a backend, and what becomes of the node's interfaces.
 
-use super::service::Service;
-use crate::{event::EventKind, states::PathState, time::Instant};
+use super::{Engine, service::Service};
+use crate::{
+    event::{Event, EventKind, Evidence},
+    states::PathState,
+    time::Instant,
+};
+
+impl Engine {
+    /// Reports it. The consequences for backends come as [`Input::Path`](crate::io::Input::Path).
+    pub(super) fn interface_changed(
+        &mut self,
+        name: &str,
+        from: String,
+        to: String,
+        detail: Option<String>,
+        now: Instant,
+    ) {
+        let subject = format!("interface {name}");
+        let detail = Some(detail.map_or_else(|| subject.clone(), |detail| format!("{subject}: {detail}")));
+        let event = Event {
+            kind: EventKind::Interface,
+            reason: to.clone(),
+            from,
+            to,
+            actor: "dataplane".to_owned(),
+            config_generation: self.config_generation,
+            evidence: Evidence { detail, ..Evidence::default() },
+            ..Event::of_the_node(now)
+        };
+        self.outbox.publish([event]);
+    }
+}
 
 impl Service {
     /// `true`: something changed.

@@ -77,20 +77,14 @@ impl Engine {
 
     fn refuse_config(&mut self, exhausted: &Exhausted, now: Instant) {
         let event = Event {
-            seq: 0,
-            t_ms: now,
             kind: EventKind::Membership,
-            service: String::new(),
-            backend: None,
             from: "loaded".to_owned(),
             to: "refused".to_owned(),
             reason: "exhausted".to_owned(),
-            enforced: true,
-            ejection: 0,
-            until_ms: None,
             actor: "config".to_owned(),
             config_generation: self.config_generation,
             evidence: Evidence { detail: Some(exhausted.to_string()), ..Evidence::default() },
+            ..Event::of_the_node(now)
         };
         self.outbox.publish([event]);
     }

@@ -185,7 +185,7 @@ fn announces(event: &Event) -> bool {
         | EventKind::Membership
         | EventKind::Fallback
         | EventKind::Drained => true,
-        EventKind::Refused | EventKind::Suspected | EventKind::Dataplane => false,
+        EventKind::Refused | EventKind::Suspected | EventKind::Dataplane | EventKind::Interface => false,
     }
 }
 

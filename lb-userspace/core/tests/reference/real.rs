@@ -104,7 +104,8 @@ impl Real {
             | EventKind::Membership
             | EventKind::Fallback
             | EventKind::Drained
-            | EventKind::Dataplane => false,
+            | EventKind::Dataplane
+            | EventKind::Interface => false,
         };
         if is_compared {
             self.said.push((event.kind, event.backend.expect("of one"), event.reason, event.enforced));

@@ -22,7 +22,7 @@ Examples:
   shunt status web -o wide
   shunt status --watch
   shunt status -o json | jq '.snapshot.services[].backends[] | {name, effective, reason}'
-  shunt status --check || page-somebody     8: some backend does not serve, 9: no backend of a service serves")]
+  shunt status --check || page-somebody     8: not all serve, 9: no backend of a service serves")]
 pub struct Status {
     /// Only this service
     pub service: Option<String>,
@@ -30,7 +30,8 @@ pub struct Status {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: StatusFormat,
 
-    /// Set the exit code: 0 all serve, 8 some backend does not serve, 9 no backend of a service serves
+    /// Set the exit code: 0 all is well, 8 some backend does not serve or an interface is not in order, 9 no backend of a service
+    /// serves
     #[arg(long)]
     pub check: bool,
 

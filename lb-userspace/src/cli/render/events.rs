@@ -86,6 +86,8 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Fallback => ("FALLBACK", Paint::Bad),
         EventKind::Drained => ("DRAINED", Paint::Plain),
         EventKind::Dataplane => ("DATAPLANE", Paint::Warning),
+        EventKind::Interface if event.to == "attached" => ("INTERFACE", Paint::Good),
+        EventKind::Interface => ("INTERFACE", Paint::Bad),
     }
 }
 

@@ -6,7 +6,7 @@ use lb_core::{config, io::BackendId, snapshot::Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::traffic::{BackendTraffic, ServiceDrops};
-use crate::attach_mode::AttachMode;
+use crate::attach_mode::{AttachMode, Condition};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,11 +74,18 @@ impl Status {
     }
 }
 
-/// An interface that the program is attached to.
+/// An interface of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
     pub name: String,
+    /// The last attach mode.
     pub mode: AttachMode,
+    /// `attached`, or the code of what is wrong.
+    #[serde(default)]
+    pub condition: Condition,
+    /// The cause and the remedy, unless it is `attached`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The program that the daemon loaded into the kernel.

@@ -77,7 +77,9 @@ fn what_needs_a_restart_is_named() {
     let other = with(
         "interfaces = [\"eth1\"]\nstate_file = \"/tmp/x\"\nlog = \"debug\"\ntimeouts.closing = \"9s\"\n",
     );
-    assert_eq!(configured.needs_restart(&other), ["interfaces", "state_file", "log", "timeouts"]);
+    assert_eq!(configured.needs_restart(&other), ["state_file", "log", "timeouts"]);
+    let changes = configured.differences(&other);
+    assert_eq!(changes, ["interface eth1: attached", "interface eth0: detached"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Detaching an interface at once.
+//! Links, as the kernel has them: where they are attached, and how they end at once.
 
 use std::{
     ffi::CString,
@@ -14,6 +14,7 @@ use std::{
 pub(super) const LINK_PREFIX: &str = "link-";
 
 const OBJ_GET: libc::c_long = 7;
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const LINK_DETACH: libc::c_long = 34;
 
 /// The part of `union bpf_attr` that names a pin.
@@ -47,18 +48,55 @@ pub(super) fn is_link(pin: &Path) -> bool {
     pin.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LINK_PREFIX))
 }
 
-/// Linux 5.9.
-fn detach(pin: &Path) -> io::Result<()> {
+/// The part that asks about a link.
+#[repr(C)]
+struct Query {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` up to the interface of a link for XDP or tcx.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    program: u32,
+    zero: u32,
+    ifindex: u32,
+    rest: [u32; 11],
+}
+
+/// The interface that a pinned link is attached to. 0: to none any more.
+pub(super) fn interface(pin: &Path) -> io::Result<u32> {
+    let link = open(pin)?;
+    let mut info = Info::default();
+    let mut query = Query {
+        fd: link.as_raw_fd().cast_unsigned(),
+        len: size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(OBJ_GET_INFO_BY_FD, &mut query)?;
+    Ok(info.ifindex)
+}
+
+fn open(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let link = bpf(OBJ_GET, &mut Pin { path: path.as_ptr() as u64, fd: 0, flags: 0 })?;
     // SAFETY: the kernel has just made this handle, for nobody else.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}
+
+/// Linux 5.9.
+fn detach(pin: &Path) -> io::Result<()> {
+    let link = open(pin)?;
     bpf(LINK_DETACH, &mut Link { fd: link.as_raw_fd().cast_unsigned() }).map(drop)
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
-    // SAFETY: both commands only read their structure, which is as long as said, and the path in it, which ends with a
-    // zero and lives until the call returns.
+    // SAFETY: the commands read their structure, which is as long as said. A path in it ends with a zero, an answer has
+    // the length that is said beside it, and both live until the call returns.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }

@@ -48,7 +48,7 @@ mod values;
 mod wire;
 
 pub use self::{
-    attach::Attached,
+    attach::{Attached, Attacher},
     clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{
     adopt::{adopt, lost_heads},
-    attach::{self, Attached},
+    attach::{Attached, Attacher},
     clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
@@ -59,6 +59,8 @@ pub type Logger = EbpfLogger<&'static dyn log::Log>;
 pub struct Opened {
     pub dataplane: Bpf,
     pub attached: Vec<Attached>,
+    /// For interfaces that come later.
+    pub attacher: Attacher,
     pub evidence: EvidenceRing,
     pub success_counts: SuccessCounts,
     pub syn_acks: SynAcks,
@@ -128,11 +130,12 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let size = ProgramSize { verified_instructions: verify(&mut ebpf)?, maps: pinned_sizes(&dir) };
     // Those of an earlier run stay until the daemon has read them all.
     handles.dataplane.own_macs.add(&own_macs(&indexes)?).map_err(OpenError::Map)?;
+    let mut attacher = Attacher::new(&ebpf, &dir, options.xdp_mode)?;
     let mut attached = Vec::new();
     for (interface, index) in indexes {
-        attached.push(attach::attach(&mut ebpf, &dir, interface, index, options.xdp_mode)?);
+        attached.push(attacher.attach(interface, index)?);
     }
-    attach::release_others(&dir, &attached);
+    attacher.release_others(&attached);
     // Last, so that a start that fails leaves the maps of an earlier run as they were.
     handles.configure(
         flow_tables.seed,
@@ -152,6 +155,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     Ok(Opened {
         dataplane: handles.dataplane,
         attached,
+        attacher,
         evidence: handles.evidence,
         success_counts,
         syn_acks,

@@ -385,7 +385,8 @@ impl Play {
                 | EventKind::Weight
                 | EventKind::Fallback
                 | EventKind::Drained
-                | EventKind::Dataplane => {}
+                | EventKind::Dataplane
+                | EventKind::Interface => {}
             }
         }
         self.folded = self.lab.events.len();

@@ -134,7 +134,8 @@ impl Reported {
             | EventKind::Membership
             | EventKind::Fallback
             | EventKind::Drained
-            | EventKind::Dataplane => return,
+            | EventKind::Dataplane
+            | EventKind::Interface => return,
         };
         let before = axis.insert(name, event.to.clone());
         assert!(before.is_none_or(|before| before == event.from), "{event:?}");
