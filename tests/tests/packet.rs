@@ -60,5 +60,7 @@ mod trials;
 mod untimed;
 #[path = "packet/verifier.rs"]
 mod verifier;
+#[path = "packet/ways.rs"]
+mod ways;
 #[path = "packet/withheld.rs"]
 mod withheld;

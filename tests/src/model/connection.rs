@@ -16,7 +16,7 @@ pub(crate) struct Connection {
     ends: (SocketAddr, SocketAddr),
     /// To and from, for frames to the client.
     pub(super) link: ([u8; 6], [u8; 6]),
-    /// The SYN came by the interface to the backends, and in this VLAN. 0: none.
+    /// Its client's segments come by the interface to the backends, and in this VLAN. 0: none.
     pub(super) behind: bool,
     pub(super) vlan: u16,
     /// The number that acknowledges the backend's SYN.
@@ -157,6 +157,23 @@ impl Connection {
             (true, true) if !admitted => Heard::Challenged,
             (true, false) if !admitted => Heard::Reopened,
             _ => Heard::Carried,
+        }
+    }
+
+    /// The client's way, if the segment is of somebody who sees the connection: the two numbers are the nearer to the
+    /// next ones, the farther the other is.
+    pub(super) fn comes_by(&mut self, segment: &Segment, to: [u8; 6], (behind, vlan): (bool, u16)) {
+        let next = later(self.client_end, self.acked);
+        let off = u64::from(segment.seq.wrapping_sub(next).cast_signed().unsigned_abs());
+        let missing = u64::from(self.sent_end.wrapping_sub(segment.ack));
+        let farthest = u64::from(FARTHEST);
+        let is_known = if segment.syn || segment.rst {
+            segment.syn && !segment.acks && segment.end() == self.client_end
+        } else {
+            missing <= farthest && off <= farthest && (off + 1) * (missing + 1) <= 1 << 28
+        };
+        if is_known {
+            (self.link.0, self.behind, self.vlan) = (to, behind, vlan);
         }
     }
 

@@ -21,7 +21,7 @@ use lb_common::reason::Reason;
 pub use self::frames::Generator;
 use self::{
     connection::{Connection, Heard},
-    reading::{Reading, Segment, read},
+    reading::{Reading, Segment, alike, read},
 };
 use crate::kernel::{Action, NODE_MAC, OTHER_NODE_MAC};
 
@@ -123,6 +123,12 @@ impl Model {
         let (inner, tag) = self.untagged(frame);
         let by = (behind, tag.unwrap_or(0) & 0xfff);
         let (verdict, segment) = self.verdict(&inner, by);
+        // A connection that goes on, or the handshake whose SYN is challenged.
+        if let (Some(segment), Verdict::ToBackend(key) | Verdict::Challenge(_, key)) = (&segment, &verdict)
+            && let Some(connection) = self.connections.get_mut(key)
+        {
+            connection.comes_by(segment, mac(&inner, 6), by);
+        }
         let checked = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag, behind), action, out);
         checked.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
     }
@@ -386,13 +392,4 @@ fn mac(frame: &[u8], at: usize) -> [u8; 6] {
 /// How a frame leaves by one interface that came by one of two.
 fn leaves(came_behind: bool, goes_behind: bool) -> Action {
     if came_behind == goes_behind { Action::Tx } else { Action::Redirect }
-}
-
-/// Whether so many of the first bits are the same.
-fn alike(a: IpAddr, b: IpAddr, bits: u8) -> bool {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
-        _ => false,
-    }
 }

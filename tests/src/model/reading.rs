@@ -172,3 +172,12 @@ fn is_nobody(address: IpAddr) -> bool {
         }
     }
 }
+
+/// Whether so many of the first bits are the same.
+pub(super) fn alike(a: IpAddr, b: IpAddr, bits: u8) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits.into(),
+        _ => false,
+    }
+}
