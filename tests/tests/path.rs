@@ -4,6 +4,7 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    sync::mpsc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -276,6 +277,49 @@ fn changed_macs_and_gateways_are_followed() -> Result<()> {
     line.backend.ip("route replace default via 10.6.0.1")?;
     line.backend.ip("route replace default via fd06::1")?;
     line.recovers("following a changed gateway")
+}
+
+/// The gateway of a client changes its MAC while only the backend has something to say.
+#[test]
+fn a_silent_client_is_followed_to_another_mac() -> Result<()> {
+    if skipped("a_silent_client_is_followed_to_another_mac", &[]) {
+        return Ok(());
+    }
+    let line = Line::new("silent", "nat")?;
+    line.node.ip("route add default via 10.2.0.1")?;
+    line.node.ip("route add default via fd02::1")?;
+    line.near.sysctl("net/ipv4/conf/node/arp_notify", "1")?;
+    line.near.sysctl("net/ipv6/conf/node/ndisc_notify", "1")?;
+    for gateway in ["via=10.2.0.1", "via=fd02::1"] {
+        until("the daemon knows the gateway", PATIENCE, || {
+            line.shunt.log().lines().any(|line| line.contains("default gateway") && line.contains(gateway))
+        })?;
+    }
+    for family in [0, 1] {
+        let (say, order) = mpsc::channel();
+        let (mut stream, server) = line.connect(family, move |mut stream, _| {
+            let mut word = [0];
+            stream.read_exact(&mut word)?;
+            while let Ok(word) = order.recv() {
+                stream.write_all(&[word])?;
+            }
+            Ok::<_, std::io::Error>(())
+        })?;
+        stream.write_all(b"?")?;
+        for (word, next) in [(b'a', Some(1)), (b'b', Some(2)), (b'c', None)] {
+            say.send(word)?;
+            let mut heard = [0];
+            stream.read_exact(&mut heard).with_context(|| format!("{word}: {}", line.shunt.log()))?;
+            ensure!(heard == [word]);
+            if let Some(next) = next {
+                line.near.ip(&format!("link set node address 02:5b:00:0{family}:88:{next:02x}"))?;
+            }
+        }
+        drop((say, stream));
+        server.join().expect("the server does not panic")???;
+    }
+    ensure!(line.shunt.log().contains("to another MAC"), "{}", line.shunt.log());
+    Ok(())
 }
 
 #[test]

@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Count, Counters, Dataplane, Error, NextHop, OwnMacs, chain, steering::Steering};
+use super::{Count, Counters, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, chain, steering::Steering};
 
 /// The result of a plan.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ enum Command {
     Apply(Plan),
     NextHop(IpAddr, NextHop),
     OwnMacs(OwnMacs),
+    Neighbours(Vec<MovedNeighbour>, oneshot::Sender<Count>),
     NatAddresses(Vec<IpAddr>),
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
@@ -61,6 +62,14 @@ impl Handle {
 
     pub fn set_nat_addresses(&self, addresses: Vec<IpAddr>) {
         self.send(Command::NatAddresses(addresses));
+    }
+
+    /// How many connections follow. `None`: the thread has ended.
+    pub async fn follow_neighbours(&self, moved: Vec<MovedNeighbour>) -> Option<Result<u64, Error>> {
+        let (reply, count) = oneshot::channel();
+        self.send(Command::Neighbours(moved, reply));
+        // As for a count.
+        tokio::task::spawn_blocking(count.await.ok()?).await.ok()
     }
 
     /// `None`: the thread has ended.
@@ -127,6 +136,9 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
                 }
             }
             Command::NatAddresses(addresses) => dataplane.set_nat_addresses(&addresses),
+            Command::Neighbours(moved, reply) => {
+                let _ = reply.send(dataplane.follow_neighbours(moved));
+            }
             Command::Counters(reply) => {
                 // The caller may have gone.
                 let _ = reply.send(dataplane.counters());

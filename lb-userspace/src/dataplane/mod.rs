@@ -18,7 +18,10 @@ mod path_warning;
 mod redirect;
 pub mod steering;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use lb_common::abi::{Addr, FlowKey, Link, OwnMac};
 use lb_core::io::{BackendId, Generation, Member, Step};
@@ -44,6 +47,10 @@ pub trait Dataplane: Send + 'static {
     /// From now on new connections have these as their source, per family; without any, the route's own.
     fn set_nat_addresses(&mut self, addresses: &[IpAddr]);
 
+    /// Connections whose clients are behind these neighbours go by their new addresses. It visits every flow, as a count
+    /// of connections does, and counts those that it moves.
+    fn follow_neighbours(&mut self, moved: Vec<MovedNeighbour>) -> Count;
+
     fn counters(&mut self) -> Result<Counters, Error>;
 
     /// Where a SYN of this client would go now. `members`: the members of the service's Maglev table. `None`: no
@@ -57,6 +64,18 @@ pub trait Dataplane: Send + 'static {
 
 /// The unicast MAC addresses of the node's interfaces, each with the usual one of its interface.
 pub type OwnMacs = BTreeMap<OwnMac, [u8; 6]>;
+
+/// A neighbour of which the kernel has learnt another MAC address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedNeighbour {
+    pub ifindex: u32,
+    /// 0: none.
+    pub vlan: u16,
+    pub before: [u8; 6],
+    pub now: [u8; 6],
+    /// Neighbours that still have the former one.
+    pub staying: BTreeSet<IpAddr>,
+}
 
 /// A count that the caller has yet to run.
 pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;

@@ -6,13 +6,14 @@
 //! not work.
 
 mod kernel;
+mod moved;
 mod own_macs;
 mod paths;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 pub use self::paths::Paths;
 use self::{
     kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve},
+    moved::Known,
     own_macs::own_macs,
     paths::{Faults, meets_program},
 };
@@ -42,6 +44,10 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 /// Changes come in bursts. The task gathers them for at most this long.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// Addresses of documents (RFC 5737, RFC 3849), which no host has: the routes to them are the default routes.
+const ANYWHERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// The node, as far as paths depend on it.
 #[derive(Clone, Debug)]
@@ -131,6 +137,9 @@ struct Follower {
     /// Whether an interface takes redirected frames, as far as this look has asked.
     taken: BTreeMap<u32, bool>,
     known: BTreeMap<IpAddr, NextHop>,
+    neighbours: Known,
+    /// The default gateways that the log has named.
+    gateways: BTreeSet<(u32, IpAddr)>,
     faults: Faults,
     nat: Faults,
     /// The NAT addresses that new connections get.
@@ -148,6 +157,8 @@ impl Follower {
             redirects,
             taken: BTreeMap::new(),
             known: BTreeMap::new(),
+            neighbours: Known::default(),
+            gateways: BTreeSet::new(),
             faults: Faults::default(),
             nat: Faults::default(),
             used_nat,
@@ -194,6 +205,7 @@ impl Follower {
             self.ports.interfaces.borrow().iter().filter_map(|interface| interface.index).collect();
         self.dataplane.set_own_macs(own_macs(&attached, &links, &filters));
         let neighbours = neighbours(&self.handle).await?;
+        self.follow_clients(&neighbours, &links).await;
         for address in addresses {
             let found = match destination(&self.handle, *address).await? {
                 Destination::Host(route) => {
@@ -215,6 +227,34 @@ impl Follower {
             self.nat.note(*address, found, is_tick);
         }
         Ok(())
+    }
+
+    /// Connections follow the gateways of their clients. The kernel learns of a change only where it has an entry, so the
+    /// entries of the default gateways are kept fresh.
+    async fn follow_clients(
+        &mut self,
+        neighbours: &BTreeMap<(u32, IpAddr), Neighbour>,
+        links: &BTreeMap<u32, Device>,
+    ) {
+        let moved = self.neighbours.note(neighbours, links);
+        if !moved.is_empty() {
+            match self.dataplane.follow_neighbours(moved).await {
+                Some(Ok(0)) | None => {}
+                Some(Ok(connections)) => info!(connections, "connections follow a neighbour to another MAC"),
+                Some(Err(error)) => warn!(error = chain(&error), "connections do not follow a neighbour"),
+            }
+        }
+        for nobody in ANYWHERE {
+            let route = destination(&self.handle, nobody).await;
+            let Ok(Destination::Host(Route { ifindex, gateway: Some(via), .. })) = route else { continue };
+            let entry = neighbours.get(&(ifindex, via));
+            if entry.is_none_or(|entry| entry.stale) {
+                resolve(&self.handle, ifindex, via).await;
+            }
+            if entry.is_some() && self.gateways.insert((ifindex, via)) {
+                info!(%via, ifindex, "connections follow this default gateway");
+            }
+        }
     }
 
     /// False only if the kernel says so.

@@ -37,7 +37,7 @@ use super::{
     values::{backend_flags, service_key, service_value},
 };
 use crate::dataplane::{
-    Count, Dataplane, NextHop, OwnMacs,
+    Count, Dataplane, MovedNeighbour, NextHop, OwnMacs,
     counters::Counters,
     error::Error,
     path_warning::PathWarning,
@@ -165,6 +165,11 @@ impl Dataplane for Bpf {
 
     fn set_nat_addresses(&mut self, addresses: &[IpAddr]) {
         self.nat_addresses.set(addresses);
+    }
+
+    fn follow_neighbours(&mut self, moved: Vec<MovedNeighbour>) -> Count {
+        let flows = Arc::clone(&self.flows);
+        Box::new(move || Ok(flows.follow(&moved)))
     }
 
     fn counters(&mut self) -> Result<Counters, Error> {

@@ -6,11 +6,14 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use lb_common::{
-    abi::{Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, flow_state},
+    abi::{
+        Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, Link, REPLY_SETS, REPLY_WAYS, ReplySet, flow_state,
+    },
     hash::{HashKeys, keyed_hash, other_set, set, tag},
 };
 
 use super::mapped::Mapped;
+use crate::dataplane::MovedNeighbour;
 
 /// The three maps of a family.
 #[derive(Debug)]
@@ -98,6 +101,35 @@ impl<A: Address> Family<A> {
     pub(super) fn expire(&self, flow: &Flow<A>) -> bool {
         let now = self.flows.read(flow.slot as usize);
         (now.seen, now.client) == (flow.seen, flow.client) && self.remove(flow)
+    }
+
+    /// Gives the flows whose clients are behind these neighbours the new links. Returns how many.
+    pub(super) fn follow(&self, moved: &[MovedNeighbour]) -> u64 {
+        let mut followed = 0;
+        self.each(|flow| {
+            let by = |neighbour: &&MovedNeighbour| {
+                (flow.ifindex, flow_state::vlan(flow.state)) == (neighbour.ifindex, neighbour.vlan)
+                    && flow.link.to() == neighbour.before
+                    && !neighbour.staying.contains(&flow.client.src.wide().into())
+            };
+            if let Some(neighbour) = moved.iter().find(by) {
+                self.set_link(flow, Link::new(neighbour.now, flow.link.from()));
+                followed += 1;
+            }
+        });
+        followed
+    }
+
+    /// Gives a flow that the caller has just read another link. If its place has another flow by now, that one learns its
+    /// own again from its client.
+    fn set_link(&self, flow: &Flow<A>, link: Link) {
+        let at = self.flows.at(flow.slot as usize);
+        for (word, (before, now)) in flow.link.0.into_iter().zip(link.0).enumerate() {
+            // SAFETY: as in `state`.
+            let word = unsafe { AtomicU32::from_ptr(&raw mut (*at).link.0[word]) };
+            // The program may have learnt yet another one.
+            let _ = word.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// The sets in which the reply entry of a flow can be.

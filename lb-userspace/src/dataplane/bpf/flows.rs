@@ -8,7 +8,7 @@ use super::{
     flow_family::Family,
     idle::{ExpiredCounters, IdleTicks, now_ticks},
 };
-use crate::dataplane::{counters::ExpiredFlows, steering::KnownFlow};
+use crate::dataplane::{MovedNeighbour, counters::ExpiredFlows, steering::KnownFlow};
 
 /// The flow tables of both families.
 #[derive(Debug)]
@@ -63,6 +63,11 @@ impl FlowTables {
         (flow.backend, flow.generation) == (id.0, generation.0)
             && flow.state & flow_state::TIME_WAIT == 0
             && !self.idle.is_over(flow, now)
+    }
+
+    /// Gives the flows whose clients are behind these neighbours the new links. Returns how many.
+    pub(super) fn follow(&self, moved: &[MovedNeighbour]) -> u64 {
+        self.v4.follow(moved) + self.v6.follow(moved)
     }
 
     /// How many flows the daemon has removed because they were silent.
