@@ -295,16 +295,14 @@ impl Family for Ipv6 {
 
     #[inline(always)]
     fn load(ip: &Frame, offset: usize) -> Option<Addr> {
-        Some(Addr([ip.load(offset)?, ip.load(offset + 4)?, ip.load(offset + 8)?, ip.load(offset + 12)?]))
+        Some(Addr::from_words([ip.load(offset)?, ip.load(offset + 8)?]))
     }
 
     #[inline(always)]
     fn store(ip: &Frame, offset: usize, address: &Addr) {
-        let [a, b, c, d] = address.0;
+        let [a, b] = address.words();
         ip.store(offset, a);
-        ip.store(offset + 4, b);
-        ip.store(offset + 8, c);
-        ip.store(offset + 12, d);
+        ip.store(offset + 8, b);
     }
 
     #[inline(always)]

@@ -17,6 +17,28 @@ impl Addr {
         Self([0, 0, Self::MAPPED, word])
     }
 
+    /// Two words as they lie in memory, each in one access.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 2] {
+        // In a flow the second address begins at an odd word. The BPF verifier allows that in maps where the CPU
+        // does, and the compiler would take twice as many loads.
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: as many bytes, and any bits make a word.
+        return unsafe { *(&raw const self.0).cast() };
+        #[cfg(not(target_arch = "bpf"))]
+        // SAFETY: as above.
+        return unsafe { (&raw const self.0).cast::<[u64; 2]>().read_unaligned() };
+    }
+
+    /// The address of two such words.
+    #[inline(always)]
+    pub const fn from_words([a, b]: [u64; 2]) -> Self {
+        #[cfg(target_endian = "little")]
+        return Self([a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]);
+        #[cfg(target_endian = "big")]
+        return Self([(a >> 32) as u32, a as u32, (b >> 32) as u32, b as u32]);
+    }
+
     /// The IPv4 header field this address stands for.
     #[inline(always)]
     pub const fn v4_word(&self) -> u32 {
@@ -70,6 +92,9 @@ pub trait Address: Copy + Default + PartialEq + Eq + 'static {
     /// The words that can differ between two addresses of this family, two at a time.
     fn pairs(&self) -> [u64; 2];
 
+    /// The same address. In BPF two words of 64 bits are loaded at once.
+    fn is(&self, other: &Self) -> bool;
+
     /// Whether an address can be a client's (RFC 6890).
     fn is_plausible(&self) -> bool;
 
@@ -99,6 +124,11 @@ impl Address for V4 {
     #[inline(always)]
     fn pairs(&self) -> [u64; 2] {
         [0, self.0 as u64]
+    }
+
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
     }
 
     /// Not this network, not loopback, not multicast or reserved.
@@ -141,6 +171,11 @@ impl Address for Addr {
     fn pairs(&self) -> [u64; 2] {
         let [a, b, c, d] = self.0;
         [(a as u64) << 32 | b as u64, (c as u64) << 32 | d as u64]
+    }
+
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        self.words() == other.words()
     }
 
     /// Not multicast, not unspecified or loopback, and no IPv4 address in disguise.

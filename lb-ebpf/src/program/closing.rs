@@ -9,12 +9,66 @@
 use lb_common::abi::{Address, Flow, flow_state, head_state};
 use lb_ebpf::segment::{Place, Segment, flag};
 
-use super::atomic;
+use super::{atomic, maps::Tables};
+
+/// Whether a segment of a client may end something, or acknowledge an end. Most do not.
+#[inline(always)]
+pub(crate) const fn closes_by_client<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    segment.flags & (flag::FIN | flag::RST) != 0 || flow.backend_closes()
+}
+
+/// The same of a backend.
+#[inline(always)]
+pub(crate) const fn closes_by_backend<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    segment.flags & (flag::FIN | flag::RST) != 0 || flow.client_closes()
+}
+
+/// A segment of a flow, as numbers: a BPF function takes five.
+#[inline(always)]
+pub(crate) const fn shape(segment: &Segment) -> u64 {
+    (segment.flags as u64) << 32 | segment.payload_len as u64
+}
+
+#[inline(always)]
+fn segment_of(seq: u32, ack: u32, shape: u64) -> Segment {
+    Segment { seq, ack, flags: (shape >> 32) as u8, payload_len: shape as u32, ..Segment::default() }
+}
+
+/// Notes what a segment of a client ends, if a client that sees the connection can have sent it. Functions of their own,
+/// because they are rare and the way of all other segments has few registers.
+#[inline(never)]
+pub(crate) fn note_from_client<F: Tables>(slot: u32, seq: u32, ack: u32, shape: u64) -> u32 {
+    let Some(flow) = F::flow(slot) else { return 0 };
+    // SAFETY: as in `flows`: a place of a map, whose fields are valid each by itself.
+    let flow = unsafe { &mut *flow };
+    let segment = segment_of(seq, ack, shape);
+    if segment.is_plausible(flow.sent_end) {
+        let place = segment.place(flow.client_next());
+        from_client(&segment, flow, place);
+        if place == Place::Next {
+            flow.client_end = segment.end();
+        }
+    } else if segment.has(flag::RST) {
+        reset_by_client(&segment, flow);
+    }
+    0
+}
+
+/// The same of a backend. `next`: the first number that was missing.
+#[inline(never)]
+pub(crate) fn note_from_backend<F: Tables>(slot: u32, seq: u32, ack: u32, shape: u64, next: u32) -> u32 {
+    let Some(flow) = F::flow(slot) else { return 0 };
+    // SAFETY: as above.
+    let flow = unsafe { &mut *flow };
+    let segment = segment_of(seq, ack, shape);
+    from_backend(&segment, flow, segment.place(next));
+    0
+}
 
 /// Notes the FIN of a client, and the acknowledgement of the backend's FIN. `place`: of the segment, before it
 /// counts in `client_end`.
 #[inline(always)]
-pub(crate) fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
+fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
     let backend_closes = flow.backend_closes();
     if !segment.has(flag::FIN) && !backend_closes {
         return;
@@ -42,7 +96,7 @@ pub(crate) fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>, pla
 /// Ends the connection if the number of a client's reset is exact. A client that is gone answers the backend's
 /// segment, and takes its number from that.
 #[inline(always)]
-pub(crate) fn reset_by_client<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+fn reset_by_client<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
     if segment.seq == flow.client_end || segment.seq == flow.acked {
         finish(flow, 0, true);
     }
@@ -50,7 +104,7 @@ pub(crate) fn reset_by_client<A: Address>(segment: &Segment, flow: &mut Flow<A>)
 
 /// The same for segments of a backend. A reset of a backend comes here only if its number is exact.
 #[inline(always)]
-pub(crate) fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
+fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
     let ends = segment.flags & (flag::FIN | flag::RST) != 0;
     let client_closes = flow.client_closes();
     if !ends && !client_closes {

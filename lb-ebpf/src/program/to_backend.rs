@@ -4,10 +4,7 @@ use lb_common::{
     abi::{Address, Backend, Flow, backend_flags, flow_state, head_state},
     reason::Reason,
 };
-use lb_ebpf::{
-    segment::{MOST_IN_FLIGHT, Place, Segment, flag},
-    verifier::opaque,
-};
+use lb_ebpf::segment::{Place, Segment, flag};
 
 use super::{
     atomic,
@@ -18,7 +15,6 @@ use super::{
     maps::Tables,
     packet::Packet,
     verdict::{Egress, Leave},
-    way,
 };
 use crate::hook::Context;
 
@@ -30,7 +26,6 @@ pub(crate) fn steer<F: Tables>(
     flow: &mut Flow<F::Addr>,
 ) -> Option<Result<Egress, Leave>> {
     let segment = &packet.segment;
-    way::follow(packet, flow);
     let state = flow.state;
     let backend = if state & flow_state::TIME_WAIT == 0 { backend_of(flow) } else { None };
     let Some(backend) = backend else {
@@ -62,33 +57,23 @@ pub(crate) fn steer<F: Tables>(
         }
         flow.head |= head_state::SYN_AGAIN;
     }
-    let (next, sent_end) = (flow.client_next(), flow.sent_end);
+    let next = flow.client_next();
     if is_reset(ctx, packet, flow, backend, next) {
         return Some(Err(Leave::Reset(Reason::Ejected)));
     }
     // A segment that is not forwarded closes nothing.
-    let egress = match forward::to_backend(packet, flow, backend) {
-        Ok(egress) => egress,
-        Err(leave) => return Some(Err(leave)),
-    };
-    // Computed again, so that the verifier does not follow the rest once for each result.
-    if is_plausible(segment, opaque(sent_end) as u32) {
-        let place = segment.place(opaque(next) as u32);
-        closing::from_client(segment, flow, place);
-        if place == Place::Next {
-            flow.client_end = segment.end();
-        }
-    } else if segment.has(flag::RST) {
-        closing::reset_by_client(segment, flow);
+    if !backend.link.is_resolved() {
+        return Some(Err(Leave::Drop(Reason::Neighbour)));
     }
-    Some(Ok(egress))
-}
-
-/// Whether this may change the flow: whether a client that has what the backend has sent can have sent it. A
-/// sender who does not see the connection must guess. SYN and RST have rules of their own.
-#[inline(always)]
-const fn is_plausible(segment: &Segment, sent_end: u32) -> bool {
-    segment.flags & (flag::SYN | flag::RST) == 0 && sent_end.wrapping_sub(segment.ack) <= MOST_IN_FLIGHT
+    if closing::closes_by_client(segment, flow) {
+        closing::note_from_client::<F>(flow.slot, segment.seq, segment.ack, closing::shape(segment));
+    } else if segment.payload_len > 0
+        && segment.is_plausible(flow.sent_end)
+        && segment.place(next) == Place::Next
+    {
+        flow.client_end = segment.end();
+    }
+    Some(forward::to_backend(packet, flow, backend))
 }
 
 /// Notes the client's request, unless its connection is reset here. Then the client gets a reset, and the
@@ -103,7 +88,7 @@ fn is_reset<F: Tables>(
     next: u32,
 ) -> bool {
     let segment = &packet.segment;
-    if flow.head & head_state::AWAITED != 0 && is_plausible(segment, flow.sent_end) {
+    if flow.head & head_state::AWAITED != 0 && segment.is_plausible(flow.sent_end) {
         evidence::note_waiting(packet, flow, next);
     }
     let resets = backend.flags & (backend_flags::RESET_NOW | backend_flags::RESET_AT_REQUEST);
@@ -111,7 +96,7 @@ fn is_reset<F: Tables>(
     let ends = (was_reset || resets & backend_flags::RESET_NOW != 0) && !segment.has(flag::RST)
         || segment.payload_len > 0
             && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
-            && is_plausible(segment, flow.sent_end)
+            && segment.is_plausible(flow.sent_end)
             && evidence::note_request(ctx, packet, flow, next, resets != 0);
     if ends && !was_reset {
         let before = atomic::fetch_set(&mut flow.state, flow_state::CLIENT_RESET);

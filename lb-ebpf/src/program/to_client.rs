@@ -7,7 +7,6 @@ use lb_common::{
 use lb_ebpf::{
     segment::{Segment, flag},
     syn::agreed_scale,
-    verifier::opaque,
 };
 
 use super::{
@@ -63,11 +62,10 @@ pub(crate) fn steer<F: Tables>(
             return narrow::end(packet, flow, mtu);
         }
     }
-    let egress = forward::to_client(packet, flow)?;
-    if counts {
-        closing::from_backend(segment, flow, segment.place(opaque(before) as u32));
+    if counts && closing::closes_by_backend(segment, flow) {
+        closing::note_from_backend::<F>(flow.slot, segment.seq, segment.ack, closing::shape(segment), before);
     }
-    Ok(egress)
+    forward::to_client(packet, flow)
 }
 
 /// Notes what the backend has sent and acknowledged.

@@ -52,7 +52,7 @@ fn in_set<F: Tables>(
     // SAFETY: map values stay where they are. Another CPU may write the same flow; fields are words,
     // and each is valid by itself.
     let flow = unsafe { &mut *flow };
-    (flow.is_live() && flow.client == *key).then_some(flow)
+    (flow.is_live() && flow.client.is(key)).then_some(flow)
 }
 
 /// No place.

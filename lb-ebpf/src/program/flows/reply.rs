@@ -52,7 +52,7 @@ fn in_replies<F: Tables>(
     };
     // SAFETY: as in `in_set`.
     let flow = unsafe { &mut *F::flow(slot)? };
-    (flow.is_live() && flow.reply == *key).then_some(flow)
+    (flow.is_live() && flow.reply.is(key)).then_some(flow)
 }
 
 /// Begins to load the set that [`reserve_reply`] will read, and does not wait for it.
