@@ -80,6 +80,7 @@ fn status(states: &[Effective]) -> Status {
         config_path: "shunt.toml".to_owned(),
         config_generation: 1,
         interfaces: Vec::new(),
+        warnings: Vec::new(),
         program: lb_userspace::control::model::Program::default(),
         reactions: None,
         daemon: lb_userspace::control::model::Daemon::default(),

@@ -1,6 +1,9 @@
 //! `shunt doctor`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -73,17 +76,14 @@ fn configuration(path: Option<&Path>) -> Result<Option<File>, Failure> {
 
 fn wanted(file: Option<&File>) -> Wanted {
     match file {
-        Some(file) => Wanted {
-            nat_ports: file.nat_ports.clone(),
-            max_flows: file.max_flows,
-            bpffs: file.bpffs.clone(),
-            xdp_mode: file.xdp_mode,
-        },
+        Some(file) => file.into(),
         None => Wanted {
             nat_ports: config::DEFAULT_NAT_PORTS,
             max_flows: config::DEFAULT_MAX_FLOWS,
             bpffs: PathBuf::from(wiring::DEFAULT_BPFFS),
             xdp_mode: XdpMode::Auto,
+            vip_ports: BTreeSet::new(),
+            vlans: Vec::new(),
         },
     }
 }
@@ -132,6 +132,7 @@ mod tests {
             level,
             says: "9000".to_owned(),
             remedy: remedy.map(str::to_owned),
+            about_traffic: false,
         }
     }
 

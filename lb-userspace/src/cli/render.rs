@@ -14,7 +14,7 @@ use lb_core::{
 use super::palette::{Paint, Palette};
 use crate::{
     attach_mode::Condition,
-    control::model::{AttachMode, BackendTraffic, Evidence, ExpiredFlows, Status},
+    control::model::{AttachMode, BackendTraffic, Evidence, ExpiredFlows, Status, Warning},
 };
 
 mod columns;
@@ -42,6 +42,11 @@ pub struct Wide(pub bool);
 pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     let palette = *palette;
     let mut lines = vec![daemon(status, palette), interfaces(status, palette)];
+    for Warning { interface, says, remedy, .. } in &status.warnings {
+        let remedy = remedy.as_ref().map(|remedy| format!(" (help: {remedy})")).unwrap_or_default();
+        let why = format!("{}: {says}{remedy}", interface.as_deref().unwrap_or("host"));
+        lines.extend(wrap(&printable(&why), "  why ", WIDTH));
+    }
     for interface in &status.interfaces {
         let why =
             interface.problem.as_ref().map(|problem| format!("interface {}: {problem}", interface.name));

@@ -62,6 +62,8 @@ fn not_opened(error: OpenError) -> Failure {
         // There is traffic already, which would suffer.
         OpenError::Running(_)
         | OpenError::Busy { .. }
+        | OpenError::Elsewhere { .. }
+        | OpenError::VipTaken { .. }
         | OpenError::PortOverlap { .. }
         | OpenError::Layout { .. } => Exit::Refused,
         OpenError::NoInterface(_)
@@ -128,7 +130,17 @@ pub fn detach(args: &args::Detach) -> Result<String, Failure> {
         DetachError::Io { .. } => Failure::new(Exit::Failed, error),
     })?;
     if detached == bpf::Detached::default() {
-        return Ok(format!("instance {instance}: nothing is attached"));
+        let others = match bpf::instances(&bpffs).join(", ") {
+            others if others.is_empty() => "no instance has pins here".to_owned(),
+            others => format!("instances that have pins here: {others}"),
+        };
+        // A name that nobody has is probably a slip. Without one, nothing to detach is what was wanted.
+        return match args.instance {
+            Some(_) => {
+                Err(Failure::message(Exit::Usage, format!("there is no instance {instance}")).remedy(others))
+            }
+            None => Ok(format!("instance {instance}: nothing is attached; {others}")),
+        };
     }
     Ok(format!(
         "instance {instance}: detached from {} interface{}, {} maps removed",

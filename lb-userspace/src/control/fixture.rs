@@ -86,6 +86,7 @@ pub(crate) fn status() -> Status {
             service: "web".to_owned(),
             reasons: BTreeMap::from([("no_flow".to_owned(), 4), ("neighbour".to_owned(), 1)]),
         }],
+        warnings: Vec::new(),
         program: Program::default(),
         reactions: None,
         daemon: Daemon::default(),

@@ -14,7 +14,7 @@ mod view;
 pub use change::{Order, Problem, ProblemKind, Reloaded};
 pub use status::{
     Daemon, Evidence, ExpiredFlows, Forwarding, Interface, LoopLag, Mode, Program, ProgramMap, Reactions,
-    RemainingConnections, Status,
+    RemainingConnections, Status, Warning,
 };
 pub use traffic::{BackendTraffic, Counters, ResetCounts, ServiceDrops};
 pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot, Way};

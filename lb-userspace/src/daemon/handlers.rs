@@ -20,7 +20,7 @@ use crate::{
         },
     },
     dataplane::{
-        self, actor, chain,
+        self, actor, bpf, chain,
         interfaces::{Interface, Interfaces},
         next_hop::Paths,
     },
@@ -114,6 +114,18 @@ impl Handlers {
             remedy: "the maps are too small for it beside the present configuration; nothing has changed"
                 .to_owned(),
         })?;
+        let vips: Vec<SocketAddr> = file.core.services.iter().map(|service| service.vip).collect();
+        if let Some((vip, instance)) =
+            bpf::taken_vip(self.configured.bpffs(), self.configured.instance(), &vips)
+        {
+            let error = bpf::OpenError::VipTaken { vip, instance };
+            let remedy = error.remedy().unwrap_or_default();
+            return Err(Problem {
+                kind: ProblemKind::InvalidConfig,
+                error: error.to_string(),
+                remedy: format!("{remedy}; nothing has changed"),
+            });
+        }
         let changes = self.configured.differences(&file);
         let needs_restart = self.configured.needs_restart(&file);
         let possible = match dry_run {

@@ -46,7 +46,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::error::Error;
 use self::{
@@ -103,8 +103,10 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let interfaces = Arc::new(Interfaces::new(opened.attacher, opened.attached, veth));
     let interface_changes = interfaces.watch();
-    let facts = Facts::new(&file, &config_path, &interface_changes.borrow(), opened.size);
+    let mut facts = Facts::new(&file, &config_path, &interface_changes.borrow(), opened.size);
+    facts.warn(start::warnings(&file).await);
     let ports = start::ports(&file, &interfaces);
+    let private = bpf::is_private(&file.bpffs).unwrap_or(false);
     let (configured, addresses) = Configured::new(file, config_path);
     let (path_changes, paths) = watch::channel(next_hop::Paths::default());
     let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports, path_changes));
@@ -158,7 +160,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
     .map_err(failed("start the loop's thread"))?;
 
     let ended = until_stop(signals, &reload, &mut looping).await;
-    info!("stopping; forwarding goes on (`shunt detach` ends it)");
+    if private {
+        warn!("stopping; forwarding ends now, because the BPF filesystem is mounted for this process alone");
+    } else {
+        info!("stopping; forwarding goes on (`shunt detach` ends it)");
+    }
     background.stop.send_replace(true);
     // The loop ends when nobody can order a reload any more.
     drop(reload);

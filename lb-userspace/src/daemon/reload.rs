@@ -114,6 +114,14 @@ impl Configured {
         self.file.interfaces = file.interfaces;
     }
 
+    pub(super) fn bpffs(&self) -> &Path {
+        &self.file.bpffs
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.file.instance
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -8,7 +8,7 @@ use lb_core::{
     time::Instant,
 };
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     clock::Clock,
@@ -23,6 +23,7 @@ use crate::{
         interfaces::{self, Interfaces},
         next_hop,
     },
+    doctor::{self, Finding},
     journal::{self, Recorder, Recording},
     state,
 };
@@ -37,6 +38,7 @@ pub(super) fn recording(record: &config::Record) -> Result<Recording, journal::O
 
 /// Loads and attaches the program, and takes over what an earlier run has left.
 pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::OpenError> {
+    let vips: Vec<_> = file.core.services.iter().map(|service| service.vip).collect();
     bpf::open(&bpf::Options {
         interfaces: &file.interfaces,
         xdp_mode: file.xdp_mode,
@@ -44,6 +46,7 @@ pub(super) fn dataplane(file: &File, veth: bool) -> Result<bpf::Opened, bpf::Ope
         instance: &file.instance,
         nat_ports: file.nat_ports.clone(),
         nat_addresses: &file.nat_addresses,
+        vips: &vips,
         max_flows: file.max_flows,
         vlans: &file.vlans,
         idle: bpf::IdleTimeouts {
@@ -83,6 +86,17 @@ pub(super) fn announce(
     if !adopted.is_empty() {
         info!(backends = adopted.len(), "took over from an earlier run; its connections go on");
     }
+}
+
+/// Logs everything about the host that keeps traffic from working, though the start succeeded.
+pub(super) async fn warnings(file: &File) -> Vec<Finding> {
+    let findings = doctor::warnings(file, &file.interfaces).await;
+    for Finding { check, interface, says, remedy, .. } in &findings {
+        let (interface, remedy) =
+            (interface.as_deref().unwrap_or("host"), remedy.as_deref().unwrap_or("none"));
+        warn!(check, interface, remedy, "{says}");
+    }
+    findings
 }
 
 /// The engine with the state of an earlier run, and what saves that state from now on.

@@ -15,9 +15,10 @@ use crate::{
     config::File,
     control::model::{
         BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
-        ResetCounts, ServiceDrops, Status,
+        ResetCounts, ServiceDrops, Status, Warning,
     },
     dataplane::{self, Counters, bpf, interfaces},
+    doctor,
 };
 
 /// Everything that `status` shows besides the state of the engine and the counters.
@@ -26,6 +27,7 @@ pub(super) struct Facts {
     instance: String,
     config_path: String,
     interfaces: Vec<Interface>,
+    warnings: Vec<Warning>,
     program: Program,
     /// How each service forwards, and whether it mirrors response heads.
     services: BTreeMap<String, (Mode, bool)>,
@@ -44,6 +46,7 @@ impl Facts {
             instance: file.instance.clone(),
             config_path: config_path.display().to_string(),
             interfaces: interfaces.iter().map(shown).collect(),
+            warnings: Vec::new(),
             program: Program { verified_instructions: size.verified_instructions, maps },
             services: BTreeMap::new(),
         };
@@ -61,6 +64,17 @@ impl Facts {
         let changed = changed.filter(|(from, is)| *from != is.condition).collect();
         self.interfaces = now.iter().map(shown).collect();
         changed
+    }
+
+    /// Shows these findings from now on.
+    pub(super) fn warn(&mut self, findings: Vec<doctor::Finding>) {
+        let shown = |of: doctor::Finding| Warning {
+            check: of.check.to_owned(),
+            interface: of.interface,
+            says: of.says,
+            remedy: of.remedy,
+        };
+        self.warnings = findings.into_iter().map(shown).collect();
     }
 
     pub(super) fn configured(&mut self, config: &Config) {
@@ -113,6 +127,7 @@ impl Facts {
             config_path: self.config_path.clone(),
             config_generation: snapshot.config_generation,
             interfaces: self.interfaces.clone(),
+            warnings: self.warnings.clone(),
             program: self.program.clone(),
             reactions: None,
             daemon,

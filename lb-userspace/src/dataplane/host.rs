@@ -13,6 +13,22 @@ pub fn ephemeral_ports() -> io::Result<RangeInclusive<u16>> {
     }
 }
 
+/// The ports that the kernel gives to none of them all the same (`net.ipv4.ip_local_reserved_ports`).
+pub fn reserved_ports() -> io::Result<Vec<RangeInclusive<u16>>> {
+    let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    reserved(&fs::read_to_string(path)?).ok_or_else(|| not_understood(path))
+}
+
+/// `80,8080-8090`
+fn reserved(text: &str) -> Option<Vec<RangeInclusive<u16>>> {
+    let ranges = text.trim().split(',').filter(|range| !range.is_empty());
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    ranges.map(range).collect()
+}
+
 pub fn overlap(a: &RangeInclusive<u16>, b: &RangeInclusive<u16>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
@@ -85,7 +101,15 @@ mod tests {
     }
 
     #[test]
+    fn reserved_ports_are_numbers_and_ranges() {
+        assert_eq!(reserved("\n"), Some(vec![]));
+        assert_eq!(reserved("80,8080-8090\n"), Some(vec![80..=80, 8080..=8090]));
+        assert_eq!(reserved("many\n"), None);
+    }
+
+    #[test]
     fn this_host_is_read() {
+        reserved_ports().expect("Linux has it");
         assert!(!ephemeral_ports().expect("Linux has it").is_empty());
         assert!(available_memory().expect("Linux has it") > 1 << 20);
     }

@@ -1,6 +1,6 @@
 //! Facts about a host and its devices.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use crate::dataplane::{
     bpf::Owner,
@@ -25,6 +25,8 @@ pub struct Host {
     /// `net.ipv4.ip_forward`.
     pub forwarding: Known<bool>,
     pub ephemeral: Known<RangeInclusive<u16>>,
+    /// `net.ipv4.ip_local_reserved_ports`.
+    pub reserved: Known<Vec<RangeInclusive<u16>>>,
     /// Bytes.
     pub memory: Known<u64>,
     /// Of this process. `None`: no control group limits its memory.
@@ -35,6 +37,8 @@ pub struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bpffs {
     Mounted,
+    /// Mounted, or to be mounted, in a mount namespace of this process's own.
+    Private,
     /// The directory for the mount exists.
     Unmounted,
     Missing,
@@ -50,6 +54,8 @@ pub struct Device {
     /// `None`: the kernel is too old to report them.
     pub features: Known<Option<XdpFeatures>>,
     pub hook: Known<Option<Hook>>,
+    /// The programs at tc ingress. None before Linux 6.6.
+    pub ingress: Vec<(u32, Known<Owner>)>,
     /// VLAN devices on top of this one.
     pub vlans: Vec<String>,
     /// The other end of a veth.
@@ -64,6 +70,8 @@ pub struct Hook {
     pub program: u32,
     pub generic: bool,
     pub owner: Known<Owner>,
+    /// Where it, or its link, is pinned, if it is not Shunt's.
+    pub pin: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]

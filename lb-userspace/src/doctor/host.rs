@@ -1,5 +1,7 @@
 //! The host as a whole.
 
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
 use super::{Bpffs, Finding, Host, Known, Wanted};
 use crate::dataplane::{
     bpf::{OpenError, flow_table_bytes, start_bytes},
@@ -20,7 +22,7 @@ pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
         known("btf", &host.btf, |there| btf(*there)),
         known("jit", &host.jit, |on| jit(*on)),
         known("capabilities", &host.capabilities, |set| capabilities(*set, host.root)),
-        known("bpffs", &host.bpffs, |state| bpffs(*state, wanted)),
+        known("bpffs", &host.bpffs, |state| bpffs(*state, wanted).about_traffic()),
         known("ports", &host.ephemeral, |range| {
             let (nat, host) = (wanted.nat_ports.clone(), range.clone());
             if host::overlap(&nat, &host) {
@@ -35,6 +37,9 @@ pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
                     nat.end()
                 ),
             )
+        }),
+        known("vip_ports", &host.ephemeral, |range| {
+            vip_ports(range, &host.reserved, &wanted.vip_ports).about_traffic()
         }),
         known("memory", &host.memory, |available| memory(*available, wanted.max_flows)),
         known("cgroup", &host.memory_limit, |limit| cgroup(limit.as_ref(), wanted.max_flows)),
@@ -108,10 +113,51 @@ fn bpffs(state: Bpffs, wanted: &Wanted) -> Finding {
     let path = wanted.bpffs.display();
     match state {
         Bpffs::Mounted => Finding::ok("bpffs", format!("mounted at {path}")),
+        Bpffs::Private => Finding::warn(
+            "bpffs",
+            format!(
+                "{path} is mounted in a mount namespace of this process's own: what Shunt leaves there, and with it \
+                 forwarding, ends with the daemon"
+            ),
+        )
+        .remedy(
+            "start it in the host's mount namespace: `nsenter --net=/run/netns/NAME shunt run` instead of `ip netns exec`, \
+             and no PrivateMounts or MountFlags in its unit; a container needs the host's /sys/fs/bpf",
+        ),
         Bpffs::Unmounted => Finding::ok("bpffs", format!("not mounted at {path} yet; `shunt run` does it")),
         Bpffs::Missing => Finding::fail("bpffs", format!("there is no directory {path}"))
             .remedy("name another one in the configuration, `bpffs = \"/sys/fs/bpf\"`; the kernel makes that one, if it has BPF"),
     }
+}
+
+/// A connection of the host itself may get a VIP's port as its own. If it also has the VIP's address, Shunt takes its
+/// replies for frames to the VIP.
+fn vip_ports(
+    own: &RangeInclusive<u16>,
+    reserved: &Known<Vec<RangeInclusive<u16>>>,
+    vips: &BTreeSet<u16>,
+) -> Finding {
+    let is_reserved = |port: u16| reserved.iter().flatten().any(|range| range.contains(&port));
+    let exposed: Vec<String> =
+        vips.iter().filter(|port| own.contains(port) && !is_reserved(**port)).map(u16::to_string).collect();
+    if exposed.is_empty() {
+        return Finding::ok("vip_ports", "no VIP has a port of the host's own connections");
+    }
+    let (first, last) = (own.start(), own.end());
+    let before = reserved.iter().flatten().map(|range| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    });
+    let all: Vec<String> = before.chain(exposed.iter().cloned()).collect();
+    Finding::warn(
+        "vip_ports",
+        format!(
+            "VIPs have the ports {}, which are among the host's own, {first}-{last}: Shunt may take replies to a \
+             connection of the host for frames to the VIP",
+            exposed.join(", ")
+        ),
+    )
+    .remedy(format!("sysctl net.ipv4.ip_local_reserved_ports={}", all.join(",")))
 }
 
 fn memory(available: u64, max_flows: u32) -> Finding {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     attach_mode::{AttachMode, XdpMode},
     dataplane::{
-        bpf::{OpenError, Owner},
+        bpf::{Holder, OpenError, Owner},
         device::{Offloads, XdpFeatures},
         host::ONE_BUFFER_MTU,
     },
@@ -51,12 +51,14 @@ pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<
         link(device),
         driver(device, mode, wanted),
         known("hook", &device.hook, |hook| holder(device, hook.as_ref(), mode)),
-        mtu(device, mode, all),
+        mtu(device, mode, all).about_traffic(),
     ];
-    found.extend(target(device, mode));
-    found.push(known("lro", &device.offloads, |offloads| lro(device, *offloads)));
-    found.push(known("gro", &device.offloads, |offloads| gro(device, *offloads, mode)));
-    found.push(known("vlan", &device.offloads, |offloads| vlan(device, *offloads, mode)));
+    found.extend(target(device, mode).map(Finding::about_traffic));
+    found.push(known("lro", &device.offloads, |offloads| lro(device, *offloads).about_traffic()));
+    found.push(known("gro", &device.offloads, |offloads| gro(device, *offloads, mode).about_traffic()));
+    found.push(known("vlan", &device.offloads, |offloads| {
+        vlan(device, *offloads, mode, &wanted.vlans).about_traffic()
+    }));
     found.push(checksums(device, mode));
     found.push(known("rp_filter", &device.rp_filter, |mode| rp_filter(device, *mode)));
     found
@@ -120,26 +122,40 @@ fn driver(device: &Device, mode: Expected, wanted: &Wanted) -> Finding {
 
 fn holder(device: &Device, hook: Option<&Hook>, mode: Expected) -> Finding {
     if mode == Some(AttachMode::Tc) {
-        return Finding::ok("hook", "tc ingress, which other programs may use, too");
+        return Finding::ok("hook", format!("tc ingress, which other programs may use, too{}", also(device)));
     }
-    let Some(hook) = hook else { return Finding::ok("hook", "free") };
+    let Some(hook) = hook else { return Finding::ok("hook", format!("free{}", also(device))) };
     let mode = if hook.generic { "generic" } else { "native" };
     let which = format!("program {}, {mode}", hook.program);
     match &hook.owner {
         Ok(Owner::Instance(instance)) => {
-            Finding::ok("hook", format!("shunt's, instance {instance} ({which})"))
+            Finding::ok("hook", format!("shunt's, instance {instance} ({which}){}", also(device)))
         }
         Ok(Owner::Other(name)) => {
-            let error = OpenError::Busy { interface: device.name.clone() };
+            let (id, name) = (hook.program, name.clone());
+            let holder = Some(Holder { id, name, pin: hook.pin.clone() });
+            let error = OpenError::Busy { interface: device.name.clone(), holder };
             let mut finding = refused("hook", &error);
-            let name = name.as_deref().map_or(String::new(), |name| format!(" `{name}`"));
-            finding.says = format!("another program{name} is attached ({which})");
+            finding.says += &format!(" ({mode})");
             finding
         }
         Err(why) => {
             Finding::warn("hook", format!("a program is attached ({which}), its owner is not known: {why}"))
                 .remedy("run `shunt doctor` as root")
         }
+    }
+}
+
+/// The programs at tc ingress.
+fn also(device: &Device) -> String {
+    let named = device.ingress.iter().map(|(program, owner)| match owner {
+        Ok(Owner::Instance(instance)) => format!("shunt's instance {instance} (program {program})"),
+        Ok(Owner::Other(Some(name))) => format!("`{name}` (program {program})"),
+        Ok(Owner::Other(None)) | Err(_) => format!("program {program}"),
+    });
+    match named.collect::<Vec<_>>() {
+        none if none.is_empty() => String::new(),
+        all => format!("; at tc ingress: {}", all.join(", ")),
     }
 }
 
@@ -215,20 +231,24 @@ fn gro(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
     }
 }
 
-fn vlan(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
+/// `read`: the VLANs whose frames the program is to look at.
+fn vlan(device: &Device, offloads: Offloads, mode: Expected, read: &[u16]) -> Finding {
     if mode == Some(AttachMode::Tc) {
         return Finding::ok("vlan", "the program sees tags, in the frames or beside them");
     }
-    match (offloads.rx_vlan, device.vlans.as_slice()) {
+    let ids = read.iter().map(|id| format!("VLAN {id} (`vlans`)"));
+    let all: Vec<String> = device.vlans.iter().cloned().chain(ids).collect();
+    match (offloads.rx_vlan, all.is_empty()) {
         (false, _) => Finding::ok("vlan", "tags stay in the frames"),
-        (true, []) => {
-            Finding::ok("vlan", "the device removes tags from received frames, but no VLAN is configured")
-        }
-        (true, vlans) => Finding::warn(
+        (true, true) => Finding::ok(
+            "vlan",
+            "the device removes tags from received frames; it has no VLAN device, and `vlans` names none",
+        ),
+        (true, false) => Finding::warn(
             "vlan",
             format!(
                 "the device removes tags from received frames, so frames of {} look untagged to the program",
-                vlans.join(", ")
+                all.join(", ")
             ),
         )
         .remedy(format!("ethtool -K {} rxvlan off", device.name)),
@@ -252,7 +272,8 @@ fn checksums(device: &Device, mode: Expected) -> Finding {
             "checksums",
             format!("{} leaves them to an offload, so the program gets unfinished TCP checksums, and receivers drop these frames as corrupt", peer.name),
         )
-        .remedy(remedy),
+        .remedy(format!("{remedy}, or use xdp_mode = \"tc\""))
+        .about_traffic(),
         Some(Err(why)) => Finding::warn(
             "checksums",
             format!("it is not known whether the other end completes them: {why}"),

@@ -11,7 +11,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{collections::BTreeSet, ops::RangeInclusive, path::PathBuf};
 
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ pub use read::{devices, host as read_host};
 
 use crate::{
     attach_mode::XdpMode,
+    config::File,
     dataplane::{bpf::OpenError, chain},
 };
 
@@ -30,6 +31,23 @@ pub struct Wanted {
     pub max_flows: u32,
     pub bpffs: PathBuf,
     pub xdp_mode: XdpMode,
+    /// Of all VIPs.
+    pub vip_ports: BTreeSet<u16>,
+    /// The VLANs whose frames the program looks at.
+    pub vlans: Vec<u16>,
+}
+
+impl From<&File> for Wanted {
+    fn from(file: &File) -> Self {
+        Self {
+            nat_ports: file.nat_ports.clone(),
+            max_flows: file.max_flows,
+            bpffs: file.bpffs.clone(),
+            xdp_mode: file.xdp_mode,
+            vip_ports: file.core.services.iter().map(|service| service.vip.port()).collect(),
+            vlans: file.vlans.clone(),
+        }
+    }
 }
 
 /// The result of a check.
@@ -52,11 +70,14 @@ pub struct Finding {
     pub level: Level,
     pub says: String,
     pub remedy: Option<String>,
+    /// It keeps traffic from working, or ends it. Such a finding is a warning of a running daemon, too.
+    #[serde(skip)]
+    pub about_traffic: bool,
 }
 
 impl Finding {
     fn new(check: &'static str, level: Level, says: impl Into<String>) -> Self {
-        Self { check, interface: None, level, says: says.into(), remedy: None }
+        Self { check, interface: None, level, says: says.into(), remedy: None, about_traffic: false }
     }
 
     fn ok(check: &'static str, says: impl Into<String>) -> Self {
@@ -76,6 +97,12 @@ impl Finding {
         self
     }
 
+    /// Unless it is fine.
+    fn about_traffic(mut self) -> Self {
+        self.about_traffic = self.level != Level::Ok;
+        self
+    }
+
     /// A fact that could not be read.
     fn unknown(check: &'static str, why: &str) -> Self {
         Self::warn(check, format!("not known: {why}"))
@@ -92,6 +119,17 @@ pub fn findings(host: &Host, devices: &[Device], wanted: &Wanted) -> Vec<Finding
         );
     }
     found
+}
+
+/// The findings that a running daemon must warn about: with them traffic fails, though the start succeeds.
+pub async fn warnings(file: &File, interfaces: &[String]) -> Vec<Finding> {
+    let wanted = Wanted::from(file);
+    let host = read_host(&wanted.bpffs);
+    let devices = devices(interfaces, &wanted.bpffs).await.unwrap_or_default();
+    findings(&host, &devices, &wanted)
+        .into_iter()
+        .filter(|of| of.about_traffic && of.remedy.is_some())
+        .collect()
 }
 
 /// There is no such interface. `shunt run` refuses this too.

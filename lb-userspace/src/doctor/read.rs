@@ -24,6 +24,7 @@ pub fn host(bpffs: &Path) -> Host {
         capabilities: text("/proc/self/status").and_then(|status| capabilities(&status)),
         bpffs: known(find_bpffs(bpffs), &bpffs.display().to_string()),
         forwarding: text("/proc/sys/net/ipv4/ip_forward").map(|value| value != "0"),
+        reserved: known(shared::reserved_ports(), "net.ipv4.ip_local_reserved_ports"),
         ephemeral: known(shared::ephemeral_ports(), "net.ipv4.ip_local_port_range"),
         memory: known(shared::available_memory(), "/proc/meminfo"),
         memory_limit: known(cgroup::memory_limit(), "its control groups"),
@@ -70,6 +71,7 @@ async fn device(handle: &Handle, link: &LinkMessage, links: &[LinkMessage], bpff
         offloads: known(nic::offloads(&name), "its offloads"),
         features: known(nic::xdp_features(index), "what its driver can do with XDP"),
         hook: Ok(hook(link, bpffs)),
+        ingress: ingress(&name, bpffs),
         vlans: vlans_on(index, links),
         rp_filter: rp_filter(&name),
         driver,
@@ -137,7 +139,14 @@ fn hook(link: &LinkMessage, bpffs: &Path) -> Option<Hook> {
         _ => None,
     });
     let program = program.filter(|id| *id != 0)?;
-    Some(Hook { program, generic, owner: known(bpf::owner(bpffs, program), &bpffs.display().to_string()) })
+    let owner = known(bpf::owner(bpffs, program), &bpffs.display().to_string());
+    let pin = matches!(owner, Ok(bpf::Owner::Other(_))).then(|| bpf::pin_of(bpffs, program)).flatten();
+    Some(Hook { program, generic, owner, pin })
+}
+
+fn ingress(name: &str, bpffs: &Path) -> Vec<(u32, Known<bpf::Owner>)> {
+    let owner = |program| known(bpf::owner(bpffs, program), &bpffs.display().to_string());
+    bpf::at_tc_ingress(name).into_iter().map(|program| (program, owner(program))).collect()
 }
 
 /// The other end of a veth, in this namespace or in one that has a name.
@@ -191,6 +200,10 @@ fn rp_filter(name: &str) -> Known<u8> {
 }
 
 fn find_bpffs(path: &Path) -> io::Result<Bpffs> {
+    // Without the right to look, it is taken for the host's.
+    if bpf::is_private(path).unwrap_or(false) {
+        return Ok(Bpffs::Private);
+    }
     match bpf::is_bpffs(path) {
         Ok(true) => Ok(Bpffs::Mounted),
         Ok(false) => Ok(Bpffs::Unmounted),

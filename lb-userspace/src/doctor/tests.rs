@@ -10,6 +10,8 @@ fn wanted() -> Wanted {
         max_flows: 131_072,
         bpffs: "/sys/fs/bpf".into(),
         xdp_mode: XdpMode::Auto,
+        vip_ports: BTreeSet::from([80]),
+        vlans: Vec::new(),
     }
 }
 
@@ -23,6 +25,7 @@ fn good_host() -> Host {
         bpffs: Ok(Bpffs::Mounted),
         forwarding: Ok(false),
         ephemeral: Ok(32768..=60999),
+        reserved: Ok(Vec::new()),
         memory: Ok(4 << 30),
         memory_limit: Ok(None),
         cpus: Ok(2),
@@ -38,6 +41,7 @@ fn good_device() -> Device {
         offloads: Ok(Offloads { gro: true, ..Offloads::default() }),
         features: Ok(Some(XdpFeatures(0b0111))),
         hook: Ok(None),
+        ingress: Vec::new(),
         vlans: Vec::new(),
         peer: None,
         rp_filter: Ok(0),
@@ -253,8 +257,60 @@ fn the_mode_that_is_asked_for_decides_what_fails() {
 }
 
 #[test]
+fn the_port_of_a_vip_is_not_the_host_s_own() {
+    let of = |ports: &[u16]| Wanted { vip_ports: ports.iter().copied().collect(), ..wanted() };
+    let reserved = |ranges| Host { reserved: Ok(ranges), ..good_host() };
+    says(&about_host(&good_host(), &of(&[80, 443]), "vip_ports"), Level::Ok, &[]);
+    let exposed = about_host(&good_host(), &of(&[80, 32768, 60999]), "vip_ports");
+    let remedy = "sysctl net.ipv4.ip_local_reserved_ports=32768,60999";
+    says(&exposed, Level::Warn, &["32768, 60999", remedy]);
+    assert!(exposed.about_traffic);
+    // The remedy keeps the reservations that are there.
+    let half = about_host(&reserved(vec![40000..=40000, 32768..=32800]), &of(&[32768, 60999]), "vip_ports");
+    says(&half, Level::Warn, &["ports 60999", "=40000,32768-32800,60999"]);
+    says(&about_host(&reserved(vec![60000..=61000]), &of(&[60999]), "vip_ports"), Level::Ok, &[]);
+}
+
+#[test]
+fn a_private_file_system_is_a_warning_about_traffic() {
+    let host = Host { bpffs: Ok(Bpffs::Private), ..good_host() };
+    let found = about_host(&host, &wanted(), "bpffs");
+    says(&found, Level::Warn, &["ends with the daemon", "nsenter --net="]);
+    assert!(found.about_traffic);
+}
+
+#[test]
+fn tags_that_the_device_removes_matter_for_vlans_of_the_file_too() {
+    let strips = || Device {
+        offloads: Ok(Offloads { rx_vlan: true, gro: true, ..Offloads::default() }),
+        ..good_device()
+    };
+    says(&about(strips(), &wanted(), "vlan"), Level::Ok, &["`vlans` names none"]);
+    let read = Wanted { vlans: vec![7, 9], ..wanted() };
+    let found = about(strips(), &read, "vlan");
+    says(&found, Level::Warn, &["VLAN 7", "VLAN 9", "ethtool -K eth0 rxvlan off"]);
+    assert!(found.about_traffic);
+    says(&about(strips(), &Wanted { xdp_mode: XdpMode::Tc, ..read }, "vlan"), Level::Ok, &[]);
+}
+
+#[test]
+fn other_programs_at_tc_ingress_are_listed() {
+    let ingress = vec![
+        (7, Ok(Owner::Instance("blue".into()))),
+        (8, Ok(Owner::Other(Some("cil".into())))),
+        (9, Err("no".into())),
+    ];
+    let device = Device { ingress, ..good_device() };
+    let words = ["free", "shunt's instance blue (program 7)", "`cil` (program 8)", "program 9"];
+    says(&about(device, &wanted(), "hook"), Level::Ok, &words);
+}
+
+#[test]
 fn the_owner_of_the_hook_is_shown() {
-    let held = |owner| Device { hook: Ok(Some(Hook { program: 7, generic: false, owner })), ..good_device() };
+    let held = |owner| Device {
+        hook: Ok(Some(Hook { program: 7, generic: false, owner, pin: None })),
+        ..good_device()
+    };
     says(
         &about(held(Ok(Owner::Instance("blue".into()))), &wanted(), "hook"),
         Level::Ok,
@@ -287,6 +343,7 @@ fn a_fact_that_cannot_be_read_is_a_warning() {
         bpffs: no(),
         forwarding: no(),
         ephemeral: no(),
+        reserved: no(),
         memory_limit: no(),
         memory: no(),
         cpus: no(),

@@ -214,6 +214,11 @@ fn a_stranger_neither_asks_nor_detaches() -> Result<()> {
     site.serves(1)
 }
 
+/// The same service with a VIP of its own.
+fn other_service(numbers: &[usize]) -> String {
+    service(numbers).replace("203.0.113.10:80", "203.0.113.11:80")
+}
+
 #[test]
 fn an_interface_that_has_a_program() -> Result<()> {
     if skipped("an_interface_that_has_a_program", &[]) {
@@ -226,10 +231,11 @@ fn an_interface_that_has_a_program() -> Result<()> {
     assert_eq!(before.len(), 2, "{before:?}");
     let devices = [site.topology.devices[2].clone(), site.topology.devices[0].clone()];
     for mode in ["auto", "native", "generic"] {
-        let toml = interfaces(&devices) + &format!("xdp_mode = {mode:?}\n") + &service(&[1]);
+        let toml = interfaces(&devices) + &format!("xdp_mode = {mode:?}\n") + &other_service(&[1]);
         let attempt = Attempt::new(lab, node, mode, &toml)?;
+        let remedy = format!("`shunt detach --instance {}`", site.shunt.instance());
         let words =
-            ["error: interface client already has an XDP program", "help: `ip link show client` names it"];
+            ["error: interface client already has an XDP program: program ", " `shunt`, pinned at ", &remedy];
         attempt.run()?.refuses(5, &words);
         attempt.left(&before);
         site.serves(1)?;
@@ -279,7 +285,7 @@ fn a_refused_restart_leaves_forwarding_in_place() -> Result<()> {
     }
     let mut site = Site::new("restart", 2, 1)?;
     let (lab, node) = (&site.topology.lab, &site.topology.node);
-    let taken = interfaces(&site.topology.devices[2..]) + &service(&[1]);
+    let taken = interfaces(&site.topology.devices[2..]) + &other_service(&[1]);
     let socket = lab.folder().join("other.sock");
     let other = Attempt::new(lab, node, "other", &taken)?;
     let mut other_daemon = node.command(shunt());

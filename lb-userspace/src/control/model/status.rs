@@ -23,6 +23,9 @@ pub struct Status {
     pub config_path: String,
     pub config_generation: u64,
     pub interfaces: Vec<Interface>,
+    /// Properties of the host that keep traffic from working, as the daemon found them at its start.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
     pub program: Program,
     /// How fast ejections came into force; absent before the first.
     pub reactions: Option<Reactions>,
@@ -72,6 +75,17 @@ impl Status {
         self.traffic.retain(|traffic| traffic.service == service);
         self.drops.retain(|drops| drops.service == service);
     }
+}
+
+/// A finding of `shunt doctor` that keeps traffic from working.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// The check, a stable code.
+    pub check: String,
+    /// `None`: about the host as a whole.
+    pub interface: Option<String>,
+    pub says: String,
+    pub remedy: Option<String>,
 }
 
 /// An interface of the configuration.

@@ -19,7 +19,8 @@ use tracing::{info, warn};
 
 use super::{
     error::{OpenError, is_os_error},
-    link::{self, LINK_PREFIX, is_link, unpin},
+    holder::holder,
+    link::{self, is_link, pin_name, unpin},
     program::PROGRAM,
 };
 use crate::{
@@ -52,8 +53,11 @@ impl Attached {
 #[derive(Debug)]
 pub struct Attacher {
     program: Loaded,
+    bpffs: PathBuf,
     dir: PathBuf,
     wanted: XdpMode,
+    /// The network namespace of the interfaces.
+    namespace: u64,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,12 @@ enum Loaded {
 
 impl Attacher {
     /// Beside the loader, whose memory is not needed any more once everything is loaded.
-    pub(super) fn new(ebpf: &Ebpf, dir: &Path, wanted: XdpMode) -> Result<Self, OpenError> {
+    pub(super) fn new(
+        ebpf: &Ebpf,
+        (bpffs, dir): (&Path, &Path),
+        wanted: XdpMode,
+        namespace: u64,
+    ) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Verifier(source);
         let program = match ebpf.program(PROGRAM).ok_or(OpenError::Object("program shunt"))? {
             Program::Xdp(program) => {
@@ -79,7 +88,7 @@ impl Attacher {
             }
             _ => return Err(OpenError::Object("program shunt for XDP or tc")),
         };
-        Ok(Self { program, dir: dir.to_owned(), wanted })
+        Ok(Self { program, bpffs: bpffs.to_owned(), dir: dir.to_owned(), wanted, namespace })
     }
 
     /// Attaches the program to an interface. If an earlier run left a link of the wanted mode, the program takes it over
@@ -151,10 +160,12 @@ impl Attacher {
 
     fn attach_xdp(&mut self, interface: &str, index: u32, mode: AyaMode) -> Result<FdLink, OpenError> {
         let native = matches!(mode, AyaMode::Driver);
+        let bpffs = self.bpffs.clone();
         let failed = |source: ProgramError| {
             // EEXIST: the interface has another program in the other mode.
             if is_os_error(&source, libc::EBUSY) || is_os_error(&source, libc::EEXIST) {
-                return OpenError::Busy { interface: interface.to_owned() };
+                let holder = holder(&bpffs, index);
+                return OpenError::Busy { interface: interface.to_owned(), holder };
             }
             let interface = interface.to_owned();
             match device::mtu(&interface) {
@@ -204,9 +215,8 @@ impl Attacher {
         Ok(PinnedLink::from_pin(pin)?)
     }
 
-    /// With the interface's index, because its name may contain a dot and the name of a pin must not.
     fn pin(&self, index: u32, mode: AttachMode) -> PathBuf {
-        self.dir.join(format!("{LINK_PREFIX}{index}-{}", mode.name()))
+        self.dir.join(pin_name(self.namespace, index, mode))
     }
 }
 

@@ -1,10 +1,15 @@
 //! Errors of a start, and what the operator can do about each.
 
-use std::{io, ops::RangeInclusive, path::PathBuf};
+use std::{
+    io,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
-use super::{pins::Untrusted, sizing::flows_within};
+use super::{holder::Holder, pins::Untrusted, sizing::flows_within};
 use crate::dataplane::{cgroup::MemoryLimit, host::ONE_BUFFER_MTU};
 
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +18,12 @@ pub enum OpenError {
     Running(String),
     #[error("interface {0} does not exist")]
     NoInterface(String),
-    #[error("interface {interface} already has an XDP program")]
-    Busy { interface: String },
+    #[error("interface {interface} already has an XDP program{}", named(holder.as_ref()))]
+    Busy { interface: String, holder: Option<Holder> },
+    #[error("the pins of instance {instance} belong to a daemon in another network namespace")]
+    Elsewhere { instance: String },
+    #[error("the VIP {vip} is forwarded by instance {instance} already")]
+    VipTaken { vip: SocketAddr, instance: String },
     #[error("interface {interface} takes no {mode} XDP program")]
     Attach {
         interface: String,
@@ -77,9 +86,28 @@ impl OpenError {
                     .to_owned()
             }
             Self::NoInterface(_) => "`ip link` lists the interfaces".to_owned(),
-            Self::Busy { interface } => format!(
-                "`ip link show {interface}` names it; remove it with `ip link set {interface} xdp off`, or with \
-                 `shunt detach` if it is another instance of shunt"
+            Self::Busy { interface, holder } => {
+                match holder.as_ref().and_then(|holder| holder.pin.as_ref()) {
+                    Some(pin) if pin.components().any(|part| part.as_os_str() == "shunt") => format!(
+                        "it is another instance of shunt: `shunt detach --instance {}` ends it; at tc ingress \
+                     (xdp_mode = \"tc\") several instances can share an interface",
+                        instance_of(pin)
+                    ),
+                    Some(pin) => format!("`rm {}` detaches it, if nobody needs it", pin.display()),
+                    None => format!(
+                        "`ip link set {interface} xdp off` removes it; if that says that it is busy, end the process that \
+                     holds it (`bpftool link` lists them)"
+                    ),
+                }
+            }
+            Self::Elsewhere { .. } => {
+                "give this daemon a name of its own: `instance = \"…\"` in the configuration; or \
+                                       end the other one with `shunt detach`"
+                    .to_owned()
+            }
+            Self::VipTaken { instance, .. } => format!(
+                "remove the service from one of the two; `shunt detach --instance {instance}` ends the other one, which \
+                 forwards also while its daemon is stopped"
             ),
             Self::Attach { .. } => "set xdp_mode = \"generic\" if the driver has no XDP".to_owned(),
             Self::AttachTc { .. } => {
@@ -113,6 +141,16 @@ impl OpenError {
             }
         })
     }
+}
+
+fn named(holder: Option<&Holder>) -> String {
+    holder.map_or_else(String::new, |holder| format!(": {holder}"))
+}
+
+/// The instance whose pin this is: `…/shunt/INSTANCE/vABI/PIN`.
+fn instance_of(pin: &Path) -> String {
+    let folder = pin.parent().and_then(Path::parent).and_then(Path::file_name);
+    folder.map_or_else(|| "NAME".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Whether the error or one of its causes is this error of the operating system.

@@ -10,8 +10,10 @@ use std::{
     path::Path,
 };
 
+use crate::attach_mode::AttachMode;
+
 /// How the names of links' pins begin.
-pub(super) const LINK_PREFIX: &str = "link-";
+const LINK_PREFIX: &str = "link-";
 
 const OBJ_GET: libc::c_long = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -68,6 +70,18 @@ struct Info {
     rest: [u32; 11],
 }
 
+/// The name of a link's pin. It has the interface's index, because its name may contain a dot and the name of a pin must
+/// not, and the network namespace of the index.
+pub(super) fn pin_name(namespace: u64, index: u32, mode: AttachMode) -> String {
+    format!("{LINK_PREFIX}{namespace}-{index}-{}", mode.name())
+}
+
+/// The network namespace that a link was made in, by the name of its pin.
+pub(super) fn namespace_of(pin: &Path) -> Option<u64> {
+    let name = pin.file_name()?.to_str()?.strip_prefix(LINK_PREFIX)?;
+    name.split('-').next()?.parse().ok()
+}
+
 /// The interface that a pinned link is attached to. 0: to none any more.
 pub(super) fn interface(pin: &Path) -> io::Result<u32> {
     let link = open(pin)?;
@@ -81,7 +95,8 @@ pub(super) fn interface(pin: &Path) -> io::Result<u32> {
     Ok(info.ifindex)
 }
 
-fn open(pin: &Path) -> io::Result<OwnedFd> {
+/// A handle to whatever is pinned there.
+pub(super) fn open(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let link = bpf(OBJ_GET, &mut Pin { path: path.as_ptr() as u64, fd: 0, flags: 0 })?;
     // SAFETY: the kernel has just made this handle, for nobody else.

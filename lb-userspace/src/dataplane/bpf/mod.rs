@@ -17,7 +17,9 @@ mod flow_family;
 mod flow_spec;
 mod flows;
 mod handles;
+mod holder;
 mod idle;
+mod instances;
 mod layout;
 mod link;
 mod mapped;
@@ -27,6 +29,7 @@ mod open;
 mod own_macs;
 mod pins;
 mod ports;
+mod private;
 mod program;
 mod registry;
 mod requirements;
@@ -54,10 +57,13 @@ pub use self::{
     error::OpenError,
     flows::{FlowCounts, FlowTables},
     handles::MinPathMtu,
+    holder::{Holder, at_tc_ingress, pin_of},
     idle::IdleTimeouts,
+    instances::{instances, taken_vip},
     maps::ProgramSize,
     open::{Logger, Opened, Options, open},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
+    private::is_private,
     program::Hook,
     reset_sender::ResetSender,
     ring::EvidenceRing,

@@ -1,6 +1,12 @@
 //! The daemon's start: loads the program around the maps of an earlier run, and attaches it.
 
-use std::{io, net::IpAddr, ops::RangeInclusive, path::Path, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+};
 
 use aya_log::EbpfLogger;
 use lb_core::io::{Adopted, BackendId, Generation};
@@ -18,6 +24,7 @@ use super::{
         syn_acks, trial_budgets,
     },
     idle::{IdleTicks, IdleTimeouts},
+    instances::{belongs_elsewhere, namespace, taken_vip},
     layout::check_layouts,
     maps::{ProgramSize, pinned_sizes},
     pins::{self, PrepareError, Undo},
@@ -39,6 +46,8 @@ pub struct Options<'a> {
     pub instance: &'a str,
     pub nat_ports: RangeInclusive<u16>,
     pub nat_addresses: &'a [IpAddr],
+    /// The VIPs of the configuration.
+    pub vips: &'a [SocketAddr],
     pub max_flows: u32,
     /// The program looks at tagged frames with these ids.
     pub vlans: &'a [u16],
@@ -93,6 +102,13 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
             PrepareError::Io(source) => OpenError::Bpffs { path: options.bpffs.to_owned(), source },
         })?
         .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
+    let namespace = namespace().map_err(OpenError::Descriptor)?;
+    if belongs_elsewhere(&dir, namespace) {
+        return Err(OpenError::Elsewhere { instance: options.instance.to_owned() });
+    }
+    if let Some((vip, instance)) = taken_vip(options.bpffs, options.instance, options.vips) {
+        return Err(OpenError::VipTaken { vip, instance });
+    }
     // From here to the end, every failure takes back what was pinned and attached until then.
     let undo =
         Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
@@ -130,7 +146,7 @@ pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     let size = ProgramSize { verified_instructions: verify(&mut ebpf)?, maps: pinned_sizes(&dir) };
     // Those of an earlier run stay until the daemon has read them all.
     handles.dataplane.own_macs.add(&own_macs(&indexes)?).map_err(OpenError::Map)?;
-    let mut attacher = Attacher::new(&ebpf, &dir, options.xdp_mode)?;
+    let mut attacher = Attacher::new(&ebpf, (options.bpffs, &dir), options.xdp_mode, namespace)?;
     let mut attached = Vec::new();
     for (interface, index) in indexes {
         attached.push(attacher.attach(interface, index)?);
