@@ -150,6 +150,24 @@ impl Segment {
     }
 }
 
+/// Whether a client's segment comes from somebody who sees the connection. `first_end`: the number after the SYN, as
+/// long as nothing followed it; `next`: the client's next number; `sent_end`: the backend's.
+///
+/// Both numbers must be near to these, one the nearer the farther the other is: half of a request may have been lost,
+/// and all of its answer. A stranger needs some hundred million segments to meet that.
+#[inline(always)]
+pub const fn is_of_peer(segment: &Segment, first_end: u32, next: u32, sent_end: u32) -> bool {
+    const FARTHEST: u64 = 1 << 28;
+    if segment.flags & (flag::SYN | flag::RST) != 0 {
+        // A SYN that is repeated.
+        return segment.opens() && segment.end() == first_end;
+    }
+    let ahead = segment.seq.wrapping_sub(next) as i32;
+    let off = (if ahead < 0 { ahead.wrapping_neg() } else { ahead }) as u32 as u64;
+    let missing = sent_end.wrapping_sub(segment.ack);
+    missing <= MOST_IN_FLIGHT && off <= MOST_IN_FLIGHT as u64 && (off + 1) * (missing as u64 + 1) <= FARTHEST
+}
+
 /// Whether a tuple's source can be a client of its destination.
 #[inline(always)]
 pub fn plausible_client<F: Family>(tuple: &Tuple<F::Addr>) -> bool {

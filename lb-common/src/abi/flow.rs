@@ -101,7 +101,7 @@ pub struct Flow<A: Address> {
     pub tcp_delta: u16,
     /// The change of the IPv4 header checksum, without the TTL.
     pub ip_delta: u16,
-    /// The interface and link from which the client's packets came.
+    /// The interface by which the client's packets come, and the link of the way back.
     pub ifindex: u32,
     pub link: Link,
     /// When the backend last sent, in ticks of 2^30 ns.
@@ -210,7 +210,7 @@ pub mod flow_state {
     /// In a handshake: the backend has refused, and the client does not know.
     pub const REFUSED: u32 = 1 << 14;
 
-    /// From this bit on: the VLAN of the client's SYN, 0 for none. It never changes.
+    /// From this bit on: the VLAN by which the client's segments come, 0 for none.
     pub const VLAN: u32 = 16;
 
     /// A flow differs by this from the one that had its place before, in the bits that are left: when it
@@ -220,6 +220,12 @@ pub mod flow_state {
     pub const fn incarnation(now_ns: u64) -> u32 {
         let step = (now_ns >> 24) as u32;
         (step & 1) << 15 | (step >> 1 & 0xf) << 28
+    }
+
+    /// The same state in another VLAN.
+    #[inline(always)]
+    pub const fn in_vlan(state: u32, vlan: u16) -> u32 {
+        state & !(0xfff << VLAN) | (vlan as u32) << VLAN
     }
 
     /// The VLAN of such a state.

@@ -33,6 +33,7 @@ mod to_backend;
 mod to_client;
 mod verdict;
 pub(crate) mod vlan;
+mod way;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use lb_ebpf::{

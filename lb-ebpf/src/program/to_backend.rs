@@ -15,6 +15,7 @@ use super::{
     maps::Tables,
     packet::Packet,
     verdict::{Egress, Leave},
+    way,
 };
 use crate::hook::Context;
 
@@ -26,6 +27,7 @@ pub(crate) fn steer<F: Tables>(
     flow: &mut Flow<F::Addr>,
 ) -> Option<Result<Egress, Leave>> {
     let segment = &packet.segment;
+    way::follow(packet, flow);
     let state = flow.state;
     let backend = if state & flow_state::TIME_WAIT == 0 { backend_of(flow) } else { None };
     let Some(backend) = backend else {
