@@ -31,8 +31,14 @@ pub const fn speech(first: [u8; REQUEST_BYTES]) -> Speech {
     if !first[0].is_ascii_uppercase() || !first[1].is_ascii_uppercase() || !first[2].is_ascii_uppercase() {
         return Speech::Other;
     }
-    if first[0] == b'P' && first[1] == b'R' && first[2] == b'I' && first[3] == b' ' {
-        return Speech::Http2;
+    if first[0] == b'P' && first[1] == b'R' {
+        if first[2] == b'I' && first[3] == b' ' {
+            return Speech::Http2;
+        }
+        // A line of the PROXY protocol, version 1. Version 2 begins with no letter.
+        if first[2] == b'O' && first[3] == b'X' && first[4] == b'Y' && first[5] == b' ' {
+            return Speech::Other;
+        }
     }
     let mut at = 3;
     while at < REQUEST_BYTES {
@@ -160,10 +166,19 @@ mod tests {
         assert_eq!(speech(*b"PRI * HTTP/2"), Speech::Http2);
         let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 9];
         assert_eq!((speech(hello), hello_length(hello)), (Speech::Tls, 517));
+        assert_eq!(speech(*b"PROXY-A / HT"), Speech::Request);
         // Base64 among them, as the inside of a body may be.
-        for other in
-            [b"get / HTTP/1", b"G T / HTTP/1", &[0; 12], b"QUJDREVGR0hJ", b"GET  / HTTP/", b"ABC\r\nABCDEFG"]
-        {
+        for other in [
+            b"PROXY TCP4 1",
+            b"PROXY UNKNOW",
+            b"\r\n\r\n\0\r\nQUIT\n",
+            b"get / HTTP/1",
+            b"G T / HTTP/1",
+            &[0; 12],
+            b"QUJDREVGR0hJ",
+            b"GET  / HTTP/",
+            b"ABC\r\nABCDEFG",
+        ] {
             assert_eq!(speech(*other), Speech::Other, "{other:?}");
         }
         for (few, said) in [

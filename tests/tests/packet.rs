@@ -26,6 +26,8 @@ mod orders;
 mod origins;
 #[path = "packet/path_mtu.rs"]
 mod path_mtu;
+#[path = "packet/proxied.rs"]
+mod proxied;
 #[path = "packet/readers.rs"]
 mod readers;
 #[path = "packet/redispatch.rs"]
