@@ -12,6 +12,8 @@ mod evidence;
 mod explain;
 #[path = "packet/failures.rs"]
 mod failures;
+#[path = "packet/fast_open.rs"]
+mod fast_open;
 #[path = "packet/floods.rs"]
 mod floods;
 #[path = "packet/icmp.rs"]

@@ -111,7 +111,7 @@ pub struct Flow<A: Address> {
     /// `head_state`
     pub head: u32,
     /// Sequence number at which the response head starts that the program waits for. If it waits for none:
-    /// at which the last one started.
+    /// at which the last one started. Before the first request: the acknowledgement number of the backend's SYN-ACK.
     pub head_seq: u32,
     /// The end of what the backend has sent, as a sequence number.
     pub sent_end: u32,

@@ -111,13 +111,15 @@ fn is_reset<F: Tables>(
     ends
 }
 
-/// Completes the handshake if this segment acknowledges the backend's SYN-ACK.
+/// Completes the handshake if this segment acknowledges the backend's SYN-ACK, or more of what the backend has sent: it
+/// may answer early data, and an acknowledgement may be lost (RFC 7413).
 #[inline(always)]
 fn completes<A: Address>(segment: &Segment, flow: &mut Flow<A>) -> bool {
+    let from = flow.head_seq;
     let completes = flow.state & flow_state::ANSWERED != 0
         && segment.has(flag::ACK)
         && !segment.has(flag::RST)
-        && segment.ack == flow.backend_syn_fin_ack;
+        && segment.ack.wrapping_sub(from) <= flow.sent_end.wrapping_sub(from);
     if !completes {
         return false;
     }

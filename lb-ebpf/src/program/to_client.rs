@@ -106,6 +106,7 @@ fn rare<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) -> bool {
 #[inline(always)]
 fn begin<F: Tables>(syn_ack: &Segment, flow: &mut Flow<F::Addr>) {
     flow.backend_syn_fin_ack = syn_ack.seq.wrapping_add(1);
+    flow.head_seq = flow.backend_syn_fin_ack;
     flow.sent_end = syn_ack.end();
     flow.client_end = syn_ack.ack;
     flow.asked_seq = syn_ack.ack;
@@ -117,7 +118,12 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
     let segment = &packet.segment;
     let mut ends = false;
     if segment.has(flag::SYN) && segment.has(flag::ACK) {
-        begin::<F>(segment, flow);
+        // Repeated, it says nothing new: the backend may have sent more since.
+        if flow.state & flow_state::ANSWERED == 0 || segment.seq.wrapping_add(1) != flow.head_seq {
+            atomic::clear(&mut flow.state, flow_state::BACKEND_FIN);
+            flow.head &= !head_state::BACKEND_FIN_BEYOND;
+            begin::<F>(segment, flow);
+        }
         let tcp = if F::FIXED { packet.ip.from(F::HEADER) } else { packet.ip.from_any(segment.tcp as usize) };
         flow.client_scale = agreed_scale(&tcp, segment.payload - segment.tcp, flow.client_scale);
         flow.head &= !head_state::CONNECTING;
@@ -134,8 +140,18 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
         ends =
             if flow.state & flow_state::ANSWERED == 0 { refuses } else { closing::is_exact(segment, flow) };
     } else if flow.state & flow_state::ANSWERED != 0 && !segment.has(flag::SYN) {
-        // A backend may speak before the client's acknowledgement has passed (RFC 7413).
+        // A backend may speak, and close, before the client's acknowledgement has passed (RFC 7413).
+        let before = flow.sent_end;
         note_numbers::<F>(segment, flow);
+        if segment.has(flag::FIN) {
+            closing::note_from_backend::<F>(
+                flow.slot,
+                segment.seq,
+                segment.ack,
+                closing::shape(segment),
+                before,
+            );
+        }
     }
     let egress = forward::to_client(packet, flow)?;
     if ends {

@@ -180,7 +180,8 @@ impl Connection {
     /// True when nothing is left of it: a handshake that is reset leaves no port to rest.
     pub(super) fn client_said(&mut self, segment: &Segment) -> bool {
         if !self.established {
-            if self.backend_syn == Some(segment.ack) && segment.acks && !segment.rst {
+            let answered = |syn: u32| segment.ack.wrapping_sub(syn) <= self.sent_end.wrapping_sub(syn);
+            if self.backend_syn.is_some_and(answered) && segment.acks && !segment.rst {
                 self.established = true;
             } else {
                 return segment.rst && segment.seq == self.client_end;
@@ -207,7 +208,9 @@ impl Connection {
     pub(super) fn backend_said(&mut self, segment: &Segment) -> bool {
         let before = self.sent_end;
         if segment.syn {
-            if segment.acks && (!self.established || self.syn_again) {
+            // Of a handshake it may be the same again.
+            let is_new = self.established || self.backend_syn != Some(segment.seq.wrapping_add(1));
+            if segment.acks && is_new && (!self.established || self.syn_again) {
                 self.begins(segment);
             }
             return false;
@@ -230,7 +233,7 @@ impl Connection {
         if self.established || self.backend_syn.is_some() {
             self.backend_counts(segment);
         }
-        if self.established && segment.fin {
+        if (self.established || self.backend_syn.is_some()) && segment.fin {
             self.backend_fin.said(place(segment, before), segment.end());
         }
         false
