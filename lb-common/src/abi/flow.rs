@@ -150,6 +150,12 @@ impl<A: Address> Flow<A> {
         self.state & flow_state::LIVE != 0
     }
 
+    /// Whether its backend sees the client's own address (mode `dnat`).
+    #[inline(always)]
+    pub fn is_preserved(&self) -> bool {
+        self.reply.dst == self.client.src
+    }
+
     /// Whether the client has sent its FIN, in order or ahead of what precedes it.
     #[inline(always)]
     pub const fn client_closes(&self) -> bool {

@@ -44,8 +44,8 @@ pub(crate) fn steer<F: Tables>(
         }
         return connect(ctx, &packet, service, had_flow);
     }
-    if service.flags & service_flags::DNAT != 0 {
-        // The backend may still know the connection.
+    if service.flags & service_flags::DNAT != 0 && !had_flow {
+        // A backend may still know the connection, unless the flow says that it is over.
         return Err(Leave::NoFlow);
     }
     Err(Leave::Reset(Reason::NoFlow))

@@ -64,7 +64,7 @@ pub(crate) fn steer<F: Tables + Errors>(
         if !backend.link.is_resolved() {
             return Err(Leave::Drop(Reason::Neighbour));
         }
-        let preserved = flow.reply.dst == flow.client.src;
+        let preserved = flow.is_preserved();
         if let Some(mtu) = mtu
             && !preserved
         {

@@ -10,7 +10,7 @@ use super::{
     atomic,
     backend::{backend_of, counters},
     clients,
-    clock::coarse_us,
+    clock::{coarse_ns, coarse_us, ticks},
     closing, crowd, evidence, flows, forward,
     maps::Tables,
     packet::Packet,
@@ -31,9 +31,14 @@ pub(crate) fn steer<F: Tables>(
     let state = flow.state;
     let backend = if state & flow_state::TIME_WAIT == 0 { backend_of(flow) } else { None };
     let Some(backend) = backend else {
-        // A flow in time-wait rests, unless the client begins again.
-        if segment.opens() || state & flow_state::TIME_WAIT == 0 {
+        // A flow in time-wait rests, unless the client begins again. In mode `dnat` one whose backend is gone rests too,
+        // for as long as its client goes on: without a flow, another backend would get the segments.
+        let time_wait = state & flow_state::TIME_WAIT != 0;
+        if segment.opens() || !time_wait && !flow.is_preserved() {
             flows::release::<F>(flow);
+        } else if !time_wait || way::is_of_client(segment, flow) {
+            flow.seen = ticks(coarse_ns());
+            atomic::set(&mut flow.state, flow_state::TIME_WAIT);
         }
         return None;
     };

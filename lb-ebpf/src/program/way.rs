@@ -4,7 +4,11 @@
 //! numbers show that its sender sees the connection. Otherwise a stranger could divert it.
 
 use lb_common::abi::{Address, Flow, flow_state};
-use lb_ebpf::{frame::Frame, segment::is_of_peer, verifier::opaque};
+use lb_ebpf::{
+    frame::Frame,
+    segment::{Segment, is_of_peer},
+    verifier::opaque,
+};
 
 use super::{atomic, mac, maps::Tables, packet::Packet};
 use crate::hook::{Context, Raw, frame};
@@ -13,11 +17,15 @@ use crate::hook::{Context, Raw, frame};
 #[inline(always)]
 pub(crate) fn follow<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) {
     let ifindex = packet.ctx.ingress_ifindex() as u32;
-    if !is_known(&packet.frame, ifindex, packet.vlan, flow)
-        && is_of_peer(&packet.segment, flow.client_end, flow.client_next(), flow.sent_end)
-    {
+    if !is_known(&packet.frame, ifindex, packet.vlan, flow) && is_of_client(&packet.segment, flow) {
         learn::<F>(packet.ctx.ctx, flow.slot, packet.vlan as u32);
     }
+}
+
+/// Whether the numbers of a segment show that its sender sees the connection.
+#[inline(always)]
+pub(crate) const fn is_of_client<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    is_of_peer(segment, flow.client_end, flow.client_next(), flow.sent_end)
 }
 
 /// Whether a frame comes by the way that the flow knows. The node's own address does not matter.

@@ -328,3 +328,57 @@ fn stateless() {
         assert_eq!(kernel.run(&frame), (Action::Pass, frame));
     }
 }
+
+/// The connection's client sends on, as if it had not got its reset.
+fn is_reset_again(kernel: &mut Kernel, connection: &Connection) {
+    for flags in [ACK, ACK | PSH, ACK | FIN] {
+        assert_eq!(connection.send(kernel, flags, b"late"), Action::Tx, "{flags:#x}");
+    }
+}
+
+both_families!(what_a_reset_client_still_sends_reaches_no_other_backend);
+fn what_a_reset_client_still_sends_reaches_no_other_backend() {
+    let mut kernel = dnat(2);
+    let connection = Connection::open(&mut kernel, 1);
+    let (id, other) = (connection.backend, 1 - connection.backend);
+    kernel.table(&[other]);
+    kernel.backend(id, 1, Admit::None, FlowReset::Now);
+    let mut resets = 0;
+    kernel.reset_sender().scan_once(0, |_, _| resets += 1);
+    assert_eq!((resets, kernel.flows().counts().time_wait), (2, 1), "both ends");
+    is_reset_again(&mut kernel, &connection);
+    // The backend and its flows are forgotten by and by.
+    kernel.apply(&Step::RemoveBackend { id: BackendId(id) });
+    is_reset_again(&mut kernel, &connection);
+    assert_eq!(kernel.flows().counts().time_wait, 1);
+    let again = Connection::open(&mut kernel, 1);
+    assert_eq!(again.backend, other, "a new connection goes elsewhere");
+    assert_eq!(kernel.flows().inconsistencies(), Vec::<String>::new());
+}
+
+both_families!(a_client_of_a_removed_backend_reaches_no_other_one);
+fn a_client_of_a_removed_backend_reaches_no_other_one() {
+    let mut kernel = dnat(2);
+    let connection = Connection::open(&mut kernel, 1);
+    kernel.table(&[1 - connection.backend]);
+    kernel.apply(&Step::RemoveBackend { id: BackendId(connection.backend) });
+    is_reset_again(&mut kernel, &connection);
+    is_reset_again(&mut kernel, &connection);
+    assert_eq!(kernel.flows().counts().time_wait, 1);
+}
+
+both_families!(a_client_of_a_connection_that_is_over_reaches_no_other_backend);
+/// It was closed, or reset by its client or its backend.
+fn a_client_of_a_connection_that_is_over_reaches_no_other_backend() {
+    for by_client in [true, false] {
+        let mut kernel = dnat(2);
+        let connection = Connection::open(&mut kernel, 1);
+        kernel.table(&[1 - connection.backend]);
+        let action = match by_client {
+            true => connection.send(&mut kernel, RST, b""),
+            false => connection.reply(&mut kernel, RST | ACK, b""),
+        };
+        assert_eq!(action, Action::Redirect);
+        is_reset_again(&mut kernel, &connection);
+    }
+}

@@ -97,6 +97,17 @@ impl<A: Address> Family<A> {
         unsafe { AtomicU32::from_ptr(&raw mut (*at).state) }
     }
 
+    /// Sends a flow that the caller has just read into time-wait, unless its state has changed since. The program resets
+    /// what still comes of it.
+    pub(super) fn rest(&self, flow: &Flow<A>, now: u32) -> bool {
+        let at = self.flows.at(flow.slot as usize);
+        // SAFETY: as in `state`. First: from the other write on the flow expires by it.
+        unsafe { AtomicU32::from_ptr(&raw mut (*at).seen) }.store(now, Ordering::Relaxed);
+        let over = flow.state | flow_state::TIME_WAIT;
+        let state = self.state(flow.slot as usize);
+        state.compare_exchange(flow.state, over, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Removes a flow that the caller has just read, unless it has seen a packet since or its place has another flow.
     pub(super) fn expire(&self, flow: &Flow<A>) -> bool {
         let now = self.flows.read(flow.slot as usize);

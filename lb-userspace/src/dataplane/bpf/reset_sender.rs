@@ -99,7 +99,7 @@ fn scan_family<A: Address>(
         found.living +=
             u64::from(target.flows != ResetFlows::ClientReset || flow.state & flow_state::CLIENT_RESET != 0);
         // If the program has changed the flow since, the next scan looks at it again.
-        if !is_due(flow, target.flows, now) || !is_current(id, target) || !family.remove(flow) {
+        if !is_due(flow, target.flows, now) || !is_current(id, target) || !end(family, flow) {
             return;
         }
         if flow.state & flow_state::CLIENT_RESET == 0 {
@@ -117,6 +117,11 @@ fn scan_family<A: Address>(
             send(target.ifindex, &reset_frame(&target.link, &flow.reply.reversed(), from, target.vlan));
         }
     });
+}
+
+/// Ends a flow. In mode `dnat` it rests, because without a flow another backend would get what its client still sends.
+fn end<A: Address>(family: &Family<A>, flow: &Flow<A>) -> bool {
+    if flow.is_preserved() { family.rest(flow, now_ticks()) } else { family.remove(flow) }
 }
 
 /// Whether a living connection of a target is reset now.
