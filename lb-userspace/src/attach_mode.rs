@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The attach mode that the operator asks for: the key `xdp_mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
-    /// Native XDP. If the driver has none, generic XDP and a warning.
+    /// Native XDP. If the driver has none, the way that [`Fallback`] says, and a warning.
     #[default]
     Auto,
     /// Native XDP or an error.
@@ -29,6 +29,29 @@ impl XdpMode {
             Self::Native => matches!(attached, AttachMode::Native),
             Self::Generic => matches!(attached, AttachMode::Generic),
             Self::Tc => matches!(attached, AttachMode::Tc),
+        }
+    }
+}
+
+/// The way of `auto` where an interface takes no native XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    Generic,
+    /// Generic XDP would take unfinished checksums for finished ones.
+    Tc,
+    /// The same, and the kernel has no tcx.
+    None,
+}
+
+impl Fallback {
+    /// `unfinished`: frames may come with unfinished checksums; `None`: not known.
+    pub fn of(driver: &str, unfinished: Option<bool>, has_tcx: bool) -> Self {
+        /// Drivers of virtual machines, whose frames never were on a wire.
+        const GUESTS: [&str; 2] = ["virtio_net", "xen_netfront"];
+        match (GUESTS.contains(&driver) && unfinished != Some(false), has_tcx) {
+            (false, _) => Self::Generic,
+            (true, true) => Self::Tc,
+            (true, false) => Self::None,
         }
     }
 }
@@ -100,5 +123,30 @@ impl fmt::Display for Condition {
             Self::Gone => "gone",
             Self::NotAttached => "not_attached",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_never_takes_unfinished_checksums_for_finished_ones() {
+        for (driver, unfinished, has_tcx, expected) in [
+            ("virtio_net", Some(true), true, Fallback::Tc),
+            ("virtio_net", None, true, Fallback::Tc),
+            ("virtio_net", Some(true), false, Fallback::None),
+            ("virtio_net", None, false, Fallback::None),
+            ("virtio_net", Some(false), false, Fallback::Generic),
+            ("xen_netfront", None, false, Fallback::None),
+            ("e1000e", None, false, Fallback::Generic),
+            ("vmxnet3", None, true, Fallback::Generic),
+        ] {
+            assert_eq!(
+                Fallback::of(driver, unfinished, has_tcx),
+                expected,
+                "{driver} {unfinished:?} {has_tcx}"
+            );
+        }
     }
 }

@@ -141,7 +141,8 @@ fn with_daemon(state: Status, body: impl FnOnce(&Path)) {
             let events = EventLog::new();
             events.push(probe_event(1));
             events.push(probe_event(2));
-            let handle = Handle { requests, events };
+            let (_, started) = tokio::sync::watch::channel(true);
+            let handle = Handle { requests, events, started };
             serve(bound.listener, handle, async {
                 let _ = stopped.await;
             })

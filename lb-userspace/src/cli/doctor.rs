@@ -29,7 +29,7 @@ pub(super) async fn run(args: &args::Doctor) -> Result<Exit, Failure> {
         (None, None) => Vec::new(),
     };
     let wanted = wanted(file.as_ref());
-    let host = doctor::read_host(&wanted.bpffs);
+    let host = doctor::read_host(&wanted);
     let devices = doctor::devices(&names, &wanted.bpffs).await;
     let mut findings = match &devices {
         Ok(devices) => doctor::findings(&host, devices, &wanted),
@@ -80,6 +80,7 @@ fn wanted(file: Option<&File>) -> Wanted {
         None => Wanted {
             nat_ports: config::DEFAULT_NAT_PORTS,
             max_flows: config::DEFAULT_MAX_FLOWS,
+            instance: wiring::DEFAULT_INSTANCE.to_owned(),
             bpffs: PathBuf::from(wiring::DEFAULT_BPFFS),
             xdp_mode: XdpMode::Auto,
             vip_ports: BTreeSet::new(),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
-const DEFAULT_INSTANCE: &str = "default";
+pub(super) const DEFAULT_INSTANCE: &str = "default";
 
 /// Runs the daemon until a signal stops it. `socket` and `record` override the configuration.
 pub async fn run_daemon(
@@ -69,6 +69,8 @@ fn not_opened(error: OpenError) -> Failure {
         OpenError::NoInterface(_)
         | OpenError::NotPermitted
         | OpenError::Attach { .. }
+        | OpenError::Unfinished { .. }
+        | OpenError::NoTcx { .. }
         | OpenError::AttachTc { .. }
         | OpenError::Mtu { .. }
         | OpenError::Memory { .. }

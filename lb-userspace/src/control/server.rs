@@ -49,6 +49,8 @@ pub struct Handle {
     /// To the daemon's loop. A depth of 16 is plenty: if it is full, a request waits, at most two seconds.
     pub requests: mpsc::Sender<Request>,
     pub events: EventLog,
+    /// The loop answers. Until then the daemon is starting.
+    pub started: watch::Receiver<bool>,
 }
 
 /// A question to the daemon's loop. The loop may drop an answer whose receiver is gone.
@@ -206,6 +208,9 @@ impl Api {
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        if !*self.handle.started.borrow() {
+            return Err(Refusal::starting());
+        }
         let (answer, answered) = oneshot::channel();
         let exchange = async {
             self.handle.requests.send(request(answer)).await.map_err(|_| Refusal::stopping())?;

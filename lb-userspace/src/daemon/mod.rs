@@ -87,6 +87,13 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let bound = socket::bind(&path)?;
     // Before anything is attached.
     state::trust_folder(&file.state_file)?;
+    // A few people ask for status at a time. From here on they learn that the daemon is starting.
+    let (requests, asked) = mpsc::channel(16);
+    let events = EventLog::new();
+    let (stop, stopped) = watch::channel(false);
+    let (start, started) = watch::channel(false);
+    let handle = control::Handle { requests, events: events.clone(), started };
+    let server = tokio::spawn(control::serve(bound.listener, handle, until_stopped(stopped)));
     let recording = file.record.as_ref().map(start::recording).transpose()?;
     let veth = next_hop::any_is_veth(&file.interfaces).await.map_err(failed("read the interfaces"))?;
     let opened = start::dataplane(&file, veth)?;
@@ -113,12 +120,6 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let following = tokio::spawn(start::follow_interfaces(Arc::clone(&interfaces)));
     let kernel_log = opened.logger.map(|logger| tokio::spawn(kernel_log::read(logger)));
 
-    // A few people ask for status at a time.
-    let (requests, asked) = mpsc::channel(16);
-    let events = EventLog::new();
-    let (stop, stopped) = watch::channel(false);
-    let handle = control::Handle { requests, events: events.clone() };
-    let server = tokio::spawn(control::serve(bound.listener, handle, until_stopped(stopped)));
     let background = Background { stop, server, next_hops, interfaces: following, kernel_log };
 
     opened.reset_sender.spawn().map_err(failed("start the reset sender"))?;
@@ -158,6 +159,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         Ok(())
     })
     .map_err(failed("start the loop's thread"))?;
+
+    start.send_replace(true);
 
     let ended = until_stop(signals, &reload, &mut looping).await;
     if private {

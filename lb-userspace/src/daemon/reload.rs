@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     config::{self, File},
     control::model::{Problem, ProblemKind},
-    dataplane::chain,
+    dataplane::{bpf, chain},
 };
 
 /// The configuration in force, the file that it came from, and the addresses in it.
@@ -103,7 +103,14 @@ impl Configured {
             ("record", *record != new.record),
             ("timeouts", *timeouts != new.timeouts),
         ];
-        keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect()
+        let mut keys: Vec<String> =
+            keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned()).collect();
+        let tables = bpf::other_max_flows(bpffs, instance, new.max_flows);
+        if tables.is_some() && !keys.iter().any(|key| key == "max_flows") {
+            // A restart alone was not enough: it also takes a `shunt detach`.
+            keys.push("max_flows".to_owned());
+        }
+        keys
     }
 
     pub(super) fn take(&mut self, file: File) {

@@ -76,7 +76,7 @@ pub(super) fn announce(
     info!(
         instance = file.instance,
         services = file.core.services.len(),
-        max_flows = file.max_flows,
+        max_flows = bpf::other_max_flows(&file.bpffs, &file.instance, file.max_flows).unwrap_or(file.max_flows),
         flow_tables_mib = size.flow_table_bytes() >> 20,
         map_memory_mib = bytes >> 20,
         verified_instructions = size.verified_instructions,

@@ -48,6 +48,15 @@ pub fn driver(name: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&info.driver[..len]).into_owned())
 }
 
+/// Whether frames may come with unfinished checksums from a sender on the same hypervisor (`VIRTIO_NET_F_GUEST_CSUM`).
+/// `None`: it is no virtio device, or its driver does not say.
+pub fn unfinished_checksums(name: &str) -> Option<bool> {
+    const GUEST_CSUM: usize = 1;
+    // A character for each bit, the first one first.
+    let bits = std::fs::read_to_string(format!("/sys/class/net/{name}/device/features")).ok()?;
+    Some(bits.as_bytes().get(GUEST_CSUM)? == &b'1')
+}
+
 pub fn offloads(name: &str) -> io::Result<Offloads> {
     let flags = value(name, ETHTOOL_GFLAGS)?;
     Ok(Offloads {

@@ -2,6 +2,19 @@
 
 use std::{fs, io, ops::RangeInclusive};
 
+/// The first kernel with tcx.
+pub const TCX: (u32, u32) = (6, 6);
+
+/// The version of the running kernel, major and minor. `None`: it has an unusual name.
+pub fn kernel() -> Option<(u32, u32)> {
+    version(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// The ports that the host's own connections may get (`net.ipv4.ip_local_port_range`).
 pub fn ephemeral_ports() -> io::Result<RangeInclusive<u16>> {
     let path = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -98,6 +111,14 @@ mod tests {
         assert_eq!(fit(51, 100), Fit::Tight);
         assert_eq!(fit(100, 100), Fit::Tight);
         assert_eq!(fit(101, 100), Fit::No);
+    }
+
+    #[test]
+    fn versions_have_two_numbers() {
+        assert_eq!(version("6.1.0-50-cloud-amd64"), Some((6, 1)));
+        assert_eq!(version("6.12+deb13"), Some((6, 12)));
+        assert_eq!(version("strange"), None);
+        assert!(kernel().is_some_and(|kernel| kernel > (5, 0)));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Host {
     pub ephemeral: Known<RangeInclusive<u16>>,
     /// `net.ipv4.ip_local_reserved_ports`.
     pub reserved: Known<Vec<RangeInclusive<u16>>>,
+    /// The pinned flow tables have space for so many flows, and `max_flows` is another number.
+    pub other_max_flows: Option<u32>,
     /// Bytes.
     pub memory: Known<u64>,
     /// Of this process. `None`: no control group limits its memory.
@@ -51,6 +53,8 @@ pub struct Device {
     pub driver: Known<String>,
     pub mtu: Known<u32>,
     pub offloads: Known<Offloads>,
+    /// Frames may come with unfinished checksums; `None`: not known.
+    pub unfinished: Option<bool>,
     /// `None`: the kernel is too old to report them.
     pub features: Known<Option<XdpFeatures>>,
     pub hook: Known<Option<Hook>>,

@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use super::{Bpffs, Finding, Host, Known, Wanted};
-use crate::dataplane::{
-    bpf::{OpenError, flow_table_bytes, start_bytes},
-    cgroup::MemoryLimit,
-    host::{self, Fit},
+use crate::{
+    attach_mode::XdpMode,
+    dataplane::{
+        bpf::{OpenError, flow_table_bytes, start_bytes},
+        cgroup::MemoryLimit,
+        host::{self, Fit},
+    },
 };
 
 /// The first kernel with `bpf_xdp_load_bytes`.
@@ -17,8 +20,8 @@ const CAPABILITIES: [(u32, &str); 4] =
     [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
 pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
-    vec![
-        known("kernel", &host.kernel, |release| kernel(release)),
+    let mut found = vec![
+        known("kernel", &host.kernel, |release| kernel(release, wanted)),
         known("btf", &host.btf, |there| btf(*there)),
         known("jit", &host.jit, |on| jit(*on)),
         known("capabilities", &host.capabilities, |set| capabilities(*set, host.root)),
@@ -45,7 +48,21 @@ pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
         known("cgroup", &host.memory_limit, |limit| cgroup(limit.as_ref(), wanted.max_flows)),
         known("cpus", &host.cpus, |cpus| Finding::ok("cpus", cpus.to_string())),
         known("forwarding", &host.forwarding, |on| forwarding(*on)),
-    ]
+    ];
+    found.extend(host.other_max_flows.map(|pinned| max_flows(pinned, wanted).about_traffic()));
+    found
+}
+
+/// The pinned tables keep their size, because the connections in them live.
+fn max_flows(pinned: u32, wanted: &Wanted) -> Finding {
+    let Wanted { max_flows, instance, .. } = wanted;
+    Finding::warn(
+        "max_flows",
+        format!("the pinned flow tables are those of an earlier run, for {pinned} flows; max_flows = {max_flows} is not in force"),
+    )
+    .remedy(format!(
+        "stop the daemon, `shunt detach --instance {instance}` and start it again, which ends all connections"
+    ))
 }
 
 pub(super) fn known<T>(check: &'static str, fact: &Known<T>, judge: impl FnOnce(&T) -> Finding) -> Finding {
@@ -64,16 +81,16 @@ pub(super) fn refused(check: &'static str, error: &OpenError) -> Finding {
     }
 }
 
-fn kernel(release: &str) -> Finding {
+fn kernel(release: &str, wanted: &Wanted) -> Finding {
     let (major, minor) = OLDEST_KERNEL;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(a)), Some(Ok(b))) if (a, b) >= OLDEST_KERNEL => Finding::ok("kernel", release),
-        (Some(Ok(_)), Some(Ok(_))) => {
-            Finding::fail("kernel", format!("{release} is older than {major}.{minor}"))
-                .remedy(format!("boot Linux {major}.{minor} or later; Debian 12 has 6.1"))
+    match host::version(release) {
+        Some(kernel) if wanted.xdp_mode == XdpMode::Tc && kernel < host::TCX && kernel >= OLDEST_KERNEL => {
+            refused("kernel", &OpenError::NoTcx { kernel })
         }
-        (Some(_) | None, _) => Finding::unknown("kernel", &format!("{release:?} is no version")),
+        Some(kernel) if kernel >= OLDEST_KERNEL => Finding::ok("kernel", release),
+        Some(_) => Finding::fail("kernel", format!("{release} is older than {major}.{minor}"))
+            .remedy(format!("boot Linux {major}.{minor} or later; Debian 12 has 6.1")),
+        None => Finding::unknown("kernel", &format!("{release:?} is no version")),
     }
 }
 

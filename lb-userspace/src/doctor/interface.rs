@@ -1,15 +1,15 @@
 //! Findings about one interface, and about how it fits the others.
 
 use super::{
-    Device, Finding, Hook, Peer, Wanted,
+    Device, Finding, Hook, Host, Peer, Wanted,
     host::{known, refused},
 };
 use crate::{
-    attach_mode::{AttachMode, XdpMode},
+    attach_mode::{AttachMode, Fallback, XdpMode},
     dataplane::{
         bpf::{Holder, OpenError, Owner},
         device::{Offloads, XdpFeatures},
-        host::ONE_BUFFER_MTU,
+        host::{self, ONE_BUFFER_MTU},
     },
 };
 
@@ -40,16 +40,23 @@ const NATIVE_DRIVERS: &[&str] = &[
     "virtio_net",
 ];
 
+const UNFINISHED: &str = "set xdp_mode = \"tc\" (Linux 6.6), or switch the offload off on the hypervisor's device (QEMU: \
+                          `csum=off,guest_csum=off`)";
+
 const VETH: &str = "veth";
 
 /// The attach mode that the facts promise. `None`: native or generic, which this kernel does not report in advance.
 type Expected = Option<AttachMode>;
 
-pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<Finding> {
-    let mode = expected(device, wanted);
+pub(super) fn findings(device: &Device, all: &[Device], host: &Host, wanted: &Wanted) -> Vec<Finding> {
+    let without_native = fallback(device, host);
+    let mode = match (expected(device, wanted), wanted.xdp_mode, without_native) {
+        (Some(AttachMode::Generic), XdpMode::Auto, Fallback::Tc) => Some(AttachMode::Tc),
+        (mode, _, _) => mode,
+    };
     let mut found = vec![
         link(device),
-        driver(device, mode, wanted),
+        driver(device, mode, without_native, wanted),
         known("hook", &device.hook, |hook| holder(device, hook.as_ref(), mode)),
         mtu(device, mode, all).about_traffic(),
     ];
@@ -59,13 +66,20 @@ pub(super) fn findings(device: &Device, all: &[Device], wanted: &Wanted) -> Vec<
     found.push(known("vlan", &device.offloads, |offloads| {
         vlan(device, *offloads, mode, &wanted.vlans).about_traffic()
     }));
-    found.push(checksums(device, mode));
+    found.push(checksums(device, mode, without_native));
     found.push(known("rp_filter", &device.rp_filter, |mode| rp_filter(device, *mode)));
     found
 }
 
 fn is_veth(device: &Device) -> bool {
     device.driver.as_ref().is_ok_and(|driver| driver == VETH)
+}
+
+/// The way of `auto` without native XDP.
+fn fallback(device: &Device, host: &Host) -> Fallback {
+    let kernel = host.kernel.as_ref().ok().and_then(|release| host::version(release));
+    let driver = device.driver.as_deref().unwrap_or_default();
+    Fallback::of(driver, device.unfinished, kernel.is_none_or(|kernel| kernel >= host::TCX))
 }
 
 fn expected(device: &Device, wanted: &Wanted) -> Expected {
@@ -76,6 +90,9 @@ fn expected(device: &Device, wanted: &Wanted) -> Expected {
     }
     if let Ok(Some(Hook { generic, owner: Ok(Owner::Instance(_)), .. })) = &device.hook {
         return if *generic { Some(AttachMode::Generic) } else { Some(AttachMode::Native) };
+    }
+    if device.ingress.iter().any(|(_, owner)| *owner == Ok(Owner::Instance(wanted.instance.clone()))) {
+        return Some(AttachMode::Tc);
     }
     match (&device.features, &device.driver) {
         (Ok(Some(features)), _) if features.has(XdpFeatures::NATIVE) => Some(AttachMode::Native),
@@ -94,13 +111,22 @@ fn link(device: &Device) -> Finding {
     Finding::warn("link", "down").remedy(format!("ip link set {} up", device.name))
 }
 
-fn driver(device: &Device, mode: Expected, wanted: &Wanted) -> Finding {
+fn driver(device: &Device, mode: Expected, without_native: Fallback, wanted: &Wanted) -> Finding {
     let name = match &device.driver {
         Ok(name) => name.as_str(),
         Err(why) => return Finding::unknown("driver", why),
     };
     match (mode, wanted.xdp_mode) {
         (Some(AttachMode::Native), _) => Finding::ok("driver", format!("{name}, native XDP")),
+        (Some(AttachMode::Tc), XdpMode::Auto) => Finding::warn(
+            "driver",
+            format!("{name} has no native XDP, so Shunt uses tc ingress: by generic XDP frames may come with unfinished checksums"),
+        )
+        .remedy("set xdp_mode = \"tc\" to avoid this warning"),
+        (Some(AttachMode::Generic), XdpMode::Auto) if without_native == Fallback::None => {
+            Finding::fail("driver", format!("{name} has no native XDP, and this kernel no tcx"))
+                .remedy(UNFINISHED)
+        }
         (Some(AttachMode::Tc), _) | (_, XdpMode::Tc) => Finding::ok("driver", format!("{name}, at tc ingress as configured")),
         (Some(AttachMode::Generic), XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
         (Some(AttachMode::Generic), XdpMode::Auto) if is_veth(device) => {
@@ -257,7 +283,16 @@ fn vlan(device: &Device, offloads: Offloads, mode: Expected, read: &[u16]) -> Fi
 
 /// A sender on a virtual link leaves checksums to a device that is not there: what reaches the program has
 /// half of one, and no translation makes it right.
-fn checksums(device: &Device, mode: Expected) -> Finding {
+fn checksums(device: &Device, mode: Expected, without_native: Fallback) -> Finding {
+    if mode == Some(AttachMode::Generic) && without_native != Fallback::Generic {
+        return Finding::fail(
+            "checksums",
+            "frames of the same hypervisor come with unfinished checksums, which generic XDP takes for finished ones: \
+             receivers drop what Shunt forwards",
+        )
+        .remedy(UNFINISHED)
+        .about_traffic();
+    }
     if mode == Some(AttachMode::Tc) {
         return Finding::ok("checksums", "Shunt forwards unfinished checksums as they are");
     }

@@ -29,6 +29,7 @@ use crate::{
 pub struct Wanted {
     pub nat_ports: RangeInclusive<u16>,
     pub max_flows: u32,
+    pub instance: String,
     pub bpffs: PathBuf,
     pub xdp_mode: XdpMode,
     /// Of all VIPs.
@@ -42,6 +43,7 @@ impl From<&File> for Wanted {
         Self {
             nat_ports: file.nat_ports.clone(),
             max_flows: file.max_flows,
+            instance: file.instance.clone(),
             bpffs: file.bpffs.clone(),
             xdp_mode: file.xdp_mode,
             vip_ports: file.core.services.iter().map(|service| service.vip.port()).collect(),
@@ -113,7 +115,7 @@ impl Finding {
 pub fn findings(host: &Host, devices: &[Device], wanted: &Wanted) -> Vec<Finding> {
     let mut found = host::findings(host, wanted);
     for device in devices {
-        let of_device = interface::findings(device, devices, wanted);
+        let of_device = interface::findings(device, devices, host, wanted);
         found.extend(
             of_device.into_iter().map(|finding| Finding { interface: Some(device.name.clone()), ..finding }),
         );
@@ -124,7 +126,7 @@ pub fn findings(host: &Host, devices: &[Device], wanted: &Wanted) -> Vec<Finding
 /// The findings that a running daemon must warn about: with them traffic fails, though the start succeeds.
 pub async fn warnings(file: &File, interfaces: &[String]) -> Vec<Finding> {
     let wanted = Wanted::from(file);
-    let host = read_host(&wanted.bpffs);
+    let host = read_host(&wanted);
     let devices = devices(interfaces, &wanted.bpffs).await.unwrap_or_default();
     findings(&host, &devices, &wanted)
         .into_iter()

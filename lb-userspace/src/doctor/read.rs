@@ -9,13 +9,14 @@ use netlink_packet_route::link::{
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::Handle;
 
-use super::{Bpffs, Device, Hook, Host, Known, Peer};
+use super::{Bpffs, Device, Hook, Host, Known, Peer, Wanted};
 use crate::dataplane::{bpf, cgroup, chain, device as nic, host as shared};
 
 /// The directory in which `ip netns` has namespaces.
 const NAMESPACES: &str = "/run/netns";
 
-pub fn host(bpffs: &Path) -> Host {
+pub fn host(wanted: &Wanted) -> Host {
+    let bpffs = wanted.bpffs.as_path();
     Host {
         kernel: text("/proc/sys/kernel/osrelease"),
         btf: known(Path::new("/sys/kernel/btf/vmlinux").try_exists(), "/sys/kernel/btf"),
@@ -26,6 +27,7 @@ pub fn host(bpffs: &Path) -> Host {
         forwarding: text("/proc/sys/net/ipv4/ip_forward").map(|value| value != "0"),
         reserved: known(shared::reserved_ports(), "net.ipv4.ip_local_reserved_ports"),
         ephemeral: known(shared::ephemeral_ports(), "net.ipv4.ip_local_port_range"),
+        other_max_flows: bpf::other_max_flows(bpffs, &wanted.instance, wanted.max_flows),
         memory: known(shared::available_memory(), "/proc/meminfo"),
         memory_limit: known(cgroup::memory_limit(), "its control groups"),
         cpus: known(thread::available_parallelism(), "the number of CPUs").map(usize::from),
@@ -69,6 +71,7 @@ async fn device(handle: &Handle, link: &LinkMessage, links: &[LinkMessage], bpff
         up: up(link),
         mtu: known(nic::mtu(&name), "its MTU"),
         offloads: known(nic::offloads(&name), "its offloads"),
+        unfinished: nic::unfinished_checksums(&name),
         features: known(nic::xdp_features(index), "what its driver can do with XDP"),
         hook: Ok(hook(link, bpffs)),
         ingress: ingress(&name, bpffs),

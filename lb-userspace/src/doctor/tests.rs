@@ -1,3 +1,5 @@
+mod traffic;
+
 use super::*;
 use crate::dataplane::{
     bpf::Owner,
@@ -8,6 +10,7 @@ fn wanted() -> Wanted {
     Wanted {
         nat_ports: 1024..=32767,
         max_flows: 131_072,
+        instance: "default".to_owned(),
         bpffs: "/sys/fs/bpf".into(),
         xdp_mode: XdpMode::Auto,
         vip_ports: BTreeSet::from([80]),
@@ -26,6 +29,7 @@ fn good_host() -> Host {
         forwarding: Ok(false),
         ephemeral: Ok(32768..=60999),
         reserved: Ok(Vec::new()),
+        other_max_flows: None,
         memory: Ok(4 << 30),
         memory_limit: Ok(None),
         cpus: Ok(2),
@@ -39,6 +43,7 @@ fn good_device() -> Device {
         driver: Ok("virtio_net".to_owned()),
         mtu: Ok(1500),
         offloads: Ok(Offloads { gro: true, ..Offloads::default() }),
+        unfinished: Some(true),
         features: Ok(Some(XdpFeatures(0b0111))),
         hook: Ok(None),
         ingress: Vec::new(),
@@ -162,7 +167,7 @@ fn a_problem_of_an_interface_has_a_remedy() {
     let cases = [
         (Device { up: false, ..good() }, "link", Level::Warn, ["down", "ip link set eth0 up"]),
         (
-            Device { features: Ok(Some(XdpFeatures(0))), ..good() },
+            Device { features: Ok(Some(XdpFeatures(0))), driver: Ok("e1000e".into()), ..good() },
             "driver",
             Level::Warn,
             ["no native XDP", "generic"],
@@ -257,55 +262,6 @@ fn the_mode_that_is_asked_for_decides_what_fails() {
 }
 
 #[test]
-fn the_port_of_a_vip_is_not_the_host_s_own() {
-    let of = |ports: &[u16]| Wanted { vip_ports: ports.iter().copied().collect(), ..wanted() };
-    let reserved = |ranges| Host { reserved: Ok(ranges), ..good_host() };
-    says(&about_host(&good_host(), &of(&[80, 443]), "vip_ports"), Level::Ok, &[]);
-    let exposed = about_host(&good_host(), &of(&[80, 32768, 60999]), "vip_ports");
-    let remedy = "sysctl net.ipv4.ip_local_reserved_ports=32768,60999";
-    says(&exposed, Level::Warn, &["32768, 60999", remedy]);
-    assert!(exposed.about_traffic);
-    // The remedy keeps the reservations that are there.
-    let half = about_host(&reserved(vec![40000..=40000, 32768..=32800]), &of(&[32768, 60999]), "vip_ports");
-    says(&half, Level::Warn, &["ports 60999", "=40000,32768-32800,60999"]);
-    says(&about_host(&reserved(vec![60000..=61000]), &of(&[60999]), "vip_ports"), Level::Ok, &[]);
-}
-
-#[test]
-fn a_private_file_system_is_a_warning_about_traffic() {
-    let host = Host { bpffs: Ok(Bpffs::Private), ..good_host() };
-    let found = about_host(&host, &wanted(), "bpffs");
-    says(&found, Level::Warn, &["ends with the daemon", "nsenter --net="]);
-    assert!(found.about_traffic);
-}
-
-#[test]
-fn tags_that_the_device_removes_matter_for_vlans_of_the_file_too() {
-    let strips = || Device {
-        offloads: Ok(Offloads { rx_vlan: true, gro: true, ..Offloads::default() }),
-        ..good_device()
-    };
-    says(&about(strips(), &wanted(), "vlan"), Level::Ok, &["`vlans` names none"]);
-    let read = Wanted { vlans: vec![7, 9], ..wanted() };
-    let found = about(strips(), &read, "vlan");
-    says(&found, Level::Warn, &["VLAN 7", "VLAN 9", "ethtool -K eth0 rxvlan off"]);
-    assert!(found.about_traffic);
-    says(&about(strips(), &Wanted { xdp_mode: XdpMode::Tc, ..read }, "vlan"), Level::Ok, &[]);
-}
-
-#[test]
-fn other_programs_at_tc_ingress_are_listed() {
-    let ingress = vec![
-        (7, Ok(Owner::Instance("blue".into()))),
-        (8, Ok(Owner::Other(Some("cil".into())))),
-        (9, Err("no".into())),
-    ];
-    let device = Device { ingress, ..good_device() };
-    let words = ["free", "shunt's instance blue (program 7)", "`cil` (program 8)", "program 9"];
-    says(&about(device, &wanted(), "hook"), Level::Ok, &words);
-}
-
-#[test]
 fn the_owner_of_the_hook_is_shown() {
     let held = |owner| Device {
         hook: Ok(Some(Hook { program: 7, generic: false, owner, pin: None })),
@@ -345,6 +301,7 @@ fn a_fact_that_cannot_be_read_is_a_warning() {
         ephemeral: no(),
         reserved: no(),
         memory_limit: no(),
+        other_max_flows: None,
         memory: no(),
         cpus: no(),
     };

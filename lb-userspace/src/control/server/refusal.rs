@@ -77,6 +77,14 @@ impl Refusal {
         Self(Problem { kind, error, remedy: format!("the order was carried out; {remedy}") })
     }
 
+    pub(super) fn starting() -> Self {
+        Self::new(
+            ProblemKind::Unavailable,
+            "the daemon is starting: the kernel verifies the program",
+            "ask again in some seconds; what an earlier run attached forwards meanwhile",
+        )
+    }
+
     pub(super) fn stopping() -> Self {
         Self::new(ProblemKind::Unavailable, "the daemon is stopping", "ask again once it has started")
     }

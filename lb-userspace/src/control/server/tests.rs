@@ -45,7 +45,8 @@ fn daemon(depth: usize) -> Daemon {
         drop(asked);
     });
     let (stop, stopped) = oneshot::channel();
-    let handle = Handle { requests, events: log.clone() };
+    let (_, started) = watch::channel(true);
+    let handle = Handle { requests, events: log.clone(), started };
     let server = tokio::spawn(serve(bound.listener, handle, async {
         let _ = stopped.await;
     }));

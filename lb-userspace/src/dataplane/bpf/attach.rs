@@ -24,8 +24,12 @@ use super::{
     program::PROGRAM,
 };
 use crate::{
-    attach_mode::{AttachMode, XdpMode},
-    dataplane::{device, error::chain, host::ONE_BUFFER_MTU},
+    attach_mode::{AttachMode, Fallback, XdpMode},
+    dataplane::{
+        device,
+        error::chain,
+        host::{self, ONE_BUFFER_MTU},
+    },
 };
 
 /// An interface that the program is attached to.
@@ -126,14 +130,20 @@ impl Attacher {
             XdpMode::Auto => match self.attach_xdp(interface, index, AyaMode::Driver) {
                 Ok(link) => (link, AttachMode::Native),
                 Err(error @ OpenError::Busy { .. }) => return Err(error),
-                Err(error) => {
-                    warn!(
-                        interface,
-                        error = chain(&error),
-                        "no native XDP here: using generic XDP, which is slower"
-                    );
-                    (self.attach_xdp(interface, index, AyaMode::Skb)?, AttachMode::Generic)
-                }
+                Err(error) => match fallback(interface) {
+                    Fallback::Generic => {
+                        warn!(
+                            interface,
+                            error = chain(&error),
+                            "no native XDP here: using generic XDP, which is slower"
+                        );
+                        (self.attach_xdp(interface, index, AyaMode::Skb)?, AttachMode::Generic)
+                    }
+                    Fallback::Tc | Fallback::None => {
+                        let interface = interface.to_owned();
+                        return Err(OpenError::Unfinished { interface, source: Box::new(error) });
+                    }
+                },
             },
         };
         let pin = self.pin(index, mode);
@@ -218,6 +228,13 @@ impl Attacher {
     fn pin(&self, index: u32, mode: AttachMode) -> PathBuf {
         self.dir.join(pin_name(self.namespace, index, mode))
     }
+}
+
+/// The way of `auto` without native XDP.
+fn fallback(interface: &str) -> Fallback {
+    let driver = device::driver(interface).unwrap_or_default();
+    let has_tcx = host::kernel().is_none_or(|kernel| kernel >= host::TCX);
+    Fallback::of(&driver, device::unfinished_checksums(interface), has_tcx)
 }
 
 fn release(pin: PathBuf) -> Result<(), OpenError> {

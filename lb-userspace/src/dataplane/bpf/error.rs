@@ -10,7 +10,10 @@ use std::{
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
 use super::{holder::Holder, pins::Untrusted, sizing::flows_within};
-use crate::dataplane::{cgroup::MemoryLimit, host::ONE_BUFFER_MTU};
+use crate::dataplane::{
+    cgroup::MemoryLimit,
+    host::{ONE_BUFFER_MTU, TCX},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -31,6 +34,17 @@ pub enum OpenError {
         #[source]
         source: ProgramError,
     },
+    #[error(
+        "interface {interface} takes no native XDP, and by generic XDP frames of its own hypervisor come with unfinished \
+         checksums"
+    )]
+    Unfinished {
+        interface: String,
+        #[source]
+        source: Box<OpenError>,
+    },
+    #[error("xdp_mode = \"tc\" needs Linux {}.{}, and this is {}.{}", TCX.0, TCX.1, kernel.0, kernel.1)]
+    NoTcx { kernel: (u32, u32) },
     #[error("interface {interface} takes no program at tc ingress")]
     AttachTc {
         interface: String,
@@ -110,6 +124,19 @@ impl OpenError {
                  forwards also while its daemon is stopped"
             ),
             Self::Attach { .. } => "set xdp_mode = \"generic\" if the driver has no XDP".to_owned(),
+            Self::Unfinished { source, .. } => {
+                let mtu = match source.as_ref() {
+                    Self::Mtu { interface, .. } => {
+                        format!("`ip link set {interface} mtu {ONE_BUFFER_MTU}` or less; or ")
+                    }
+                    _ => String::new(),
+                };
+                format!(
+                    "{mtu}Linux 6.6 with xdp_mode = \"tc\"; or switch the offload off on the hypervisor's device (QEMU: \
+                     `csum=off,guest_csum=off`; libvirt: `<driver><guest csum='off'/></driver>`)"
+                )
+            }
+            Self::NoTcx { .. } => "choose another xdp_mode, or boot a newer kernel".to_owned(),
             Self::AttachTc { .. } => {
                 "xdp_mode = \"tc\" needs Linux 6.6 (tcx); the other modes do not".to_owned()
             }

@@ -55,6 +55,7 @@ pub use self::{
     clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
+    flow_spec::other_max_flows,
     flows::{FlowCounts, FlowTables},
     handles::MinPathMtu,
     holder::{Holder, at_tc_ingress, pin_of},

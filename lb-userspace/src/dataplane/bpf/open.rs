@@ -28,8 +28,8 @@ use super::{
     layout::check_layouts,
     maps::{ProgramSize, pinned_sizes},
     pins::{self, PrepareError, Undo},
-    program::{load, verify},
-    requirements::{check_cgroup, check_memory, check_ports, interface_indexes, own_macs},
+    program::{Hook, load, verify},
+    requirements::{check_cgroup, check_hook, check_memory, check_ports, interface_indexes, own_macs},
     reset_sender::ResetSender,
     ring::EvidenceRing,
     success_counts::SuccessCounts,
@@ -37,8 +37,9 @@ use super::{
     timeouts::TimeoutScanner,
     trial_budgets::TrialBudgets,
 };
-use crate::attach_mode::XdpMode;
+use crate::{attach_mode::XdpMode, dataplane::error::chain};
 
+#[derive(Clone)]
 pub struct Options<'a> {
     pub interfaces: &'a [String],
     pub xdp_mode: XdpMode,
@@ -88,9 +89,21 @@ pub struct Opened {
     pub lock: pins::Lock,
 }
 
-/// Loads the program and attaches it. If there are maps of an earlier run, the program adopts them, and the interfaces
-/// that the earlier run is attached to are switched over without a gap.
+/// Loads the program and attaches it. With `auto`, where XDP would corrupt frames, the whole instance is attached at tc.
 pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
+    check_hook(options.xdp_mode.into())?;
+    match open_as(options) {
+        Err(OpenError::Unfinished { interface, source }) if check_hook(Hook::Tc).is_ok() => {
+            warn!(interface, error = chain(source.as_ref()), "no native XDP here: using tc ingress");
+            open_as(&Options { xdp_mode: XdpMode::Tc, ..options.clone() })
+        }
+        opened => opened,
+    }
+}
+
+/// In one mode. If there are maps of an earlier run, the program adopts them, and the interfaces
+/// that the earlier run is attached to are switched over without a gap.
+fn open_as(options: &Options<'_>) -> Result<Opened, OpenError> {
     let indexes = interface_indexes(options.interfaces)?;
     check_ports(&options.nat_ports)?;
     let (dir, lock) = pins::prepare(options.bpffs, options.instance)

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::{
     error::OpenError,
+    program::Hook,
     sizing::{flow_table_bytes, start_bytes},
 };
 use crate::dataplane::{
@@ -33,6 +34,14 @@ pub(super) fn own_macs(interfaces: &[(&str, u32)]) -> Result<OwnMacs, OpenError>
         Err(_) => Err(OpenError::NoInterface((*name).to_owned())),
     };
     interfaces.iter().map(of).collect()
+}
+
+/// A kernel that is too old for a hook would say so only after it has verified the program.
+pub(super) fn check_hook(hook: Hook) -> Result<(), OpenError> {
+    match (hook, host::kernel()) {
+        (Hook::Tc, Some(kernel)) if kernel < host::TCX => Err(OpenError::NoTcx { kernel }),
+        (Hook::Tc | Hook::Xdp, _) => Ok(()),
+    }
 }
 
 /// The NAT ports must not be among the ports of this host's own connections.
