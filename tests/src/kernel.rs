@@ -149,7 +149,8 @@ impl Kernel {
 
     /// The same in a VLAN.
     pub fn next_hop_in(&mut self, id: u16, link: Link, ifindex: u32, vlan: u16) {
-        let hop = NextHop { ifindex, vlan, link, source: nat_source(), routed: false, path_warning: None };
+        let (also, source) = (Default::default(), nat_source());
+        let hop = NextHop { ifindex, vlan, also, link, source, routed: false, path_warning: None };
         self.next_hop_to(backend_address(id).ip(), hop);
     }
 

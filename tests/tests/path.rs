@@ -279,6 +279,40 @@ fn changed_macs_and_gateways_are_followed() -> Result<()> {
     line.recovers("following a changed gateway")
 }
 
+/// The backend answers by an uplink of its own choice, and the node does not forward.
+#[test]
+fn a_backend_answers_by_any_way_that_leads_to_it() -> Result<()> {
+    if skipped("a_backend_answers_by_any_way_that_leads_to_it", &[]) {
+        return Ok(());
+    }
+    let line = Line::new("uplinks", "nat")?;
+    for family in [0, 1] {
+        until("the VIP accepts", PATIENCE, || line.answers(family))?;
+    }
+    let answers = |what: &str| -> Result<()> {
+        for (v4, v6) in [("10.4.0.1", "fd04::1"), ("10.6.0.1", "fd06::1")] {
+            line.backend.ip(&format!("route replace default via {v4}"))?;
+            line.backend.ip(&format!("route replace default via {v6}"))?;
+            for family in [0, 1] {
+                until(what, PATIENCE, || line.answers(family)).with_context(|| line.shunt.log())?;
+            }
+        }
+        Ok(())
+    };
+    // Two paths of one route.
+    line.node.ip("route replace 10.4.0.0/24 nexthop via 10.3.0.2 nexthop via 10.5.0.2")?;
+    line.node.ip("route delete fd04::/64")?;
+    line.node.ip("route add fd04::/64 nexthop via fd03::2 nexthop via fd05::2")?;
+    answers("by each path of a route")?;
+    // Two routes, of which the node itself uses one.
+    line.node.ip("route replace 10.4.0.0/24 via 10.3.0.2")?;
+    line.node.ip("route add 10.4.0.0/24 via 10.5.0.2 metric 500")?;
+    line.node.ip("route delete fd04::/64")?;
+    line.node.ip("route add fd04::/64 via fd03::2 metric 100")?;
+    line.node.ip("route add fd04::/64 via fd05::2 metric 500")?;
+    answers("by the route of another metric")
+}
+
 /// The gateway of a client changes its MAC while only the backend has something to say.
 #[test]
 fn a_silent_client_is_followed_to_another_mac() -> Result<()> {

@@ -78,11 +78,33 @@ pub const VLAN_IDS: usize = 4096;
 #[derive(Clone, Copy)]
 pub struct Vlans(pub [u8; VLAN_IDS]);
 
-/// Value of `OWN_ADDRS`: an address that no client has, or a client behind this interface and VLAN only.
+/// Value of `OWN_ADDRS`: an address that no client has, or a client behind these interfaces and VLANs only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnAddr {
-    /// For a backend: the interface and VLAN by which it is reached. 0: a VIP, which sends no frames.
+    /// For a backend: by which routes lead to it. None: a VIP, which sends no frames.
+    pub ways: [OwnWay; Self::WAYS],
+}
+
+impl OwnAddr {
+    pub const WAYS: usize = 4;
+
+    /// Whether it is a VIP's: no frame comes from there.
+    pub const fn is_vip(&self) -> bool {
+        self.ways[0].ifindex == 0
+    }
+
+    /// Whether frames from there come by this interface and VLAN.
+    #[inline(always)]
+    pub fn leads_by(&self, ifindex: u32, vlan: u16) -> bool {
+        self.ways.iter().any(|way| way.ifindex == ifindex && way.vlan == vlan)
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnWay {
+    /// 0: none.
     pub ifindex: u32,
     pub vlan: u16,
     pub zero: u16,
@@ -160,7 +182,8 @@ layout! {
     CrowdKey = 16,
     Ports = 65_536,
     OwnAddrFilter = 65_536,
-    OwnAddr = 8,
+    OwnWay = 8,
+    OwnAddr = 32,
     OwnMac = 12,
     Vlans = 4096,
 }

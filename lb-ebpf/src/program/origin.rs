@@ -3,11 +3,11 @@
 //! Anybody can send frames with a backend's address as their source. Such a frame changes no flow and is no
 //! evidence, unless it comes by the interface and VLAN of the backend.
 
-use lb_common::abi::Flow;
+use lb_common::abi::{Address as _, Flow};
 
 use super::{
     backend::backend_of,
-    maps::Tables,
+    maps::{OWN_ADDRS, Tables},
     route::{self, Way},
 };
 use crate::hook::{Context, Raw};
@@ -19,8 +19,8 @@ pub(crate) fn is_backend<F: Tables>(ctx: &Context, flow: &Flow<F::Addr>, vlan: u
         || comes_by_new_way::<F>(ctx.ctx, flow.slot, vlan as u32) != 0
 }
 
-/// Whether the way to the backend has changed since the connection began, or since the daemon has looked. Then
-/// the flow learns the new one.
+/// Whether the frame comes by another way to the backend: it has several, or it has changed since the connection
+/// began, or since the daemon has looked. Then the flow learns that one.
 // A function of its own, because it is rare and its question to the kernel needs much of the stack.
 #[inline(never)]
 fn comes_by_new_way<F: Tables>(ctx: *mut Raw, slot: u32, vlan: u32) -> u32 {
@@ -29,7 +29,10 @@ fn comes_by_new_way<F: Tables>(ctx: *mut Raw, slot: u32, vlan: u32) -> u32 {
     let Some(flow) = F::flow(slot) else { return 0 };
     // SAFETY: as in `flows`: a place of a map, whose fields are valid each by itself.
     let flow = unsafe { &mut *flow };
-    let known = backend_of(flow).is_some_and(|of| of.ifindex == by && of.vlan as u32 == vlan);
+    // SAFETY: integers; each is valid by itself while the daemon writes another.
+    let own = unsafe { OWN_ADDRS.get(flow.reply.src.wide()) };
+    let known = backend_of(flow).is_some_and(|of| of.ifindex == by && of.vlan as u32 == vlan)
+        || own.is_some_and(|own| own.leads_by(by, vlan as u16));
     // The kernel names the device of a VLAN, which no frame comes by.
     let new = known || vlan == 0 && routes_to::<F>(&ctx, flow) == by;
     if new {

@@ -31,7 +31,7 @@ fn may_be_known<F: Tables>(address: &F::Addr) -> bool {
 fn comes_by_another_way<F: Tables>(key: &FlowKey<F::Addr>, ifindex: u32, vlan: u16) -> bool {
     // SAFETY: integers; each is valid by itself while the daemon writes another.
     match unsafe { OWN_ADDRS.get(key.src.wide()) } {
-        Some(origin) => origin.ifindex != ifindex || origin.vlan != vlan,
+        Some(origin) => !origin.leads_by(ifindex, vlan),
         None => false,
     }
 }

@@ -23,7 +23,7 @@ use std::{
     net::IpAddr,
 };
 
-use lb_common::abi::{Addr, FlowKey, Link, OwnMac};
+use lb_common::abi::{Addr, FlowKey, Link, OwnAddr, OwnMac, OwnWay};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
 use self::steering::Steering;
@@ -86,6 +86,8 @@ pub struct NextHop {
     pub ifindex: u32,
     /// The VLAN in which frames leave there. 0: without a tag.
     pub vlan: u16,
+    /// Other interfaces and VLANs by which a route leads to the address.
+    pub also: [OwnWay; OwnAddr::WAYS - 1],
     /// Unresolved while the neighbour has not answered.
     pub link: Link,
     /// The node's preferred address on the way there.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use lb_common::abi::Link;
+use lb_common::abi::{Link, OwnAddr, OwnWay};
 use lb_core::snapshot::PathState;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
 use rtnetlink::{Handle, MulticastGroup};
@@ -30,7 +30,7 @@ use tracing::{info, warn};
 
 pub use self::paths::Paths;
 use self::{
-    kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve},
+    kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve, ways},
     moved::Known,
     own_macs::own_macs,
     paths::{Faults, meets_program},
@@ -209,7 +209,7 @@ impl Follower {
         for address in addresses {
             let found = match destination(&self.handle, *address).await? {
                 Destination::Host(route) => {
-                    self.hop(*address, &route, (&links, &neighbours, &attached)).await
+                    self.hop(*address, &route, (&links, &neighbours, &attached), is_tick).await
                 }
                 Destination::Local => PathState::Local,
                 Destination::NotUnicast => PathState::NotUnicast,
@@ -263,12 +263,34 @@ impl Follower {
         *self.taken.entry(ifindex).or_insert_with(|| redirects.taken_by(ifindex).unwrap_or(true))
     }
 
+    /// The other ways to an address. Routes that have changed are news, so the kernel is not asked at each tick.
+    async fn also(
+        &mut self,
+        address: IpAddr,
+        first: (u32, u16),
+        (links, _, attached): Tables<'_>,
+        is_tick: bool,
+    ) -> [OwnWay; OwnAddr::WAYS - 1] {
+        if let Some(before) = self.known.get(&address).filter(|_| is_tick) {
+            return before.also;
+        }
+        let mut also = [OwnWay::default(); OwnAddr::WAYS - 1];
+        let ways = ways(&self.handle, address, attached).await;
+        let below = |index: u32| links.get(&index).and_then(|device| device.below).unwrap_or((index, 0));
+        let others = ways.into_iter().map(below).filter(|way| *way != first);
+        for (place, (ifindex, vlan)) in also.iter_mut().zip(others) {
+            *place = OwnWay { ifindex, vlan, zero: 0 };
+        }
+        also
+    }
+
     /// Gives the dataplane the next hop of an address. Returns whether its path works.
     async fn hop(
         &mut self,
         address: IpAddr,
         route: &Route,
         (links, neighbours, attached): Tables<'_>,
+        is_tick: bool,
     ) -> PathState {
         let via = route.gateway.unwrap_or(address);
         let neighbour = neighbours.get(&(route.ifindex, via));
@@ -281,6 +303,7 @@ impl Follower {
         let mut hop = NextHop {
             ifindex,
             vlan,
+            also: self.also(address, (ifindex, vlan), (links, neighbours, attached), is_tick).await,
             link: Link::new(neighbour.map(|entry| entry.mac).unwrap_or_default(), device.mac),
             source: route.source,
             routed: route.gateway.is_some(),

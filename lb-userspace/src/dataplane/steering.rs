@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::{
     NO_BACKEND, SLOT_TRIES,
     abi::{
-        Addr, Address, Backend, Flow, FlowKey, OwnAddr, Service, ServiceKey, Table, V4, backend_flags,
-        flow_state, service_flags, socket_addr,
+        Addr, Address, Backend, Flow, FlowKey, OwnAddr, OwnWay, Service, ServiceKey, Table, V4,
+        backend_flags, flow_state, service_flags, socket_addr,
     },
     hash::{flow_hash, rehash, slot},
     reason::Reason,
@@ -160,9 +160,7 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
         Some(_) => Choice::Nobody(Reason::Neighbour),
         // No frame comes from a VIP.
-        None if !is_plausible(key) || own.is_some_and(|own| own.ifindex == 0) => {
-            Choice::Nobody(Reason::Martian)
-        }
+        None if !is_plausible(key) || own.is_some_and(|own| own.is_vip()) => Choice::Nobody(Reason::Martian),
         None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
         None if maps.holds_too_much(&key.src, NO_BACKEND) => Choice::Nobody(Reason::SourceShare),
         None => possible(maps, &service, key, choose(maps, &trial_slots, table.as_deref(), hash)?)?,
@@ -177,8 +175,14 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
         None => None,
     };
     let in_slot = in_slot.map(BackendId);
-    let only_by = own.map(|OwnAddr { ifindex, vlan, .. }| Way { ifindex, vlan });
-    let only_by = only_by.filter(|way| way.ifindex != 0);
+    let only_by = own.and_then(|own| match own.ways {
+        [OwnWay { ifindex, vlan, .. }, others @ ..]
+            if ifindex != 0 && others == [OwnWay::default(); OwnAddr::WAYS - 1] =>
+        {
+            Some(Way { ifindex, vlan })
+        }
+        _ => None,
+    });
     Ok(Some(Steering { hash, slot, in_slot, pinned, only_by, trial_slots, choice, without }))
 }
 

@@ -168,6 +168,7 @@ fn in_nat_our_own_address_is_no_backend() {
     let mut kernel = Kernel::new(0);
     let here = SocketAddr::new(nat_source(), 8080);
     let hop = lb_userspace::dataplane::NextHop {
+        also: Default::default(),
         vlan: 0,
         ifindex: 2,
         link: Link::new(backend_mac(0), OWN_MAC),

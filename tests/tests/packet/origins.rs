@@ -1,16 +1,22 @@
 //! Replies count only if they come by a way that leads to their backend.
 
-use lb_common::{abi::Link, reason::Reason};
+use std::net::SocketAddr;
+
+use lb_common::{
+    abi::{Link, OwnWay},
+    reason::Reason,
+};
 use lb_lab::Lab;
 use lb_tests::{
     both_families,
     frame::{ACK, FIN, PSH, RST, SYN, Tcp},
     kernel::{
         Action, ELSEWHERE, Family, INGRESS, Kernel, OWN_MAC, at_tc, backend_address, backend_mac, in_family,
-        vip,
+        nat_source, vip,
     },
     lab::skipped,
 };
+use lb_userspace::dataplane::NextHop;
 
 use crate::{
     connections::{BACKEND_ISN, CLIENT_ISN, Connection},
@@ -75,6 +81,40 @@ fn replies_follow_the_next_hop_of_their_backend() {
     let tagged = Tcp { vlan: Some(20), ..reply(&talk.connection, ACK, b"") };
     assert_eq!(talk.kernel.run_by(&tagged.bytes(), ELSEWHERE).0, Action::Redirect);
     assert_eq!(talk.kernel.drops(Reason::Martian), 0);
+}
+
+both_families!(a_backend_may_come_by_each_way_that_leads_to_it);
+/// Two uplinks, and the fabric chooses for each packet.
+fn a_backend_may_come_by_each_way_that_leads_to_it() {
+    let mut kernel = Kernel::new(2);
+    let also = [OwnWay { ifindex: INGRESS, vlan: 0, zero: 0 }, OwnWay::default(), OwnWay::default()];
+    for id in [0, 1] {
+        let link = Link::new(backend_mac(id), OWN_MAC);
+        let (source, routed) = (nat_source(), true);
+        let hop = NextHop { ifindex: ELSEWHERE, vlan: 0, also, link, source, routed, path_warning: None };
+        kernel.next_hop_to(backend_address(id).ip(), hop);
+    }
+    // As a server, in turns.
+    let begun = Connection::begin(&mut kernel, 1);
+    let answer = Tcp::new(backend_address(begun.backend), begun.nat, SYN | ACK)
+        .numbers(BACKEND_ISN, CLIENT_ISN.wrapping_add(1));
+    assert_eq!(kernel.run_by(&answer.bytes(), INGRESS).0, Action::Tx);
+    assert_eq!(kernel.run_by(&answer.bytes(), ELSEWHERE).0, Action::Redirect);
+    assert_eq!(kernel.run_by(&answer.bytes(), INGRESS).0, Action::Tx);
+    // As a client of the VIP.
+    for (port, by) in [(4000, INGRESS), (4001, ELSEWHERE)] {
+        let from = SocketAddr::new(backend_address(1).ip(), port);
+        let syn = Tcp::new(from, vip(), SYN).numbers(CLIENT_ISN, 0).bytes();
+        assert!([Action::Tx, Action::Redirect].contains(&kernel.run_by(&syn, by).0), "{by}");
+    }
+    assert_eq!(kernel.drops(Reason::Martian), 0);
+    if !at_tc() {
+        let tagged = Tcp { vlan: Some(10), ..answer.clone() }.bytes();
+        assert_eq!(kernel.run_by(&tagged, ELSEWHERE).0, Action::Drop, "no route has that VLAN");
+    }
+    kernel.next_hop(begun.backend, Link::new(backend_mac(begun.backend), OWN_MAC), ELSEWHERE);
+    assert_eq!(kernel.run_by(&answer.bytes(), ELSEWHERE).0, Action::Redirect);
+    assert_eq!(kernel.run_by(&answer.bytes(), INGRESS).0, Action::Drop, "the second way is gone");
 }
 
 /// Before the daemon sees that a route has changed, the kernel's routes decide.

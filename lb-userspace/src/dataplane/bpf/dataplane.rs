@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    abi::{Addr, Backend, FlowKey, OwnAddr, Port, Service, ServiceKey, Table, mirror_mode},
+    abi::{Addr, Backend, FlowKey, OwnAddr, OwnWay, Port, Service, ServiceKey, Table, mirror_mode},
     reason::Reason,
 };
 use lb_core::{
@@ -277,7 +277,10 @@ impl Bpf {
             Some(OwnAddr::default())
         } else if self.registry.iter().any(|(_, at, _)| at.ip() == address) {
             let hop = self.backends.next_hop(address);
-            hop.map(|hop| OwnAddr { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 })
+            hop.map(|hop| {
+                let [a, b, c] = hop.also;
+                OwnAddr { ways: [OwnWay { ifindex: hop.ifindex, vlan: hop.vlan, zero: 0 }, a, b, c] }
+            })
         } else {
             None
         };

@@ -1,7 +1,7 @@
 //! Routes, neighbours and links, as the kernel reports them by rtnetlink.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -10,7 +10,7 @@ use netlink_packet_route::{
     AddressFamily,
     link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteType, RouteVia},
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
 use tracing::debug;
@@ -72,6 +72,46 @@ pub(super) async fn destination(handle: &Handle, to: IpAddr) -> Result<Destinati
 }
 
 const NOWHERE: [i32; 5] = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES, libc::ENODEV];
+
+/// The interfaces by which routes for the longest prefix of an address leave: the paths of one route, and routes of
+/// other metrics. `attached`: the kernel is asked for the latter by interface.
+pub(super) async fn ways(handle: &Handle, to: IpAddr, attached: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let Some((prefix, mut found)) = route_to(handle, to, None).await else { return BTreeSet::new() };
+    for index in attached {
+        if found.contains(index) {
+            continue;
+        }
+        if let Some((length, others)) = route_to(handle, to, Some(*index)).await
+            && length == prefix
+        {
+            found.extend(others);
+        }
+    }
+    found
+}
+
+/// The length of the longest prefix that has a route, by this interface if one is given, and the interfaces of the
+/// route.
+async fn route_to(handle: &Handle, to: IpAddr, by: Option<u32>) -> Option<(u8, BTreeSet<u32>)> {
+    let mut request = match to {
+        IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
+        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
+    };
+    request.header.flags |= RouteFlags::FibMatch;
+    request.attributes.extend(by.map(RouteAttribute::Oif));
+    let answer = handle.route().get(request).execute().boxed().try_next().await.ok().flatten()?;
+    let mut found = BTreeSet::new();
+    for attribute in &answer.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => {
+                found.insert(*index);
+            }
+            RouteAttribute::MultiPath(paths) => found.extend(paths.iter().map(|path| path.interface_index)),
+            _ => {}
+        }
+    }
+    Some((answer.header.destination_prefix_length, found))
+}
 
 fn plain(address: RouteAddress) -> Option<IpAddr> {
     match address {
