@@ -3,7 +3,7 @@
 //! A decaying average would be cheaper, but it can sleep through an outage. Buckets are aligned to the
 //! engine's clock, so the window covers the present bucket up to now and the nine before it.
 
-use std::net::IpAddr;
+use std::{mem, net::IpAddr};
 
 use super::sources::Sources;
 use crate::time::{Instant, Millis};
@@ -12,6 +12,8 @@ const BUCKETS: u64 = 10;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
+    /// Ten buckets are as long as this. 0: nothing was counted yet.
+    window: Millis,
     buckets: [Bucket; BUCKETS as usize],
     /// The sum of all buckets.
     sum: Bucket,
@@ -66,9 +68,10 @@ impl Ring {
     }
 
     fn turn(&mut self, window: Millis, now: Instant) {
-        let number = u128::from(now.0) * u128::from(BUCKETS) / u128::from(window.0.max(1));
-        let number = u64::try_from(number).unwrap_or(u64::MAX);
-        // A reload may have changed the width. Then buckets of both widths age by their numbers.
+        if self.window != window {
+            self.rescale(window);
+        }
+        let number = scaled(now.0, BUCKETS, window.0);
         let passed = number.saturating_sub(self.newest).min(BUCKETS);
         for step in 1..=passed {
             let oldest = &mut self.buckets[((self.newest + step) % BUCKETS) as usize];
@@ -81,6 +84,33 @@ impl Ring {
         }
         self.newest = self.newest.max(number);
     }
+
+    /// A reload has changed the window. Each count moves into the bucket of the same time.
+    fn rescale(&mut self, window: Millis) {
+        let before = mem::take(self);
+        let number = |before_number| scaled(before_number, before.window.0, window.0);
+        self.window = window;
+        self.newest = number(before.newest);
+        for old in before.newest.saturating_sub(BUCKETS - 1)..=before.newest {
+            let new = number(old);
+            if new + BUCKETS <= self.newest {
+                continue;
+            }
+            let (from, to) = ((old % BUCKETS) as usize, (new % BUCKETS) as usize);
+            for bucket in [&mut self.buckets[to], &mut self.sum] {
+                bucket.total += before.buckets[from].total;
+                bucket.bad += before.buckets[from].bad;
+            }
+            if let Some(sources) = &before.sources {
+                self.sources.get_or_insert_default()[to].merge(&sources[from]);
+            }
+        }
+    }
+}
+
+/// `number` * `by` / `of`, rounded down.
+fn scaled(number: u64, by: u64, of: u64) -> u64 {
+    u64::try_from(u128::from(number) * u128::from(by) / u128::from(of.max(1))).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -133,6 +163,33 @@ mod tests {
         assert_eq!(ring.sources().count().addresses, 1);
         ring.add_good(1, WINDOW, Instant(9000));
         assert_eq!(ring.sources().count().addresses, 0);
+    }
+
+    #[test]
+    fn another_window_counts_by_the_same_clock() {
+        const HOUR: u64 = 3_600_000;
+        let (short, long) = (Millis(10_000), Millis(60_000));
+        for (before, after) in [(short, long), (long, short)] {
+            let mut ring = Ring::default();
+            for second in 0..10 {
+                ring.add_bad(None, before, Instant(HOUR + second * 1000));
+            }
+            let now = HOUR + 9_500;
+            let kept = ring.count(after, Instant(now));
+            assert!((6..=10).contains(&kept.1), "{before:?} to {after:?}: {kept:?}");
+            ring.add_good(1, after, Instant(now));
+            // All of it is forgotten in time, and what comes next counts.
+            let later = now + after.0 + after.0 / 10;
+            assert_eq!(ring.count(after, Instant(later)), (0, 0), "{before:?} to {after:?}");
+            for at in 0..100 {
+                ring.add_bad(None, after, Instant(later + at));
+            }
+            assert_eq!(ring.counted(), (100, 100));
+            // And back again.
+            ring.add_good(1, before, Instant(later + 200));
+            assert_eq!(ring.count(before, Instant(later + 200)), (101, 100));
+            assert_eq!(ring.count(before, Instant(later + 200 + before.0 + before.0 / 10)), (0, 0));
+        }
     }
 
     #[test]
