@@ -65,7 +65,7 @@ fn status(states: &[Effective]) -> Status {
         name: "web".to_owned(),
         id: ServiceId(0),
         vip: "203.0.113.10:80".parse().expect("literal"),
-        panic: false,
+        panic: None,
         fallback: false,
         pending: None,
         backends: states.iter().enumerate().map(backend).collect(),

@@ -38,6 +38,7 @@ fn decision(event: &Event) -> Option<String> {
         | EventKind::Weight
         | EventKind::Membership
         | EventKind::Fallback
+        | EventKind::Panic
         | EventKind::Drained
         | EventKind::Dataplane
         | EventKind::Interface => None,

@@ -50,7 +50,10 @@ impl Service {
 /// How connections end whose backend is out or does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
-    pub on_eject: OnEject,
+    /// The breaker or the probe has taken the backend out. Default reset.
+    pub on_eject: OnOut,
+    /// An operator has taken it out, or a reload has removed it. Default drain.
+    pub on_drain: OnOut,
     /// When a backend has got no new connections for this long, the connections that are left are reset.
     /// 0: at once. Default 60 s.
     pub drain_timeout: Millis,
@@ -60,15 +63,19 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { on_eject: OnEject::default(), drain_timeout: Millis::secs(60), redispatch: false }
+        Self {
+            on_eject: OnOut::Reset,
+            on_drain: OnOut::Drain,
+            drain_timeout: Millis::secs(60),
+            redispatch: false,
+        }
     }
 }
 
 /// How the connections of a backend that gets no new ones go on until `drain_timeout` is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnEject {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOut {
     /// They go on.
-    #[default]
     Drain,
     /// Each ends when its client begins the next request, or when it is idle.
     Reset,

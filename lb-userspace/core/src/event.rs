@@ -61,6 +61,8 @@ pub enum EventKind {
     Membership,
     /// The fallback of a service came into use, or its use is over.
     Fallback,
+    /// The service uses more backends than serve, or no longer.
+    Panic,
     /// `drain_timeout` is over: the connections that a backend still has are reset.
     Drained,
     /// A map write failed, or holds again.
@@ -83,6 +85,7 @@ impl fmt::Display for EventKind {
             Self::Weight => "weight",
             Self::Membership => "membership",
             Self::Fallback => "fallback",
+            Self::Panic => "panic",
             Self::Drained => "drained",
             Self::Dataplane => "dataplane",
             Self::Interface => "interface",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::states::{BreakerState, Effective, OperatorState, PathState, ProbeState};
+pub use crate::states::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState};
 use crate::{
     event::{Event, Seen},
     ids::{BackendId, Generation, ServiceId},
@@ -49,9 +49,9 @@ pub struct ServiceSnapshot {
     pub name: String,
     pub id: ServiceId,
     pub vip: SocketAddr,
-    /// All backends that may be used are used: none serves and `no_backend` is `any`, or fewer than
-    /// `panic_threshold` percent serve.
-    pub panic: bool,
+    /// Why the service uses more backends than serve, if it does.
+    #[serde(default)]
+    pub panic: Option<Panic>,
     /// New connections go to the fallback.
     #[serde(default)]
     pub fallback: bool,

@@ -120,6 +120,18 @@ names! {
     }
 }
 
+names! {
+    /// Why a service uses more backends than serve.
+    Panic {
+        /// With `no_backend = "any"`.
+        NobodyServes = "nobody_serves",
+        /// Less than `panic_threshold` percent serve.
+        FewServe = "few_serve",
+        /// So many probes fail at once that they say more about themselves.
+        ProbesFail = "probes_fail",
+    }
+}
+
 impl Effective {
     /// The operator's axis decides first, then the path, then the probe's axis, then the breaker's. A backend whose
     /// first probe has no result yet (`unknown`) is used only while no proven one serves. The table has that

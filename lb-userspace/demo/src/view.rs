@@ -68,6 +68,7 @@ impl View {
             | EventKind::Weight
             | EventKind::Membership
             | EventKind::Fallback
+            | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface => false,

@@ -83,14 +83,17 @@ pub struct Run {
 
 /// Check a configuration without touching anything
 ///
-/// Reports everything that is wrong with it at once, and exits with 3 if anything is.
+/// Reports everything that is wrong with it at once, and exits with 3 if anything is. Warns of what is
+/// allowed and hardly meant.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   shunt check
   shunt check -c shunt.toml
+  ssh lb-1 cat /etc/shunt/shunt.toml | shunt check -c -
   shunt check -c shunt.toml -o json | jq '.problems[].line'")]
 pub struct Check {
+    /// `-` reads the standard input
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
 

@@ -12,23 +12,37 @@ use super::{
     wiring,
 };
 use crate::{
-    config::{self, LoadError},
+    config::{self, Diagnostics, LoadError},
     control::model::SCHEMA,
 };
 
 /// The result of reading a configuration.
 #[derive(Clone, Debug, PartialEq)]
 enum Checked {
-    Valid {
-        services: usize,
-        backends: usize,
-    },
-    Invalid {
-        /// All errors for people, each with line, column, caret and remedy, and their number.
-        rendered: String,
-        /// The same as a JSON array.
-        problems: Value,
-    },
+    Valid { services: usize, backends: usize, warnings: Reported },
+    Invalid(Reported),
+}
+
+/// Errors or warnings.
+#[derive(Clone, Debug, PartialEq)]
+struct Reported {
+    /// For people, each with line, column, caret and remedy, and their number.
+    rendered: String,
+    /// The same as a JSON array.
+    list: Value,
+}
+
+impl Reported {
+    fn none() -> Self {
+        Self { rendered: String::new(), list: json!([]) }
+    }
+
+    fn of(diagnostics: &Diagnostics, palette: Palette) -> Result<Self, Failure> {
+        Ok(Self {
+            rendered: diagnostics.render(palette.is_coloured()),
+            list: serde_json::to_value(diagnostics).map_err(|error| Failure::new(Exit::Failed, error))?,
+        })
+    }
 }
 
 pub(super) fn run(args: &args::Check) -> Result<Exit, Failure> {
@@ -38,34 +52,41 @@ pub(super) fn run(args: &args::Check) -> Result<Exit, Failure> {
             out::print(&format!("{}\n", as_json(&args.config, &checked)))?;
         }
         Plain::Table => match &checked {
-            Checked::Valid { services, backends } => {
+            Checked::Valid { services, backends, warnings } => {
+                if !warnings.rendered.is_empty() {
+                    out::remark(warnings.rendered.trim_end());
+                }
                 let (services, backends) = (count(*services, "service"), count(*backends, "backend"));
                 out::print(&format!("{}: valid, {services}, {backends}\n", args.config.display()))?;
             }
-            Checked::Invalid { rendered, .. } => out::remark(rendered.trim_end()),
+            Checked::Invalid(errors) => out::remark(errors.rendered.trim_end()),
         },
     }
     Ok(match checked {
         Checked::Valid { .. } => Exit::Done,
-        Checked::Invalid { .. } => Exit::Config,
+        Checked::Invalid(_) => Exit::Config,
     })
 }
 
 /// Reads and checks a configuration. An error means that the file cannot be read.
 fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
-    match config::load(config) {
+    let loaded = match config.as_os_str() == "-" {
+        true => config::read("<stdin>", std::io::stdin().lock()),
+        false => config::load(config),
+    };
+    match loaded {
         Ok(file) => {
             let services = &file.core.services;
             Ok(Checked::Valid {
                 services: services.len(),
                 backends: services.iter().map(|service| service.everyone().count()).sum(),
+                warnings: match &file.warnings {
+                    Some(warnings) => Reported::of(warnings, palette)?,
+                    None => Reported::none(),
+                },
             })
         }
-        Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid {
-            rendered: diagnostics.render(palette.is_coloured()),
-            problems: serde_json::to_value(&diagnostics)
-                .map_err(|error| Failure::new(Exit::Failed, error))?,
-        }),
+        Err(LoadError::Invalid(diagnostics)) => Ok(Checked::Invalid(Reported::of(&diagnostics, palette)?)),
         Err(error @ LoadError::Io { .. }) => Err(wiring::unreadable(error)),
     }
 }
@@ -73,7 +94,7 @@ fn check(config: &Path, palette: Palette) -> Result<Checked, Failure> {
 fn as_json(config: &Path, checked: &Checked) -> Value {
     let file = config.display().to_string();
     match checked {
-        Checked::Valid { services, backends } => {
+        Checked::Valid { services, backends, warnings } => {
             json!({
                 "schema": SCHEMA,
                 "file": file,
@@ -81,11 +102,16 @@ fn as_json(config: &Path, checked: &Checked) -> Value {
                 "services": services,
                 "backends": backends,
                 "problems": [],
+                "warnings": warnings.list,
             })
         }
-        Checked::Invalid { problems, .. } => {
-            json!({ "schema": SCHEMA, "file": file, "valid": false, "problems": problems })
-        }
+        Checked::Invalid(errors) => json!({
+            "schema": SCHEMA,
+            "file": file,
+            "valid": false,
+            "problems": errors.list,
+            "warnings": [],
+        }),
     }
 }
 
@@ -100,12 +126,14 @@ mod tests {
     #[test]
     fn json_always_has_problems() {
         let path = Path::new("a.toml");
-        let valid = as_json(path, &Checked::Valid { services: 1, backends: 2 });
+        let found = json!([{ "line": 3 }]);
+        let reported = Reported { rendered: String::new(), list: found.clone() };
+        let valid = Checked::Valid { services: 1, backends: 2, warnings: reported.clone() };
+        let valid = as_json(path, &valid);
         assert_eq!((&valid["valid"], &valid["problems"]), (&json!(true), &json!([])));
-        let problems = json!([{ "line": 3 }]);
-        let invalid = Checked::Invalid { rendered: String::new(), problems: problems.clone() };
-        let invalid = as_json(path, &invalid);
-        assert_eq!((&invalid["valid"], &invalid["problems"]), (&json!(false), &problems));
+        assert_eq!(valid["warnings"], found);
+        let invalid = as_json(path, &Checked::Invalid(reported));
+        assert_eq!((&invalid["valid"], &invalid["problems"]), (&json!(false), &found));
     }
 
     #[test]

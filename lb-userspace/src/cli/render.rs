@@ -5,7 +5,7 @@ use lb_common::ABI_VERSION;
 use lb_core::{
     io::{BackendId, FlowReset},
     snapshot::{
-        BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, PathState, PendingWrite,
+        BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, Panic, PathState, PendingWrite,
         ServiceSnapshot,
     },
     time::Instant,
@@ -175,7 +175,7 @@ fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Pale
     };
     line += "  ";
     line += &palette.paint(paint, &format!("{serving} of {all} serving"));
-    if service.panic {
+    if service.panic.is_some() {
         line += "  ";
         line += &palette.paint(Paint::Bad, "PANIC");
     }
@@ -193,14 +193,23 @@ fn drops(status: &Status, service: &str) -> Option<String> {
     (!reasons.is_empty()).then(|| format!("  dropped  {}", reasons.join("  ")))
 }
 
+const fn panicking(panic: Panic) -> &'static str {
+    match panic {
+        Panic::NobodyServes | Panic::FewServe => {
+            "too few backends serve, so the service uses all that are neither disabled nor down"
+        }
+        Panic::ProbesFail => {
+            "the probes fail everywhere at once, so the service uses all that the breaker has not ejected"
+        }
+    }
+}
+
 /// Explanations below the table: first of the service, then of each backend.
 fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
     let now = status.snapshot.t_ms;
     let mut about = Vec::new();
-    if service.panic {
-        about.push(
-            "too few backends serve, so the service uses all that are neither disabled nor down".to_owned(),
-        );
+    if let Some(panic) = service.panic {
+        about.push(panicking(panic).to_owned());
     }
     if service.fallback {
         about.push("no backend serves, so new connections go to its fallback".to_owned());

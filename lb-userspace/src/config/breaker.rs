@@ -31,7 +31,7 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let enforce = table.or("enforce", default.enforce, Node::boolean);
     let shadow = table.or("shadow", default.shadow, shadow);
     let count = |key, default| table.or(key, default, |node| node.integer(0..=MOST));
-    let percent = |key, default: u8| table.or(key, u32::from(default), |node| node.integer(0..=100));
+    let percent = |key, default: u8| table.or(key, u32::from(default), value::percent);
     let span = |key, default| table.or(key, default, |node| value::duration(node, Millis(0)));
     let window = |key, default| table.or(key, default, |node| value::duration(node, LEAST_WINDOW));
     let consecutive_5xx = count("consecutive_5xx", default.consecutive_5xx);
@@ -62,8 +62,11 @@ pub(super) fn read(node: &Node<'_>, backends: usize) -> Option<Breaker> {
     let base = table.or("base_ejection_time", default.base_ejection_time, positive);
     let max = read_max_ejection_time(&table, base.as_ref());
     let jitter = span("max_ejection_time_jitter", default.max_ejection_time_jitter);
-    let ceiling = percent("max_ejection_percent", default.max_ejection_percent);
     let always_eject_one = table.or("always_eject_one", default.always_eject_one, Node::boolean);
+    let ceiling = percent("max_ejection_percent", default.max_ejection_percent);
+    if let (Some(ceiling), Some(one)) = (&ceiling, &always_eject_one) {
+        warn_of_ceiling(&table, ceiling.value, one.value, backends);
+    }
     let min_serving = table.or("min_serving", default.min_serving, |node| min_serving(node, backends));
     let trials = count("half_open_trials", default.half_open_trials);
     let successes = read_half_open_successes(&table, trials.as_ref());
@@ -175,9 +178,32 @@ fn read_max_ejection_time(table: &Table<'_>, base: Option<&Placed<Millis>>) -> O
     }
 }
 
+/// `backends`: how many the service has. If they could not be read, they are very many.
+fn warn_of_ceiling(table: &Table<'_>, ceiling: u32, always_eject_one: bool, backends: usize) {
+    let Some(node) = table.node("max_ejection_percent") else { return };
+    let backends = backends as u64;
+    if ceiling == 0 || always_eject_one || u64::from(ceiling).saturating_mul(backends) >= 100 {
+        return;
+    }
+    node.warn(
+        "never_ejects",
+        format!("{ceiling} % of {backends} backends are less than one, so none is ever ejected"),
+        format!("write at least {}, or `always_eject_one = true`", 100u64.div_ceil(backends)),
+    );
+}
+
 fn min_serving(node: &Node<'_>, backends: usize) -> Option<u32> {
     let least = node.integer(0..=MOST)?;
     if usize::try_from(least).is_ok_and(|least| least <= backends) {
+        if least > 0 && least as usize == backends {
+            node.warn(
+                "never_ejects",
+                format!(
+                    "the service has {backends} backends and {least} must serve, so none is ever ejected"
+                ),
+                "write a lower number, or add backends",
+            );
+        }
         return Some(least);
     }
     let s = if backends == 1 { "" } else { "s" };

@@ -1,4 +1,4 @@
-//! The errors of a configuration and their places.
+//! The errors and warnings of a configuration, and their places.
 //!
 //! A reader that finds a wrong value notes a [`Problem`] and continues. At the end all of them become [`Diagnostics`],
 //! which are text with a caret for people and JSON for programs.
@@ -16,7 +16,7 @@ const MOST: usize = 100;
 /// The TOML parser's message about each line that it takes for the next element of an array.
 pub(super) const ARRAY_GOES_ON: &str = "missing comma between array elements";
 
-/// One error, with its place in bytes.
+/// One error or warning, with its place in bytes.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) span: Span,
@@ -36,9 +36,23 @@ pub(super) enum Class {
     Value,
     /// Something is missing. That means little while the file is not valid TOML.
     Absence,
+    /// A value that is allowed and hardly meant. Only files without errors show these.
+    Warning(&'static str),
 }
 
-/// The errors that readers have noted.
+impl Class {
+    /// For programs.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::Value => "value",
+            Self::Absence => "missing",
+            Self::Warning(code) => code,
+        }
+    }
+}
+
+/// The errors and warnings that readers have noted.
 #[derive(Debug, Default)]
 pub(super) struct Problems(RefCell<Vec<Problem>>);
 
@@ -47,18 +61,22 @@ impl Problems {
         self.0.borrow_mut().push(problem);
     }
 
-    pub(super) fn into_inner(self) -> Vec<Problem> {
-        self.0.into_inner()
+    /// The errors, and the warnings.
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
+        let is_error = |problem: &Problem| !matches!(problem.class, Class::Warning(_));
+        self.0.into_inner().into_iter().partition(is_error)
     }
 }
 
-/// One error, with its place. Serialises without the byte offsets.
+/// One error or warning, with its place. Serialises without the byte offsets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
+    /// For programs. Of an error: `syntax`, `value` or `missing`.
+    pub code: &'static str,
     /// The key as TOML writes it: `service.web.breaker.interval`. Empty: the whole file.
     pub path: String,
     pub message: String,
@@ -71,14 +89,17 @@ pub struct Diagnostic {
     also: Option<(Range<usize>, &'static str)>,
 }
 
-/// Every error of one file, in the order of their places. Never empty.
+/// Every error of one file, or every warning, in the order of their places. Never empty.
 ///
 /// Serialises as an array of [`Diagnostic`].
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
-    /// How many further errors there were.
+    /// They are warnings, and the file is valid.
+    #[serde(skip)]
+    are_warnings: bool,
+    /// How many further ones there were.
     #[serde(skip)]
     more: usize,
     #[serde(skip)]
@@ -90,6 +111,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
         assert!(!problems.is_empty(), "there is an error");
+        let are_warnings = problems.iter().all(|problem| matches!(problem.class, Class::Warning(_)));
         let lines = Lines::new(text);
         let mut problems = without_echoes(problems, &lines);
         problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
@@ -103,6 +125,7 @@ impl Diagnostics {
                 Diagnostic {
                     line,
                     column,
+                    code: problem.class.code(),
                     path: problem.path,
                     message: problem.message,
                     help: problem.help,
@@ -111,7 +134,7 @@ impl Diagnostics {
                 }
             })
             .collect();
-        Self { list, more, name: name.to_owned(), text: text.to_owned() }
+        Self { list, are_warnings, more, name: name.to_owned(), text: text.to_owned() }
     }
 
     /// An error of the whole file, whose text is not shown.
@@ -126,12 +149,12 @@ impl Diagnostics {
         self.list.iter()
     }
 
-    /// How many errors there are, with those that the list leaves out.
+    /// How many there are, with those that the list leaves out.
     pub fn count(&self) -> usize {
         self.list.len() + self.more
     }
 
-    /// The errors for people: each with its line, a caret under the place, and the remedy.
+    /// For people: each with its line, a caret under the place, and the remedy.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
@@ -140,7 +163,8 @@ impl Diagnostics {
             out += "\n\n";
         }
         let s = if self.count() == 1 { "" } else { "s" };
-        out += &format!("{}: {} error{s}", self.name, self.count());
+        let noun = if self.are_warnings { "warning" } else { "error" };
+        out += &format!("{}: {} {noun}{s}", self.name, self.count());
         if self.more > 0 {
             out += &format!(", the first {} are shown", self.list.len());
         }
@@ -149,7 +173,8 @@ impl Diagnostics {
     }
 
     fn render_one(&self, renderer: &Renderer, diagnostic: &Diagnostic) -> String {
-        let title = Level::ERROR.primary_title(diagnostic.message.as_str());
+        let level = if self.are_warnings { Level::WARNING } else { Level::ERROR };
+        let title = level.primary_title(diagnostic.message.as_str());
         let help = Level::HELP.message(diagnostic.help.as_str());
         if self.text.is_empty() {
             return renderer.render(&[title.element(help)]);

@@ -88,6 +88,8 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         record: record?,
         timeouts: timeouts?,
         core: Config { services: services? },
+        // The caller knows them all.
+        warnings: None,
     })
 }
 

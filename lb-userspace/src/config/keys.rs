@@ -67,6 +67,7 @@ pub(super) const SERVICE: Keys = Keys {
         "mode",
         "no_backend",
         "on_eject",
+        "on_drain",
         "drain_timeout",
         "redispatch",
         "evidence",
@@ -118,7 +119,17 @@ pub(super) const PROBE: Keys = Keys {
 macro_rules! probe_keys {
     ($($own:literal),*) => {
         Keys {
-            known: &[$($own,)* "interval", "timeout", "rise", "fall", "fast_interval", "down_interval", "jitter"],
+            known: &[
+                $($own,)*
+                "interval",
+                "timeout",
+                "rise",
+                "fall",
+                "fast_interval",
+                "down_interval",
+                "jitter",
+                "fail_open_percent",
+            ],
             later: &[],
             aliases: PROBE_ALIASES,
         }

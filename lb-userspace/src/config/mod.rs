@@ -84,6 +84,8 @@ pub struct File {
     pub record: Option<Record>,
     pub timeouts: Timeouts,
     pub core: Config,
+    /// Values that are allowed and hardly meant.
+    pub warnings: Option<Diagnostics>,
 }
 
 /// `min_path_mtu`: the program drops ICMP errors that report a smaller path MTU.
@@ -169,12 +171,18 @@ pub enum LoadError {
 /// Reads and parses the file at `path`.
 pub fn load(path: &Path) -> Result<File, LoadError> {
     let name = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|source| LoadError::Io { path: name.clone(), source })?;
+    read(&name, file)
+}
+
+/// The same of an open file. `name` is what the errors call it.
+pub fn read(name: &str, file: impl Read) -> Result<File, LoadError> {
     let mut bytes = Vec::new();
     // One byte more than the limit shows that the file is too large.
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|source| LoadError::Io { path: name.clone(), source })?;
-    parse_bytes(&name, &bytes).map_err(LoadError::Invalid)
+    file.take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| LoadError::Io { path: name.to_owned(), source })?;
+    parse_bytes(name, &bytes).map_err(LoadError::Invalid)
 }
 
 /// Like [`parse`], for bytes that may not be text.
@@ -212,10 +220,13 @@ pub fn parse(name: &str, text: &str) -> Result<File, Diagnostics> {
         problems.note(syntax_problem(text, &error));
     }
     let file = file::read(&reader::Node::root(root.get_ref(), &problems));
-    let problems = problems.into_inner();
+    let (errors, warnings) = problems.into_parts();
     match file {
-        Some(file) if problems.is_empty() => Ok(file),
-        Some(_) | None => Err(Diagnostics::new(name, text, problems)),
+        Some(file) if errors.is_empty() => {
+            let warnings = (!warnings.is_empty()).then(|| Diagnostics::new(name, text, warnings));
+            Ok(File { warnings, ..file })
+        }
+        Some(_) | None => Err(Diagnostics::new(name, text, errors)),
     }
 }
 

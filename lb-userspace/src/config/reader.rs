@@ -1,7 +1,7 @@
 //! Reads TOML together with the place of every value.
 //!
-//! A reader takes a [`Node`]. It returns `Some` of a correct value, or notes a problem and returns `None`. So `None`
-//! always means that a problem was noted. A caller reads all its keys before it uses any of them, so that one wrong
+//! A reader takes a [`Node`]. It returns `Some` of a correct value, or notes an error and returns `None`. So `None`
+//! always means that an error was noted. A caller reads all its keys before it uses any of them, so that one wrong
 //! value hides no other.
 
 use std::ops::RangeInclusive;
@@ -61,6 +61,11 @@ impl<'a> Node<'a> {
         label: &'static str,
     ) -> Option<T> {
         self.note(message.into(), help.into(), Some((also, label)), Class::Value)
+    }
+
+    /// Notes that this value is allowed and hardly meant. `code` is for programs.
+    pub(super) fn warn(&self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        self.note::<()>(message.into(), help.into(), None, Class::Warning(code));
     }
 
     /// Notes that something is missing.
@@ -128,8 +133,13 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
+        let example = *range.start().max(&1);
+        self.integer_such_as(example, range)
+    }
+
+    pub(super) fn integer_such_as(&self, example: u32, range: RangeInclusive<u32>) -> Option<u32> {
         let Value::Inner(DeValue::Integer(digits)) = self.value else {
-            return self.expected("an integer", &format!("{} = {}", self.key(), range.start().max(&1)));
+            return self.expected("an integer", &format!("{} = {example}", self.key()));
         };
         match u32::from_str_radix(digits.as_str(), digits.radix()) {
             Ok(value) if range.contains(&value) => Some(value),

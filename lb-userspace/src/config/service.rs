@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use lb_core::{
-    config::{Backend, Breaker, Connections, Mode, NoBackend, OnEject, Service},
+    config::{Backend, Breaker, Connections, Mode, NoBackend, OnOut, Service},
     time::Millis,
 };
 
@@ -80,6 +80,9 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         Some(node) => read_backends(node, FALLBACK, &mut own, addresses).0,
         None => Some(Vec::new()),
     };
+    if let Some(node) = table.node("backends") {
+        warn_of_coarse_table(node, addresses.backends.len() - first);
+    }
     let families = vip.and_then(|vip| one_family(vip, &addresses.backends[first..]));
     let probe = table.or("probe", None, |node| probe::read(node).map(Some));
     let breaker = table.or("breaker", Breaker::default(), |node| breaker::read(node, count));
@@ -101,16 +104,31 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
 
 fn read_connections(table: &Table<'_>, evidence: Option<&Placed<bool>>) -> Option<Connections> {
     let default = Connections::default();
-    let on_eject = table.or("on_eject", default.on_eject, |node| {
-        let choice = value::choice(node, &[("drain", OnEject::Drain), ("reset", OnEject::Reset)])?;
-        match (choice, evidence) {
-            (OnEject::Reset, Some(Placed { value: false, .. })) => node.reject(
-                "without evidence Shunt does not know where a request begins",
-                "write `evidence = true`, or `on_eject = \"drain\"`: then connections end by `drain_timeout`",
-            ),
-            (OnEject::Reset | OnEject::Drain, _) => Some(choice),
-        }
-    });
+    let blind = evidence.is_some_and(|evidence| !evidence.value);
+    let on_out = |key, default| {
+        table.or(key, if blind { OnOut::Drain } else { default }, |node| {
+            let choice = value::choice(node, &[("drain", OnOut::Drain), ("reset", OnOut::Reset)])?;
+            if blind && choice == OnOut::Reset {
+                return node.reject(
+                    "without evidence Shunt does not know where a request begins",
+                    format!(
+                        "write `evidence = true`, or `{key} = \"drain\"`: then connections end by `drain_timeout`"
+                    ),
+                );
+            }
+            Some(choice)
+        })
+    };
+    if let (Some(node), None) = (table.node("on_eject"), table.node("on_drain"))
+        && node.as_str() == Some("reset")
+    {
+        node.warn(
+            "on_drain_is_apart",
+            "this no longer holds for backends that are drained, disabled or removed: their connections continue",
+            "write `on_drain = \"reset\"` or `\"drain\"` beside it",
+        );
+    }
+    let (on_eject, on_drain) = (on_out("on_eject", default.on_eject), on_out("on_drain", default.on_drain));
     let drain_timeout =
         table.or("drain_timeout", default.drain_timeout, |node| match value::duration(node, Millis(0))? {
             longer if longer > LONGEST_DRAIN => node.reject(
@@ -122,6 +140,7 @@ fn read_connections(table: &Table<'_>, evidence: Option<&Placed<bool>>) -> Optio
     let redispatch = table.or("redispatch", default.redispatch, Node::boolean);
     Some(Connections {
         on_eject: on_eject?.value,
+        on_drain: on_drain?.value,
         drain_timeout: drain_timeout?.value,
         redispatch: redispatch?.value,
     })
@@ -139,6 +158,21 @@ fn read_vip<'a>(node: &Node<'a>, addresses: &mut Addresses<'a>) -> Option<Socket
     }
     addresses.vips.insert(vip, node.clone());
     Some(vip)
+}
+
+/// Where each backend has few slots of the Maglev table, the shares come out rough.
+fn warn_of_coarse_table(node: &Node<'_>, backends: usize) {
+    const LEAST_SLOTS: usize = 100;
+    let slots = lb_common::TABLE_SLOTS;
+    if backends * LEAST_SLOTS > slots {
+        node.warn(
+            "coarse_table",
+            format!(
+                "{backends} backends share {slots} slots, so shares differ by more than one in {LEAST_SLOTS}"
+            ),
+            format!("split the service, or give it at most {} backends", slots / LEAST_SLOTS),
+        );
+    }
 }
 
 /// Shunt does not translate between IP versions.

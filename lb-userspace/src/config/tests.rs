@@ -1,7 +1,6 @@
 use lb_core::{
     config::{
-        BackoffDecay, Breaker, Connections, Detector, HalfOpenExit, Mode, NoBackend, OnEject, Prefix,
-        ProbeKind,
+        BackoffDecay, Breaker, Connections, Detector, HalfOpenExit, Mode, NoBackend, OnOut, Prefix, ProbeKind,
     },
     time::Millis,
 };
@@ -131,8 +130,9 @@ fn defaults_are_filled_in() {
     assert_eq!(file.log, LogLevel::Info);
     let [service] = &file.core.services[..] else { panic!("one service") };
     assert_eq!((service.mode, service.no_backend, service.evidence), (Mode::Nat, NoBackend::Reset, true));
-    let Connections { on_eject, drain_timeout, redispatch } = service.connections;
-    assert_eq!((on_eject, drain_timeout, redispatch), (OnEject::Drain, Millis::secs(60), false));
+    let Connections { on_eject, on_drain, drain_timeout, redispatch } = service.connections;
+    assert_eq!((on_eject, on_drain), (OnOut::Reset, OnOut::Drain));
+    assert_eq!((drain_timeout, redispatch), (Millis::secs(60), false));
     assert_eq!(service.fallback, []);
     assert_eq!(service.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 100]);
     assert_eq!(service.breaker, Breaker::default());
@@ -244,19 +244,6 @@ backoff_decay = "time"
         backoff_decay: BackoffDecay::Time,
     };
     assert_eq!(*breaker, expected);
-}
-
-#[test]
-fn keys_about_connections_are_read() {
-    let text = small_with(
-        5,
-        "on_eject = \"reset\"\ndrain_timeout = \"0s\"\nredispatch = true\nno_backend = \"drop\"",
-    );
-    let service = &right(&text).core.services[0];
-    let expected = Connections { on_eject: OnEject::Reset, drain_timeout: Millis(0), redispatch: true };
-    assert_eq!((service.connections, service.no_backend), (expected, NoBackend::Drop));
-    let text = small_with(5, "on_eject = \"drain\"\nevidence = false\ndrain_timeout = \"24h\"");
-    assert_eq!(right(&text).core.services[0].connections.drain_timeout, Millis::secs(86_400));
 }
 
 #[test]

@@ -164,6 +164,10 @@ fn unicast(node: &Node<'_>, address: IpAddr) -> Option<IpAddr> {
     node.reject(format!("{address} is {kind}"), "write the address of one host")
 }
 
+pub(super) fn percent(node: &Node<'_>) -> Option<u32> {
+    node.integer_such_as(50, 0..=100)
+}
+
 /// A span of time: `"500ms"`, `"5s"`, `"1m30s"`, `"2h"`.
 pub(super) fn duration(node: &Node<'_>, least: Millis) -> Option<Millis> {
     let Some(text) = node.as_str() else {

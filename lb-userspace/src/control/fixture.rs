@@ -119,7 +119,7 @@ fn service(id: u16, name: &str, vip: &str, backends: Vec<BackendSnapshot>) -> Se
         name: name.to_owned(),
         id: ServiceId(id),
         vip: vip.parse().expect("literal"),
-        panic: false,
+        panic: None,
         fallback: false,
         pending: None,
         backends,

@@ -26,7 +26,7 @@ impl EventLines {
                 Some(count) => warn!(seq, reason, count, "{}, again: {sentence}", event.kind),
                 None => debug!(seq, reason, "{}: {sentence}", event.kind),
             },
-            EventKind::Eject | EventKind::Fallback | EventKind::Dataplane => {
+            EventKind::Eject | EventKind::Fallback | EventKind::Panic | EventKind::Dataplane => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
             EventKind::Path if event.to != PathState::Ok.to_string() => {

@@ -8,9 +8,10 @@ use std::{
 
 use lb_core::config::{Backend, Config, Service};
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::{
-    config::{self, File},
+    config::{self, Diagnostics, File},
     control::model::{Problem, ProblemKind},
     dataplane::{bpf, chain},
 };
@@ -27,6 +28,7 @@ pub(super) struct Configured {
 impl Configured {
     /// Also returns the addresses of all backends, for the edge that follows their next hops.
     pub(super) fn new(file: File, path: PathBuf) -> (Self, watch::Receiver<Vec<IpAddr>>) {
+        log_warnings(&file);
         let (addresses, watched) = watch::channel(backend_addresses([&file.core]));
         (Self { file, path, addresses }, watched)
     }
@@ -85,6 +87,7 @@ impl Configured {
             record,
             timeouts,
             core: _,
+            warnings: _,
         } = &self.file;
         let keys = [
             ("instance", *instance != new.instance),
@@ -114,6 +117,7 @@ impl Configured {
     }
 
     pub(super) fn take(&mut self, file: File) {
+        log_warnings(&file);
         // A backend that this reload removes still has connections: its next hop is followed until the next
         // reload.
         self.addresses.send_replace(backend_addresses([&self.file.core, &file.core]));
@@ -131,6 +135,13 @@ impl Configured {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+fn log_warnings(file: &File) {
+    for warning in file.warnings.iter().flat_map(Diagnostics::iter) {
+        let config::Diagnostic { line, code, path, message, help, .. } = warning;
+        warn!(line, code, key = path, "{message}: {help}");
     }
 }
 
@@ -187,6 +198,7 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
         ("no_backend", *no_backend != new.no_backend),
         ("evidence", *evidence != new.evidence),
         ("on_eject", connections.on_eject != new.connections.on_eject),
+        ("on_drain", connections.on_drain != new.connections.on_drain),
         ("drain_timeout", connections.drain_timeout != new.connections.drain_timeout),
         ("redispatch", connections.redispatch != new.connections.redispatch),
         ("probe", *probe != new.probe),

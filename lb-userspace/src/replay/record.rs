@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_core::{
     event::Event,
-    snapshot::{BreakerState, Effective, OperatorState, PathState, ProbeState, ServiceSnapshot},
+    snapshot::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState, ServiceSnapshot},
     time::Instant,
 };
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub struct SnapshotRecord {
     #[serde(rename = "type")]
     pub kind: &'static str,
     pub service: String,
-    pub panic: bool,
+    pub panic: Option<Panic>,
     pub backends: BTreeMap<String, BackendState>,
 }
 

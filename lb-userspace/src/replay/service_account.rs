@@ -138,6 +138,7 @@ impl ServiceAccount {
             | EventKind::Weight
             | EventKind::Membership
             | EventKind::Fallback
+            | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface => {}

@@ -22,6 +22,9 @@ pub struct Probe {
     pub down_interval: Millis,
     /// How much each interval varies at random, in percent of it either way. Default 10.
     pub jitter: u8,
+    /// When so many percent of the backends are down at once, the service uses those whose breaker is
+    /// closed. 0: off. Default 100.
+    pub fail_open_percent: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +108,7 @@ impl Default for Probe {
             fast_interval: Millis::secs(2),
             down_interval: Millis::secs(2),
             jitter: 10,
+            fail_open_percent: 100,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         sources::Sources,
         suspicion::Suspicion,
     },
-    config::{self, Service as Policy},
+    config::{self, OnOut, Service as Policy},
     event::{Event, Seen},
     ids::{BackendId, Generation},
     outcome::Outcome,
@@ -168,6 +168,16 @@ impl Backend {
     /// Whether it is out in the sense of the ceiling.
     pub(super) fn out(&self) -> bool {
         self.breaker.state() != BreakerState::Closed
+    }
+
+    /// Whether its breaker or its probe has taken it out. An operator may have done so too.
+    pub(super) fn has_failed(&self) -> bool {
+        self.breaker.state() == BreakerState::Open || self.health.state() == ProbeState::Down
+    }
+
+    /// How its connections end while it gets no new ones.
+    pub(super) fn on_out(&self, policy: &config::Connections) -> OnOut {
+        if self.has_failed() { policy.on_eject } else { policy.on_drain }
     }
 
     /// Whether an L4 failure of it has to be confirmed: it was not confirmed a moment ago, and it matters.

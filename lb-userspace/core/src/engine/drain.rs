@@ -9,7 +9,7 @@
 //! ```
 
 use crate::{
-    config::{Connections, OnEject},
+    config::{Connections, OnOut},
     io::FlowReset,
     snapshot,
     time::{Instant, Millis},
@@ -43,16 +43,16 @@ impl Drain {
         self.over &= self.until <= now;
     }
 
-    pub(super) fn flow_reset(&self, policy: &Connections) -> FlowReset {
-        match policy.on_eject {
-            OnEject::Drain | OnEject::Reset if self.over => FlowReset::Now,
-            OnEject::Drain => FlowReset::Never,
-            OnEject::Reset => FlowReset::AtRequest,
+    pub(super) fn flow_reset(&self, on_out: OnOut) -> FlowReset {
+        match on_out {
+            OnOut::Drain | OnOut::Reset if self.over => FlowReset::Now,
+            OnOut::Drain => FlowReset::Never,
+            OnOut::Reset => FlowReset::AtRequest,
         }
     }
 
-    pub(super) fn snapshot(&self, policy: &Connections) -> snapshot::Drain {
-        snapshot::Drain { since_ms: self.since, until_ms: self.until, flow_reset: self.flow_reset(policy) }
+    pub(super) fn snapshot(&self, on_out: OnOut) -> snapshot::Drain {
+        snapshot::Drain { since_ms: self.since, until_ms: self.until, flow_reset: self.flow_reset(on_out) }
     }
 
     /// `true`: the drain is over since this call.

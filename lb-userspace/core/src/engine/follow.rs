@@ -1,5 +1,5 @@
-//! Brings a service to the present moment before its maps are written: whether its fallback is in use, and
-//! which drains are over.
+//! Brings a service to the present moment before its maps are written: whether its fallback is in use, whether
+//! it panics, and which drains are over.
 
 use super::{
     drain::Drain,
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     event::{Event, EventKind},
     io::Admit,
+    states::Panic,
     time::Instant,
 };
 
@@ -19,6 +20,7 @@ const UNUSED: &str = "unused";
 pub(super) fn follow(service: &mut Service, now: Instant) {
     let members = Members::of(&service.backends, &service.config);
     follow_fallback(service, &members, now);
+    follow_panic(service, &members, now);
     follow_drains(service, &members, now);
 }
 
@@ -28,7 +30,7 @@ pub(super) fn due(service: &Service) -> Option<Instant> {
     present.chain(service.leaving.due()).min()
 }
 
-/// Reports that the fallback comes into use, or that its use is over. The actor of the last decision caused it.
+/// Reports that the fallback comes into use, or that its use is over.
 fn follow_fallback(service: &mut Service, members: &Members, now: Instant) {
     let used = !service.retired && members.on_fallback();
     if used == service.fallback_used {
@@ -40,9 +42,29 @@ fn follow_fallback(service: &mut Service, members: &Members, now: Instant) {
         (false, false) => (USED, UNUSED, "others_serve"),
         (false, true) => (USED, UNUSED, "fallback_out"),
     };
-    let actor = service.decided.last().map_or("config".to_owned(), |event| event.actor.clone());
+    let actor = last_actor(service);
     let event = service.event(EventKind::Fallback, None, now);
     service.report(event, from, to, reason, &actor);
+}
+
+/// Reports that a panic begins, changes or ends.
+fn follow_panic(service: &mut Service, members: &Members, now: Instant) {
+    const CALM: &str = "calm";
+    let panic = members.panic().filter(|_| !service.retired);
+    if panic == service.panic {
+        return;
+    }
+    let words = |panic: Option<Panic>| panic.map_or(CALM.to_owned(), |panic| panic.to_string());
+    let (from, to) = (words(std::mem::replace(&mut service.panic, panic)), words(panic));
+    let reason = if panic.is_some() { to.clone() } else { "enough_serve".to_owned() };
+    let actor = last_actor(service);
+    let event = service.event(EventKind::Panic, None, now);
+    service.report(event, from, to, &reason, &actor);
+}
+
+/// The actor of the last decision, which has caused what follows from it.
+fn last_actor(service: &Service) -> String {
+    service.decided.last().map_or("config".to_owned(), |event| event.actor.clone())
 }
 
 fn follow_drains(service: &mut Service, members: &Members, now: Instant) {

@@ -28,7 +28,7 @@ pub(super) fn wanted(service: &Service, mirror_all: bool) -> Forwarding {
         address: backend.config.address,
         generation: backend.generation,
         admit: members::admitted(backend, members.panic()),
-        flow_reset: backend.drain.map_or(FlowReset::Never, |drain| drain.flow_reset(policy)),
+        flow_reset: backend.drain.map_or(FlowReset::Never, |drain| drain.flow_reset(backend.on_out(policy))),
         count_successes: counts_successes(service, mirror_all) && !backend.out(),
         budget: backend.grant.filter(|_| trials.contains(&backend.id)).map(|grant| Grant {
             tokens: grant.tokens.min(service.config.breaker.half_open_trials),
@@ -63,7 +63,7 @@ fn trials(service: &Service, members: &Members) -> Vec<BackendId> {
     let in_trial_slot = |backend: &&Backend| {
         service.trial_slots.contains(&backend.id)
             && backend.effective() == Effective::Trial
-            && !members.panic()
+            && members.panic().is_none()
             && (no_other_serves || !backend.fallback)
     };
     let mut trials: Vec<_> =

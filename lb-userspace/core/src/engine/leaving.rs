@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::{backend::Backend, drain::Drain, writer::Writer};
 use crate::{
-    config::Connections,
+    config::{Connections, OnOut},
     ids::{Adopted, BackendId, Generation},
     io::{Admit, FlowReset},
     plan::Target,
@@ -25,6 +25,8 @@ struct Removed {
     address: SocketAddr,
     generation: Generation,
     drain: Drain,
+    /// The breaker or the probe had taken it out before.
+    had_failed: bool,
     /// When the maps were first seen to reset its connections.
     reset: Option<Instant>,
     /// Its entry may leave the maps.
@@ -44,10 +46,12 @@ impl Leaving {
 
     /// Takes a backend that the configuration no longer has.
     pub(super) fn add(&mut self, backend: Backend, policy: &Connections, now: Instant) {
+        let had_failed = backend.has_failed();
         let removed = Removed {
             name: Some(backend.config.name),
             address: backend.config.address,
             generation: backend.generation,
+            had_failed,
             drain: backend.drain.unwrap_or(Drain::begin(policy, now)),
             reset: None,
             done: false,
@@ -59,7 +63,8 @@ impl Leaving {
     pub(super) fn adopt(&mut self, adopted: &Adopted, policy: &Connections, now: Instant) {
         let Adopted { id, address, generation, .. } = *adopted;
         let drain = Drain::begin(policy, now);
-        let removed = Removed { name: None, address, generation, drain, reset: None, done: false };
+        let removed =
+            Removed { name: None, address, generation, drain, had_failed: false, reset: None, done: false };
         self.backends.insert(id, removed);
     }
 
@@ -112,18 +117,22 @@ impl Leaving {
             id: *id,
             generation: removed.generation,
             address: removed.address,
-            drain: removed.drain.snapshot(policy),
+            drain: removed.drain.snapshot(removed.on_out(policy)),
         })
     }
 }
 
 impl Removed {
+    fn on_out(&self, policy: &Connections) -> OnOut {
+        if self.had_failed { policy.on_eject } else { policy.on_drain }
+    }
+
     fn target(&self, policy: &Connections) -> Target {
         Target {
             address: self.address,
             generation: self.generation,
             admit: Admit::None,
-            flow_reset: self.drain.flow_reset(policy),
+            flow_reset: self.drain.flow_reset(self.on_out(policy)),
             count_successes: false,
             budget: None,
         }

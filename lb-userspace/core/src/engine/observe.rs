@@ -154,7 +154,7 @@ impl Service {
         let policy = &self.config.breaker;
         let backend = &self.backends[index];
         let window = backend.breaker.window;
-        let counts = members::counts(&self.backends, backend.fallback, Some(index));
+        let counts = members::counts(&self.backends, &self.config, backend.fallback, Some(index));
         if let Err(refusal) = limits::allow(policy, &window, &counts) {
             self.refused(index, refusal, detection.sentence(), event);
         } else if !event.enforced {

@@ -118,7 +118,7 @@ impl Service {
         if fallback && !Members::of(&self.backends, &self.config).on_fallback() {
             return Ok(());
         }
-        let counts = members::counts(&self.backends, fallback, Some(index));
+        let counts = members::counts(&self.backends, &self.config, fallback, Some(index));
         let min = self.config.breaker.min_serving;
         if counts.left == counts.serving || counts.left >= min {
             return Ok(());

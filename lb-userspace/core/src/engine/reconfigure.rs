@@ -34,6 +34,7 @@ impl Service {
             next_sweep: now + config.breaker.interval,
             trial_slots: Vec::new(),
             fallback_used: false,
+            panic: None,
             trial_slots_given: 0,
             writer: Writer::default(),
             client_counts: None,

@@ -9,11 +9,10 @@ use super::{
     service::Service,
 };
 use crate::{
-    config::NoBackend,
     ids::BackendId,
     probe,
     snapshot::{self, BackendSnapshot, LeavingSnapshot, ServiceSnapshot, Snapshot},
-    states::{Effective, ProbeState},
+    states::{Effective, Panic, ProbeState},
     time::{Instant, Millis},
 };
 
@@ -108,7 +107,7 @@ impl Service {
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
             last_probe: backend.health.last().map(ToString::to_string),
-            drain: backend.drain.map(|drain| drain.snapshot(&self.config.connections)),
+            drain: backend.drain.map(|drain| drain.snapshot(backend.on_out(&self.config.connections))),
         }
     }
 
@@ -130,10 +129,11 @@ impl Service {
             }
             Effective::Disabled => Some(format!("disabled by {}", self.override_source(index, now))),
         };
-        let in_panic = view.members.panic() && view.weights.contains_key(&backend.id);
+        let panic = view.members.panic().filter(|_| view.weights.contains_key(&backend.id));
         match (reason, &self.writer.failing) {
-            (Some(reason), _) if in_panic => {
-                Some(format!("used all the same, because {}; {reason}", self.why_panic(view)))
+            (Some(reason), _) if panic.is_some() => {
+                let why = panic.map(|panic| self.why_panic(panic, view)).unwrap_or_default();
+                Some(format!("used all the same, because {why}; {reason}"))
             }
             (Some(reason), Some(pending)) => {
                 Some(format!("{reason}; the maps are behind: {}", pending.error))
@@ -143,15 +143,23 @@ impl Service {
         }
     }
 
-    fn why_panic(&self, view: &View) -> String {
-        if view.members.serving().is_empty() && self.config.no_backend == NoBackend::Any {
-            return "nobody serves and no_backend is any".to_owned();
-        }
+    fn why_panic(&self, panic: Panic, view: &View) -> String {
         let counted = |backend: &&Backend| !backend.fallback && members::reachable(backend);
-        let all = self.backends.iter().filter(counted).count();
-        let serving = view.members.serving().len();
-        let least = self.config.breaker.panic_threshold;
-        format!("{serving} of {all} serve and panic_threshold is {least}")
+        let regular = || self.backends.iter().filter(counted);
+        let all = regular().count();
+        match panic {
+            Panic::NobodyServes => "nobody serves and no_backend is any".to_owned(),
+            Panic::FewServe => {
+                let serving = view.members.serving().len();
+                let least = self.config.breaker.panic_threshold;
+                format!("{serving} of {all} serve and panic_threshold is {least}")
+            }
+            Panic::ProbesFail => {
+                let down = regular().filter(|backend| backend.health.state() == ProbeState::Down).count();
+                let least = self.config.probe.as_ref().map_or(0, |probe| probe.fail_open_percent);
+                format!("{down} of {all} are down at once and fail_open_percent is {least}")
+            }
+        }
     }
 
     /// The actor of an override, the reason, and the time that is left.

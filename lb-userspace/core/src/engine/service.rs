@@ -21,7 +21,7 @@ use crate::{
     event::{Event, EventKind, Evidence},
     ids::{BackendId, ServiceId},
     outcome::ClientCounts,
-    states::{BreakerState, ProbeState},
+    states::{BreakerState, Panic, ProbeState},
     time::{Instant, Millis},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Service {
     pub(super) trial_slots: Vec<BackendId>,
     /// The table was last built from the fallback.
     pub(super) fallback_used: bool,
+    /// Why the service last panicked, if it still does.
+    pub(super) panic: Option<Panic>,
     /// How often a trial slot was given.
     pub(super) trial_slots_given: u64,
     pub(super) writer: Writer,
@@ -153,8 +155,12 @@ impl Service {
     /// An event with the facts of this moment. [`report`](Self::report) fills in the rest.
     pub(super) fn event(&self, kind: EventKind, index: Option<usize>, now: Instant) -> Event {
         let backend = index.map(|index| &self.backends[index]);
-        let BackendCounts { backends, out, serving, .. } =
-            members::counts(&self.backends, backend.is_some_and(|backend| backend.fallback), index);
+        let BackendCounts { backends, out, serving, .. } = members::counts(
+            &self.backends,
+            &self.config,
+            backend.is_some_and(|backend| backend.fallback),
+            index,
+        );
         let evidence = Evidence {
             window: backend.map(|backend| backend.breaker.window.totals()),
             last: backend.map(|backend| backend.last.iter().copied().collect()).unwrap_or_default(),

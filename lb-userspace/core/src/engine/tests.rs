@@ -1,6 +1,7 @@
 mod detectors;
 mod drain;
 mod exact;
+mod fail_open;
 mod fallback;
 mod founding;
 mod history;

@@ -230,7 +230,7 @@ impl Service {
     fn outlook_of_connections(&self, backend: &Backend, now: Instant) -> Option<String> {
         let drain = backend.drain?;
         let left = span(drain.until - now);
-        Some(match drain.flow_reset(&self.config.connections) {
+        Some(match drain.flow_reset(backend.on_out(&self.config.connections)) {
             FlowReset::Never => {
                 format!("its connections continue, and those that are left in {left} are reset")
             }

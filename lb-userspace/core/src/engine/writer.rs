@@ -184,6 +184,7 @@ fn announces(event: &Event) -> bool {
         | EventKind::Weight
         | EventKind::Membership
         | EventKind::Fallback
+        | EventKind::Panic
         | EventKind::Drained => true,
         EventKind::Refused | EventKind::Suspected | EventKind::Dataplane | EventKind::Interface => false,
     }

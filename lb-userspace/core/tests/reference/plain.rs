@@ -253,8 +253,22 @@ impl Reference {
         peer.reached && peer.order != Order::Disabled && !matches!(peer.probe, Probe::Down { .. })
     }
 
+    /// All probes fail at once, so nobody believes them: the peers that get connections then.
+    fn in_spite_of_probes(&self) -> BTreeSet<&'static str> {
+        let enabled = || self.peers.iter().filter(|(_, peer)| peer.order == Order::Enabled && peer.reached);
+        let mut probes = enabled().map(|(_, peer)| peer.probe).peekable();
+        if probes.peek().is_none() || !probes.all(|probe| matches!(probe, Probe::Down { .. })) {
+            return BTreeSet::new();
+        }
+        enabled().filter(|(_, peer)| peer.at == At::In).map(|(name, _)| *name).collect()
+    }
+
     /// Whether the maps give it new connections although it is half-open.
     fn offered(&self, name: &str) -> bool {
+        let anyway = self.in_spite_of_probes();
+        if !anyway.is_empty() {
+            return anyway.contains(name);
+        }
         let usable = Self::usable;
         let panic = self.few() && self.peers.values().any(usable);
         let peer = &self.peers[name];
@@ -263,6 +277,10 @@ impl Reference {
 
     /// Whether a peer may get new connections, whether or not the table contains it now.
     pub(crate) fn may_begin(&self, name: &str) -> bool {
+        let anyway = self.in_spite_of_probes();
+        if !anyway.is_empty() {
+            return anyway.contains(name);
+        }
         let peer = &self.peers[name];
         let out = matches!(peer.at, At::Out { .. }) || peer.order == Order::Draining;
         Self::usable(peer) && (self.few() || !out)
@@ -286,7 +304,9 @@ impl Reference {
         self.peer(name).detections += u32::from(enforced);
         let all = self.within_reach().count();
         let out = self.within_reach().filter(|peer| peer.at != At::In).count();
-        let left = self.serving().into_iter().filter(|of| *of != name).count();
+        let anyway = self.in_spite_of_probes();
+        let used = if anyway.is_empty() { self.serving() } else { anyway };
+        let left = used.into_iter().filter(|of| *of != name).count();
         let one = out == 0 && self.policy.always_eject_one;
         if self.distrusted(name) {
             self.say(EventKind::Refused, name, "evidence_lost", enforced);

@@ -10,7 +10,7 @@ use std::{
 use lb_core::{
     Engine, Settings,
     config::{
-        self, Breaker, Config, Connections, HttpProbe, Mode, NoBackend, OnEject, Probe, ProbeKind, Sources,
+        self, Breaker, Config, Connections, HttpProbe, Mode, NoBackend, OnOut, Probe, ProbeKind, Sources,
     },
     event::{Event, EventKind},
     io::{
@@ -103,6 +103,7 @@ impl Real {
             EventKind::Operator
             | EventKind::Membership
             | EventKind::Fallback
+            | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface => false,
@@ -130,7 +131,8 @@ impl Real {
             no_backend: NoBackend::Reset,
             evidence: true,
             connections: Connections {
-                on_eject: OnEject::Reset,
+                on_eject: OnOut::Reset,
+                on_drain: OnOut::Reset,
                 drain_timeout: Millis(900),
                 redispatch: false,
             },

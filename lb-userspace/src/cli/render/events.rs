@@ -84,6 +84,7 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Weight => ("WEIGHT", Paint::Plain),
         EventKind::Membership => ("MEMBERSHIP", Paint::Plain),
         EventKind::Fallback => ("FALLBACK", Paint::Bad),
+        EventKind::Panic => ("PANIC", Paint::Bad),
         EventKind::Drained => ("DRAINED", Paint::Plain),
         EventKind::Dataplane => ("DATAPLANE", Paint::Warning),
         EventKind::Interface if event.to == "attached" => ("INTERFACE", Paint::Good),

@@ -164,7 +164,7 @@ fn a_service_in_panic_says_what_it_does() {
     let mut state = fixture::status();
     state.only("api");
     let api = &mut state.snapshot.services[0];
-    api.panic = true;
+    api.panic = Some(Panic::FewServe);
     fixture::eject(&mut api.backends[0]);
     api.backends[0].effective = Effective::Ejected;
     let text = plain(&state, false);

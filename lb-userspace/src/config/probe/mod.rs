@@ -78,6 +78,8 @@ fn read_pace(table: &Table<'_>) -> Option<Probe> {
     };
     let (fast_interval, down_interval) = (pace("fast_interval"), pace("down_interval"));
     let jitter = table.or("jitter", u32::from(Probe::default().jitter), |node| node.integer(0..=MOST_JITTER));
+    let fail_open =
+        table.or("fail_open_percent", u32::from(Probe::default().fail_open_percent), value::percent);
     let rise = table.or("rise", 2, |node| node.integer(1..=MOST_IN_A_ROW));
     let fall = table.or("fall", 3, |node| node.integer(1..=MOST_IN_A_ROW));
     Some(Probe {
@@ -89,5 +91,6 @@ fn read_pace(table: &Table<'_>) -> Option<Probe> {
         fast_interval: fast_interval?,
         down_interval: down_interval?,
         jitter: u8::try_from(jitter?.value).expect("read as at most 50"),
+        fail_open_percent: u8::try_from(fail_open?.value).expect("read as at most 100"),
     })
 }

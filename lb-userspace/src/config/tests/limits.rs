@@ -169,3 +169,21 @@ fn the_mode_is_one_of_two() {
         assert_eq!(file.core.services[0].mode, wanted, "{mode}");
     }
 }
+
+#[test]
+fn keys_about_connections_are_read() {
+    let text = small_with(
+        5,
+        "on_eject = \"reset\"\non_drain = \"reset\"\ndrain_timeout = \"0s\"\nredispatch = true\nno_backend = \"drop\"",
+    );
+    let service = &right(&text).core.services[0];
+    let expected = Connections {
+        on_eject: OnOut::Reset,
+        on_drain: OnOut::Reset,
+        drain_timeout: Millis(0),
+        redispatch: true,
+    };
+    assert_eq!((service.connections, service.no_backend), (expected, NoBackend::Drop));
+    let text = small_with(5, "on_eject = \"drain\"\nevidence = false\ndrain_timeout = \"24h\"");
+    assert_eq!(right(&text).core.services[0].connections.drain_timeout, Millis::secs(86_400));
+}

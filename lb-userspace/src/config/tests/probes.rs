@@ -107,7 +107,7 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             "grpc",
             "path = \"/healthz\"\nsevice = \"a\"",
             &[
-                "10:1 [service.web.probe.grpc.path] unknown key `path` | known here are `service`, `host`, `tls`, `server_name`, `ca`, `insecure`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`",
+                "10:1 [service.web.probe.grpc.path] unknown key `path` | known here are `service`, `host`, `tls`, `server_name`, `ca`, `insecure`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`, `fail_open_percent`",
                 "11:1 [service.web.probe.grpc.sevice] unknown key `sevice` | did you mean `service`?",
             ],
         ),
@@ -117,7 +117,7 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             &[
                 "10:1 [service.web.probe.https.sni] unknown key `sni` | did you mean `server_name`?",
                 "11:1 [service.web.probe.https.tls_skip_verify] unknown key `tls_skip_verify` | did you mean `insecure`?",
-                "12:1 [service.web.probe.https.tls] unknown key `tls` | known here are `method`, `path`, `host`, `headers`, `expect`, `expect_body`, `fail_fast`, `server_name`, `ca`, `insecure`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`",
+                "12:1 [service.web.probe.https.tls] unknown key `tls` | known here are `method`, `path`, `host`, `headers`, `expect`, `expect_body`, `fail_fast`, `server_name`, `ca`, `insecure`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`, `fail_open_percent`",
             ],
         ),
         (

@@ -29,7 +29,7 @@ fn each_difference_is_a_sentence() {
 interfaces = [\"eth0\"]
 [service.web]
 vip = \"203.0.113.11:80\"
-on_eject = \"reset\"
+on_eject = \"drain\"
 drain_timeout = \"5s\"
 redispatch = true
 [service.web.fallback]

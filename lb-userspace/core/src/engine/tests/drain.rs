@@ -3,7 +3,7 @@
 use super::lab::{Lab, probe, said, web};
 use crate::{
     Settings,
-    config::{self, OnEject},
+    config::{self, OnOut},
     event::EventKind,
     ids::BackendId,
     io::{Admit, FlowReset, Operation, Step, Verb},
@@ -12,9 +12,10 @@ use crate::{
     time::{Instant, Millis},
 };
 
-fn service(on_eject: OnEject, drain_timeout: u64) -> config::Service {
+fn service(on_eject: OnOut, drain_timeout: u64) -> config::Service {
     let mut service = web(&["a", "b", "c"]);
     service.connections.on_eject = on_eject;
+    service.connections.on_drain = on_eject;
     service.connections.drain_timeout = Millis(drain_timeout);
     service
 }
@@ -40,7 +41,7 @@ fn drain(lab: &Lab, backend: &str) -> Option<(u64, u64, FlowReset)> {
 
 #[test]
 fn drained_connections_go_on_until_their_time_is_over() {
-    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let mut lab = lab(service(OnOut::Drain, 20_000));
     assert_eq!((lab.flow_reset("a"), drain(&lab, "a")), (FlowReset::Never, None));
     lab.statuses("a", &[500; 3]);
     assert_eq!((lab.admit("a"), lab.flow_reset("a")), (Some(Admit::None), FlowReset::Never));
@@ -56,7 +57,7 @@ fn drained_connections_go_on_until_their_time_is_over() {
 
 #[test]
 fn reset_ends_them_at_their_next_request_in_the_write_of_the_ejection() {
-    let mut lab = lab(service(OnEject::Reset, 20_000));
+    let mut lab = lab(service(OnOut::Reset, 20_000));
     lab.written.clear();
     lab.statuses("a", &[500; 3]);
     let (_, first) = &lab.written[0];
@@ -72,7 +73,7 @@ fn reset_ends_them_at_their_next_request_in_the_write_of_the_ejection() {
 
 #[test]
 fn with_no_time_to_drain_they_end_at_once() {
-    let mut lab = lab(service(OnEject::Drain, 0));
+    let mut lab = lab(service(OnOut::Drain, 0));
     lab.written.clear();
     lab.statuses("a", &[500; 3]);
     let (_, first) = &lab.written[0];
@@ -87,7 +88,7 @@ fn with_no_time_to_drain_they_end_at_once() {
 
 #[test]
 fn it_is_the_same_for_the_breaker_the_probe_and_operators() {
-    let mut service = service(OnEject::Reset, 20_000);
+    let mut service = service(OnOut::Reset, 20_000);
     service.probe = Some(probe());
     for how in 0..4 {
         let mut lab = Lab::new(vec![service.clone()]);
@@ -106,8 +107,29 @@ fn it_is_the_same_for_the_breaker_the_probe_and_operators() {
 }
 
 #[test]
+fn what_failed_and_what_an_operator_takes_out_may_end_differently() {
+    let mut service = service(OnOut::Reset, 20_000);
+    service.connections.on_drain = OnOut::Drain;
+    let mut lab = lab(service.clone());
+    order(&mut lab, "a", Verb::Drain);
+    assert_eq!(lab.flow_reset("a"), FlowReset::Never);
+    lab.statuses("b", &[500; 3]);
+    assert_eq!(lab.flow_reset("b"), FlowReset::AtRequest);
+    // An order makes no bad backend a good one.
+    order(&mut lab, "b", Verb::Drain);
+    assert_eq!(lab.flow_reset("b"), FlowReset::AtRequest);
+    // Nor does a reload that removes both.
+    let mut less = service;
+    less.backends.retain(|backend| backend.name == "c");
+    let ids = ["a", "b"].map(|name| lab.backend(name).id);
+    lab.reload(vec![less]);
+    let reset = ids.map(|id| lab.maps.backends[&id].flow_reset);
+    assert_eq!(reset, [FlowReset::Never, FlowReset::AtRequest]);
+}
+
+#[test]
 fn from_one_state_without_new_connections_into_another_the_time_runs_on() {
-    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let mut lab = lab(service(OnOut::Drain, 20_000));
     lab.statuses("a", &[500; 3]);
     lab.until(11_000);
     order(&mut lab, "a", Verb::Disable);
@@ -117,7 +139,7 @@ fn from_one_state_without_new_connections_into_another_the_time_runs_on() {
 
 #[test]
 fn a_backend_on_trial_or_serving_again_is_never_reset() {
-    let mut lab = lab(service(OnEject::Reset, 20_000));
+    let mut lab = lab(service(OnOut::Reset, 20_000));
     lab.statuses("a", &[500; 3]);
     lab.until(35_000);
     assert_eq!((lab.backend("a").breaker, lab.flow_reset("a")), (BreakerState::HalfOpen, FlowReset::Never));
@@ -138,14 +160,14 @@ fn a_backend_on_trial_or_serving_again_is_never_reset() {
 
 #[test]
 fn a_backend_that_a_panic_uses_is_not_reset() {
-    let mut service = service(OnEject::Reset, 20_000);
+    let mut service = service(OnOut::Reset, 20_000);
     service.breaker.panic_threshold = 60;
     let mut lab = lab(service);
     lab.statuses("a", &[500; 3]);
     assert_eq!((lab.admit("a"), lab.flow_reset("a")), (Some(Admit::None), FlowReset::AtRequest));
     lab.until(2000);
     lab.statuses("b", &[500; 3]);
-    assert!(lab.service().panic);
+    assert!(lab.service().panic.is_some());
     assert_eq!((lab.flow_reset("a"), lab.flow_reset("b")), (FlowReset::Never, FlowReset::Never));
     // When the panic is over, the drain begins again.
     lab.until(3000);
@@ -155,9 +177,9 @@ fn a_backend_that_a_panic_uses_is_not_reset() {
 
 #[test]
 fn a_removed_backend_leaves_when_its_connections_have_ended() {
-    let mut lab = lab(service(OnEject::Reset, 20_000));
+    let mut lab = lab(service(OnOut::Reset, 20_000));
     let a = lab.backend("a").id;
-    let mut less = service(OnEject::Reset, 20_000);
+    let mut less = service(OnOut::Reset, 20_000);
     less.backends.remove(0);
     lab.reload(vec![less.clone()]);
     assert_eq!(lab.news(), [said(EventKind::Membership, "a", "removed")]);
@@ -180,11 +202,11 @@ fn a_removed_backend_leaves_when_its_connections_have_ended() {
 
 #[test]
 fn removed_while_it_drains_its_time_runs_on() {
-    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let mut lab = lab(service(OnOut::Drain, 20_000));
     lab.statuses("a", &[500; 3]);
     let a = lab.backend("a").id;
     lab.until(15_000);
-    let mut less = service(OnEject::Drain, 20_000);
+    let mut less = service(OnOut::Drain, 20_000);
     less.backends.remove(0);
     lab.reload(vec![less]);
     lab.until(21_000);
@@ -195,13 +217,13 @@ fn removed_while_it_drains_its_time_runs_on() {
 
 #[test]
 fn a_backend_added_again_meanwhile_is_a_new_one() {
-    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let mut lab = lab(service(OnOut::Drain, 20_000));
     let before = lab.backend("a").id;
-    let mut less = service(OnEject::Drain, 20_000);
+    let mut less = service(OnOut::Drain, 20_000);
     less.backends.remove(0);
     lab.reload(vec![less]);
     lab.until(2000);
-    lab.reload(vec![service(OnEject::Drain, 20_000)]);
+    lab.reload(vec![service(OnOut::Drain, 20_000)]);
     let after = lab.backend("a").id;
     assert_ne!(before, after);
     assert_eq!((lab.admit("a"), lab.maps.backends[&before].admit), (Some(Admit::All), Admit::None));
@@ -215,11 +237,11 @@ fn a_removed_service_is_gone_at_once_and_its_backends_follow() {
         let vip = "203.0.113.11:80".parse().expect("literal");
         config::Service { name: "api".to_owned(), vip, ..web(&["x"]) }
     };
-    let mut lab = Lab::new(vec![service(OnEject::Drain, 20_000), other()]);
+    let mut lab = Lab::new(vec![service(OnOut::Drain, 20_000), other()]);
     lab.reload(vec![other()]);
     assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (1, 4));
     // Its name and VIP are free, its id is not.
-    lab.reload(vec![other(), service(OnEject::Drain, 20_000)]);
+    lab.reload(vec![other(), service(OnOut::Drain, 20_000)]);
     assert_eq!((lab.maps.services.len(), lab.maps.backends.len()), (2, 7));
     lab.until(20_000);
     let reset =
@@ -234,7 +256,7 @@ fn a_removed_service_is_gone_at_once_and_its_backends_follow() {
 fn a_removed_backend_takes_a_place_until_it_is_gone() {
     use lb_common::MAX_BACKENDS;
     let crowd = |first: u32, count: u32| {
-        let mut service = service(OnEject::Drain, 20_000);
+        let mut service = service(OnOut::Drain, 20_000);
         let backend = |i| config::Backend {
             name: format!("b{i}"),
             address: (std::net::Ipv4Addr::from(0x0a00_0000 + i), 80).into(),
@@ -254,10 +276,10 @@ fn a_removed_backend_takes_a_place_until_it_is_gone() {
 
 #[test]
 fn another_policy_holds_for_what_has_begun() {
-    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let mut lab = lab(service(OnOut::Drain, 20_000));
     lab.statuses("a", &[500; 3]);
     lab.until(2000);
-    lab.reload(vec![service(OnEject::Reset, 5000)]);
+    lab.reload(vec![service(OnOut::Reset, 5000)]);
     assert_eq!(
         (drain(&lab, "a"), lab.flow_reset("a")),
         (Some((1000, 6000, FlowReset::AtRequest)), FlowReset::AtRequest)
@@ -265,7 +287,7 @@ fn another_policy_holds_for_what_has_begun() {
     lab.until(6000);
     assert_eq!(lab.flow_reset("a"), FlowReset::Now);
     // A reset is not undone. The connections that are left continue.
-    lab.reload(vec![service(OnEject::Drain, 10_000)]);
+    lab.reload(vec![service(OnOut::Drain, 10_000)]);
     assert_eq!(
         (drain(&lab, "a"), lab.flow_reset("a")),
         (Some((1000, 11_000, FlowReset::Never)), FlowReset::Never)
@@ -276,9 +298,9 @@ fn another_policy_holds_for_what_has_begun() {
 
 #[test]
 fn a_backend_leaves_only_after_the_maps_had_its_connections_reset() {
-    let mut lab = lab(service(OnEject::Drain, 1000));
+    let mut lab = lab(service(OnOut::Drain, 1000));
     let a = lab.backend("a").id;
-    let mut less = service(OnEject::Drain, 1000);
+    let mut less = service(OnOut::Drain, 1000);
     less.backends.remove(0);
     lab.reload(vec![less]);
     // 100 ms, 200 ms, 400 ms … until the write holds.
@@ -297,10 +319,10 @@ fn a_backend_leaves_only_after_the_maps_had_its_connections_reset() {
 
 #[test]
 fn a_backend_that_was_never_written_is_not_drained() {
-    let mut lab = lab(service(OnEject::Drain, 20_000));
+    let mut lab = lab(service(OnOut::Drain, 20_000));
     lab.slow = true;
     let with =
-        |names: &[&str]| config::Service { backends: web(names).backends, ..service(OnEject::Drain, 20_000) };
+        |names: &[&str]| config::Service { backends: web(names).backends, ..service(OnOut::Drain, 20_000) };
     // The plan for `d` is under way. `e` was never in a plan.
     lab.reload(vec![with(&["a", "b", "c", "d"])]);
     lab.reload(vec![with(&["a", "b", "c", "d", "e"])]);
@@ -318,12 +340,12 @@ fn a_backend_that_was_never_written_is_not_drained() {
 
 #[test]
 fn a_restart_goes_on_with_the_time_that_is_left() {
-    let mut before = lab(service(OnEject::Reset, 20_000));
+    let mut before = lab(service(OnOut::Reset, 20_000));
     before.statuses("a", &[500; 3]);
     before.until(11_000);
     let state = before.engine.export(before.now).aged(Millis(2000));
     let mut lab = Lab::empty(Settings { seed: 7, restored: Some(state), ..Settings::default() });
-    lab.reload(vec![service(OnEject::Reset, 20_000)]);
+    lab.reload(vec![service(OnOut::Reset, 20_000)]);
     assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
     lab.until(7999);
     assert_eq!(lab.flow_reset("a"), FlowReset::AtRequest);
@@ -333,14 +355,14 @@ fn a_restart_goes_on_with_the_time_that_is_left() {
     before.until(25_000);
     let restored = Some(before.engine.export(before.now));
     let mut lab = Lab::empty(Settings { seed: 7, restored, ..Settings::default() });
-    lab.reload(vec![service(OnEject::Reset, 20_000)]);
+    lab.reload(vec![service(OnOut::Reset, 20_000)]);
     assert_eq!(lab.flow_reset("a"), FlowReset::Now);
     assert!(lab.news().iter().all(|news| news.0 != EventKind::Drained), "its event came before");
 }
 
 #[test]
 fn why_says_how_they_end() {
-    let mut lab = lab(service(OnEject::Reset, 20_000));
+    let mut lab = lab(service(OnOut::Reset, 20_000));
     let next = |lab: &Lab| lab.engine.why("web", "a", lab.now).expect("it is there").next;
     assert_eq!(next(&lab), [""; 0]);
     order(&mut lab, "a", Verb::Drain);
@@ -356,7 +378,7 @@ fn why_says_how_they_end() {
 #[test]
 fn redispatch_reaches_the_maps() {
     for redispatch in [true, false] {
-        let mut service = service(OnEject::Drain, 20_000);
+        let mut service = service(OnOut::Drain, 20_000);
         service.connections.redispatch = redispatch;
         let lab = lab(service);
         let (_, last) =

@@ -557,10 +557,20 @@ fn the_defaults_are_those_of_the_specification() {
     assert_eq!((slow_start, panic_threshold), (Millis(0), 0), "off");
     assert_eq!(backoff_decay, BackoffDecay::Evidence);
 
-    let Probe { kind: _, interval, timeout, rise, fall, fast_interval, down_interval, jitter } =
-        Probe::default();
+    let Probe {
+        kind: _,
+        interval,
+        timeout,
+        rise,
+        fall,
+        fast_interval,
+        down_interval,
+        jitter,
+        fail_open_percent,
+    } = Probe::default();
     assert_eq!((interval, timeout, rise, fall), (Millis(2000), Millis(1000), 2, 3));
     assert_eq!((fast_interval, down_interval, jitter), (interval, interval, 10));
+    assert_eq!(fail_open_percent, 100);
     let http = config::HttpProbe::default();
     assert_eq!((http.expect, http.fail_fast), (vec![200..=399], vec![]));
 }

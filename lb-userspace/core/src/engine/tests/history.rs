@@ -9,13 +9,13 @@ use proptest::prelude::*;
 
 use super::lab::{Lab, probe, web};
 use crate::{
-    config::{self, BackoffDecay, Breaker, Connections, HalfOpenExit, NoBackend, OnEject},
+    config::{self, BackoffDecay, Breaker, Connections, HalfOpenExit, NoBackend, OnOut},
     engine::Refused,
     event::EventKind,
     ids::BackendId,
     io::{Admit, FlowReset, Operation, Step, Verb},
     snapshot::{BackendSnapshot, ServiceSnapshot},
-    states::{BreakerState, Effective, OperatorState, ProbeState},
+    states::{BreakerState, Effective, OperatorState, Panic, ProbeState},
     time::{Instant, Millis},
 };
 
@@ -110,9 +110,11 @@ struct History {
 
 fn history() -> impl Strategy<Value = History> {
     let no_backend = prop_oneof![Just(NoBackend::Reset), Just(NoBackend::Drop), Just(NoBackend::Any)];
-    let on_eject = prop_oneof![Just(OnEject::Drain), Just(OnEject::Reset)];
-    let connections = (on_eject, 0u64..4000).prop_map(|(on_eject, drain)| Connections {
+    let on_eject = prop_oneof![Just(OnOut::Drain), Just(OnOut::Reset)];
+    let on_drain = prop_oneof![Just(OnOut::Drain), Just(OnOut::Reset)];
+    let connections = (on_eject, on_drain, 0u64..4000).prop_map(|(on_eject, on_drain, drain)| Connections {
         on_eject,
+        on_drain,
         drain_timeout: Millis(drain),
         ..Connections::default()
     });
@@ -220,16 +222,17 @@ impl Play {
     }
 
     fn check_flow_reset(&self, backend: &BackendSnapshot, flow_reset: FlowReset) {
-        let Connections { on_eject, drain_timeout, .. } = self.service.connections;
-        match (self.out.get(&backend.id), on_eject, flow_reset) {
-            (None, OnEject::Drain | OnEject::Reset, reset) => {
+        let Connections { on_eject, on_drain, drain_timeout, .. } = self.service.connections;
+        let has_failed = backend.breaker == BreakerState::Open || backend.probe == ProbeState::Down;
+        match (self.out.get(&backend.id), if has_failed { on_eject } else { on_drain }, flow_reset) {
+            (None, OnOut::Drain | OnOut::Reset, reset) => {
                 assert_eq!(reset, FlowReset::Never, "{backend:?}")
             }
             (Some(since), _, FlowReset::Now) => {
                 assert!(self.lab.now.0 >= since + drain_timeout.0, "{backend:?}")
             }
-            (Some(_), OnEject::Drain, reset) => assert_eq!(reset, FlowReset::Never, "{backend:?}"),
-            (Some(_), OnEject::Reset, reset) => assert_eq!(reset, FlowReset::AtRequest, "{backend:?}"),
+            (Some(_), OnOut::Drain, reset) => assert_eq!(reset, FlowReset::Never, "{backend:?}"),
+            (Some(_), OnOut::Reset, reset) => assert_eq!(reset, FlowReset::AtRequest, "{backend:?}"),
         }
     }
 
@@ -349,7 +352,7 @@ impl Play {
         let (_, trials) = self.lab.maps.services.values().next().expect("its VIP");
         for backend in &service.backends {
             let admit = match backend.effective {
-                _ if service.panic && usable(backend) => Admit::All,
+                _ if usable(&service, backend) => Admit::All,
                 Effective::Serving => Admit::All,
                 Effective::Trial => Admit::Trials,
                 Effective::Draining
@@ -384,6 +387,7 @@ impl Play {
                 | EventKind::Operator
                 | EventKind::Weight
                 | EventKind::Fallback
+                | EventKind::Panic
                 | EventKind::Drained
                 | EventKind::Dataplane
                 | EventKind::Interface => {}
@@ -413,10 +417,10 @@ fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
         .find(|state| of(*state).count() > 0);
     let chosen: Vec<&str> = match best {
         Some(state) => of(state).map(|backend| backend.name.as_str()).collect(),
-        None if service.panic => service
+        None if service.panic.is_some() => service
             .backends
             .iter()
-            .filter(|backend| usable(backend))
+            .filter(|backend| usable(service, backend))
             .map(|backend| backend.name.as_str())
             .collect(),
         None => Vec::new(),
@@ -427,7 +431,7 @@ fn table(service: &ServiceSnapshot) -> impl Iterator<Item = &str> {
 /// Whether a backend may get new connections, whether or not the table contains it now.
 fn takes(service: &ServiceSnapshot, backend: &BackendSnapshot) -> bool {
     match backend.effective {
-        _ if service.panic && usable(backend) => true,
+        _ if usable(service, backend) => true,
         Effective::Serving | Effective::Trial => true,
         Effective::Draining
         | Effective::Ejected
@@ -437,12 +441,21 @@ fn takes(service: &ServiceSnapshot, backend: &BackendSnapshot) -> bool {
     }
 }
 
-fn usable(backend: &BackendSnapshot) -> bool {
-    backend.probe != ProbeState::Down && backend.operator != OperatorState::Disabled
+/// Whether a panic uses a backend.
+fn usable(service: &ServiceSnapshot, backend: &BackendSnapshot) -> bool {
+    match service.panic {
+        Some(Panic::ProbesFail) => {
+            backend.operator == OperatorState::Enabled && backend.breaker == BreakerState::Closed
+        }
+        Some(Panic::NobodyServes | Panic::FewServe) => {
+            backend.probe != ProbeState::Down && backend.operator != OperatorState::Disabled
+        }
+        None => false,
+    }
 }
 
 fn serving(service: &ServiceSnapshot) -> usize {
-    if service.panic { 0 } else { table(service).count() }
+    if service.panic.is_some() { 0 } else { table(service).count() }
 }
 
 fn play(history: &History) -> Play {

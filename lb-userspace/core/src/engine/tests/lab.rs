@@ -347,7 +347,7 @@ impl Maps {
         let its = service.backends.iter().find(|backend| Some(&backend.name) == event.backend.as_ref());
         let Some(backend) = its.filter(|backend| backend.until_ms == event.until_ms) else { return };
         if !self.may_panic
-            && !service.panic
+            && service.panic.is_none()
             && let Some(held) = self.backends.get(&backend.id)
         {
             assert_eq!(held.admit, Admit::None, "{event:?}");
@@ -385,8 +385,9 @@ pub(super) fn web(names: &[&str]) -> config::Service {
     }
 }
 
+/// A probe that is always believed.
 pub(super) fn probe() -> Probe {
-    Probe::default()
+    Probe { fail_open_percent: 0, ..Probe::default() }
 }
 
 /// The short form of an event.

@@ -2,15 +2,15 @@
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
-    config::NoBackend,
+    config::{self, NoBackend},
     event::EventKind,
     io::Admit,
     states::{BreakerState, Effective, ProbeState},
     time::{Instant, Millis},
 };
 
-fn probed(names: &[&str]) -> crate::config::Service {
-    crate::config::Service { probe: Some(probe()), ..web(names) }
+fn probed(names: &[&str]) -> config::Service {
+    config::Service { probe: Some(probe()), ..web(names) }
 }
 
 #[test]
@@ -100,26 +100,26 @@ fn panic_uses_all_but_those_known_to_be_down() {
         lab.probe(name, true);
     }
     lab.statuses("a", &[500; 3]);
-    assert!(!lab.service().panic);
+    assert!(lab.service().panic.is_none());
     for name in ["b", "c"] {
         for _ in 0..3 {
             lab.probe(name, false);
         }
     }
-    assert!(lab.service().panic);
+    assert!(lab.service().panic.is_some());
     assert_eq!((lab.table(), lab.admit("a")), (["a".to_owned()].into(), Some(Admit::All)));
     let a = lab.backend("a");
     assert_eq!((a.effective, a.share), (Effective::Ejected, 10_000));
     assert!(a.reason.expect("said").starts_with("used all the same"));
     lab.probe("b", true);
     lab.probe("b", true);
-    assert!(!lab.service().panic);
+    assert!(lab.service().panic.is_none());
     assert_eq!((lab.table(), lab.admit("a")), (["b".to_owned()].into(), Some(Admit::None)));
     for _ in 0..3 {
         lab.probe("b", false);
         lab.probe("a", false);
     }
-    assert!(!lab.service().panic, "nobody is left to use");
+    assert!(lab.service().panic.is_none(), "nobody is left to use");
     assert_eq!(lab.table(), [].into());
 }
 
@@ -189,8 +189,8 @@ fn without_a_probe_results_mean_nothing() {
 #[test]
 fn a_status_is_judged_by_the_probe() {
     let mut service = probed(&["a", "b"]);
-    let http = crate::config::HttpProbe { fail_fast: vec![500..=599], ..crate::config::HttpProbe::default() };
-    service.probe = Some(crate::config::Probe { kind: crate::config::ProbeKind::Http(http), ..probe() });
+    let http = config::HttpProbe { fail_fast: vec![500..=599], ..config::HttpProbe::default() };
+    service.probe = Some(config::Probe { kind: config::ProbeKind::Http(http), ..probe() });
     let mut lab = Lab::new(vec![service]);
     lab.probe_status("a", 302);
     assert_eq!(lab.backend("a").probe, ProbeState::Up);
@@ -205,8 +205,8 @@ fn a_status_is_judged_by_the_probe() {
 #[test]
 fn a_passing_status_that_is_not_yet_enough_is_not_shown_as_a_failure() {
     let mut service = probed(&["a", "b"]);
-    let http = crate::config::ProbeKind::Http(crate::config::HttpProbe::default());
-    service.probe = Some(crate::config::Probe { kind: http, ..probe() });
+    let http = config::ProbeKind::Http(config::HttpProbe::default());
+    service.probe = Some(config::Probe { kind: http, ..probe() });
     let mut lab = Lab::new(vec![service]);
     lab.probe_status("a", 500);
     assert_eq!(lab.backend("a").reason.as_deref(), Some("its probe fails: status 500"));
@@ -222,7 +222,7 @@ fn a_passing_status_that_is_not_yet_enough_is_not_shown_as_a_failure() {
 #[test]
 fn the_engine_asks_at_the_pace_of_the_state() {
     let mut service = probed(&["a"]);
-    service.probe = Some(crate::config::Probe {
+    service.probe = Some(config::Probe {
         fast_interval: Millis(200),
         down_interval: Millis::secs(8),
         jitter: 0,
@@ -288,12 +288,12 @@ fn below_the_panic_threshold_all_are_used() {
         lab.probe(name, true);
     }
     lab.statuses("a", &[500; 3]);
-    assert!(!lab.service().panic, "3 of 4 serve");
+    assert!(lab.service().panic.is_none(), "3 of 4 serve");
     for _ in 0..3 {
         lab.probe("b", false);
     }
     // Half of them serve: all but the one that is down are used, the ejected one too.
-    assert!(lab.service().panic);
+    assert!(lab.service().panic.is_some());
     assert_eq!(lab.table(), ["a", "c", "d"].map(str::to_owned).into());
     assert_eq!(lab.admit("b"), Some(Admit::None));
     let reason = lab.backend("a").reason.expect("it is ejected");
@@ -301,7 +301,7 @@ fn below_the_panic_threshold_all_are_used() {
     assert!(reason.starts_with(why), "{reason}");
     lab.probe("b", true);
     lab.probe("b", true);
-    assert!(!lab.service().panic);
+    assert!(lab.service().panic.is_none());
     assert_eq!(lab.table(), ["b", "c", "d"].map(str::to_owned).into());
 }
 
@@ -313,6 +313,6 @@ fn the_panic_threshold_is_exact_and_off_at_zero() {
         service.breaker.panic_threshold = threshold;
         let mut lab = Lab::new(vec![service]);
         lab.statuses("a", &[500; 3]);
-        assert_eq!(lab.service().panic, panic, "{threshold} %");
+        assert_eq!(lab.service().panic.is_some(), panic, "{threshold} %");
     }
 }

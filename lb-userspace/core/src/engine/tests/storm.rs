@@ -133,6 +133,7 @@ impl Reported {
             | EventKind::Weight
             | EventKind::Membership
             | EventKind::Fallback
+            | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface => return,

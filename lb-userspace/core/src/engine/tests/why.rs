@@ -156,7 +156,8 @@ fn the_time_of_return_is_exact_to_the_sweep() {
     let mut lab = lab(|_| {});
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
-    let continues = |left| format!("its connections continue, and those that are left in {left} s are reset");
+    let continues =
+        |left| format!("its connections end at their next request or when idle, in {left} s at the latest");
     let expected = ["half-open with 3 new connections a sweep in 34 s".to_owned(), continues(60)];
     assert_eq!(why(&lab, "a").next, expected);
     lab.until(34_999);
@@ -188,7 +189,7 @@ fn every_axis_shows_its_reason_to_keep_a_backend_out() {
     let expected = [
         "it is draining until an operator enables it, or by itself in 60 s",
         "1 more passing probes in a row bring it up",
-        "its connections continue, and those that are left in 60 s are reset",
+        "its connections end at their next request or when idle, in 60 s at the latest",
     ];
     assert_eq!(why(&lab, "a").next, expected);
 }
