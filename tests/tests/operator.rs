@@ -228,6 +228,16 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
     Ok(())
 }
 
+/// The index and the MAC address of the node's device towards the client.
+fn toward_client(site: &Site) -> Result<(u32, [u8; 6])> {
+    let links: serde_json::Value =
+        serde_json::from_str(&site.topology.node.ip(&format!("-j link show {}", site.topology.devices[0]))?)?;
+    let index = links[0]["ifindex"].as_u64().context("an index")?;
+    let mac = links[0]["address"].as_str().context("a MAC address")?;
+    let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
+    Ok((u32::try_from(index)?, bytes.as_slice().try_into()?))
+}
+
 #[test]
 fn a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too() -> Result<()> {
     if skipped("a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too", &[]) {
@@ -245,10 +255,16 @@ fn a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too() -
         })
     };
     let vip = VIP.parse()?;
-    // A test run's frames come from the loopback device, which leads to no backend.
     let asks = |site: &Site, source: IpAddr| -> Result<Action> {
-        let syn = Tcp::new(SocketAddr::new(source, 4000), vip, SYN).numbers(1, 0).bytes();
-        Ok(Action::of(attached(&site.shunt)?.run(&syn, &mut [])?.0))
+        let (device, mac) = toward_client(site)?;
+        let mut syn = Tcp::new(SocketAddr::new(source, 4000), vip, SYN).numbers(1, 0);
+        syn.to_mac = mac;
+        let (syn, program) = (syn.bytes(), attached(&site.shunt)?);
+        // `struct xdp_md`: the frame's end, and the device that it comes by.
+        let context: Vec<u8> =
+            [0, syn.len() as u32, 0, device, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let run = site.topology.node.enter(|| program.run_in(&syn, &mut [], &context))?;
+        Ok(Action::of(run?.0))
     };
     let expected = |site: &Site| -> Result<()> {
         for number in 0..3 {

@@ -37,7 +37,7 @@ fn a_removed_backend_costs_a_pool_no_request() -> Result<()> {
         backends: 3,
         fallback: 0,
         delay: Duration::from_millis(50),
-        policy: "on_eject = \"reset\"\ndrain_timeout = \"3s\"\n",
+        policy: "on_drain = \"reset\"\ndrain_timeout = \"3s\"\n",
     })?;
     let events = stage.shunt.events()?;
     let mut idle = stage.kept(9)?;

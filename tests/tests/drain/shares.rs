@@ -32,7 +32,7 @@ fn a_slow_start_and_weights_move_new_connections_only() -> Result<()> {
     if skipped("a_slow_start_and_weights_move_new_connections_only", &[]) {
         return Ok(());
     }
-    let policy = "[service.web.breaker]\ninterval = \"1s\"\nbase_ejection_time = \"1s\"\n\
+    let policy = "on_eject = \"drain\"\n[service.web.breaker]\ninterval = \"1s\"\nbase_ejection_time = \"1s\"\n\
                   half_open_trials = 0\nslow_start = \"5s\"\n";
     let stage = Stage::new(&Plan {
         prefix: "shares",
