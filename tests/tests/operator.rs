@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    process::Stdio,
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ use lb_tests::{
     site::{NAMES, PATIENCE, Site, VIP},
 };
 use lb_userspace::control::model::{Explanation, Reloaded};
+use nix::sys::signal::Signal;
 
 /// Three backends without a probe, and the breaker as it is asked for.
 fn start(prefix: &str, breaker: &str) -> Result<Site> {
@@ -225,6 +227,42 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
     site.ask(&["reload"])?
         .refuses(3, &["is invalid", "consecutive_5xx = \"no\"", "help: nothing has changed"]);
     assert_eq!(site.shunt.process().ended(), None);
+    Ok(())
+}
+
+/// The daemon logs to a pipe that nobody reads, and then to one without a reader.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() -> Result<()> {
+    if skipped("a_log_that_nobody_reads_holds_up_nothing", &[]) {
+        return Ok(());
+    }
+    let mut site = start("logpipe", "consecutive_5xx = 3")?;
+    site.kill()?;
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = site.topology.node.command(site.shunt.binary());
+    command.arg("run").arg("--config").arg(site.shunt.config()).env("SHUNT_LOG", "trace");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+    let mut daemon = site.topology.node.spawn(&mut command)?;
+    // The command has a copy of the pipe's end.
+    drop(command);
+    site.reachable()?;
+    let lost = |site: &Site| site.shunt.status().map(|status| status.daemon.lost_log_lines);
+    until("lines are lost", PATIENCE, || {
+        let reloaded = site.shunt.ask(&["reload"]).is_ok();
+        reloaded && lost(&site).is_ok_and(|lost| lost > 0)
+    })?;
+    anyhow::ensure!(site.shunt.ask(&["status"])?.contains("lines of its log are lost"), "status says so");
+    let eject = ["backend", "eject", "web/web-0", "--wait"];
+    site.shunt.ask(&eject)?;
+    assert_eq!(site.backend("web-0")?.effective, Effective::Ejected);
+    drop(reader);
+    for _ in 0..3 {
+        site.shunt.ask(&["reload"])?;
+    }
+    site.shunt.ask(&["backend", "admit", "web/web-0", "--wait"])?;
+    assert_eq!(daemon.ended(), None);
+    daemon.signal(Signal::SIGTERM)?;
+    anyhow::ensure!(daemon.wait(PATIENCE)?.success(), "an orderly stop");
     Ok(())
 }
 

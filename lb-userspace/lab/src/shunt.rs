@@ -102,6 +102,10 @@ impl Shunt {
         &self.config
     }
 
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     pub fn socket(&self) -> &Path {
         &self.socket
     }

@@ -1,7 +1,11 @@
 //! The daemon's log: lines on stderr, for the journal or a terminal.
+//!
+//! A thread of its own writes them. A reader that stalls or goes away costs lines, which are counted, and holds up
+//! nothing else.
 
 use std::{env, io};
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
 use super::{
@@ -12,18 +16,32 @@ use crate::printable::shielded;
 
 pub const FILTER: &str = "SHUNT_LOG";
 
+/// So many lines wait for a reader that stalls.
+const WAITING: usize = 1024;
+
+/// The log of this process. Its drop writes the lines that still wait, for a second at most.
+pub struct Log {
+    /// Counts the lines that were lost.
+    pub lost: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
 /// Sets up the log of this process, once. `configured` is a filter such as `info`. The environment variable
 /// overrides it.
-pub fn init(configured: &str) -> Result<(), Failure> {
+pub fn init(configured: &str) -> Result<Log, Failure> {
     let filter = filter(env::var(FILTER).ok().as_deref(), configured)?;
+    let (lines, writer) =
+        NonBlockingBuilder::default().buffered_lines_limit(WAITING).finish(Shielded(io::stderr()));
+    let lost = lines.error_counter();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(|| Shielded(io::stderr().lock()))
+        .with_writer(lines)
         .with_ansi(Palette::of_stderr().is_coloured())
         .finish()
         .try_init()
-        .map_err(|error| Failure::new(Exit::Failed, error))
+        .map_err(|error| Failure::new(Exit::Failed, error))?;
+    Ok(Log { lost, _writer: writer })
 }
 
 /// Standard error, without characters that act on text. The formatter hands over whole lines.

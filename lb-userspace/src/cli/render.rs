@@ -60,6 +60,11 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
         let why = format!("shunt: probes wait, and no backend is judged for it: {error}");
         lines.extend(wrap(&printable(&why), "  why ", WIDTH));
     }
+    if status.daemon.lost_log_lines > 0 {
+        let why =
+            format!("shunt: {} lines of its log are lost: their reader stalls", status.daemon.lost_log_lines);
+        lines.extend(wrap(&why, "  why ", WIDTH));
+    }
     if status.snapshot.services.is_empty() {
         lines.extend([String::new(), "no service is configured".to_owned()]);
     }

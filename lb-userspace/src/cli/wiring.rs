@@ -30,9 +30,13 @@ pub async fn run_daemon(
     if let Some(path) = record {
         file.record.get_or_insert_default().path = path;
     }
-    logging::init(&file.log.to_string())?;
-    let options =
-        daemon::Options { file, config_path: config.to_owned(), socket: socket.map(Path::to_owned) };
+    let log = logging::init(&file.log.to_string())?;
+    let options = daemon::Options {
+        file,
+        config_path: config.to_owned(),
+        socket: socket.map(Path::to_owned),
+        lost_log_lines: log.lost.clone(),
+    };
     daemon::run(options).await.map_err(not_started)?;
     Ok(Exit::Done)
 }

@@ -10,6 +10,7 @@ use lb_core::{
 };
 use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{error, info, warn};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{driver::Driver, explanation::explanation, lag::Lag, paths, reload::Configured, status::Facts};
 use crate::{
@@ -35,6 +36,7 @@ pub(super) struct Handlers {
     configured: Configured,
     paths: Paths,
     interfaces: Arc<Interfaces>,
+    lost_log_lines: ErrorCounter,
     /// Where to read maps, which may take long. The loop does not wait for it.
     tasks: Handle,
 }
@@ -44,9 +46,10 @@ impl Handlers {
         facts: Facts,
         configured: Configured,
         interfaces: Arc<Interfaces>,
+        lost_log_lines: ErrorCounter,
         tasks: Handle,
     ) -> Self {
-        Self { facts, configured, paths: Paths::default(), interfaces, tasks }
+        Self { facts, configured, paths: Paths::default(), interfaces, lost_log_lines, tasks }
     }
 
     pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
@@ -163,6 +166,7 @@ impl Handlers {
             state_error: keeper.failing(),
             counters_error: None,
             probe_error: edges.prober.lack(),
+            lost_log_lines: self.lost_log_lines.dropped_lines() as u64,
         };
         self.tasks.spawn(async move {
             let Some(counters) = dataplane.counters().await else { return };

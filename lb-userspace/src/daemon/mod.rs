@@ -47,6 +47,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tracing::{info, warn};
+use tracing_appender::non_blocking::ErrorCounter;
 
 pub use self::error::Error;
 use self::{
@@ -73,6 +74,7 @@ pub struct Options {
     pub config_path: PathBuf,
     /// Instead of the file's.
     pub socket: Option<PathBuf>,
+    pub lost_log_lines: ErrorCounter,
 }
 
 /// How the loop's thread ended. An error: it has panicked.
@@ -80,7 +82,7 @@ type Ended = Result<Result<(), Error>, oneshot::error::RecvError>;
 
 /// Runs until SIGTERM or SIGINT. Forwarding continues afterwards.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { file, config_path, socket } = options;
+    let Options { file, config_path, socket, lost_log_lines } = options;
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
     open_files::raise_limit()?;
     // Before everything else: a second daemon must not touch the maps of the first.
@@ -131,7 +133,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (results, inputs) = mpsc::channel(Prober::LIMIT);
     let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
     let driver = Driver::new(engine, clock, edges);
-    let handlers = Handlers::new(facts, configured, interfaces, Handle::current());
+    let handlers = Handlers::new(facts, configured, interfaces, lost_log_lines, Handle::current());
     let ring = opened.evidence;
     let counts = Counts {
         success_counts: opened.success_counts,

@@ -144,6 +144,9 @@ pub struct Daemon {
     /// Why probes wait: the daemon lacks descriptors, memory or ports. Absent while none waits.
     #[serde(default)]
     pub probe_error: Option<String>,
+    /// Lines that the reader of the log took too late or not at all.
+    #[serde(default)]
+    pub lost_log_lines: u64,
 }
 
 /// How long something that was due had to wait for the daemon's loop, in milliseconds.
