@@ -150,6 +150,11 @@ fn a_change_of_the_mode_that_fails_ends_nothing() -> Result<()> {
         Err(error) => Err(error.to_string()),
     })?;
 
+    // Each sees the other.
+    let name = format!("{}b", first.instance());
+    let also = first.status()?.interfaces.into_iter().map(|of| of.also).collect::<Vec<_>>();
+    assert!(also[0].is_empty() && also[1].len() == 1, "{also:?}");
+    assert!(also[1][0].starts_with(&format!("shunt's instance {name} (program ")), "{also:?}");
     first.process().stop(PATIENCE)?;
     change_mode(&first, "tc", "native")?;
     let refused = first.start_again().err().context("it started")?.to_string();

@@ -50,7 +50,11 @@ pub fn status(status: &Status, wide: Wide, palette: &Palette) -> String {
     for interface in &status.interfaces {
         let why =
             interface.problem.as_ref().map(|problem| format!("interface {}: {problem}", interface.name));
-        lines.extend(why.into_iter().flat_map(|why| wrap(&printable(&why), "  why ", WIDTH)));
+        let also = (!interface.also.is_empty()).then(|| {
+            format!("interface {}: others are attached there: {}", interface.name, interface.also.join(", "))
+        });
+        let both = why.into_iter().chain(also);
+        lines.extend(both.flat_map(|why| wrap(&printable(&why), "  why ", WIDTH)));
     }
     if let Some(error) = &status.daemon.counters_error {
         let why = format!("shunt: the daemon cannot read the counters in its maps: {error}");

@@ -63,6 +63,7 @@ pub(crate) fn status() -> Status {
             mode: AttachMode::Native,
             condition: crate::attach_mode::Condition::Attached,
             problem: None,
+            also: Vec::new(),
         }],
         forwarding: vec![forwarding("web", Evidence::Inline), forwarding("api", Evidence::Inline)],
         events_seq: 17,

@@ -1,6 +1,9 @@
 //! Puts together the answer to `status`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use lb_common::{ABI_VERSION, abi::BackendCounters, reason::Reason};
 use lb_core::{
@@ -25,6 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
     instance: String,
+    bpffs: PathBuf,
     config_path: String,
     interfaces: Vec<Interface>,
     warnings: Vec<Warning>,
@@ -44,6 +48,7 @@ impl Facts {
             size.maps.into_iter().map(|(name, entries, bytes)| ProgramMap { name, entries, bytes }).collect();
         let mut facts = Self {
             instance: file.instance.clone(),
+            bpffs: file.bpffs.clone(),
             config_path: config_path.display().to_string(),
             interfaces: interfaces.iter().map(shown).collect(),
             warnings: Vec::new(),
@@ -64,6 +69,12 @@ impl Facts {
         let changed = changed.filter(|(from, is)| *from != is.condition).collect();
         self.interfaces = now.iter().map(shown).collect();
         changed
+    }
+
+    /// Asks the kernel for the programs of others.
+    fn with_others(&self, interface: &Interface) -> Interface {
+        let also = bpf::also_attached(&self.bpffs, &self.instance, &interface.name);
+        Interface { also, ..interface.clone() }
     }
 
     /// Shows these findings from now on.
@@ -126,7 +137,7 @@ impl Facts {
             uptime_ms: clock.now().0,
             config_path: self.config_path.clone(),
             config_generation: snapshot.config_generation,
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces.iter().map(|interface| self.with_others(interface)).collect(),
             warnings: self.warnings.clone(),
             program: self.program.clone(),
             reactions: None,
@@ -179,7 +190,7 @@ impl Facts {
 
 fn shown(interface: &interfaces::Interface) -> Interface {
     let interfaces::Interface { name, mode, condition, problem, .. } = interface.clone();
-    Interface { name, mode, condition, problem }
+    Interface { name, mode, condition, problem, also: Vec::new() }
 }
 
 fn expired_flows(counted: dataplane::ExpiredFlows) -> ExpiredFlows {

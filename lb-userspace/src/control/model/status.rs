@@ -100,6 +100,9 @@ pub struct Interface {
     /// The cause and the remedy, unless it is `attached`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Programs of others on it, by XDP or at tc ingress.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
 }
 
 /// The program that the daemon loaded into the kernel.

@@ -11,7 +11,10 @@ use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::link::{LinkAttribute, LinkXdp};
 
-use super::link;
+use super::{
+    link,
+    pins::{Owner, owner},
+};
 
 /// So many pins are looked at, and folders so deep.
 const MOST_PINS: usize = 4096;
@@ -51,6 +54,19 @@ pub(super) fn holder(bpffs: &Path, index: u32) -> Option<Holder> {
 pub fn at_tc_ingress(interface: &str) -> Vec<u32> {
     let found = SchedClassifier::query_tcx(interface, TcAttachType::Ingress);
     found.map(|(_, programs)| programs.iter().map(ProgramInfo::id).collect()).unwrap_or_default()
+}
+
+/// The programs on an interface, by XDP and at tc ingress, that are not this instance's.
+pub fn also_attached(bpffs: &Path, instance: &str, interface: &str) -> Vec<String> {
+    let index = nix::net::if_::if_nametoindex(interface).ok();
+    let all = index.and_then(program_on).into_iter().chain(at_tc_ingress(interface));
+    let named = all.filter_map(|program| match owner(bpffs, program) {
+        Ok(Owner::Instance(name)) if name == instance => None,
+        Ok(Owner::Instance(name)) => Some(format!("shunt's instance {name} (program {program})")),
+        Ok(Owner::Other(Some(name))) => Some(format!("`{name}` (program {program})")),
+        Ok(Owner::Other(None)) | Err(_) => Some(format!("program {program}")),
+    });
+    named.collect()
 }
 
 /// Where a program, or a link of it, is pinned.

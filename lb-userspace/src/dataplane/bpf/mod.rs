@@ -58,7 +58,7 @@ pub use self::{
     flow_spec::other_max_flows,
     flows::{FlowCounts, FlowTables},
     handles::MinPathMtu,
-    holder::{Holder, at_tc_ingress, pin_of},
+    holder::{Holder, also_attached, at_tc_ingress, pin_of},
     idle::IdleTimeouts,
     instances::{instances, taken_vip},
     maps::ProgramSize,
