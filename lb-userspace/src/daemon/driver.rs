@@ -75,8 +75,11 @@ impl Driver {
     /// An operator's order.
     pub(super) fn operate(&mut self, operation: &Operation) -> Result<(), Refused> {
         let now = self.now();
-        self.edges.recorder.operation(operation, now);
         let done = self.engine.operate(operation, now);
+        // An order about nobody has changed nothing, and a replay could not place it.
+        if !matches!(done, Err(Refused::NoService { .. } | Refused::NoBackend { .. })) {
+            self.edges.recorder.operation(operation, now);
+        }
         self.carry_out(None);
         done
     }

@@ -38,6 +38,7 @@ pub struct Account {
     /// The first moment of the summary.
     began: Instant,
     skipped: u64,
+    misplaced: u64,
     missing: u64,
     unused_probes: u64,
 }
@@ -56,6 +57,7 @@ impl Account {
             by_id: HashMap::new(),
             began: Instant(0),
             skipped: 0,
+            misplaced: 0,
             missing: 0,
             unused_probes: 0,
         }
@@ -115,6 +117,11 @@ impl Account {
         of.probed = true;
         self.unused_probes += u64::from(!of.has_probe);
         self.ids(service, backend)
+    }
+
+    /// An order about nobody who is there.
+    pub(super) fn misplaced(&mut self) {
+        self.misplaced += 1;
     }
 
     pub(super) fn skipped(&mut self) {
@@ -183,6 +190,7 @@ impl Account {
             began_ms: self.began,
             ended_ms: now,
             skipped: self.skipped,
+            misplaced: self.misplaced,
             missing: self.missing,
             unused_probes: self.unused_probes,
             ..Summary::default()

@@ -83,10 +83,15 @@ impl Replay {
         }
         let at = self.time.moment(line.at)?;
         let only = self.options.service.as_deref();
-        let service = addressee::service(line, &self.config, &self.services, only)?;
-        if let Some(service) = service {
-            addressee::check_backend(&self.config, &self.account, service, &line.what)?;
-        }
+        let service = match self.addressed(line, only) {
+            // The daemon has refused that order, too.
+            Err(_) if matches!(line.what, What::Operator { .. }) => {
+                self.account.misplaced();
+                self.pass(at);
+                return Ok(());
+            }
+            addressed => addressed?,
+        };
         self.pass(at);
         match (service, &line.what) {
             (Some(service), what) => self.about(service, what),
@@ -109,6 +114,15 @@ impl Replay {
             (None, What::Clock { .. } | What::Pass) => {}
         }
         Ok(())
+    }
+
+    /// The service that a line is about. An error: it is about nobody who is there.
+    fn addressed(&self, line: &Line<'_>, only: Option<&str>) -> Result<Option<usize>, Unfit> {
+        let service = addressee::service(line, &self.config, &self.services, only)?;
+        if let Some(service) = service {
+            addressee::check_backend(&self.config, &self.account, service, &line.what)?;
+        }
+        Ok(service)
     }
 
     /// Lets time pass. The engine gets each of its deadlines on the way.

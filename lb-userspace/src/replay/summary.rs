@@ -14,6 +14,8 @@ pub struct Summary {
     pub backends: Vec<BackendSummary>,
     /// Lines of services that were left out.
     pub skipped: u64,
+    /// Orders about services or backends that are not there.
+    pub misplaced: u64,
     /// Lines that the recording lacks.
     pub missing: u64,
     /// Results of probes in services that have none.

@@ -1,4 +1,5 @@
 mod founding;
+mod orders;
 mod recording;
 
 use lb_core::{config::Config, event::EventKind, time::Instant};

@@ -134,6 +134,10 @@ fn remarks(summary: &Summary) -> Vec<String> {
             printable(service)
         ));
     }
+    if summary.misplaced > 0 {
+        let s = if summary.misplaced == 1 { "" } else { "s" };
+        remarks.push(format!("replay left out {} order{s} about nobody who is there", summary.misplaced));
+    }
     if summary.skipped > 0 {
         remarks.push(format!("replay left out {} lines about other services", summary.skipped));
     }
