@@ -83,6 +83,7 @@ fn a_vip_has_one_instance() -> Result<()> {
     let same = interfaces(&devices[2..]) + &services(&MEMBERS, "");
     let attempt = Attempt::new(lab, node, "same", &same)?;
     attempt.run()?.refuses(5, &["the VIP 10.99.0.10:80", &said, &remedy]);
+    assert!(!stage.shunt.pins().with_file_name(&attempt.instance).exists(), "nothing is left of it");
 
     // By a reload neither.
     let own = same.replace("10.99.0.10:80", "10.99.0.10:81").replace("[fd99::10]:80", "[fd99::10]:81");

@@ -115,6 +115,9 @@ fn open_as(options: &Options<'_>) -> Result<Opened, OpenError> {
             PrepareError::Io(source) => OpenError::Bpffs { path: options.bpffs.to_owned(), source },
         })?
         .ok_or_else(|| OpenError::Running(options.instance.to_owned()))?;
+    // From here to the end, every failure takes back what was pinned and attached until then.
+    let undo =
+        Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
     let namespace = namespace().map_err(OpenError::Descriptor)?;
     if belongs_elsewhere(&dir, namespace) {
         return Err(OpenError::Elsewhere { instance: options.instance.to_owned() });
@@ -122,9 +125,6 @@ fn open_as(options: &Options<'_>) -> Result<Opened, OpenError> {
     if let Some((vip, instance)) = taken_vip(options.bpffs, options.instance, options.vips) {
         return Err(OpenError::VipTaken { vip, instance });
     }
-    // From here to the end, every failure takes back what was pinned and attached until then.
-    let undo =
-        Undo::new(&dir).map_err(|source| OpenError::Bpffs { path: options.bpffs.to_owned(), source })?;
     check_layouts(&dir)?;
     let flow_tables = match FlowSpec::pinned(&dir).map_err(OpenError::Map)? {
         Some(pinned) => {
