@@ -57,6 +57,8 @@ pub(super) const SUITES: &[Suite] = &[
     row("redispatch", Lane::Waits, BOTH),
     row("modes", Lane::Waits, XDP),
     row("path", Lane::Waits, XDP),
+    row("edge", Lane::Waits, XDP),
+    row("stations", Lane::Waits, BOTH),
     row("unanswerable", Lane::Waits, XDP),
 ];
 
