@@ -12,7 +12,6 @@ use super::attack::{Attack, Kind, Play, Sources};
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "trials-spent-by-silent-syns", service: Kind::Bad, play: silent },
-    Attack { name: "trials-spent-slowly", service: Kind::Bad, play: slow },
     Attack { name: "trials-spent-by-syns-that-die", service: Kind::Bad, play: dying },
     Attack { name: "trials-spent-by-handshakes", service: Kind::Bad, play: handshakes },
     Attack { name: "trials-spent-by-half-requests", service: Kind::Bad, play: half_requests },
@@ -37,15 +36,6 @@ fn silent(swarm: &mut Swarm, play: &Play<'_>) {
     rounds(swarm, play, |swarm| {
         swarm.syn(|_| {});
         swarm.listen(PAUSE / 5);
-    });
-}
-
-/// The tokens come back meanwhile. A budget that looks full was not silence.
-fn slow(swarm: &mut Swarm, play: &Play<'_>) {
-    swarm.forget();
-    rounds(swarm, play, |swarm| {
-        swarm.syn(|_| {});
-        swarm.listen(Duration::from_secs(4));
     });
 }
 
