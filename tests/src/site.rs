@@ -50,6 +50,10 @@ impl Site {
         let topology = Topology::new(prefix, &NAMES[..backends])?;
         let mut remotes = Vec::new();
         let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n{keys}", topology.devices);
+        // A request that meets the ejection of its backend may be reset otherwise. The drain tests are about that.
+        if !keys.contains("on_eject") {
+            toml += "on_eject = \"drain\"\n";
+        }
         toml += "[service.web.backends]\n";
         for (number, host) in topology.backends.iter().enumerate() {
             let listen = at(Topology::address(number), 8080);

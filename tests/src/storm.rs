@@ -61,7 +61,8 @@ pub fn run(prefix: &str, binary: &Path, length: Duration) -> Result<Storm> {
     let topology = Topology::new(prefix, &["flock"])?;
     let address = |number: usize| at(Topology::address(0), 9000 + number as u16);
     let flock = Flock::start(&topology.backends[0], (0..BACKENDS).map(address))?;
-    let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
+    let mut toml =
+        format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\non_eject = \"drain\"\n", topology.devices);
     toml += "[service.web.backends]\n";
     for number in 0..BACKENDS {
         toml += &format!("b{number:03} = \"{}\"\n", address(number));

@@ -32,7 +32,10 @@ impl Site {
     fn new(prefix: &str) -> Result<Self> {
         let topology = Topology::new(prefix, &NAMES[..2])?;
         let mut backends = Vec::new();
-        let mut toml = format!("interfaces = {:?}\n[service.web]\nvip = {VIP:?}\n", topology.devices);
+        let mut toml = format!(
+            "interfaces = {:?}\n[service.web]\nvip = {VIP:?}\non_eject = \"drain\"\n",
+            topology.devices
+        );
         toml += "[service.web.backends]\n";
         for (number, host) in topology.backends.iter().enumerate() {
             let listen = SocketAddr::new(Topology::address6(number).into(), 8080);

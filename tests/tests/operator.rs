@@ -14,6 +14,7 @@ use lb_core::{
 };
 use lb_lab::{Topology, clock, until, until_ok};
 use lb_tests::{
+    devices::index_and_mac,
     frame::{SYN, Tcp},
     holdings::attached,
     kernel::Action,
@@ -266,16 +267,6 @@ fn a_log_that_nobody_reads_holds_up_nothing() -> Result<()> {
     Ok(())
 }
 
-/// The index and the MAC address of the node's device towards the client.
-fn toward_client(site: &Site) -> Result<(u32, [u8; 6])> {
-    let links: serde_json::Value =
-        serde_json::from_str(&site.topology.node.ip(&format!("-j link show {}", site.topology.devices[0]))?)?;
-    let index = links[0]["ifindex"].as_u64().context("an index")?;
-    let mac = links[0]["address"].as_str().context("a MAC address")?;
-    let bytes: Vec<u8> = mac.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect::<Result<_, _>>()?;
-    Ok((u32::try_from(index)?, bytes.as_slice().try_into()?))
-}
-
 #[test]
 fn a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too() -> Result<()> {
     if skipped("a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too", &[]) {
@@ -294,7 +285,7 @@ fn a_client_with_a_backends_or_a_vips_address_is_refused_after_a_restart_too() -
     };
     let vip = VIP.parse()?;
     let asks = |site: &Site, source: IpAddr| -> Result<Action> {
-        let (device, mac) = toward_client(site)?;
+        let (device, mac) = index_and_mac(&site.topology.node, &site.topology.devices[0])?;
         let mut syn = Tcp::new(SocketAddr::new(source, 4000), vip, SYN).numbers(1, 0);
         syn.to_mac = mac;
         let (syn, program) = (syn.bytes(), attached(&site.shunt)?);

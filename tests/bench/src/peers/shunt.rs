@@ -28,7 +28,7 @@ pub(super) fn start(place: &Place<'_>, options: Options) -> Result<Running> {
 fn config(place: &Place<'_>, Options { dnat, evidence, reset }: Options) -> String {
     let backends = place.each(|_, name, address| format!("{name} = \"{address}\"\n"));
     let mode = if dnat { "dnat" } else { "nat" };
-    let policy = if reset { "on_eject = \"reset\"\n" } else { "" };
+    let policy = if reset { "on_eject = \"reset\"\n" } else { "on_eject = \"drain\"\n" };
     // An ejection lasts as long each time.
     let breaker = format!(
         "[service.web.breaker]\nconsecutive_5xx = {THRESHOLD}\ninterval = \"500ms\"\n\

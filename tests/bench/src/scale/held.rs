@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lb_lab::{Lab, Shunt, clock, signals, until};
 use lb_tests::{
+    devices::index_and_mac,
     frame::{ACK, SYN, Tcp},
     holdings::{Places, attached},
     kernel::{Action, context},
@@ -64,7 +65,8 @@ fn row(flows: u32, repetitions: u32, binary: &Path) -> Result<Row> {
                 && status.traffic.iter().all(|traffic| traffic.reachable)
         })
     })?;
-    node.enter(|| fill(&shunt, flows))??;
+    let hosts = index_and_mac(&node, "hosts")?;
+    node.enter(|| fill(&shunt, flows, hosts))??;
     let held = |shunt: &Shunt| -> Result<()> {
         let held = Places::read(shunt)?.established;
         ensure!(held == flows as usize, "{held} of {flows} connections are there");
@@ -109,12 +111,12 @@ fn config(flows: u32) -> String {
 }
 
 /// A whole handshake of each.
-fn fill(shunt: &Shunt, flows: u32) -> Result<()> {
+fn fill(shunt: &Shunt, flows: u32, (hosts, mac): (u32, [u8; 6])) -> Result<()> {
     let program = attached(shunt)?;
     let vip: SocketAddr = VIP.parse().context("a literal")?;
     let mut out = [0; 256];
-    let hosts = nix::net::if_::if_nametoindex("hosts").context("the interface to the hosts")?;
     let mut send = |frame: &Tcp| -> Result<Tcp> {
+        let frame = Tcp { to_mac: mac, ..frame.clone() };
         let frame_bytes = frame.bytes();
         let (action, length) = program.run_in(&frame_bytes, &mut out, &context(frame_bytes.len(), hosts))?;
         ensure!(matches!(Action::new(action), Action::Redirect | Action::Tx), "{frame:?} came to {action}");
