@@ -72,8 +72,11 @@ impl Bench {
         until("all serve", PATIENCE, || {
             let status = bench.shunt.status();
             status.is_ok_and(|status| {
+                // Without a next hop, which IPv6 may take seconds to find, a backend gets nothing.
+                let reachable = status.traffic.iter().all(|traffic| traffic.reachable);
                 let mut all = status.snapshot.services[0].backends.iter();
-                all.all(|backend| backend.share > 3000 && (!probe || backend.last_probe.is_some()))
+                reachable
+                    && all.all(|backend| backend.share > 3000 && (!probe || backend.last_probe.is_some()))
             })
         })?;
         Ok(bench)
