@@ -16,6 +16,13 @@ macro_rules! names {
                 f.pad(match self { $(Self::$variant => $text),+ })
             }
         }
+
+        // The names appear in events as text.
+        impl From<$name> for String {
+            fn from(state: $name) -> Self {
+                state.to_string()
+            }
+        }
     };
 }
 
@@ -163,30 +170,5 @@ impl Effective {
                 BreakerState::Closed,
             ) => Self::Serving,
         }
-    }
-}
-
-// The state names appear in events as text.
-impl From<BreakerState> for String {
-    fn from(state: BreakerState) -> Self {
-        state.to_string()
-    }
-}
-
-impl From<PathState> for String {
-    fn from(state: PathState) -> Self {
-        state.to_string()
-    }
-}
-
-impl From<ProbeState> for String {
-    fn from(state: ProbeState) -> Self {
-        state.to_string()
-    }
-}
-
-impl From<OperatorState> for String {
-    fn from(state: OperatorState) -> Self {
-        state.to_string()
     }
 }
