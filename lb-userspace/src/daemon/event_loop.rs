@@ -193,12 +193,7 @@ impl EventLoop {
 
     /// Reports the half-open backends that have used trials, before a sweep takes that for silence.
     fn read_trial_budgets(&mut self) {
-        let left = |backend| self.counts.trial_budgets.left(backend);
-        let budgets = self.driver.engine().trial_budgets();
-        let returned = self.counts.trial_budgets.take_returned();
-        let used = |backend, had| returned.contains(&backend) || left(backend) < i64::from(had);
-        let taken: Vec<_> = budgets.filter(|(backend, had)| used(*backend, *had)).collect();
-        for (backend, _) in taken {
+        for backend in self.counts.trial_budgets.tried(self.driver.engine().trial_budgets()) {
             self.driver.handle(Input::TrialsTaken { backend });
         }
     }

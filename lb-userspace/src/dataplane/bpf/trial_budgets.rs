@@ -46,9 +46,14 @@ impl TrialBudgets {
         unsafe { AtomicI64::from_ptr(self.left.at(backend.0.into())) }.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The backends that got tokens back since the last call. Their budgets look fuller than they were.
-    pub fn take_returned(&self) -> BTreeSet<BackendId> {
-        mem::take(&mut self.returned.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Of these backends with the budgets that they were given: those from which a token was taken. A budget to which
+    /// a token has come back since the last call looks fuller than it was.
+    pub fn tried(&self, given: impl Iterator<Item = (BackendId, u32)>) -> Vec<BackendId> {
+        let returned = mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner));
+        given
+            .filter(|(backend, had)| returned.contains(backend) || self.left(*backend) < i64::from(*had))
+            .map(|(backend, _)| backend)
+            .collect()
     }
 }
 
