@@ -2,6 +2,8 @@
 
 #[path = "drain/boundary.rs"]
 mod boundary;
+#[path = "drain/changes.rs"]
+mod changes;
 #[path = "drain/clients.rs"]
 mod clients;
 #[path = "drain/fallback.rs"]

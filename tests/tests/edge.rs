@@ -6,6 +6,8 @@ mod instances;
 mod interfaces;
 #[path = "edge/nat.rs"]
 mod nat;
+#[path = "edge/reload.rs"]
+mod reload;
 #[path = "edge/stage.rs"]
 mod stage;
 #[path = "edge/start.rs"]

@@ -62,9 +62,9 @@ pub struct Ports(pub [u8; 65_536]);
 
 /// Bits of [`Ports`].
 pub mod port_flags {
-    /// A VIP has it.
+    /// A VIP has it, or had it and a connection still goes by it.
     pub const VIP: u8 = 1 << 0;
-    /// It is in the NAT range.
+    /// It is in the NAT range, or was and a connection still goes by it.
     pub const NAT: u8 = 1 << 1;
     /// A backend in mode `dnat` has it, or had it: a frame *from* it may be a reply to any port.
     pub const DNAT: u8 = 1 << 2;

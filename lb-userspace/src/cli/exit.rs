@@ -108,7 +108,7 @@ impl From<ClientError> for Failure {
                 | ProblemKind::BadRequest
                 | ProblemKind::NoSuchPath
                 | ProblemKind::NoSuchMethod => Exit::Usage,
-                ProblemKind::Floor => Exit::Refused,
+                ProblemKind::Floor | ProblemKind::Hazard => Exit::Refused,
                 ProblemKind::InvalidConfig => Exit::Config,
                 ProblemKind::Forbidden => Exit::HostNotAble,
                 ProblemKind::Unavailable => Exit::Failed,
@@ -180,6 +180,7 @@ mod tests {
             (ClientError::Silent("/run/s".into()), Exit::Unreachable),
             (refused(ProblemKind::UnknownBackend), Exit::Usage),
             (refused(ProblemKind::Floor), Exit::Refused),
+            (refused(ProblemKind::Hazard), Exit::Refused),
             (refused(ProblemKind::InvalidConfig), Exit::Config),
             (refused(ProblemKind::Forbidden), Exit::HostNotAble),
             (refused(ProblemKind::Unavailable), Exit::Failed),

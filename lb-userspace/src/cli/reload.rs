@@ -11,7 +11,7 @@ use crate::control::{
 };
 
 pub(super) async fn run(client: &Client, args: &args::Reload) -> Result<Exit, Failure> {
-    let reloaded = client.reload(args.dry_run).await?;
+    let reloaded = client.reload(args.dry_run, args.force).await?;
     let text = match args.output {
         Plain::Table => table(&reloaded),
         Plain::Json => {
@@ -21,16 +21,22 @@ pub(super) async fn run(client: &Client, args: &args::Reload) -> Result<Exit, Fa
         }
     };
     out::print(&text)?;
-    Ok(Exit::Done)
+    // A dry run says what the reload would say.
+    let refused = args.dry_run && !args.force && !reloaded.hazards.is_empty();
+    Ok(if refused { Exit::Refused } else { Exit::Done })
 }
 
 fn table(reloaded: &Reloaded) -> String {
-    let Reloaded { config_generation, changes, needs_restart, dry_run } = reloaded;
+    let Reloaded { config_generation, changes, needs_restart, hazards, dry_run } = reloaded;
     let mut lines: Vec<String> = changes.clone();
     if !needs_restart.is_empty() {
         lines.push(format!("with a restart only: {}", needs_restart.join(", ")));
     }
+    lines.extend(hazards.iter().map(|hazard| format!("hazard: {hazard}")));
     lines.push(match (dry_run, changes.is_empty()) {
+        (true, _) if !hazards.is_empty() => {
+            "nothing was changed: this was a dry run, and only `--force` makes the reload".to_owned()
+        }
         (true, true) => "nothing would change".to_owned(),
         (true, false) => "nothing was changed: this was a dry run".to_owned(),
         (false, true) => format!("reloaded, nothing changed (generation {config_generation})"),
@@ -42,6 +48,7 @@ fn table(reloaded: &Reloaded) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::model::{Hazard, HazardCode};
 
     #[test]
     fn changes_are_listed() {
@@ -49,6 +56,7 @@ mod tests {
             config_generation: 3,
             changes: changes.iter().map(ToString::to_string).collect(),
             needs_restart: needs_restart.iter().map(ToString::to_string).collect(),
+            hazards: Vec::new(),
             dry_run,
         };
         let text = table(&reloaded(false, &["web/web-4: added at 10.0.0.14:8080"], &["log"]));
@@ -57,5 +65,14 @@ mod tests {
         assert_eq!(text, expected);
         assert_eq!(table(&reloaded(false, &[], &[])), "reloaded, nothing changed (generation 3)\n");
         assert_eq!(table(&reloaded(true, &["x"], &[])), "x\nnothing was changed: this was a dry run\n");
+        let hazards = vec![Hazard {
+            code: HazardCode::InterfaceInUse,
+            subject: "eth1".to_owned(),
+            path: None,
+            message: "3 connections".to_owned(),
+        }];
+        let expected = "x\nhazard: eth1: 3 connections\n\
+                        nothing was changed: this was a dry run, and only `--force` makes the reload\n";
+        assert_eq!(table(&Reloaded { hazards, ..reloaded(true, &["x"], &[]) }), expected);
     }
 }

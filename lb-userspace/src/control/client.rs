@@ -157,9 +157,11 @@ impl Client {
         parse(&self.explain_json(client, service).await?)
     }
 
-    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded, ClientError> {
-        let dry_run = dry_run.then(|| "dry_run=true".to_owned());
-        parse(&self.post(&format!("/v1/reload{}", query(dry_run)), &()).await?)
+    pub async fn reload(&self, dry_run: bool, force: bool) -> Result<Reloaded, ClientError> {
+        let parameters = [(dry_run, "dry_run=true"), (force, "force=true")];
+        let parameters =
+            parameters.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, of)| of.to_owned());
+        parse(&self.post(&format!("/v1/reload{}", query(parameters)), &()).await?)
     }
 
     pub async fn events(&self, asked: &EventsQuery) -> Result<Lines, ClientError> {

@@ -11,7 +11,7 @@ mod status;
 mod traffic;
 mod view;
 
-pub use change::{Order, Problem, ProblemKind, Reloaded};
+pub use change::{Hazard, HazardCode, Order, Problem, ProblemKind, Reloaded};
 pub use status::{
     Daemon, Evidence, ExpiredFlows, Forwarding, Interface, LoopLag, Mode, Program, ProgramMap, Reactions,
     RemainingConnections, Status, Warning,

@@ -71,9 +71,10 @@ pub enum Request {
         service: String,
         answer: oneshot::Sender<Option<Result<Box<Explanation>, Problem>>>,
     },
-    /// Read the configuration again. `dry_run`: only report what would change.
+    /// Read the configuration again. `dry_run`: only report what would change. `force`: in spite of hazards.
     Reload {
         dry_run: bool,
+        force: bool,
         answer: oneshot::Sender<Result<Reloaded, Problem>>,
     },
 }
@@ -187,15 +188,17 @@ async fn explain(
 struct ReloadQuery {
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    force: bool,
 }
 
 async fn reload(
     State(api): State<Api>,
     query: Result<Query<ReloadQuery>, QueryRejection>,
 ) -> Result<Json<Document<Reloaded>>, Refusal> {
-    let Query(ReloadQuery { dry_run }) =
-        query.map_err(|error| Refusal::query(&error, "the only parameter is dry_run=true"))?;
-    Ok(document(api.ask(|answer| Request::Reload { dry_run, answer }).await??))
+    let Query(ReloadQuery { dry_run, force }) =
+        query.map_err(|error| Refusal::query(&error, "the parameters are dry_run=true and force=true"))?;
+    Ok(document(api.ask(|answer| Request::Reload { dry_run, force, answer }).await??))
 }
 
 fn document<T>(body: T) -> Json<Document<T>> {

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::{driver::Driver, handlers::Handlers, lag::Lag};
+use super::{driver::Driver, handlers::Handlers, lag::Lag, reload::Inspected};
 use crate::{
     control::Request,
     dataplane::{
@@ -38,6 +38,7 @@ pub(super) struct Sources {
     pub(super) reports: mpsc::Receiver<actor::Report>,
     pub(super) inputs: mpsc::Receiver<Input>,
     pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) inspected: mpsc::UnboundedReceiver<Inspected>,
     pub(super) paths: watch::Receiver<Paths>,
     pub(super) interfaces: watch::Receiver<Vec<Interface>>,
     pub(super) timeouts: mpsc::Receiver<TimedOut>,
@@ -107,6 +108,10 @@ impl EventLoop {
                 self.read_success_counts();
                 self.handlers.handle(request, &mut self.driver, self.lag);
             }
+            Some(inspected) = sources.inspected.recv() => {
+                self.begin();
+                self.handlers.decide(inspected, &mut self.driver);
+            }
             // Its sender lives as long as the loop, unless netlink is gone.
             Ok(()) = sources.paths.changed() => {
                 self.begin();
@@ -165,7 +170,7 @@ impl EventLoop {
 
     /// SIGHUP.
     pub(super) fn hang_up(&mut self) {
-        self.handlers.hang_up(&mut self.driver);
+        self.handlers.hang_up(&self.driver);
     }
 
     pub(super) async fn stop(self) {

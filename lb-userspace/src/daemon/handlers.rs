@@ -8,16 +8,28 @@ use lb_core::{
     snapshot::{LeavingSnapshot, ServiceSnapshot, Snapshot, Why},
     time::Millis,
 };
-use tokio::{runtime::Handle, sync::oneshot};
-use tracing::{error, info, warn};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc::UnboundedSender, oneshot},
+};
+use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::{driver::Driver, explanation::explanation, lag::Lag, paths, reload::Configured, status::Facts};
+use super::{
+    driver::Driver,
+    explanation::explanation,
+    lag::Lag,
+    paths,
+    reload::{Configured, Inspected, Order, refused},
+    status::Facts,
+};
 use crate::{
+    config::File,
     control::{
         Request,
         model::{
-            BackendView, Daemon, Explanation, Problem, ProblemKind, Reloaded, RemainingConnections, Status,
+            BackendView, Daemon, Explanation, Hazard, Problem, ProblemKind, Reloaded, RemainingConnections,
+            Status,
         },
     },
     dataplane::{
@@ -36,6 +48,8 @@ pub(super) struct Handlers {
     configured: Configured,
     paths: Paths,
     interfaces: Arc<Interfaces>,
+    /// To the loop.
+    inspected: UnboundedSender<Inspected>,
     lost_log_lines: ErrorCounter,
     /// Where to read maps, which may take long. The loop does not wait for it.
     tasks: Handle,
@@ -46,10 +60,11 @@ impl Handlers {
         facts: Facts,
         configured: Configured,
         interfaces: Arc<Interfaces>,
+        inspected: UnboundedSender<Inspected>,
         lost_log_lines: ErrorCounter,
         tasks: Handle,
     ) -> Self {
-        Self { facts, configured, paths: Paths::default(), interfaces, lost_log_lines, tasks }
+        Self { facts, configured, paths: Paths::default(), interfaces, inspected, lost_log_lines, tasks }
     }
 
     pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
@@ -71,7 +86,9 @@ impl Handlers {
                     None => drop(answer.send(None)),
                 }
             }
-            Request::Reload { dry_run, answer } => drop(answer.send(self.reload(driver, dry_run))),
+            Request::Reload { dry_run, force, answer } => {
+                self.reload(driver, Order { dry_run, force, answer: Some(answer) });
+            }
         }
     }
 
@@ -101,16 +118,41 @@ impl Handlers {
         }
     }
 
-    /// SIGHUP. Nobody waits for an answer, so an error goes to the log.
-    pub(super) fn hang_up(&mut self, driver: &mut Driver) {
-        if let Err(Problem { error, .. }) = self.reload(driver, false) {
-            error!("not reloaded, nothing changes: {error}");
-        }
+    /// SIGHUP.
+    pub(super) fn hang_up(&mut self, driver: &Driver) {
+        self.reload(driver, Order { dry_run: false, force: false, answer: None });
     }
 
-    /// Reads the file again. Services and everything below them can change without a restart.
-    fn reload(&mut self, driver: &mut Driver, dry_run: bool) -> Result<Reloaded, Problem> {
-        let file = self.configured.read()?;
+    /// Reads the file again, and has the kernel asked what would not work after the reload. The loop gives the result to
+    /// [`decide`](Self::decide).
+    fn reload(&self, driver: &Driver, order: Order) {
+        let file = match self.configured.read() {
+            Ok(file) => file,
+            Err(problem) => return order.answer(Err(problem)),
+        };
+        let question = self.configured.question(&file, &self.paths);
+        let (dataplane, inspected) = (driver.edges().dataplane.clone(), self.inspected.clone());
+        self.tasks.spawn(async move {
+            let hazards = question.hazards(&dataplane).await;
+            // Without a loop nobody reloads.
+            let _ = inspected.send(Inspected { file, hazards, order });
+        });
+    }
+
+    /// Makes a reload whose hazards are known, or refuses it.
+    pub(super) fn decide(&mut self, Inspected { file, hazards, order }: Inspected, driver: &mut Driver) {
+        let made = self.change(driver, file, hazards, &order);
+        order.answer(made);
+    }
+
+    /// Services and everything below them can change without a restart, interfaces too.
+    fn change(
+        &mut self,
+        driver: &mut Driver,
+        file: File,
+        hazards: Vec<Hazard>,
+        &Order { dry_run, force, .. }: &Order,
+    ) -> Result<Reloaded, Problem> {
         driver.engine().fits(&file.core).map_err(|exhausted| Problem {
             kind: ProblemKind::InvalidConfig,
             error: exhausted.to_string(),
@@ -128,6 +170,9 @@ impl Handlers {
                 error: error.to_string(),
                 remedy: format!("{remedy}; nothing has changed"),
             });
+        }
+        if !hazards.is_empty() && !force && !dry_run {
+            return Err(refused(&hazards));
         }
         let changes = self.configured.differences(&file);
         let needs_restart = self.configured.needs_restart(&file);
@@ -148,10 +193,13 @@ impl Handlers {
             if !needs_restart.is_empty() {
                 warn!(keys = needs_restart.join(", "), "changed, and in force with a restart only");
             }
+            for hazard in &hazards {
+                warn!("reloaded in spite of a hazard: {hazard}");
+            }
             info!(changes = changes.len(), path = %self.configured.path().display(), "reloaded");
         }
         let config_generation = driver.snapshot().config_generation;
-        Ok(Reloaded { config_generation, changes, needs_restart, dry_run })
+        Ok(Reloaded { config_generation, changes, needs_restart, hazards, dry_run })
     }
 
     fn status(&self, driver: &Driver, lag: Lag, answer: oneshot::Sender<Status>) {

@@ -133,7 +133,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (results, inputs) = mpsc::channel(Prober::LIMIT);
     let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
     let driver = Driver::new(engine, clock, edges);
-    let handlers = Handlers::new(facts, configured, interfaces, lost_log_lines, Handle::current());
+    let (inspections, inspected) = mpsc::unbounded_channel();
+    let handlers =
+        Handlers::new(facts, configured, interfaces, inspections, lost_log_lines, Handle::current());
     let ring = opened.evidence;
     let counts = Counts {
         success_counts: opened.success_counts,
@@ -146,7 +148,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let mut looping = own_thread::spawn("loop", async move || {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
         let interfaces = interface_changes;
-        let mut sources = Sources { ring, reports, inputs, requests: asked, paths, interfaces, timeouts };
+        let requests = asked;
+        let mut sources = Sources { ring, reports, inputs, requests, inspected, paths, interfaces, timeouts };
         let mut event_loop = EventLoop::new(driver, handlers, intake, counts);
         loop {
             tokio::select! {

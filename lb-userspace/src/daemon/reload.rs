@@ -1,5 +1,7 @@
 //! A new configuration for a running daemon, and what it changes.
 
+mod hazards;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -10,10 +12,11 @@ use lb_core::config::{Backend, Config, Service};
 use tokio::sync::watch;
 use tracing::warn;
 
+pub(super) use self::hazards::{Inspected, Order, Question, refused};
 use crate::{
     config::{self, Diagnostics, File},
     control::model::{Problem, ProblemKind},
-    dataplane::{bpf, chain},
+    dataplane::{bpf, chain, next_hop},
 };
 
 /// The configuration in force, the file that it came from, and the addresses in it.
@@ -51,6 +54,11 @@ impl Configured {
                 remedy: "nothing has changed; the daemon reads the file that it was started with".to_owned(),
             },
         })
+    }
+
+    /// The question that the kernel has to answer before a reload with this file.
+    pub(super) fn question(&self, new: &File, paths: &next_hop::Paths) -> Question {
+        Question::new((&self.file.core, &self.file.interfaces), &self.file.vlans, new, paths)
     }
 
     pub(super) fn differences(&self, new: &File) -> Vec<String> {

@@ -4,6 +4,7 @@
 //! its [`Handle`] is dropped. If it leaves a plan half done, a repeated plan completes it.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::mpsc::{Receiver, Sender, channel},
     thread,
@@ -38,6 +39,7 @@ enum Command {
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
     Connections(BackendId, Generation, oneshot::Sender<Count>),
+    ConnectionsBy(BTreeSet<u32>, oneshot::Sender<Count>),
 }
 
 /// Sends commands to the thread. Their queue has no bound, but the engine has at most one plan for each service in
@@ -98,6 +100,13 @@ impl Handle {
         tokio::task::spawn_blocking(count.await.ok()?).await.ok()
     }
 
+    /// How many connections have clients behind these interfaces. `None`: the thread has ended.
+    pub async fn connections_by(&self, interfaces: BTreeSet<u32>) -> Option<Result<u64, Error>> {
+        let (reply, count) = oneshot::channel();
+        self.send(Command::ConnectionsBy(interfaces, reply));
+        tokio::task::spawn_blocking(count.await.ok()?).await.ok()
+    }
+
     fn send(&self, command: Command) {
         if self.commands.send(command).is_err() {
             warn!("the dataplane thread has ended");
@@ -145,6 +154,9 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
             }
             Command::Steering(key, members, reply) => {
                 let _ = reply.send(dataplane.steering(&key, &members));
+            }
+            Command::ConnectionsBy(interfaces, reply) => {
+                let _ = reply.send(dataplane.connections_by(interfaces));
             }
             Command::Connections(id, generation, reply) => {
                 let _ = reply.send(dataplane.connections(id, generation));

@@ -1,6 +1,9 @@
 //! A dataplane without a kernel, for tests of the daemon. It fails by a script.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+};
 
 use lb_common::abi::{Addr, FlowKey};
 use lb_core::io::{BackendId, Generation, Member, Step};
@@ -50,6 +53,10 @@ impl Dataplane for Memory {
     }
 
     fn connections(&mut self, _: BackendId, _: Generation) -> Count {
+        Box::new(|| Ok(0))
+    }
+
+    fn connections_by(&mut self, _: BTreeSet<u32>) -> Count {
         Box::new(|| Ok(0))
     }
 }

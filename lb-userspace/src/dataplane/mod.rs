@@ -60,6 +60,9 @@ pub trait Dataplane: Send + 'static {
     /// Counts the connections of a backend. The count visits every flow, which takes a while; the caller may run it on
     /// another thread.
     fn connections(&mut self, backend: BackendId, generation: Generation) -> Count;
+
+    /// Counts the connections whose clients are behind these interfaces. It visits every flow, too.
+    fn connections_by(&mut self, interfaces: BTreeSet<u32>) -> Count;
 }
 
 /// The unicast MAC addresses of the node's interfaces, each with the usual one of its interface.

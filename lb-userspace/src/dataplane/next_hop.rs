@@ -6,6 +6,7 @@
 //! not work.
 
 mod kernel;
+mod look;
 mod moved;
 mod own_macs;
 mod paths;
@@ -28,13 +29,13 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub use self::paths::Paths;
 use self::{
     kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve, ways},
     moved::Known,
     own_macs::own_macs,
-    paths::{Faults, meets_program},
+    paths::{Faults, of_device},
 };
+pub use self::{look::look, paths::Paths};
 use super::{
     NextHop, actor, error::chain, interfaces::Interface, path_warning::PathWarning, redirect::Redirects,
 };
@@ -327,16 +328,9 @@ impl Follower {
         }
         // Each time, because this repeats a write that failed. The dataplane ignores a next hop that it has.
         self.dataplane.set_next_hop(address, hop);
-        if !device.has_link {
-            PathState::NoLink
-        } else if !meets_program(route.ifindex, links, attached) {
-            PathState::NotAttached
-        } else if vlan != 0 && !self.ports.vlans.contains(&vlan) {
-            PathState::VlanNotListed
-        } else if !hop.link.is_resolved() {
-            PathState::NoNeighbour
-        } else {
-            PathState::Ok
+        match of_device(route.ifindex, links, attached, &self.ports.vlans) {
+            PathState::Ok if !hop.link.is_resolved() => PathState::NoNeighbour,
+            of_device => of_device,
         }
     }
 }

@@ -193,7 +193,7 @@ fn a_reload_attaches_and_detaches_interfaces() -> Result<()> {
     assert!(!stage.ask(&["events"])?.stdout.contains("not_attached"));
 
     write(&devices[..2], &MEMBERS)?;
-    let reloaded = stage.ask(&["reload"])?;
+    let reloaded = stage.ask(&["reload", "--force"])?;
     assert!(reloaded.stdout.contains("interface web-1: detached"), "{reloaded}");
     until("it is off", PATIENCE, || programs(node).is_ok_and(|now| now == before))?;
     stage.has_faults(&[("b", PathState::NotAttached)])?;

@@ -169,17 +169,23 @@ pub struct Wait {
 
 /// Have the daemon read its configuration again
 ///
-/// The same as SIGHUP, with a response. An invalid configuration changes nothing, and the exit code is 3.
+/// The same as SIGHUP, with a response. An invalid configuration changes nothing, and the exit code is 3. If something
+/// would not work after it, nothing changes either, and the exit code is 5.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   sudo shunt reload --dry-run
   sudo shunt reload
+  sudo shunt reload --force
   sudo shunt reload -o json | jq -r '.changes[]'")]
 pub struct Reload {
-    /// Only show what would change
+    /// Only show what would change, and what would not work
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Reload even if a backend would be unreachable, or an interface in use would be detached
+    #[arg(long)]
+    pub force: bool,
 
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Plain,

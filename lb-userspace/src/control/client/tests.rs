@@ -60,7 +60,7 @@ async fn a_daemon_with_another_schema_is_refused() {
     let error = client.status_json(None).await.expect_err("another schema");
     assert_eq!(error.to_string(), "the daemon's JSON has schema 3, this program reads schema 2");
     let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-    let error = client.reload(true).await.expect_err("no schema");
+    let error = client.reload(true, false).await.expect_err("no schema");
     assert_eq!(error.to_string(), "the daemon's JSON has no schema number, this program reads schema 2");
     let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let error = client.events(&EventsQuery::default()).await.expect_err("no schema");

@@ -135,7 +135,7 @@ const fn status(kind: ProblemKind) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         ProblemKind::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
-        ProblemKind::Floor => StatusCode::CONFLICT,
+        ProblemKind::Floor | ProblemKind::Hazard => StatusCode::CONFLICT,
         ProblemKind::InvalidConfig => StatusCode::UNPROCESSABLE_ENTITY,
         ProblemKind::Forbidden => StatusCode::FORBIDDEN,
         ProblemKind::BadRequest => StatusCode::BAD_REQUEST,

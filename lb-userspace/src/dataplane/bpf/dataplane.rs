@@ -204,6 +204,11 @@ impl Dataplane for Bpf {
         let flows = Arc::clone(&self.flows);
         Box::new(move || Ok(flows.connections(backend, generation)))
     }
+
+    fn connections_by(&mut self, interfaces: BTreeSet<u32>) -> Count {
+        let flows = Arc::clone(&self.flows);
+        Box::new(move || Ok(flows.connections_by(&interfaces)))
+    }
 }
 
 impl Drop for Bpf {
@@ -235,7 +240,7 @@ impl Bpf {
     /// Writes the ports in any case.
     pub(super) fn write_ports(&mut self) -> Result<(), MapError> {
         let vips = self.vips.keys().map(SocketAddr::port);
-        self.ports.write(vips, self.reverse_nat.ports())
+        self.ports.write(vips, self.reverse_nat.ports(), &self.flows)
     }
 
     /// Logs a warning for each changed backend whose path warning is new. A plan changes few backends; only the plans
@@ -292,6 +297,6 @@ impl Bpf {
         let new_ports = self.reverse_nat.settle(&self.registry).map_err(on_map("REVERSE_NAT"))?;
         self.ports.mark_due(new_ports);
         let vips = self.vips.keys().map(SocketAddr::port);
-        self.ports.settle(vips, self.reverse_nat.ports()).map_err(on_map("PORTS"))
+        self.ports.settle(vips, self.reverse_nat.ports(), &self.flows).map_err(on_map("PORTS"))
     }
 }

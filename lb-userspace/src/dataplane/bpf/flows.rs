@@ -1,6 +1,8 @@
 //! The flow tables of both families, as the daemon reads and cleans them.
 
-use lb_common::abi::{Addr, Address, Flow, FlowKey, V4, flow_state};
+use std::collections::BTreeSet;
+
+use lb_common::abi::{Addr, Address, Flow, FlowKey, V4, flow_state, port_flags};
 use lb_core::io::{BackendId, Generation};
 
 use super::{
@@ -53,6 +55,22 @@ impl FlowTables {
         count
     }
 
+    /// Counts the connections whose clients are behind these interfaces, as above.
+    pub(super) fn connections_by(&self, interfaces: &BTreeSet<u32>) -> u64 {
+        let (now, mut count) = (now_ticks(), 0);
+        self.v4.each(|flow| count += u64::from(self.comes_by(flow, interfaces, now)));
+        self.v6.each(|flow| count += u64::from(self.comes_by(flow, interfaces, now)));
+        count
+    }
+
+    fn comes_by<A: Address>(&self, flow: &Flow<A>, interfaces: &BTreeSet<u32>, now: u32) -> bool {
+        interfaces.contains(&flow.ifindex) && self.is_open(flow, now)
+    }
+
+    fn is_open<A: Address>(&self, flow: &Flow<A>, now: u32) -> bool {
+        flow.state & flow_state::TIME_WAIT == 0 && !self.idle.is_over(flow, now)
+    }
+
     fn belongs_to<A: Address>(
         &self,
         flow: &Flow<A>,
@@ -60,9 +78,15 @@ impl FlowTables {
         generation: Generation,
         now: u32,
     ) -> bool {
-        (flow.backend, flow.generation) == (id.0, generation.0)
-            && flow.state & flow_state::TIME_WAIT == 0
-            && !self.idle.is_over(flow, now)
+        (flow.backend, flow.generation) == (id.0, generation.0) && self.is_open(flow, now)
+    }
+
+    /// The flags of `PORTS` without which segments of the connections do not find their flows, by port.
+    pub(super) fn port_flags(&self) -> Vec<u8> {
+        let mut ports = vec![0; 1 << 16];
+        self.v4.each(|flow| note_ports(flow, &mut ports));
+        self.v6.each(|flow| note_ports(flow, &mut ports));
+        ports
     }
 
     /// Gives the flows whose clients are behind these neighbours the new links. Returns how many.
@@ -86,6 +110,14 @@ impl FlowTables {
         let mut found = inconsistencies(&self.v4);
         found.extend(inconsistencies(&self.v6));
         found
+    }
+}
+
+fn note_ports<A: Address>(flow: &Flow<A>, ports: &mut [u8]) {
+    if flow.state & flow_state::TIME_WAIT == 0 {
+        ports[usize::from(flow.client.dport.host())] |= port_flags::VIP;
+        // Of mode `dnat` it is the client's own port. That flag only costs a lookup.
+        ports[usize::from(flow.reply.dport.host())] |= port_flags::NAT;
     }
 }
 

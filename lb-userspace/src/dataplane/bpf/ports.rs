@@ -1,9 +1,17 @@
 //! `PORTS`: for each port, whether it is a NAT port, a VIP's or one that `dnat` replies come from.
+//!
+//! The program looks for a flow only where a port has its flag. So a port keeps the flag of a former VIP or of a former
+//! `nat_ports` while a connection goes by it.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use aya::maps::{Array, MapData, MapError};
 use lb_common::abi::{Ports, port_flags};
+
+use super::flows::FlowTables;
+
+/// The flags that a port keeps while a flow needs them.
+const OF_FLOWS: u8 = port_flags::VIP | port_flags::NAT;
 
 pub(super) struct PortMap {
     map: Array<MapData, Ports>,
@@ -37,9 +45,10 @@ impl PortMap {
         &mut self,
         vips: impl Iterator<Item = u16>,
         dnat: &BTreeSet<u16>,
+        flows: &FlowTables,
     ) -> Result<(), MapError> {
         if self.due {
-            self.write(vips, dnat)?;
+            self.write(vips, dnat, flows)?;
             self.due = false;
         }
         Ok(())
@@ -50,6 +59,7 @@ impl PortMap {
         &mut self,
         vips: impl Iterator<Item = u16>,
         dnat: &BTreeSet<u16>,
+        flows: &FlowTables,
     ) -> Result<(), MapError> {
         let mut ports = vec![0u8; 1 << 16];
         for port in self.nat.clone() {
@@ -60,6 +70,13 @@ impl PortMap {
         }
         for port in dnat {
             ports[usize::from(*port)] |= port_flags::DNAT;
+        }
+        let before = Box::new(self.map.get(&0, 0)?);
+        if before.0.iter().zip(&ports).any(|(before, now)| before & !now & OF_FLOWS != 0) {
+            let in_use = flows.port_flags();
+            for (now, (before, used)) in ports.iter_mut().zip(before.0.iter().zip(in_use)) {
+                *now |= before & used & OF_FLOWS;
+            }
         }
         let ports: Box<[u8; 1 << 16]> = ports.into_boxed_slice().try_into().expect("as many as made above");
         // SAFETY: `Ports` is that array, transparently.

@@ -87,9 +87,28 @@ impl Faults {
     }
 }
 
+/// Whether frames that leave by a device arrive, and their replies meet the program, as far as the device decides that.
+pub(super) fn of_device(
+    index: u32,
+    links: &BTreeMap<u32, Device>,
+    attached: &BTreeSet<u32>,
+    vlans: &[u16],
+) -> PathState {
+    let device = links.get(&index).copied().unwrap_or_default();
+    if !device.has_link {
+        PathState::NoLink
+    } else if !meets_program(index, links, attached) {
+        PathState::NotAttached
+    } else if device.below.is_some_and(|(_, vlan)| vlan != 0 && !vlans.contains(&vlan)) {
+        PathState::VlanNotListed
+    } else {
+        PathState::Ok
+    }
+}
+
 /// Whether frames that come by an interface meet the program: it is attached to that interface, to the one below it, or
 /// to a port of it.
-pub(super) fn meets_program(index: u32, links: &BTreeMap<u32, Device>, attached: &BTreeSet<u32>) -> bool {
+fn meets_program(index: u32, links: &BTreeMap<u32, Device>, attached: &BTreeSet<u32>) -> bool {
     /// A VLAN on a bond of ports is two deep.
     const DEEPEST: usize = 4;
     let mut below = vec![index];

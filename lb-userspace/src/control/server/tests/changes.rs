@@ -43,9 +43,16 @@ pub(super) fn answer(request: Request) {
             drop(answer.send(done));
         }
         Request::Explain { answer, .. } => drop(answer.send(None)),
-        Request::Reload { dry_run, answer } => {
-            let (changes, needs_restart) = (vec!["web/web-9: added".to_owned()], Vec::new());
-            drop(answer.send(Ok(Reloaded { config_generation: 3, changes, needs_restart, dry_run })));
+        Request::Reload { dry_run, force, answer } => {
+            let (changes, needs_restart) = (vec![format!("web/web-9: added, force {force}")], Vec::new());
+            let hazards = Vec::new();
+            drop(answer.send(Ok(Reloaded {
+                config_generation: 3,
+                changes,
+                needs_restart,
+                hazards,
+                dry_run,
+            })));
         }
     }
 }
@@ -151,8 +158,9 @@ async fn one_backend_makes_the_round_trip() {
 #[tokio::test]
 async fn a_reload_says_what_it_changed() {
     let daemon = daemon(4);
-    for dry_run in [true, false] {
-        let reloaded = daemon.client().reload(dry_run).await.expect("200");
-        assert_eq!((reloaded.dry_run, reloaded.changes.len()), (dry_run, 1));
+    for (dry_run, force) in [(true, false), (false, false), (true, true), (false, true)] {
+        let reloaded = daemon.client().reload(dry_run, force).await.expect("200");
+        let changes = [format!("web/web-9: added, force {force}")];
+        assert_eq!((reloaded.dry_run, reloaded.changes.as_slice()), (dry_run, changes.as_slice()));
     }
 }
