@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use lb_core::codes::EventReason;
 use serde::{Deserialize, Serialize};
 
 /// The attach mode that the operator asks for: the key `xdp_mode`.
@@ -112,6 +113,18 @@ pub enum Condition {
     Gone,
     /// The interface is there, and the program cannot be attached.
     NotAttached,
+}
+
+impl From<Condition> for EventReason {
+    fn from(condition: Condition) -> Self {
+        match condition {
+            Condition::Attached => Self::Attached,
+            Condition::NoLink => Self::NoLink,
+            Condition::Renamed => Self::Renamed,
+            Condition::Gone => Self::Gone,
+            Condition::NotAttached => Self::NotAttached,
+        }
+    }
 }
 
 impl fmt::Display for Condition {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lb_core::{
+    codes::EventReason,
     event::{Event, EventKind, Evidence},
     io::{BackendId, Generation, ServiceId},
     snapshot::{
@@ -49,6 +50,7 @@ fn status(states: &[Effective]) -> Status {
         probe: ProbeState::None,
         breaker: BreakerState::Closed,
         reason: None,
+        reason_code: None,
         since_ms: Instant(0),
         ejection: 0,
         until_ms: None,
@@ -59,6 +61,7 @@ fn status(states: &[Effective]) -> Status {
         run_5xx: 0,
         responses: Responses::default(),
         last_probe: None,
+        last_probe_code: None,
         drain: None,
     };
     let web = ServiceSnapshot {
@@ -110,7 +113,7 @@ fn probe_event(seq: u64) -> Event {
         backend: Some("web-1".to_owned()),
         from: ProbeState::Up.into(),
         to: ProbeState::Down.into(),
-        reason: "fall".to_owned(),
+        reason: EventReason::Fall,
         enforced: true,
         ejection: 0,
         until_ms: None,

@@ -22,7 +22,7 @@ use lb_tests::{
     load::Connections,
     site::{NAMES, PATIENCE, Site, VIP},
 };
-use lb_userspace::control::model::{Explanation, Reloaded};
+use lb_userspace::control::model::{Change, ChangeCode, Explanation, Reloaded};
 use nix::sys::signal::Signal;
 
 /// Three backends without a probe, and the breaker as it is asked for.
@@ -219,10 +219,11 @@ fn questions_are_answered_from_the_maps() -> Result<()> {
         Ok(serde_json::from_str(&site.shunt.ask(words)?)?)
     };
     let said = reload(&site, &["reload", "--dry-run", "-o", "json"])?;
-    assert_eq!((said.changes, said.dry_run), (vec!["web/web-2: removed".to_owned()], true));
+    let removed = Change { code: ChangeCode::BackendRemoved, says: "web/web-2: removed".to_owned() };
+    assert_eq!((said.changes, said.dry_run), (vec![removed.clone()], true));
     assert_eq!(site.shunt.status()?.snapshot.services[0].backends.len(), 3);
     let said = reload(&site, &["reload", "-o", "json"])?;
-    assert_eq!(said.changes, ["web/web-2: removed"]);
+    assert_eq!(said.changes, [removed]);
     assert_eq!(site.shunt.status()?.snapshot.services[0].backends.len(), 2);
     fs::write(site.shunt.config(), config.replace("consecutive_5xx = 3", "consecutive_5xx = \"no\""))?;
     site.ask(&["reload"])?

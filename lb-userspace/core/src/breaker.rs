@@ -27,7 +27,8 @@ pub mod sweep;
 
 use self::sources::Sources;
 use crate::{
-    config::{BackoffDecay, Breaker as Policy, HalfOpenExit},
+    codes::EventReason,
+    config::{BackoffDecay, Breaker as Policy, Detector, HalfOpenExit},
     event::{EventKind, Totals},
     random,
     states::BreakerState,
@@ -41,7 +42,7 @@ const EMPTY_SWEEPS: u32 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// A detector fired, and evidence, ceiling and floor let it act.
-    Detected(&'static str),
+    Detected(Detector),
     /// A response that is no failure. `readmits`: the probe does not object to a return.
     Good { readmits: bool },
     /// A failure.
@@ -64,7 +65,7 @@ pub struct Change {
     pub kind: EventKind,
     pub from: BreakerState,
     pub to: BreakerState,
-    pub reason: &'static str,
+    pub reason: EventReason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +176,7 @@ impl Breaker {
         now: Instant,
     ) -> Option<Change> {
         (self.ejection, self.ejections) = (ejection, ejections);
-        until.map(|until| self.turn(EventKind::Eject, State::Open { until }, "restored", now))
+        until.map(|until| self.turn(EventKind::Eject, State::Open { until }, EventReason::Restored, now))
     }
 
     /// The end of the present ejection.
@@ -205,19 +206,23 @@ impl Breaker {
     pub fn on(&mut self, signal: Signal, policy: &Policy, now: Instant) -> Option<Change> {
         match (self.state, signal) {
             (State::Closed | State::Open { .. } | State::HalfOpen(_), Signal::Eject { time }) => {
-                let change = self.open("operator", policy, now);
+                let change = self.open(EventReason::Operator, policy, now);
                 if let (State::Open { until }, Some(time)) = (&mut self.state, time) {
                     *until = now + time;
                 }
                 Some(change)
             }
-            (State::Open { .. } | State::HalfOpen(_), Signal::Admit) => Some(self.close("operator", now)),
+            (State::Open { .. } | State::HalfOpen(_), Signal::Admit) => {
+                Some(self.close(EventReason::Operator, now))
+            }
             (State::Closed, Signal::Admit) => None,
 
             (State::Closed | State::HalfOpen(_), Signal::Unejected) => None,
-            (State::Open { .. }, Signal::Unejected) => Some(self.come_back("probe_uneject", policy, now)),
+            (State::Open { .. }, Signal::Unejected) => {
+                Some(self.come_back(EventReason::ProbeUneject, policy, now))
+            }
 
-            (State::Closed, Signal::Detected(detector)) => Some(self.open(detector, policy, now)),
+            (State::Closed, Signal::Detected(detector)) => Some(self.open(detector.into(), policy, now)),
             // The detectors watch a closed backend.
             (State::Closed, Signal::Good { .. } | Signal::Bad | Signal::BadRefused) => None,
             (State::Closed, Signal::Sweep { .. }) => {
@@ -231,7 +236,7 @@ impl Breaker {
                 Signal::Detected(_) | Signal::Good { .. } | Signal::Bad | Signal::BadRefused,
             ) => None,
             (State::Open { until }, Signal::Sweep { readmits, offered: _ }) => {
-                (now >= until && readmits).then(|| self.come_back("ejection_time_over", policy, now))
+                (now >= until && readmits).then(|| self.come_back(EventReason::EjectionTimeOver, policy, now))
             }
 
             // Detectors do not watch a half-open backend: any outcome decides.
@@ -241,9 +246,9 @@ impl Breaker {
                 trial.learnt = true;
                 self.state = State::HalfOpen(trial);
                 let enough = readmits && trial.good >= policy.half_open_successes;
-                enough.then(|| self.close("half_open_successes", now))
+                enough.then(|| self.close(EventReason::HalfOpenSuccesses, now))
             }
-            (State::HalfOpen(_), Signal::Bad) => Some(self.open("half_open_failure", policy, now)),
+            (State::HalfOpen(_), Signal::Bad) => Some(self.open(EventReason::HalfOpenFailure, policy, now)),
             (State::HalfOpen(trial), Signal::BadRefused) => {
                 self.state = State::HalfOpen(Trial { good: 0, learnt: true, ..trial });
                 None
@@ -259,12 +264,12 @@ impl Breaker {
                     None
                 } else if trials(policy) == 0 {
                     // A reload turned trials off.
-                    Some(self.close("ejection_time_over", now))
+                    Some(self.close(EventReason::EjectionTimeOver, now))
                 } else if trial.good >= policy.half_open_successes {
                     // The probe was not up when the last good outcome came.
-                    Some(self.close("half_open_successes", now))
+                    Some(self.close(EventReason::HalfOpenSuccesses, now))
                 } else {
-                    closes.then(|| self.close("no_traffic", now))
+                    closes.then(|| self.close(EventReason::NoTraffic, now))
                 }
             }
         }
@@ -290,7 +295,7 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, reason: &'static str, policy: &Policy, now: Instant) -> Change {
+    fn open(&mut self, reason: EventReason, policy: &Policy, now: Instant) -> Change {
         let (base, max) = (policy.base_ejection_time.0, policy.max_ejection_time.0);
         // From here on the time is at its maximum. A larger number would only take longer to decay.
         if u64::from(self.ejection).saturating_mul(base) < max.saturating_add(base) {
@@ -304,18 +309,18 @@ impl Breaker {
         self.turn(EventKind::Eject, State::Open { until }, reason, now)
     }
 
-    fn come_back(&mut self, reason: &'static str, policy: &Policy, now: Instant) -> Change {
+    fn come_back(&mut self, reason: EventReason, policy: &Policy, now: Instant) -> Change {
         if trials(policy) == 0 {
             return self.close(reason, now);
         }
         self.turn(EventKind::Trial, State::HalfOpen(Trial::default()), reason, now)
     }
 
-    fn close(&mut self, reason: &'static str, now: Instant) -> Change {
+    fn close(&mut self, reason: EventReason, now: Instant) -> Change {
         self.turn(EventKind::Readmit, State::Closed, reason, now)
     }
 
-    fn turn(&mut self, kind: EventKind, state: State, reason: &'static str, now: Instant) -> Change {
+    fn turn(&mut self, kind: EventKind, state: State, reason: EventReason, now: Instant) -> Change {
         let from = self.state();
         self.state = state;
         self.since = now;

@@ -218,8 +218,8 @@ impl Engine {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);
             }
-            Input::Interface { name, from, to, detail } => {
-                self.interface_changed(&name, from, to, detail, now)
+            Input::Interface { name, from, to, reason, detail } => {
+                self.interface_changed(&name, from, to, reason, detail, now)
             }
             Input::Tick => {}
         }

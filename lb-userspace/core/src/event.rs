@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codes::{EventReason, ProbeCode},
     outcome::L4Failure,
     states::ProbeState,
     time::{Instant, Millis},
@@ -26,10 +27,8 @@ pub struct Event {
     /// `path`.
     pub from: String,
     pub to: String,
-    /// The detector or rule: `consecutive_5xx`, `ejection_time_over`, `half_open_failure`,
-    /// `half_open_successes`, `no_traffic`, `ceiling`, `floor`, `first_result`, `rise`, `fall`, `added`, `removed`,
-    /// `nobody_serves`, `drain_timeout`, …
-    pub reason: String,
+    /// The detector or rule.
+    pub reason: EventReason,
     /// False: reported only (`enforce = false`).
     pub enforced: bool,
     /// The backend's ejection number after this event.
@@ -115,8 +114,11 @@ pub struct Evidence {
     pub max_ejection_percent: u8,
     pub min_serving: u32,
     pub probe: Option<ProbeState>,
+    /// Of an event of the probe: its last result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_code: Option<ProbeCode>,
     /// The probe's last failure, the remedy for a path, the error of a map write, an operator's reason, or the
-    /// limit that refused.
+    /// limit that refused. For programs `reason` says the same, and of a probe's failure `probe_code`.
     pub detail: Option<String>,
 }
 
@@ -188,7 +190,7 @@ impl Event {
             backend: None,
             from: String::new(),
             to: String::new(),
-            reason: String::new(),
+            reason: EventReason::Config,
             enforced: true,
             ejection: 0,
             until_ms: None,

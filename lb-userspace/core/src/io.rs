@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codes::EventReason,
     config::{Config, Mode, NoBackend, ProbeKind, Sources},
     event::Event,
     states::PathState,
@@ -12,7 +13,7 @@ use crate::{
 };
 pub use crate::{
     ids::{Adopted, BackendId, Generation, ServiceId},
-    outcome::{ClientCounts, Context, L4Failure, Outcome, ProbeResult},
+    outcome::{ClientCounts, Context, L4Failure, Outcome, ProbeFailure, ProbeResult},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +47,7 @@ pub enum Input {
     /// Response heads of a backend that were lost on the way to the daemon.
     EvidenceLost { backend: BackendId, lost: u64 },
     /// An interface of the node has changed its condition. The engine makes an event of it, and decides nothing.
-    Interface { name: String, from: String, to: String, detail: Option<String> },
+    Interface { name: String, from: String, to: String, reason: EventReason, detail: Option<String> },
     /// Time passes.
     Tick,
 }

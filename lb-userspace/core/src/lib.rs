@@ -15,6 +15,7 @@
 //! outputs, bit for bit.
 
 pub mod breaker;
+pub mod codes;
 pub mod config;
 pub mod engine;
 pub mod event;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codes::ProbeCode;
+
 /// How many different clients have lately completed a handshake with a service. It counts prefixes (/24 of
 /// IPv4, /48 of IPv6) and addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,8 +84,29 @@ pub enum ProbeResult {
     Pass,
     /// The status that answered an HTTP probe. The probe's `expect` and `fail_fast` decide what it means.
     Status(u16),
-    /// The failure in a few words: `status 503`, `connection refused`, `timeout`.
-    Fail(String),
+    Fail(ProbeFailure),
+}
+
+/// Why a probe failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeFailure {
+    pub code: ProbeCode,
+    /// In a few words: `status 503`, `connection refused`, `timeout`.
+    pub says: String,
+}
+
+impl ProbeResult {
+    pub fn fail(code: ProbeCode, says: impl Into<String>) -> Self {
+        Self::Fail(ProbeFailure { code, says: says.into() })
+    }
+
+    pub const fn code(&self) -> ProbeCode {
+        match self {
+            Self::Pass => ProbeCode::Pass,
+            Self::Status(_) => ProbeCode::Status,
+            Self::Fail(failure) => failure.code,
+        }
+    }
 }
 
 impl fmt::Display for ProbeResult {
@@ -91,7 +114,7 @@ impl fmt::Display for ProbeResult {
         match self {
             Self::Pass => f.pad("pass"),
             Self::Status(status) => write!(f, "status {status}"),
-            Self::Fail(what) => f.pad(what),
+            Self::Fail(failure) => f.pad(&failure.says),
         }
     }
 }

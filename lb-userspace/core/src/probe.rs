@@ -13,6 +13,7 @@
 //! `none` is the state without a probe: nothing is due and results are ignored.
 
 use crate::{
+    codes::EventReason,
     config::{Probe as Policy, ProbeKind},
     outcome::ProbeResult,
     random,
@@ -43,7 +44,7 @@ pub struct Health {
 pub struct Change {
     pub from: ProbeState,
     pub to: ProbeState,
-    pub reason: &'static str,
+    pub reason: EventReason,
 }
 
 impl Health {
@@ -77,11 +78,11 @@ impl Health {
                 self.in_flight = false;
                 let spread = policy.interval.min(FIRST_SPREAD).0;
                 self.due = now + Millis(random::up_to(random::draw(self.key, 0), spread));
-                Some(self.turn(ProbeState::Unknown, "config"))
+                Some(self.turn(ProbeState::Unknown, EventReason::Config))
             }
             (Some(_), None) => {
                 self.last = None;
-                Some(self.turn(ProbeState::None, "config"))
+                Some(self.turn(ProbeState::None, EventReason::Config))
             }
             (Some(_), Some(policy)) => {
                 self.due = self.due.min(now + self.pace(policy));
@@ -118,22 +119,22 @@ impl Health {
         let verdict = judge(policy, &result);
         let change = match (self.state, verdict) {
             (ProbeState::None, Verdict::Pass | Verdict::Fail | Verdict::FailFast) => return None,
-            (ProbeState::Unknown, Verdict::Pass) => Some(self.turn(ProbeState::Up, "first_result")),
+            (ProbeState::Unknown, Verdict::Pass) => Some(self.turn(ProbeState::Up, EventReason::FirstResult)),
             (ProbeState::Unknown, Verdict::Fail | Verdict::FailFast) => {
-                Some(self.turn(ProbeState::Down, "first_result"))
+                Some(self.turn(ProbeState::Down, EventReason::FirstResult))
             }
             (ProbeState::Up, Verdict::Pass) | (ProbeState::Down, Verdict::Fail | Verdict::FailFast) => {
                 self.against = 0;
                 None
             }
-            (ProbeState::Up, Verdict::FailFast) => Some(self.turn(ProbeState::Down, "fail_fast")),
+            (ProbeState::Up, Verdict::FailFast) => Some(self.turn(ProbeState::Down, EventReason::FailFast)),
             (ProbeState::Up, Verdict::Fail) => {
                 self.against += 1;
-                (self.against >= policy.fall).then(|| self.turn(ProbeState::Down, "fall"))
+                (self.against >= policy.fall).then(|| self.turn(ProbeState::Down, EventReason::Fall))
             }
             (ProbeState::Down, Verdict::Pass) => {
                 self.against += 1;
-                (self.against >= policy.rise).then(|| self.turn(ProbeState::Up, "rise"))
+                (self.against >= policy.rise).then(|| self.turn(ProbeState::Up, EventReason::Rise))
             }
         };
         self.last = Some(result);
@@ -161,7 +162,7 @@ impl Health {
         }
     }
 
-    fn turn(&mut self, to: ProbeState, reason: &'static str) -> Change {
+    fn turn(&mut self, to: ProbeState, reason: EventReason) -> Change {
         let from = self.state;
         self.state = to;
         self.against = 0;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::states::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState};
 use crate::{
+    codes::{BackendReason, DetectorNext, NextCode, PendingCode, ProbeCode},
     event::{Event, Seen},
     ids::{BackendId, Generation, ServiceId},
     io::FlowReset,
@@ -62,6 +63,7 @@ pub struct ServiceSnapshot {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PendingWrite {
+    pub code: PendingCode,
     pub error: String,
     pub attempts: u32,
     pub next_try_ms: Instant,
@@ -85,6 +87,9 @@ pub struct BackendSnapshot {
     pub breaker: BreakerState,
     /// The reason for the effective state, in one sentence. `None`: it simply serves.
     pub reason: Option<String>,
+    /// The cause of that state, for programs.
+    #[serde(default)]
+    pub reason_code: Option<BackendReason>,
     /// When the present breaker state began.
     pub since_ms: Instant,
     pub ejection: u32,
@@ -102,6 +107,8 @@ pub struct BackendSnapshot {
     pub responses: Responses,
     /// The result of the last probe, `None` before the first.
     pub last_probe: Option<String>,
+    #[serde(default)]
+    pub last_probe_code: Option<ProbeCode>,
     /// `None`: it may get new connections.
     #[serde(default)]
     pub drain: Option<Drain>,
@@ -137,10 +144,25 @@ pub struct Why {
     pub last_decision: Option<Event>,
     /// The detectors that are on.
     pub detectors: Vec<DetectorSnapshot>,
-    /// The changes that would eject or readmit it, in sentences.
-    pub next: Vec<String>,
+    /// The changes that would eject or readmit it, the nearest first.
+    pub next: Vec<Next>,
     /// When the present interval ends.
     pub next_sweep_ms: Instant,
+}
+
+impl Why {
+    /// The next changes in sentences.
+    pub fn sentences(&self) -> Vec<&str> {
+        self.next.iter().map(|next| next.says.as_str()).collect()
+    }
+}
+
+/// A change that would eject a backend or readmit it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    pub code: NextCode,
+    /// In a sentence.
+    pub says: String,
 }
 
 /// The counts of a detector.
@@ -159,6 +181,7 @@ pub struct DetectorSnapshot {
     pub threshold: Option<u32>,
     /// How many more failures would make it detect, in words.
     pub next: String,
+    pub next_code: DetectorNext,
 }
 
 /// An operator's order that holds.

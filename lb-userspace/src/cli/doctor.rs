@@ -125,10 +125,12 @@ fn table(findings: &[Finding], palette: Palette) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::FindingCode;
 
     fn finding(interface: Option<&str>, level: Level, remedy: Option<&str>) -> Finding {
         Finding {
             check: "mtu",
+            code: FindingCode::Unknown,
             interface: interface.map(str::to_owned),
             level,
             says: "9000".to_owned(),

@@ -112,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_is_killed_has_stopped() {
-        let begun = b"HTTP/1.1 200 OK\r\nshunt-schema: 2\r\ntransfer-encoding: chunked\r\n\r\n";
+        let begun = b"HTTP/1.1 200 OK\r\nshunt-schema: 3\r\ntransfer-encoding: chunked\r\n\r\n";
         let followed = killed_after(begun, true).await;
         assert_eq!(followed.exit, Exit::Unreachable);
         assert!(followed.to_string().starts_with("error: the daemon has stopped\nhelp: "), "{followed}");

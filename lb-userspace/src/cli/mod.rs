@@ -18,6 +18,8 @@ mod doctor;
 mod events;
 pub mod exit;
 mod explain;
+#[cfg(test)]
+mod json;
 pub mod logging;
 pub mod out;
 pub mod palette;

@@ -28,7 +28,7 @@ pub(super) async fn run(client: &Client, args: &args::Reload) -> Result<Exit, Fa
 
 fn table(reloaded: &Reloaded) -> String {
     let Reloaded { config_generation, changes, needs_restart, hazards, dry_run } = reloaded;
-    let mut lines: Vec<String> = changes.clone();
+    let mut lines: Vec<String> = changes.iter().map(|change| change.says.clone()).collect();
     if !needs_restart.is_empty() {
         lines.push(format!("with a restart only: {}", needs_restart.join(", ")));
     }
@@ -48,13 +48,17 @@ fn table(reloaded: &Reloaded) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::model::{Hazard, HazardCode};
+    use crate::control::model::{Change, ChangeCode, Hazard, HazardCode};
+
+    fn change(says: &str) -> Change {
+        Change { code: ChangeCode::BackendAdded, says: says.to_owned() }
+    }
 
     #[test]
     fn changes_are_listed() {
         let reloaded = |dry_run, changes: &[&str], needs_restart: &[&str]| Reloaded {
             config_generation: 3,
-            changes: changes.iter().map(ToString::to_string).collect(),
+            changes: changes.iter().map(|says| change(says)).collect(),
             needs_restart: needs_restart.iter().map(ToString::to_string).collect(),
             hazards: Vec::new(),
             dry_run,

@@ -9,7 +9,7 @@ use lb_core::{
 };
 
 use super::{
-    keys,
+    Code, keys,
     reader::{Node, Placed, Table},
     value,
 };
@@ -186,7 +186,7 @@ fn warn_of_ceiling(table: &Table<'_>, ceiling: u32, always_eject_one: bool, back
         return;
     }
     node.warn(
-        "never_ejects",
+        Code::NeverEjects,
         format!("{ceiling} % of {backends} backends are less than one, so none is ever ejected"),
         format!("write at least {}, or `always_eject_one = true`", 100u64.div_ceil(backends)),
     );
@@ -197,7 +197,7 @@ fn min_serving(node: &Node<'_>, backends: usize) -> Option<u32> {
     if usize::try_from(least).is_ok_and(|least| least <= backends) {
         if least > 0 && least as usize == backends {
             node.warn(
-                "never_ejects",
+                Code::NeverEjects,
                 format!(
                     "the service has {backends} backends and {least} must serve, so none is ever ejected"
                 ),

@@ -28,6 +28,24 @@ pub(super) struct Problem {
     pub(super) class: Class,
 }
 
+lb_core::codes! {
+    /// The kind of an error or warning of a configuration. In `problems` and `warnings` of `check`.
+    Code {
+        /// Error: not TOML.
+        Syntax = "syntax",
+        /// Error: a value that is not allowed.
+        Value = "value",
+        /// Error: something is missing.
+        Missing = "missing",
+        /// Warning: with these limits no backend is ever ejected.
+        NeverEjects = "never_ejects",
+        /// Warning: `on_eject` no longer holds for backends that are drained, disabled or removed.
+        OnDrainIsApart = "on_drain_is_apart",
+        /// Warning: the Maglev table has few slots for each backend.
+        CoarseTable = "coarse_table",
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// Not TOML.
@@ -37,16 +55,16 @@ pub(super) enum Class {
     /// Something is missing. That means little while the file is not valid TOML.
     Absence,
     /// A value that is allowed and hardly meant. Only files without errors show these.
-    Warning(&'static str),
+    Warning(Code),
 }
 
 impl Class {
     /// For programs.
-    const fn code(self) -> &'static str {
+    const fn code(self) -> Code {
         match self {
-            Self::Syntax => "syntax",
-            Self::Value => "value",
-            Self::Absence => "missing",
+            Self::Syntax => Code::Syntax,
+            Self::Value => Code::Value,
+            Self::Absence => Code::Missing,
             Self::Warning(code) => code,
         }
     }
@@ -75,8 +93,7 @@ pub struct Diagnostic {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// For programs. Of an error: `syntax`, `value` or `missing`.
-    pub code: &'static str,
+    pub code: Code,
     /// The key as TOML writes it: `service.web.breaker.interval`. Empty: the whole file.
     pub path: String,
     pub message: String,

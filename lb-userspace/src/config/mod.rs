@@ -34,7 +34,7 @@ mod timeouts;
 mod value;
 
 use diagnostic::{Class, Problem, Problems};
-pub use diagnostic::{Diagnostic, Diagnostics};
+pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use reference::reference;
 pub use value::parse_duration;
 

@@ -12,7 +12,7 @@ use toml::{
 };
 
 use super::{
-    diagnostic::{Class, Problem, Problems, Span},
+    diagnostic::{Class, Code, Problem, Problems, Span},
     keys::{Keys, Unknown},
 };
 
@@ -63,8 +63,8 @@ impl<'a> Node<'a> {
         self.note(message.into(), help.into(), Some((also, label)), Class::Value)
     }
 
-    /// Notes that this value is allowed and hardly meant. `code` is for programs.
-    pub(super) fn warn(&self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+    /// Notes that this value is allowed and hardly meant.
+    pub(super) fn warn(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
         self.note::<()>(message.into(), help.into(), None, Class::Warning(code));
     }
 

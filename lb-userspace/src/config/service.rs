@@ -8,7 +8,7 @@ use lb_core::{
 };
 
 use super::{
-    breaker, keys, probe,
+    Code, breaker, keys, probe,
     reader::{Entry, Node, Placed, Table, quoted},
     sources, value,
 };
@@ -123,7 +123,7 @@ fn read_connections(table: &Table<'_>, evidence: Option<&Placed<bool>>) -> Optio
         && node.as_str() == Some("reset")
     {
         node.warn(
-            "on_drain_is_apart",
+            Code::OnDrainIsApart,
             "this no longer holds for backends that are drained, disabled or removed: their connections continue",
             "write `on_drain = \"reset\"` or `\"drain\"` beside it",
         );
@@ -166,7 +166,7 @@ fn warn_of_coarse_table(node: &Node<'_>, backends: usize) {
     let slots = lb_common::TABLE_SLOTS;
     if backends * LEAST_SLOTS > slots {
         node.warn(
-            "coarse_table",
+            Code::CoarseTable,
             format!(
                 "{backends} backends share {slots} slots, so shares differ by more than one in {LEAST_SLOTS}"
             ),

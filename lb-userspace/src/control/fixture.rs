@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use lb_common::abi::{BackendCounters, TTFB_BUCKETS};
 use lb_core::{
+    codes::{BackendReason, DetectorNext, EventReason, NextCode, PendingCode, ProbeCode},
     event::{Event, EventKind, Run, Seen},
     io::{BackendId, Generation, L4Failure, ServiceId},
     snapshot::{
-        BackendSnapshot, BreakerState, DetectorSnapshot, Effective, OperatorState, PathState, PendingWrite,
-        ProbeState, Responses, ServiceSnapshot, Snapshot, Why,
+        BackendSnapshot, BreakerState, DetectorSnapshot, Effective, Next, OperatorState, PathState,
+        PendingWrite, ProbeState, Responses, ServiceSnapshot, Snapshot, Why,
     },
     time::Instant,
 };
@@ -30,11 +31,14 @@ pub(crate) fn status() -> Status {
     web_3.ejection = 1;
     web_3.share = 0;
     web_3.weight_percent = 0;
+    web_3.reason_code = Some(BackendReason::HalfOpen);
     web_3.reason = Some("half-open: 1 of 3 good outcomes, 2 of 3 trials left".to_owned());
     let mut web_4 = backend(4, "web-4", "10.0.0.14:8080");
     web_4.probe = ProbeState::Down;
     web_4.share = 0;
     web_4.weight_percent = 0;
+    web_4.reason_code = Some(BackendReason::ProbeFails);
+    web_4.last_probe_code = Some(ProbeCode::ConnectionRefused);
     web_4.reason = Some("3 probes in a row failed, the last: connection refused".to_owned());
     web_4.last_probe = Some("connection refused".to_owned());
     let mut web_1 = backend(1, "web-1", "10.0.0.11:8080");
@@ -45,6 +49,7 @@ pub(crate) fn status() -> Status {
     api_1.share = 10_000;
     api_1.run_5xx = 1;
     api_1.responses = Responses { s2xx: 80, s5xx: 84, lost: 2, ..Responses::default() };
+    api_1.reason_code = Some(BackendReason::Floor);
     api_1.reason = Some(
         "kept by the floor: min_serving = 1, and an ejection would leave 0 (consecutive_5xx)".to_owned(),
     );
@@ -104,11 +109,13 @@ pub(crate) fn eject(backend: &mut BackendSnapshot) {
     backend.share = 0;
     backend.weight_percent = 0;
     backend.responses = Responses { s2xx: 58, s5xx: 5, ..Responses::default() };
+    backend.reason_code = Some(BackendReason::Ejected);
     backend.reason = Some("ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left".to_owned());
 }
 
 pub(crate) fn pending() -> PendingWrite {
     PendingWrite {
+        code: PendingCode::WriteFailed,
         error: "TABLES[0]: no space left on device".to_owned(),
         attempts: 3,
         next_try_ms: Instant(3_724_150),
@@ -140,6 +147,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         probe: ProbeState::Up,
         breaker: BreakerState::Closed,
         reason: None,
+        reason_code: None,
         since_ms: Instant(0),
         ejection: 0,
         until_ms: None,
@@ -150,6 +158,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         run_5xx: 0,
         responses: Responses::default(),
         last_probe: Some("pass".to_owned()),
+        last_probe_code: Some(ProbeCode::Pass),
         drain: None,
     }
 }
@@ -184,6 +193,7 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         backend: backend.to_owned(),
         reachable: true,
         path_warning: None,
+        path_warning_code: None,
         counters: counters.into(),
         resets: ResetCounts::default(),
     }
@@ -200,7 +210,7 @@ pub(crate) fn event(seq: u64, service: &str) -> Event {
         backend: Some("web-2".to_owned()),
         from: BreakerState::Closed.into(),
         to: BreakerState::Open.into(),
-        reason: "consecutive_5xx".to_owned(),
+        reason: EventReason::Consecutive5xx,
         enforced: true,
         ejection: 1,
         until_ms: Some(Instant(t_ms.0 + 30_000)),
@@ -266,6 +276,7 @@ pub(crate) fn view() -> BackendView {
                     least: None,
                     threshold: Some(3),
                     next: "3 more in a row".to_owned(),
+                    next_code: DetectorNext::MoreFailures,
                 },
                 DetectorSnapshot {
                     name: "error_rate".to_owned(),
@@ -275,9 +286,13 @@ pub(crate) fn view() -> BackendView {
                     least: Some(20),
                     threshold: Some(1000),
                     next: "16 more in a row".to_owned(),
+                    next_code: DetectorNext::MoreFailures,
                 },
             ],
-            next: vec!["half-open with 3 new connections a sweep in 21 s".to_owned()],
+            next: vec![Next {
+                code: NextCode::HalfOpen,
+                says: "half-open with 3 new connections a sweep in 21 s".to_owned(),
+            }],
             next_sweep_ms: Instant(3_725_000),
         },
     }

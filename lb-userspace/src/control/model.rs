@@ -11,7 +11,7 @@ mod status;
 mod traffic;
 mod view;
 
-pub use change::{Hazard, HazardCode, Order, Problem, ProblemKind, Reloaded};
+pub use change::{Change, ChangeCode, Hazard, HazardCode, Order, Problem, ProblemKind, Reloaded};
 pub use status::{
     Daemon, Evidence, ExpiredFlows, Forwarding, Interface, LoopLag, Mode, Program, ProgramMap, Reactions,
     RemainingConnections, Status, Warning,
@@ -26,7 +26,8 @@ pub use crate::attach_mode::AttachMode;
 ///
 /// - 1: without the field `schema`.
 /// - 2: the words of `docs/glossary.md`.
-pub const SCHEMA: u32 = 2;
+/// - 3: a code beside each text for people; `next` of a backend and `changes` of a reload are objects.
+pub const SCHEMA: u32 = 3;
 
 /// Carries [`SCHEMA`] in the response to `GET /v1/events`, whose lines are single events.
 pub const SCHEMA_HEADER: &str = "shunt-schema";
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn a_document_begins_with_its_schema() {
         let json = serde_json::to_string(&Document::new(Version::own())).expect("plain data");
-        assert!(json.starts_with(r#"{"schema":2,"version":"#), "{json}");
+        assert!(json.starts_with(r#"{"schema":3,"version":"#), "{json}");
         assert_eq!(serde_json::from_str::<DocumentSchema>(&json).expect("own JSON").schema, Some(SCHEMA));
         assert_eq!(serde_json::from_str::<DocumentSchema>("{}").expect("an object").schema, None);
     }
@@ -127,6 +128,7 @@ mod tests {
             backend: "web-1".to_owned(),
             reachable: true,
             path_warning: None,
+            path_warning_code: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
             resets: ResetCounts { drain: 2, ..ResetCounts::default() },
         };

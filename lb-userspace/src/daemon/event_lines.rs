@@ -17,8 +17,8 @@ pub(super) struct EventLines(BTreeMap<(String, Option<String>), u64>);
 
 impl EventLines {
     pub(super) fn log(&mut self, event: &Event) {
-        // Reasons, names of operators and details of probes come from outside, and one event is one line.
-        let (sentence, reason) = (printable(&event.sentence()), printable(&event.reason));
+        // Names of operators, their reasons and details of probes come from outside, and one event is one line.
+        let (sentence, reason) = (printable(&event.sentence()), event.reason.as_str());
         let seq = event.seq;
         match event.kind {
             EventKind::Refused | EventKind::Suspected => match self.refused(event) {

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use lb_common::abi::{FlowKey, Port};
 use lb_core::{
+    codes::DaemonCode,
     io::Input,
     snapshot::{LeavingSnapshot, ServiceSnapshot, Snapshot, Why},
     time::Millis,
@@ -113,6 +114,7 @@ impl Handlers {
                 name,
                 from: from.to_string(),
                 to: condition.to_string(),
+                reason: (*condition).into(),
                 detail,
             });
         }
@@ -208,12 +210,17 @@ impl Handlers {
         let (snapshot, clock, seq) = (driver.snapshot(), driver.clock(), edges.events.last_seq());
         let reactions = driver.reactions();
         let keeper = edges.saving.keeper();
+        let state_error = keeper.failing();
+        let (probe_error_code, probe_error) = edges.prober.lack().unzip();
         let daemon = Daemon {
             loop_lag_ms: lag.report(clock.elapsed()),
             state_file: keeper.path().display().to_string(),
-            state_error: keeper.failing(),
+            state_error_code: state_error.is_some().then_some(DaemonCode::StateNotWritten),
+            state_error,
             counters_error: None,
-            probe_error: edges.prober.lack(),
+            counters_error_code: None,
+            probe_error_code,
+            probe_error,
             lost_log_lines: self.lost_log_lines.dropped_lines() as u64,
         };
         self.tasks.spawn(async move {

@@ -15,7 +15,7 @@ use tracing::warn;
 pub(super) use self::hazards::{Inspected, Order, Question, refused};
 use crate::{
     config::{self, Diagnostics, File},
-    control::model::{Problem, ProblemKind},
+    control::model::{Change, ChangeCode, Problem, ProblemKind},
     dataplane::{bpf, chain, next_hop},
 };
 
@@ -61,14 +61,17 @@ impl Configured {
         Question::new((&self.file.core, &self.file.interfaces), &self.file.vlans, new, paths)
     }
 
-    pub(super) fn differences(&self, new: &File) -> Vec<String> {
+    pub(super) fn differences(&self, new: &File) -> Vec<Change> {
         let was = |name: &&String| self.file.interfaces.contains(name);
         let gone = |name: &&String| !new.interfaces.contains(name);
         let attached = new.interfaces.iter().filter(|name| !was(name));
         let detached = self.file.interfaces.iter().filter(gone);
-        let attached = attached.map(|name| format!("interface {name}: attached"));
-        let mut all: Vec<String> = attached.collect();
-        all.extend(detached.map(|name| format!("interface {name}: detached")));
+        let attached =
+            attached.map(|name| change(ChangeCode::InterfaceAttached, format!("interface {name}: attached")));
+        let mut all: Vec<Change> = attached.collect();
+        all.extend(
+            detached.map(|name| change(ChangeCode::InterfaceDetached, format!("interface {name}: detached"))),
+        );
         all.extend(differences(&self.file.core, &new.core));
         all
     }
@@ -149,7 +152,7 @@ impl Configured {
 fn log_warnings(file: &File) {
     for warning in file.warnings.iter().flat_map(Diagnostics::iter) {
         let config::Diagnostic { line, code, path, message, help, .. } = warning;
-        warn!(line, code, key = path, "{message}: {help}");
+        warn!(line, code = code.as_str(), key = path, "{message}: {help}");
     }
 }
 
@@ -160,29 +163,28 @@ fn backend_addresses<const N: usize>(configs: [&Config; N]) -> Vec<IpAddr> {
     all.into_iter().collect()
 }
 
-/// A sentence for each difference.
-fn differences(old: &Config, new: &Config) -> Vec<String> {
+fn change(code: ChangeCode, says: String) -> Change {
+    Change { code, says }
+}
+
+fn differences(old: &Config, new: &Config) -> Vec<Change> {
     let named =
         |config: &'_ Config, name: &str| config.services.iter().find(|service| service.name == name).cloned();
     let mut all = Vec::new();
     for service in &old.services {
         match named(new, &service.name) {
             Some(now) => all.extend(service_differences(service, &now)),
-            None => all.push(format!("{}: removed", service.name)),
+            None => all.push(change(ChangeCode::ServiceRemoved, format!("{}: removed", service.name))),
         }
     }
     for service in new.services.iter().filter(|service| named(old, &service.name).is_none()) {
-        all.push(format!(
-            "{}: added at {}, {} backends",
-            service.name,
-            service.vip,
-            service.everyone().count()
-        ));
+        let (name, vip, backends) = (&service.name, service.vip, service.everyone().count());
+        all.push(change(ChangeCode::ServiceAdded, format!("{name}: added at {vip}, {backends} backends")));
     }
     all
 }
 
-fn service_differences(old: &Service, new: &Service) -> Vec<String> {
+fn service_differences(old: &Service, new: &Service) -> Vec<Change> {
     // Taken apart whole again, so that a new key of a service cannot be forgotten here.
     let Service {
         name,
@@ -199,7 +201,7 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
     } = old;
     let mut all = Vec::new();
     if *vip != new.vip {
-        all.push(format!("{name}: vip {vip} -> {}", new.vip));
+        all.push(change(ChangeCode::Vip, format!("{name}: vip {vip} -> {}", new.vip)));
     }
     let parts = [
         ("mode", *mode != new.mode),
@@ -215,30 +217,33 @@ fn service_differences(old: &Service, new: &Service) -> Vec<String> {
         ("breaker", *breaker != new.breaker),
     ];
     let changed = parts.into_iter().filter(|(_, changed)| *changed);
-    all.extend(changed.map(|(part, _)| format!("{name}: {part} changed")));
+    all.extend(changed.map(|(part, _)| change(ChangeCode::Policy, format!("{name}: {part} changed"))));
     let now: BTreeMap<_, _> = new.everyone().map(|backend| (&backend.name, backend)).collect();
     for was in old.everyone() {
         let of = format!("{name}/{}", was.name);
         let Some(is) = now.get(&was.name) else {
-            all.push(format!("{of}: removed"));
+            all.push(change(ChangeCode::BackendRemoved, format!("{of}: removed")));
             continue;
         };
         if was.address != is.address {
-            all.push(format!("{of}: address {} -> {}, as a new backend", was.address, is.address));
+            let says = format!("{of}: address {} -> {}, as a new backend", was.address, is.address);
+            all.push(change(ChangeCode::BackendAddress, says));
         }
         if was.weight != is.weight {
-            all.push(format!("{of}: weight {} -> {}", was.weight, is.weight));
+            let says = format!("{of}: weight {} -> {}", was.weight, is.weight);
+            all.push(change(ChangeCode::BackendWeight, says));
         }
     }
-    let moved = |to: &[Backend], from: &[Backend], what: &str| -> Vec<String> {
+    let moved = |to: &[Backend], from: &[Backend], what: &str| -> Vec<Change> {
         let came = to.iter().filter(|is| from.iter().any(|was| was.name == is.name));
-        came.map(|is| format!("{name}/{}: {what}", is.name)).collect()
+        came.map(|is| change(ChangeCode::BackendFallback, format!("{name}/{}: {what}", is.name))).collect()
     };
     all.extend(moved(&new.fallback, backends, "of the fallback from now on"));
     all.extend(moved(&new.backends, fallback, "of the fallback no more"));
     let before: BTreeSet<_> = old.everyone().map(|backend| &backend.name).collect();
     for is in new.everyone().filter(|backend| !before.contains(&backend.name)) {
-        all.push(format!("{name}/{}: added at {}", is.name, is.address));
+        let says = format!("{name}/{}: added at {}", is.name, is.address);
+        all.push(change(ChangeCode::BackendAdded, says));
     }
     all
 }

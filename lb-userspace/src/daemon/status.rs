@@ -7,6 +7,7 @@ use std::{
 
 use lb_common::{ABI_VERSION, abi::BackendCounters, reason::Reason};
 use lb_core::{
+    codes::DaemonCode,
     config::{Config, Service},
     io::{BackendId, ServiceId},
     snapshot::{BackendSnapshot, ServiceSnapshot, Snapshot},
@@ -81,6 +82,7 @@ impl Facts {
     pub(super) fn warn(&mut self, findings: Vec<doctor::Finding>) {
         let shown = |of: doctor::Finding| Warning {
             check: of.check.to_owned(),
+            code: of.code.to_string(),
             interface: of.interface,
             says: of.says,
             remedy: of.remedy,
@@ -104,6 +106,7 @@ impl Facts {
         let has_counters = counters.is_ok();
         let counters = &counters.unwrap_or_else(|error| {
             daemon.counters_error = Some(error);
+            daemon.counters_error_code = Some(DaemonCode::CountersNotRead);
             Counters::default()
         });
         let traffic = snapshot
@@ -159,15 +162,13 @@ impl Facts {
         backend: &BackendSnapshot,
         counters: &Counters,
     ) -> BackendTraffic {
+        let warning = counters.path_warnings.iter().find(|(id, _)| *id == backend.id).map(|(_, of)| of);
         BackendTraffic {
             service: service.to_owned(),
             backend: backend.name.clone(),
             reachable: !counters.unreachable.contains(&backend.id),
-            path_warning: counters
-                .path_warnings
-                .iter()
-                .find(|(id, _)| *id == backend.id)
-                .map(|(_, path_warning)| path_warning.message().to_owned()),
+            path_warning: warning.map(|of| of.message().to_owned()),
+            path_warning_code: warning.map(ToString::to_string),
             counters: of(backend.id, counters).into(),
             resets: resets(backend.id, counters),
         }

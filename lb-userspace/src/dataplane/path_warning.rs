@@ -1,15 +1,13 @@
 //! Causes that can keep a backend's connections from working although its next hop answers.
 
-use std::fmt;
-
-/// This node can see each of them before the first connection fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PathWarning {
-    /// The interface says that it takes no frames that XDP redirects.
-    NoRedirect,
-    /// The mode is `dnat` and the backend is behind a router. The replies go to the clients' own addresses, so the
-    /// router must send them to this node.
-    BehindRouter,
+lb_core::codes! {
+    /// A cause that can keep a backend's connections from working although its next hop answers. Beside `path_warning`.
+    PathWarning {
+        /// The interface says that it takes no frames that XDP redirects.
+        NoRedirect = "no_redirect",
+        /// Mode `dnat`: it is behind a router, which must send its replies to clients back to this node.
+        BehindRouter = "behind_router",
+    }
 }
 
 impl PathWarning {
@@ -25,11 +23,5 @@ impl PathWarning {
                  check the router's routes, or use mode = \"nat\""
             }
         }
-    }
-}
-
-impl fmt::Display for PathWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
     }
 }

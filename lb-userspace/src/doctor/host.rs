@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use super::{Bpffs, Finding, Host, Known, Wanted};
+use super::{Bpffs, Finding, FindingCode, Host, Known, Wanted};
 use crate::{
     attach_mode::XdpMode,
     dataplane::{
@@ -29,7 +29,7 @@ pub(super) fn findings(host: &Host, wanted: &Wanted) -> Vec<Finding> {
         known("ports", &host.ephemeral, |range| {
             let (nat, host) = (wanted.nat_ports.clone(), range.clone());
             if host::overlap(&nat, &host) {
-                return refused("ports", &OpenError::PortOverlap { nat, host });
+                return refused("ports", FindingCode::PortsOverlap, &OpenError::PortOverlap { nat, host });
             }
             let (first, last) = (host.start(), host.end());
             Finding::ok(
@@ -58,6 +58,7 @@ fn max_flows(pinned: u32, wanted: &Wanted) -> Finding {
     let Wanted { max_flows, instance, .. } = wanted;
     Finding::warn(
         "max_flows",
+        FindingCode::OtherMaxFlows,
         format!("the pinned flow tables are those of an earlier run, for {pinned} flows; max_flows = {max_flows} is not in force"),
     )
     .remedy(format!(
@@ -73,8 +74,8 @@ pub(super) fn known<T>(check: &'static str, fact: &Known<T>, judge: impl FnOnce(
 }
 
 /// `shunt run` refuses this too, with the same words.
-pub(super) fn refused(check: &'static str, error: &OpenError) -> Finding {
-    let finding = Finding::fail(check, error.to_string());
+pub(super) fn refused(check: &'static str, code: FindingCode, error: &OpenError) -> Finding {
+    let finding = Finding::fail(check, code, error.to_string());
     match error.remedy() {
         Some(remedy) => finding.remedy(remedy),
         None => finding,
@@ -85,11 +86,15 @@ fn kernel(release: &str, wanted: &Wanted) -> Finding {
     let (major, minor) = OLDEST_KERNEL;
     match host::version(release) {
         Some(kernel) if wanted.xdp_mode == XdpMode::Tc && kernel < host::TCX && kernel >= OLDEST_KERNEL => {
-            refused("kernel", &OpenError::NoTcx { kernel })
+            refused("kernel", FindingCode::NoTcx, &OpenError::NoTcx { kernel })
         }
         Some(kernel) if kernel >= OLDEST_KERNEL => Finding::ok("kernel", release),
-        Some(_) => Finding::fail("kernel", format!("{release} is older than {major}.{minor}"))
-            .remedy(format!("boot Linux {major}.{minor} or later; Debian 12 has 6.1")),
+        Some(_) => Finding::fail(
+            "kernel",
+            FindingCode::KernelTooOld,
+            format!("{release} is older than {major}.{minor}"),
+        )
+        .remedy(format!("boot Linux {major}.{minor} or later; Debian 12 has 6.1")),
         None => Finding::unknown("kernel", &format!("{release:?} is no version")),
     }
 }
@@ -98,7 +103,7 @@ fn btf(there: bool) -> Finding {
     if there {
         return Finding::ok("btf", "the kernel has it");
     }
-    Finding::warn("btf", "the kernel has no BTF; Shunt is not tested without it")
+    Finding::warn("btf", FindingCode::NoBtf, "the kernel has no BTF; Shunt is not tested without it")
         .remedy("boot a kernel with CONFIG_DEBUG_INFO_BTF, as distributions build them")
 }
 
@@ -106,7 +111,7 @@ fn jit(on: bool) -> Finding {
     if on {
         return Finding::ok("jit", "the kernel compiles programs");
     }
-    Finding::warn("jit", "programs are interpreted, which is several times slower")
+    Finding::warn("jit", FindingCode::NoJit, "programs are interpreted, which is several times slower")
         .remedy("sysctl net.core.bpf_jit_enable=1")
 }
 
@@ -119,11 +124,19 @@ fn capabilities(set: u64, root: bool) -> Finding {
     let missing = missing.join(", ");
     if root {
         // Probably in a container, whose root cannot get more.
-        return Finding::fail("capabilities", format!("root has no {missing} here"))
-            .remedy("run it on the host, or give the container these capabilities");
+        return Finding::fail(
+            "capabilities",
+            FindingCode::MissingCapabilities,
+            format!("root has no {missing} here"),
+        )
+        .remedy("run it on the host, or give the container these capabilities");
     }
-    Finding::warn("capabilities", format!("this process has no {missing}, which `shunt run` needs"))
-        .remedy("run it as root; then `shunt doctor` sees everything, too")
+    Finding::warn(
+        "capabilities",
+        FindingCode::MissingCapabilities,
+        format!("this process has no {missing}, which `shunt run` needs"),
+    )
+    .remedy("run it as root; then `shunt doctor` sees everything, too")
 }
 
 fn bpffs(state: Bpffs, wanted: &Wanted) -> Finding {
@@ -132,6 +145,7 @@ fn bpffs(state: Bpffs, wanted: &Wanted) -> Finding {
         Bpffs::Mounted => Finding::ok("bpffs", format!("mounted at {path}")),
         Bpffs::Private => Finding::warn(
             "bpffs",
+            FindingCode::BpffsPrivate,
             format!(
                 "{path} is mounted in a mount namespace of this process's own: what Shunt leaves there, and with it \
                  forwarding, ends with the daemon"
@@ -142,7 +156,7 @@ fn bpffs(state: Bpffs, wanted: &Wanted) -> Finding {
              and no PrivateMounts or MountFlags in its unit; a container needs the host's /sys/fs/bpf",
         ),
         Bpffs::Unmounted => Finding::ok("bpffs", format!("not mounted at {path} yet; `shunt run` does it")),
-        Bpffs::Missing => Finding::fail("bpffs", format!("there is no directory {path}"))
+        Bpffs::Missing => Finding::fail("bpffs", FindingCode::BpffsMissing, format!("there is no directory {path}"))
             .remedy("name another one in the configuration, `bpffs = \"/sys/fs/bpf\"`; the kernel makes that one, if it has BPF"),
     }
 }
@@ -168,6 +182,7 @@ fn vip_ports(
     let all: Vec<String> = before.chain(exposed.iter().cloned()).collect();
     Finding::warn(
         "vip_ports",
+        FindingCode::VipPortsOfHost,
         format!(
             "VIPs have the ports {}, which are among the host's own, {first}-{last}: Shunt may take replies to a \
              connection of the host for frames to the VIP",
@@ -186,9 +201,11 @@ fn memory(available: u64, max_flows: u32) -> Finding {
     );
     match host::fit(needed, available) {
         Fit::Well => Finding::ok("memory", says),
-        Fit::Tight => Finding::warn("memory", says + ", more than half")
+        Fit::Tight => Finding::warn("memory", FindingCode::MemoryTight, says + ", more than half")
             .remedy("choose fewer max_flows, or make sure that the rest is enough for the host"),
-        Fit::No => refused("memory", &OpenError::Memory { max_flows, needed, available }),
+        Fit::No => {
+            refused("memory", FindingCode::MemoryShort, &OpenError::Memory { max_flows, needed, available })
+        }
     }
 }
 
@@ -198,7 +215,7 @@ fn cgroup(limit: Option<&MemoryLimit>, max_flows: u32) -> Finding {
     };
     let needed = start_bytes(Some(max_flows));
     if host::fit(needed, of.left) == Fit::No {
-        return refused("cgroup", &OpenError::Cgroup { needed, of: of.clone() });
+        return refused("cgroup", FindingCode::CgroupShort, &OpenError::Cgroup { needed, of: of.clone() });
     }
     Finding::ok("cgroup", format!("{} leaves {} MiB to this process", of.file.display(), of.left >> 20))
 }

@@ -1,7 +1,7 @@
 //! Findings about one interface, and about how it fits the others.
 
 use super::{
-    Device, Finding, Hook, Host, Peer, Wanted,
+    Device, Finding, FindingCode, Hook, Host, Peer, Wanted,
     host::{known, refused},
 };
 use crate::{
@@ -108,7 +108,7 @@ fn link(device: &Device) -> Finding {
     if device.up {
         return Finding::ok("link", "up");
     }
-    Finding::warn("link", "down").remedy(format!("ip link set {} up", device.name))
+    Finding::warn("link", FindingCode::LinkDown, "down").remedy(format!("ip link set {} up", device.name))
 }
 
 fn driver(device: &Device, mode: Expected, without_native: Fallback, wanted: &Wanted) -> Finding {
@@ -120,27 +120,29 @@ fn driver(device: &Device, mode: Expected, without_native: Fallback, wanted: &Wa
         (Some(AttachMode::Native), _) => Finding::ok("driver", format!("{name}, native XDP")),
         (Some(AttachMode::Tc), XdpMode::Auto) => Finding::warn(
             "driver",
+ FindingCode::FallsToTc,
             format!("{name} has no native XDP, so Shunt uses tc ingress: by generic XDP frames may come with unfinished checksums"),
         )
         .remedy("set xdp_mode = \"tc\" to avoid this warning"),
         (Some(AttachMode::Generic), XdpMode::Auto) if without_native == Fallback::None => {
-            Finding::fail("driver", format!("{name} has no native XDP, and this kernel no tcx"))
+            Finding::fail("driver", FindingCode::NoAttachMode, format!("{name} has no native XDP, and this kernel no tcx"))
                 .remedy(UNFINISHED)
         }
         (Some(AttachMode::Tc), _) | (_, XdpMode::Tc) => Finding::ok("driver", format!("{name}, at tc ingress as configured")),
         (Some(AttachMode::Generic), XdpMode::Generic) => Finding::ok("driver", format!("{name}, generic XDP as configured")),
         (Some(AttachMode::Generic), XdpMode::Auto) if is_veth(device) => {
-            Finding::warn("driver", "veth without native XDP: the other end has more transmit queues than this end has receive queues, so Shunt uses generic XDP, which is slower")
+            Finding::warn("driver", FindingCode::VethQueues, "veth without native XDP: the other end has more transmit queues than this end has receive queues, so Shunt uses generic XDP, which is slower")
                 .remedy("create both ends with the same number of queues")
         }
         (Some(AttachMode::Generic), XdpMode::Auto) => {
-            Finding::warn("driver", format!("{name} has no native XDP, so Shunt uses generic XDP, which is slower"))
+            Finding::warn("driver", FindingCode::FallsToGeneric, format!("{name} has no native XDP, so Shunt uses generic XDP, which is slower"))
                 .remedy("set xdp_mode = \"generic\" to avoid this warning")
         }
-        (Some(AttachMode::Generic), XdpMode::Native) => Finding::fail("driver", format!("{name} has no native XDP"))
+        (Some(AttachMode::Generic), XdpMode::Native) => Finding::fail("driver", FindingCode::NoNativeXdp, format!("{name} has no native XDP"))
             .remedy("set xdp_mode = \"generic\", or \"auto\""),
         (None, _) => Finding::warn(
             "driver",
+ FindingCode::NativeUnknown,
             format!("{name}: this kernel does not report whether it has native XDP; `shunt run` finds out"),
         ),
     }
@@ -161,14 +163,16 @@ fn holder(device: &Device, hook: Option<&Hook>, mode: Expected) -> Finding {
             let (id, name) = (hook.program, name.clone());
             let holder = Some(Holder { id, name, pin: hook.pin.clone() });
             let error = OpenError::Busy { interface: device.name.clone(), holder };
-            let mut finding = refused("hook", &error);
+            let mut finding = refused("hook", FindingCode::HookTaken, &error);
             finding.says += &format!(" ({mode})");
             finding
         }
-        Err(why) => {
-            Finding::warn("hook", format!("a program is attached ({which}), its owner is not known: {why}"))
-                .remedy("run `shunt doctor` as root")
-        }
+        Err(why) => Finding::warn(
+            "hook",
+            FindingCode::HookOwnerUnknown,
+            format!("a program is attached ({which}), its owner is not known: {why}"),
+        )
+        .remedy("run `shunt doctor` as root"),
     }
 }
 
@@ -196,6 +200,7 @@ fn mtu(device: &Device, mode: Expected, all: &[Device]) -> Finding {
     if own > ONE_BUFFER_MTU && !matches!(mode, Some(AttachMode::Generic) | Some(AttachMode::Tc)) && !frags {
         return Finding::warn(
             "mtu",
+            FindingCode::MtuAboveBuffer,
             format!("{own}: such frames do not fit into one buffer, and the driver supports no more"),
         )
         .remedy(format!("ip link set {} mtu {ONE_BUFFER_MTU}, or less", device.name));
@@ -203,6 +208,7 @@ fn mtu(device: &Device, mode: Expected, all: &[Device]) -> Finding {
     match least {
         Some((mtu, name)) if mtu < own => Finding::warn(
             "mtu",
+            FindingCode::MtusDiffer,
             format!("{own}, but {name} has {mtu}: Shunt drops larger frames that go there"),
         )
         .remedy(format!("give all interfaces one MTU: ip link set {} mtu {mtu}", device.name)),
@@ -224,6 +230,7 @@ fn target(device: &Device, mode: Expected) -> Option<Finding> {
         return Some(
             Finding::fail(
                 "redirect",
+                FindingCode::VethWithoutNapi,
                 "frames that are redirected to it vanish, because its other end receives without NAPI",
             )
             .remedy(format!("{place}ethtool -K {name} gro on, once it is up")),
@@ -231,23 +238,35 @@ fn target(device: &Device, mode: Expected) -> Option<Finding> {
     }
     // Many drivers set up their transmit queues with the program.
     let held = matches!(device.hook, Ok(Some(_)));
-    held.then(|| Finding::warn("redirect", "its driver does not accept redirected frames"))
+    held.then(|| {
+        Finding::warn(
+            "redirect",
+            FindingCode::RedirectRefused,
+            "its driver does not accept redirected frames",
+        )
+    })
 }
 
 fn lro(device: &Device, offloads: Offloads) -> Finding {
     if !offloads.lro {
         return Finding::ok("lro", "off");
     }
-    Finding::warn("lro", "on: a program cannot handle merged frames, and drivers refuse it")
-        .remedy(format!("ethtool -K {} lro off", device.name))
+    Finding::warn(
+        "lro",
+        FindingCode::LroOn,
+        "on: a program cannot handle merged frames, and drivers refuse it",
+    )
+    .remedy(format!("ethtool -K {} lro off", device.name))
 }
 
 fn gro(device: &Device, offloads: Offloads, mode: Expected) -> Finding {
     match (offloads.gro, mode) {
-        (true, Some(AttachMode::Generic)) => {
-            Finding::warn("gro", "on: generic XDP gets frames that are merged already, larger than the MTU")
-                .remedy(format!("ethtool -K {} gro off", device.name))
-        }
+        (true, Some(AttachMode::Generic)) => Finding::warn(
+            "gro",
+            FindingCode::GroOn,
+            "on: generic XDP gets frames that are merged already, larger than the MTU",
+        )
+        .remedy(format!("ethtool -K {} gro off", device.name)),
         (true, Some(AttachMode::Native)) => Finding::ok("gro", "on, after the program"),
         (true, Some(AttachMode::Tc)) => Finding::ok("gro", "on: merged segments are forwarded as one"),
         (true, None) => Finding::ok("gro", "on; with generic XDP it would have to be off"),
@@ -272,6 +291,7 @@ fn vlan(device: &Device, offloads: Offloads, mode: Expected, read: &[u16]) -> Fi
         ),
         (true, false) => Finding::warn(
             "vlan",
+            FindingCode::TagsRemoved,
             format!(
                 "the device removes tags from received frames, so frames of {} look untagged to the program",
                 all.join(", ")
@@ -287,6 +307,7 @@ fn checksums(device: &Device, mode: Expected, without_native: Fallback) -> Findi
     if mode == Some(AttachMode::Generic) && without_native != Fallback::Generic {
         return Finding::fail(
             "checksums",
+ FindingCode::ChecksumsUnfinished,
             "frames of the same hypervisor come with unfinished checksums, which generic XDP takes for finished ones: \
              receivers drop what Shunt forwards",
         )
@@ -305,12 +326,14 @@ fn checksums(device: &Device, mode: Expected, without_native: Fallback) -> Findi
         }
         Some(Ok(peer)) => Finding::warn(
             "checksums",
+ FindingCode::ChecksumsUnfinished,
             format!("{} leaves them to an offload, so the program gets unfinished TCP checksums, and receivers drop these frames as corrupt", peer.name),
         )
         .remedy(format!("{remedy}, or use xdp_mode = \"tc\""))
         .about_traffic(),
         Some(Err(why)) => Finding::warn(
             "checksums",
+ FindingCode::ChecksumsUnknown,
             format!("it is not known whether the other end completes them: {why}"),
         )
         .remedy(format!("{remedy}, if TCP connections begin or end there")),
@@ -334,6 +357,7 @@ fn rp_filter(device: &Device, mode: u8) -> Finding {
         2 => Finding::ok("rp_filter", "loose"),
         _ => Finding::warn(
             "rp_filter",
+ FindingCode::RpFilterStrict,
             "strict: the kernel drops answers to probes, and other packets for the host, if they arrive by another interface than their route",
         )
         .remedy(format!("sysctl net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{}.rp_filter=2", device.name)),

@@ -4,6 +4,7 @@
 //! read. [`host`] and [`interface`] turn facts into findings and touch nothing. Where `shunt run` refuses to start, the
 //! same code decides.
 
+mod code;
 mod facts;
 mod host;
 mod interface;
@@ -15,6 +16,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, path::PathBuf};
 
 use serde::Serialize;
 
+pub use code::FindingCode;
 pub use facts::{Bpffs, Device, Hook, Host, Known, Peer};
 pub use read::{devices, host as read_host};
 
@@ -67,6 +69,8 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub check: &'static str,
+    /// The finding, for programs.
+    pub code: FindingCode,
     /// `None`: about the host as a whole.
     pub interface: Option<String>,
     pub level: Level,
@@ -78,20 +82,20 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, level: Level, says: impl Into<String>) -> Self {
-        Self { check, interface: None, level, says: says.into(), remedy: None, about_traffic: false }
+    fn new(check: &'static str, code: FindingCode, level: Level, says: impl Into<String>) -> Self {
+        Self { check, code, interface: None, level, says: says.into(), remedy: None, about_traffic: false }
     }
 
     fn ok(check: &'static str, says: impl Into<String>) -> Self {
-        Self::new(check, Level::Ok, says)
+        Self::new(check, FindingCode::Ok, Level::Ok, says)
     }
 
-    fn warn(check: &'static str, says: impl Into<String>) -> Self {
-        Self::new(check, Level::Warn, says)
+    fn warn(check: &'static str, code: FindingCode, says: impl Into<String>) -> Self {
+        Self::new(check, code, Level::Warn, says)
     }
 
-    fn fail(check: &'static str, says: impl Into<String>) -> Self {
-        Self::new(check, Level::Fail, says)
+    fn fail(check: &'static str, code: FindingCode, says: impl Into<String>) -> Self {
+        Self::new(check, code, Level::Fail, says)
     }
 
     fn remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -107,7 +111,7 @@ impl Finding {
 
     /// A fact that could not be read.
     fn unknown(check: &'static str, why: &str) -> Self {
-        Self::warn(check, format!("not known: {why}"))
+        Self::warn(check, FindingCode::Unknown, format!("not known: {why}"))
     }
 }
 
@@ -137,7 +141,7 @@ pub async fn warnings(file: &File, interfaces: &[String]) -> Vec<Finding> {
 /// There is no such interface. `shunt run` refuses this too.
 pub fn absent(name: &str) -> Finding {
     let error = OpenError::NoInterface(name.to_owned());
-    Finding { interface: Some(name.to_owned()), ..host::refused("link", &error) }
+    Finding { interface: Some(name.to_owned()), ..host::refused("link", FindingCode::NoInterface, &error) }
 }
 
 /// The kernel did not list the interfaces.

@@ -19,7 +19,7 @@ pub(super) async fn run(request: &ProbeRequest, trusted: &Trusted) -> Result<Pro
     match exchange(request, trusted).await {
         Ok(result) => Ok(result),
         Err(Failure::Own(lack)) => Err(lack),
-        Err(failure) => Ok(ProbeResult::Fail(failure.to_string())),
+        Err(failure) => Ok(ProbeResult::fail(failure.code(), failure.to_string())),
     }
 }
 

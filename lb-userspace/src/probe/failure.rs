@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use lb_core::time::Millis;
+use lb_core::{codes::ProbeCode, time::Millis};
 use tokio_rustls::rustls::{self, CertificateError};
 
 use super::lack::Lack;
@@ -57,6 +57,30 @@ impl Failure {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(inner) => Self::Tls(tls(inner)),
             None => Self::Io(error.kind()),
+        }
+    }
+
+    pub(super) fn code(&self) -> ProbeCode {
+        match self {
+            // The prober tries again instead of reporting it.
+            Self::Own(_) => ProbeCode::Unknown,
+            Self::Timeout(_) => ProbeCode::Timeout,
+            Self::Io(io::ErrorKind::ConnectionRefused) => ProbeCode::ConnectionRefused,
+            Self::Io(io::ErrorKind::ConnectionReset) => ProbeCode::ConnectionReset,
+            Self::Io(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                ProbeCode::HostUnreachable
+            }
+            Self::Io(_) => ProbeCode::Io,
+            Self::NotHttp => ProbeCode::NotHttp,
+            Self::ClosedEarly => ProbeCode::ClosedEarly,
+            Self::EndedEarly => ProbeCode::EndedEarly,
+            Self::Body { .. } => ProbeCode::Body,
+            Self::Tls(_) => ProbeCode::Tls,
+            Self::Http2(_) => ProbeCode::Http2,
+            Self::NotGrpc(_) => ProbeCode::NotGrpc,
+            Self::GrpcStatus(_) => ProbeCode::GrpcStatus,
+            Self::Health(_) => ProbeCode::NotServing,
+            Self::Request(_) => ProbeCode::Request,
         }
     }
 

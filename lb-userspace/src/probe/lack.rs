@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use lb_core::codes::DaemonCode;
 use nix::errno::Errno;
 use tracing::{info, warn};
 
@@ -24,6 +25,14 @@ impl Lack {
         let errno = Errno::from_raw(error.raw_os_error()?);
         let own = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM, Errno::EADDRNOTAVAIL];
         own.contains(&errno).then_some(Self(errno))
+    }
+
+    fn code(self) -> DaemonCode {
+        match self.0 {
+            Errno::EMFILE | Errno::ENFILE => DaemonCode::LacksDescriptors,
+            Errno::EADDRNOTAVAIL => DaemonCode::LacksPorts,
+            _ => DaemonCode::LacksMemory,
+        }
     }
 }
 
@@ -64,10 +73,10 @@ impl Lacks {
     }
 
     /// For people. `None`: no probe waits.
-    pub(super) fn shown(&self) -> Option<String> {
+    pub(super) fn shown(&self) -> Option<(DaemonCode, String)> {
         let state = self.state();
         let (waiting, lack) = (state.waiting, state.last?);
-        (waiting > 0).then(|| format!("{lack} ({waiting} wait)"))
+        (waiting > 0).then(|| (lack.code(), format!("{lack} ({waiting} wait)")))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

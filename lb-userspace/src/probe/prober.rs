@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use lb_core::io::{Input, ProbeRequest, ProbeResult};
+use lb_core::{
+    codes::DaemonCode,
+    io::{Input, ProbeRequest, ProbeResult},
+};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc},
@@ -109,7 +112,7 @@ impl Prober {
     }
 
     /// Why probes wait for the daemon itself. `None`: none waits.
-    pub fn lack(&self) -> Option<String> {
+    pub fn lack(&self) -> Option<(DaemonCode, String)> {
         self.lacks.shown()
     }
 

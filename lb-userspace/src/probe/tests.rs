@@ -4,8 +4,9 @@
 use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use lb_core::{
+    codes::{DaemonCode, ProbeCode},
     config::{GrpcProbe, HttpProbe, ProbeKind, Tls, Trust},
-    io::{BackendId, Generation, ProbeRequest, ProbeResult},
+    io::{BackendId, Generation, ProbeFailure, ProbeRequest, ProbeResult},
     time::Millis,
 };
 use tokio::{
@@ -77,8 +78,24 @@ async fn http(address: SocketAddr) -> ProbeResult {
     probe(address, ProbeKind::Http(HttpProbe::default())).await
 }
 
+/// With the code that belongs to the text.
 fn fail(text: &str) -> ProbeResult {
-    ProbeResult::Fail(text.to_owned())
+    let code = match text {
+        "connection refused" => ProbeCode::ConnectionRefused,
+        "connection reset" => ProbeCode::ConnectionReset,
+        "no valid HTTP response" => ProbeCode::NotHttp,
+        "connection closed before the response" => ProbeCode::ClosedEarly,
+        "response ended early" => ProbeCode::EndedEarly,
+        text if text.starts_with("timeout after ") => ProbeCode::Timeout,
+        text if text.ends_with("`expect_body`") => ProbeCode::Body,
+        text if text.starts_with("health is ") => ProbeCode::NotServing,
+        text if text.starts_with("gRPC status ") => ProbeCode::GrpcStatus,
+        text if text.starts_with("not gRPC: ") => ProbeCode::NotGrpc,
+        text if text.starts_with("HTTP/2: ") => ProbeCode::Http2,
+        text if text.starts_with("TLS: ") => ProbeCode::Tls,
+        _ => panic!("which code has {text:?}?"),
+    };
+    ProbeResult::fail(code, text)
 }
 
 /// How many connections with this backend are in TIME_WAIT on its side, and how many on ours.

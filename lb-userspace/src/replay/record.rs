@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lb_core::{
+    codes::BackendReason,
     event::Event,
     snapshot::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState, ServiceSnapshot},
     time::Instant,
@@ -35,6 +36,7 @@ pub struct BackendState {
     pub probe: ProbeState,
     pub breaker: BreakerState,
     pub reason: Option<String>,
+    pub reason_code: Option<BackendReason>,
     pub ejection: u32,
     pub until_ms: Option<Instant>,
     pub weight_percent: u32,
@@ -50,6 +52,7 @@ impl SnapshotRecord {
                 probe: backend.probe,
                 breaker: backend.breaker,
                 reason: backend.reason.clone(),
+                reason_code: backend.reason_code,
                 ejection: backend.ejection,
                 until_ms: backend.until_ms,
                 weight_percent: backend.weight_percent,

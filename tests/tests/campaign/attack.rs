@@ -131,7 +131,7 @@ impl Play<'_> {
         reasons.dedup();
         let freed = || of_service().filter(is_bad).filter(|event| event.kind == EventKind::Readmit);
         if self.attack.service == Kind::Bad {
-            reasons.extend(freed().map(|event| event.reason.clone()));
+            reasons.extend(freed().map(|event| event.reason.to_string()));
         }
         Row {
             attack: self.attack.name,

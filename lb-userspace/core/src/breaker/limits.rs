@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::Window;
-use crate::config::Breaker as Policy;
+use crate::{
+    codes::{BackendReason, EventReason},
+    config::Breaker as Policy,
+};
 
 /// A service at the moment of a detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +46,22 @@ pub fn allow(policy: &Policy, window: &Window, counts: &BackendCounts) -> Result
     Ok(())
 }
 
-impl Refusal {
-    /// Its name in events.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::EvidenceLost { .. } => "evidence_lost",
-            Self::Ceiling { .. } => "ceiling",
-            Self::Floor { .. } => "floor",
+impl From<&Refusal> for EventReason {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::EvidenceLost { .. } => Self::EvidenceLost,
+            Refusal::Ceiling { .. } => Self::Ceiling,
+            Refusal::Floor { .. } => Self::Floor,
+        }
+    }
+}
+
+impl From<&Refusal> for BackendReason {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::EvidenceLost { .. } => Self::EvidenceLost,
+            Refusal::Ceiling { .. } => Self::Ceiling,
+            Refusal::Floor { .. } => Self::Floor,
         }
     }
 }

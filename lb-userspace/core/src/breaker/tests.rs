@@ -20,7 +20,7 @@ fn closed() -> Breaker {
 /// Until 30 s.
 fn open() -> Breaker {
     let mut breaker = closed();
-    breaker.on(Signal::Detected("consecutive_5xx"), &policy(), Instant(0));
+    breaker.on(Signal::Detected(Detector::Consecutive5xx), &policy(), Instant(0));
     breaker
 }
 
@@ -35,7 +35,7 @@ fn half_open() -> Breaker {
 #[test]
 fn every_pair_of_state_and_signal() {
     use BreakerState::{Closed, HalfOpen, Open};
-    let detected = Signal::Detected("consecutive_5xx");
+    let detected = Signal::Detected(Detector::Consecutive5xx);
     let eject = Signal::Eject { time: None };
     let refused_sweep = Signal::Sweep { readmits: false, offered: true };
     let table = [
@@ -72,7 +72,7 @@ fn every_pair_of_state_and_signal() {
         let change = breaker.on(signal, &policy(), Instant(30_000));
         assert_eq!(breaker.state(), to, "{from} on {signal:?}");
         assert_eq!(
-            change.map(|change| (change.from, change.to, change.reason)),
+            change.map(|change| (change.from, change.to, change.reason.as_str())),
             reason.map(|r| (from, to, r))
         );
     }
@@ -92,7 +92,7 @@ fn good_outcomes_count_in_a_row() {
         assert_eq!(breaker.on(signal, &policy(), Instant(31_000)), None);
     }
     let change = breaker.on(GOOD, &policy(), Instant(31_000)).expect("three in a row");
-    assert_eq!((change.kind, change.reason), (EventKind::Readmit, "half_open_successes"));
+    assert_eq!((change.kind, change.reason.as_str()), (EventKind::Readmit, "half_open_successes"));
 }
 
 #[test]
@@ -102,7 +102,10 @@ fn a_sweep_without_an_offer_is_not_empty() {
     for signal in [SWEEP, unseated, unseated, SWEEP, unseated] {
         assert_eq!(breaker.on(signal, &policy(), Instant(31_000)), None);
     }
-    assert_eq!(breaker.on(SWEEP, &policy(), Instant(31_000)).map(|change| change.reason), Some("no_traffic"));
+    assert_eq!(
+        breaker.on(SWEEP, &policy(), Instant(31_000)).map(|change| change.reason),
+        Some(EventReason::NoTraffic)
+    );
 }
 
 #[test]
@@ -114,7 +117,7 @@ fn the_time_saturates() {
         ..policy()
     };
     let mut breaker = closed();
-    breaker.on(Signal::Detected("consecutive_5xx"), &policy, Instant(5));
+    breaker.on(Signal::Detected(Detector::Consecutive5xx), &policy, Instant(5));
     assert_eq!(breaker.until(), Some(Instant(u64::MAX)));
 }
 
@@ -176,7 +179,7 @@ fn jitter_reaches_both_ends_and_is_one_draw() {
     let mut seen = [0; 10];
     for key in 0..4000 {
         let mut breaker = Breaker::new(key, Instant(0));
-        breaker.on(Signal::Detected("consecutive_5xx"), &policy, Instant(0));
+        breaker.on(Signal::Detected(Detector::Consecutive5xx), &policy, Instant(0));
         let until = breaker.until().expect("it is open").0;
         seen[usize::try_from(until - 30_000).expect("small")] += 1;
         // No input draws again while it is open.

@@ -15,6 +15,7 @@ use crate::{
         sources::Sources,
         suspicion::Suspicion,
     },
+    codes::BackendReason,
     config::{self, OnOut, Service as Policy},
     event::{Event, Seen},
     ids::{BackendId, Generation},
@@ -109,7 +110,7 @@ pub(super) enum Note {
     /// Failures that nothing confirmed, or that too few clients saw.
     Suspected { what: String, at: Instant },
     /// The ejection was not enforced.
-    Unenforced { why: String, what: String, at: Instant },
+    Unenforced { code: BackendReason, why: String, what: String, at: Instant },
 }
 
 impl Backend {

@@ -7,6 +7,7 @@ use super::{
     service::Service,
 };
 use crate::{
+    codes::EventReason,
     event::{Event, EventKind},
     io::Admit,
     states::Panic,
@@ -38,9 +39,9 @@ fn follow_fallback(service: &mut Service, members: &Members, now: Instant) {
     }
     service.fallback_used = used;
     let (from, to, reason) = match (used, members.serving().is_empty()) {
-        (true, _) => (UNUSED, USED, "nobody_serves"),
-        (false, false) => (USED, UNUSED, "others_serve"),
-        (false, true) => (USED, UNUSED, "fallback_out"),
+        (true, _) => (UNUSED, USED, EventReason::NobodyServes),
+        (false, false) => (USED, UNUSED, EventReason::OthersServe),
+        (false, true) => (USED, UNUSED, EventReason::FallbackOut),
     };
     let actor = last_actor(service);
     let event = service.event(EventKind::Fallback, None, now);
@@ -56,10 +57,10 @@ fn follow_panic(service: &mut Service, members: &Members, now: Instant) {
     }
     let words = |panic: Option<Panic>| panic.map_or(CALM.to_owned(), |panic| panic.to_string());
     let (from, to) = (words(std::mem::replace(&mut service.panic, panic)), words(panic));
-    let reason = if panic.is_some() { to.clone() } else { "enough_serve".to_owned() };
+    let reason = panic.map_or(EventReason::EnoughServe, EventReason::from);
     let actor = last_actor(service);
     let event = service.event(EventKind::Panic, None, now);
-    service.report(event, from, to, &reason, &actor);
+    service.report(event, from, to, reason, &actor);
 }
 
 /// The actor of the last decision, which has caused what follows from it.
@@ -89,5 +90,5 @@ fn follow_drains(service: &mut Service, members: &Members, now: Instant) {
 }
 
 fn report_drained(service: &mut Service, event: Event) {
-    service.report(event, "draining", "reset", "drain_timeout", "breaker");
+    service.report(event, "draining", "reset", EventReason::DrainTimeout, "breaker");
 }

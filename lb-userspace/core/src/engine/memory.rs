@@ -7,6 +7,7 @@ use super::{
     service::Service,
 };
 use crate::{
+    codes::EventReason,
     event::EventKind,
     state::{BackendState, OverrideState, ServiceState, State},
     states::{BreakerState, OperatorState},
@@ -107,7 +108,7 @@ impl Service {
             let backend = &mut self.backends[index];
             backend.operator = of.operator;
             backend.operator_override = order;
-            self.report(event, OperatorState::Enabled, of.operator, REASON, REASON);
+            self.report(event, OperatorState::Enabled, of.operator, EventReason::Restored, REASON);
         }
         // The drain holds only if the backend is out, and that is known when everything is restored.
         let policy = &self.config.connections;
@@ -118,7 +119,7 @@ impl Service {
             event.until_ms = order.until;
             let before = self.backends[index].weight();
             self.backends[index].weight = Some((*weight, order));
-            self.report(event, before.to_string(), weight.to_string(), REASON, REASON);
+            self.report(event, before.to_string(), weight.to_string(), EventReason::Restored, REASON);
         }
     }
 }

@@ -10,13 +10,16 @@ use crate::{
         limits::{self, Refusal},
         suspicion::Suspect,
     },
+    codes::{BackendReason, EventReason},
     event::{EventKind, Evidence, Run},
     outcome::{Context, L4Failure, Outcome},
     states::BreakerState,
     time::Instant,
 };
 
-const NOTHING_ENFORCED: &str = "nothing is enforced";
+fn nothing_enforced() -> (BackendReason, String) {
+    (BackendReason::NotEnforced, "nothing is enforced".to_owned())
+}
 
 impl Service {
     /// One exchange with a backend. `true`: something changed.
@@ -159,13 +162,13 @@ impl Service {
             self.refused(index, refusal, detection.sentence(), event);
         } else if !event.enforced {
             let why = if shadow {
-                format!("{} is in shadow", detection.detector)
+                (BackendReason::Shadow, format!("{} is in shadow", detection.detector))
             } else {
-                NOTHING_ENFORCED.to_owned()
+                nothing_enforced()
             };
-            self.unenforced(index, detection.detector.name(), why, detection.sentence(), event);
+            self.unenforced(index, detection.detector.into(), why, detection.sentence(), event);
         } else if let Some(change) =
-            self.backends[index].breaker.on(Signal::Detected(detection.detector.name()), policy, now)
+            self.backends[index].breaker.on(Signal::Detected(detection.detector), policy, now)
         {
             self.backends[index].note = Some(Note::Ejected { what: detection.sentence() });
             self.changed(index, change, event);
@@ -216,10 +219,10 @@ impl Service {
             None if distrusted => self.refused(index, Refusal::EvidenceLost { lost, heads }, what(), event),
             None if alone => {
                 let what = format!("a failure while half-open, {}", self.seen_by(index));
-                self.suspected(index, "half_open_failure", what, event);
+                self.suspected(index, EventReason::HalfOpenFailure, what, event);
             }
             None => {
-                self.unenforced(index, "half_open_failure", NOTHING_ENFORCED.to_owned(), what(), event);
+                self.unenforced(index, EventReason::HalfOpenFailure, nothing_enforced(), what(), event);
             }
         }
     }

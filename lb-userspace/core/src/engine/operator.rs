@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     breaker::Signal,
+    codes::EventReason,
     event::EventKind,
     io::{Operation, Verb},
     states::OperatorState,
@@ -110,7 +111,7 @@ impl Service {
         let event = self.event(EventKind::Weight, Some(index), now);
         self.backends[index].warming = (warming.step < STEPS).then_some(warming);
         let percent = |step: u64| format!("{} %", step * 100 / STEPS);
-        self.report(event, percent(before), percent(warming.step), "slow_start", "breaker");
+        self.report(event, percent(before), percent(warming.step), EventReason::SlowStart, "breaker");
     }
 
     fn keep_floor(&mut self, index: usize, operation: &Operation, now: Instant) -> Result<(), Refused> {
@@ -134,7 +135,7 @@ impl Service {
         let state = self.backends[index].operator;
         let mut event = self.event(EventKind::Refused, Some(index), now);
         event.evidence.detail = Some(format!("{}: {refused}", operation.verb));
-        self.report(event, state, state, "floor", &operation.actor);
+        self.report(event, state, state, EventReason::Floor, &operation.actor);
         Err(refused)
     }
 
@@ -153,7 +154,7 @@ impl Service {
         event.evidence.detail.clone_from(&order.reason);
         let actor = order.actor.clone();
         backend.operator_override = (state != OperatorState::Enabled).then_some(order);
-        self.report(event, from, state, "operator", &actor);
+        self.report(event, from, state, EventReason::Operator, &actor);
     }
 
     fn by_hand(&mut self, index: usize, signal: Signal, order: &Override, now: Instant) {
@@ -186,6 +187,6 @@ impl Service {
         let mut event = self.event(EventKind::Weight, Some(index), now);
         event.until_ms = order.until;
         event.evidence.detail.clone_from(&order.reason);
-        self.report(event, before.to_string(), after.to_string(), "operator", &order.actor);
+        self.report(event, before.to_string(), after.to_string(), EventReason::Operator, &order.actor);
     }
 }

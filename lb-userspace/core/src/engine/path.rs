@@ -2,6 +2,7 @@
 
 use super::{Engine, service::Service};
 use crate::{
+    codes::EventReason,
     event::{Event, EventKind, Evidence},
     states::PathState,
     time::Instant,
@@ -14,6 +15,7 @@ impl Engine {
         name: &str,
         from: String,
         to: String,
+        reason: EventReason,
         detail: Option<String>,
         now: Instant,
     ) {
@@ -21,7 +23,7 @@ impl Engine {
         let detail = Some(detail.map_or_else(|| subject.clone(), |detail| format!("{subject}: {detail}")));
         let event = Event {
             kind: EventKind::Interface,
-            reason: to.clone(),
+            reason,
             from,
             to,
             actor: "dataplane".to_owned(),
@@ -42,14 +44,10 @@ impl Service {
         }
         let mut event = self.event(EventKind::Path, Some(index), now);
         self.backends[index].path = path;
-        let reason = match path {
-            PathState::Ok => "reachable".to_owned(),
-            fault => {
-                event.evidence.detail = Some(fault.message().to_owned());
-                fault.to_string()
-            }
-        };
-        self.report(event, before, path, &reason, "dataplane");
+        if path != PathState::Ok {
+            event.evidence.detail = Some(path.message().to_owned());
+        }
+        self.report(event, before, path, path.into(), "dataplane");
         true
     }
 }

@@ -14,10 +14,11 @@ impl Service {
             ProbeResult::Pass => None,
             ProbeResult::Status(_) | ProbeResult::Fail(_) => Some(result.to_string()),
         };
-        let passes = probe::passes(policy, &result);
+        let (code, passes) = (result.code(), probe::passes(policy, &result));
         if let Some(change) = self.backends[index].health.result(policy, result) {
             let mut event = self.event(EventKind::Probe, Some(index), now);
             event.evidence.detail = detail;
+            event.evidence.probe_code = Some(code);
             self.backends[index].health_since = now;
             self.report(event, change.from, change.to, change.reason, "probe");
         }

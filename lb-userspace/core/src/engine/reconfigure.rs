@@ -9,6 +9,7 @@ use std::{
 
 use super::{backend::Backend, ids::Ids, leaving::Leaving, service::Service, writer::Writer};
 use crate::{
+    codes::EventReason,
     config,
     event::EventKind,
     ids::{Adopted, ServiceId},
@@ -64,7 +65,7 @@ impl Service {
             self.remove_event(index, now);
         }
         let event = self.event(EventKind::Membership, None, now);
-        self.report(event, PRESENT, ABSENT, "removed", "config");
+        self.report(event, PRESENT, ABSENT, EventReason::Removed, "config");
         let policy = self.config.connections;
         for backend in self.backends.drain(..) {
             self.leaving.add(backend, &policy, now);
@@ -129,12 +130,12 @@ impl Service {
 
         for index in added {
             let event = self.event(EventKind::Membership, Some(index), now);
-            self.report(event, ABSENT, PRESENT, "added", "config");
+            self.report(event, ABSENT, PRESENT, EventReason::Added, "config");
         }
         for (index, from) in reweighted {
             let event = self.event(EventKind::Weight, Some(index), now);
             let to = self.backends[index].weight();
-            self.report(event, from.to_string(), to.to_string(), "config", "config");
+            self.report(event, from.to_string(), to.to_string(), EventReason::Config, "config");
         }
     }
 
@@ -156,7 +157,7 @@ impl Service {
 
     fn remove_event(&mut self, index: usize, now: Instant) {
         let event = self.event(EventKind::Membership, Some(index), now);
-        self.report(event, PRESENT, ABSENT, "removed", "config");
+        self.report(event, PRESENT, ABSENT, EventReason::Removed, "config");
     }
 }
 

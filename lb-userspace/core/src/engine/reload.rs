@@ -19,6 +19,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    codes::EventReason,
     config::{self, Config},
     event::{Event, EventKind, Evidence},
     ids::{Adopted, ServiceId},
@@ -80,7 +81,7 @@ impl Engine {
             kind: EventKind::Membership,
             from: "loaded".to_owned(),
             to: "refused".to_owned(),
-            reason: "exhausted".to_owned(),
+            reason: EventReason::Exhausted,
             actor: "config".to_owned(),
             config_generation: self.config_generation,
             evidence: Evidence { detail: Some(exhausted.to_string()), ..Evidence::default() },
@@ -115,10 +116,10 @@ impl Engine {
         }
         service.config_generation = self.config_generation;
         let event = service.event(EventKind::Membership, None, now);
-        service.report(event, ABSENT, PRESENT, "added", "config");
+        service.report(event, ABSENT, PRESENT, EventReason::Added, "config");
         for index in 0..service.backends.len() {
             let event = service.event(EventKind::Membership, Some(index), now);
-            service.report(event, ABSENT, PRESENT, "adopted", "config");
+            service.report(event, ABSENT, PRESENT, EventReason::Adopted, "config");
         }
         self.services.insert(id, service);
         id

@@ -9,7 +9,9 @@ use super::{
     service::Service,
 };
 use crate::{
+    codes::BackendReason,
     ids::BackendId,
+    outcome::ProbeResult,
     probe,
     snapshot::{self, BackendSnapshot, LeavingSnapshot, ServiceSnapshot, Snapshot},
     states::{Effective, Panic, ProbeState},
@@ -85,6 +87,7 @@ impl Service {
     pub(super) fn backend_snapshot(&self, index: usize, view: &View, now: Instant) -> BackendSnapshot {
         let backend = &self.backends[index];
         let weight = view.weights.get(&backend.id).copied().unwrap_or(0);
+        let (reason_code, reason) = self.reason(index, view, now).unzip();
         BackendSnapshot {
             name: backend.config.name.clone(),
             id: backend.id,
@@ -96,7 +99,8 @@ impl Service {
             path: backend.path,
             probe: backend.health.state(),
             breaker: backend.breaker.state(),
-            reason: self.reason(index, view, now),
+            reason,
+            reason_code,
             since_ms: backend.breaker.since(),
             ejection: backend.breaker.ejection(),
             until_ms: backend.breaker.until(),
@@ -107,11 +111,13 @@ impl Service {
             run_5xx: backend.tally.run_5xx,
             responses: backend.responses,
             last_probe: backend.health.last().map(ToString::to_string),
+            last_probe_code: backend.health.last().map(ProbeResult::code),
             drain: backend.drain.map(|drain| drain.snapshot(backend.on_out(&self.config.connections))),
         }
     }
 
-    fn reason(&self, index: usize, view: &View, now: Instant) -> Option<String> {
+    /// `None`: it simply serves.
+    fn reason(&self, index: usize, view: &View, now: Instant) -> Option<(BackendReason, String)> {
         let backend = &self.backends[index];
         let reason = match backend.effective() {
             Effective::Serving => self.why_serving(index, view, now),
@@ -119,26 +125,34 @@ impl Service {
             Effective::Ejected => Some(self.why_ejected(backend, now)),
             Effective::Down => Some(match (backend.health.last(), &self.config.probe) {
                 (Some(result), Some(policy)) if !probe::passes(policy, result) => {
-                    format!("its probe fails: {result}")
+                    (BackendReason::ProbeFails, format!("its probe fails: {result}"))
                 }
-                (Some(_) | None, Some(_) | None) => "its probe has not yet passed often enough".to_owned(),
+                (Some(_) | None, Some(_) | None) => {
+                    let says = "its probe has not yet passed often enough".to_owned();
+                    (BackendReason::ProbeBelowRise, says)
+                }
             }),
-            Effective::Unreachable => Some(backend.path.message().to_owned()),
+            Effective::Unreachable => Some((BackendReason::Unreachable, backend.path.message().to_owned())),
             Effective::Draining => {
-                Some(format!("draining: no new connections, by {}", self.override_source(index, now)))
+                let by = self.override_source(index, now);
+                Some((BackendReason::Draining, format!("draining: no new connections, by {by}")))
             }
-            Effective::Disabled => Some(format!("disabled by {}", self.override_source(index, now))),
+            Effective::Disabled => {
+                Some((BackendReason::Disabled, format!("disabled by {}", self.override_source(index, now))))
+            }
         };
         let panic = view.members.panic().filter(|_| view.weights.contains_key(&backend.id));
         match (reason, &self.writer.failing) {
-            (Some(reason), _) if panic.is_some() => {
+            (Some((code, reason)), _) if panic.is_some() => {
                 let why = panic.map(|panic| self.why_panic(panic, view)).unwrap_or_default();
-                Some(format!("used all the same, because {why}; {reason}"))
+                Some((code, format!("used all the same, because {why}; {reason}")))
             }
-            (Some(reason), Some(pending)) => {
-                Some(format!("{reason}; the maps are behind: {}", pending.error))
+            (Some((code, reason)), Some(pending)) => {
+                Some((code, format!("{reason}; the maps are behind: {}", pending.error)))
             }
-            (None, Some(pending)) => Some(format!("the maps are behind: {}", pending.error)),
+            (None, Some(pending)) => {
+                Some((BackendReason::MapsBehind, format!("the maps are behind: {}", pending.error)))
+            }
             (reason, None) => reason,
         }
     }
@@ -175,53 +189,71 @@ impl Service {
         words
     }
 
-    fn why_serving(&self, index: usize, view: &View, now: Instant) -> Option<String> {
+    fn why_serving(&self, index: usize, view: &View, now: Instant) -> Option<(BackendReason, String)> {
         let backend = &self.backends[index];
         let members = &view.members;
         let serving = if backend.fallback { members.fallback() } else { members.serving() };
         let waits = backend.health.state() == ProbeState::Unknown && !serving.contains(&index);
-        let of_fallback = backend.fallback.then(|| match members.serving().is_empty() {
-            true => "a fallback: used because none of the others serves".to_owned(),
-            false => "a fallback: gets nothing while one of the others serves".to_owned(),
-        });
-        match &backend.note {
+        let ago = |at: Instant| span(now - at);
+        let (code, says) = match &backend.note {
             Some(Note::Refused { refusal, what, at }) => {
-                Some(format!("{refusal}; {what} refused {} ago", span(now - *at)))
+                (refusal.into(), format!("{refusal}; {what} refused {} ago", ago(*at)))
             }
-            Some(Note::Suspected { what, at }) => Some(format!("suspected {} ago: {what}", span(now - *at))),
-            Some(Note::Unenforced { why, what, at }) => {
-                Some(format!("kept because {why}; {what} {} ago", span(now - *at)))
+            Some(Note::Suspected { what, at }) => {
+                (BackendReason::Suspected, format!("suspected {} ago: {what}", ago(*at)))
             }
-            Some(Note::Ejected { .. }) | None => match (backend.health.state(), waits) {
-                (ProbeState::Unknown, true) => {
-                    Some("not probed yet: gets nothing while others are known to be up".to_owned())
-                }
-                (ProbeState::Unknown, false) => {
-                    Some("not probed yet: used because nobody is known to be up".to_owned())
-                }
-                (ProbeState::None | ProbeState::Up | ProbeState::Down, true | false) => of_fallback,
-            },
-        }
+            Some(Note::Unenforced { code, why, what, at }) => {
+                (*code, format!("kept because {why}; {what} {} ago", ago(*at)))
+            }
+            Some(Note::Ejected { .. }) | None => {
+                let (code, says) = match (backend.health.state(), waits) {
+                    (ProbeState::Unknown, true) => (
+                        BackendReason::NotProbedUnused,
+                        "not probed yet: gets nothing while others are known to be up",
+                    ),
+                    (ProbeState::Unknown, false) => (
+                        BackendReason::NotProbedUsed,
+                        "not probed yet: used because nobody is known to be up",
+                    ),
+                    (ProbeState::None | ProbeState::Up | ProbeState::Down, true | false) => {
+                        match (backend.fallback, members.serving().is_empty()) {
+                            (false, _) => return None,
+                            (true, true) => (
+                                BackendReason::FallbackUsed,
+                                "a fallback: used because none of the others serves",
+                            ),
+                            (true, false) => (
+                                BackendReason::FallbackUnused,
+                                "a fallback: gets nothing while one of the others serves",
+                            ),
+                        }
+                    }
+                };
+                (code, says.to_owned())
+            }
+        };
+        Some((code, says))
     }
 
-    fn why_trial(&self, backend: &Backend) -> String {
+    fn why_trial(&self, backend: &Backend) -> (BackendReason, String) {
         let policy = &self.config.breaker;
         let good = backend.breaker.trial().map_or(0, |trial| trial.good);
-        let in_trial_slot = self.trial_slots.contains(&backend.id);
         let mut reason =
             format!("half-open: {good} of {} good outcomes in a row", policy.half_open_successes);
-        if in_trial_slot {
+        let code = if self.trial_slots.contains(&backend.id) {
             reason += &format!(", at most {} new connections a sweep", policy.half_open_trials);
+            BackendReason::HalfOpen
         } else {
             reason += ", waiting for a trial slot";
-        }
+            BackendReason::HalfOpenWaits
+        };
         if let Some(Note::Refused { refusal, .. }) = &backend.note {
             reason += &format!("; {refusal}");
         }
-        reason
+        (code, reason)
     }
 
-    fn why_ejected(&self, backend: &Backend, now: Instant) -> String {
+    fn why_ejected(&self, backend: &Backend, now: Instant) -> (BackendReason, String) {
         let what = match &backend.note {
             Some(Note::Ejected { what }) => what.as_str(),
             Some(Note::Refused { .. } | Note::Suspected { .. } | Note::Unenforced { .. }) | None => {
@@ -229,14 +261,15 @@ impl Service {
             }
         };
         let number = backend.breaker.ejection();
-        let mut reason =
-            format!("ejected {} ago for {what}, ejection {number}", span(now - backend.breaker.since()));
-        match backend.breaker.until() {
-            Some(until) if now < until => reason += &format!(", {} left", span(until - now)),
-            Some(_) if !backend.readmits(&self.config.breaker) => reason += ", over, but its probe is not up",
-            Some(_) | None => reason += ", over at the next sweep",
-        }
-        reason
+        let (code, end) = match backend.breaker.until() {
+            Some(until) if now < until => (BackendReason::Ejected, format!(", {} left", span(until - now))),
+            Some(_) if !backend.readmits(&self.config.breaker) => {
+                (BackendReason::EjectedProbeNotUp, ", over, but its probe is not up".to_owned())
+            }
+            Some(_) | None => (BackendReason::EjectedTimeOver, ", over at the next sweep".to_owned()),
+        };
+        let ago = span(now - backend.breaker.since());
+        (code, format!("ejected {ago} ago for {what}, ejection {number}{end}"))
     }
 }
 

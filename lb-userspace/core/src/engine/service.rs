@@ -17,6 +17,7 @@ use crate::{
         limits::{BackendCounts, Refusal},
         sources::Sources,
     },
+    codes::{BackendReason, EventReason},
     config::{self, ProbeKind},
     event::{Event, EventKind, Evidence},
     ids::{BackendId, ServiceId},
@@ -86,13 +87,14 @@ impl Service {
         let state = self.backends[index].breaker.state();
         event.kind = EventKind::Refused;
         event.evidence.detail = Some(refusal.to_string());
+        let reason = EventReason::from(&refusal);
         self.backends[index].note = Some(Note::Refused { refusal, what, at: event.t_ms });
-        self.report_breaker(index, event, state, state, refusal.name(), "breaker");
+        self.report_breaker(index, event, state, state, reason, "breaker");
     }
 
     /// Reports failures that would have ejected a backend if they were confirmed, or if more clients had seen
     /// them. At most one report a second: a client that provokes failures must not fill the log.
-    pub(super) fn suspected(&mut self, index: usize, reason: &str, what: String, mut event: Event) {
+    pub(super) fn suspected(&mut self, index: usize, reason: EventReason, what: String, mut event: Event) {
         const APART: Millis = Millis(1000);
         let at = event.t_ms;
         let backend = &mut self.backends[index];
@@ -111,14 +113,14 @@ impl Service {
     pub(super) fn unenforced(
         &mut self,
         index: usize,
-        reason: &str,
-        why: String,
+        reason: EventReason,
+        (code, why): (BackendReason, String),
         what: String,
         mut event: Event,
     ) {
         let state = self.backends[index].breaker.state();
         event.enforced = false;
-        self.backends[index].note = Some(Note::Unenforced { why, what, at: event.t_ms });
+        self.backends[index].note = Some(Note::Unenforced { code, why, what, at: event.t_ms });
         self.report_breaker(index, event, state, BreakerState::Open, reason, "breaker");
     }
 
@@ -129,7 +131,7 @@ impl Service {
         event: Event,
         from: BreakerState,
         to: BreakerState,
-        reason: &str,
+        reason: EventReason,
         actor: &str,
     ) {
         self.report(event, from, to, reason, actor);
@@ -142,12 +144,12 @@ impl Service {
         mut event: Event,
         from: impl Into<String>,
         to: impl Into<String>,
-        reason: &str,
+        reason: EventReason,
         actor: &str,
     ) {
         event.from = from.into();
         event.to = to.into();
-        event.reason = reason.to_owned();
+        event.reason = reason;
         event.actor = actor.to_owned();
         self.decided.push(event);
     }
@@ -180,7 +182,7 @@ impl Service {
             backend: backend.map(|backend| backend.config.name.clone()),
             from: String::new(),
             to: String::new(),
-            reason: String::new(),
+            reason: EventReason::Config,
             enforced: true,
             ejection: backend.map_or(0, |backend| backend.breaker.ejection()),
             until_ms: None,

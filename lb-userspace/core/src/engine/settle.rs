@@ -6,7 +6,7 @@ use super::{
     service::Service,
     writer::{Next, PlanResult},
 };
-use crate::{event::EventKind, ids::ServiceId, io::StepFailure, time::Instant};
+use crate::{codes::EventReason, event::EventKind, ids::ServiceId, io::StepFailure, time::Instant};
 
 impl Engine {
     /// Takes the result of a plan.
@@ -18,11 +18,11 @@ impl Engine {
         let detail = result.as_ref().err().map(|failure| failure.error.clone());
         match service.writer.finished(result, now) {
             PlanResult::Held { revision } => {
-                self.writes_hold(id, "write_holds", now);
+                self.writes_hold(id, EventReason::WriteHolds, now);
                 self.release(id, revision);
             }
             PlanResult::Failed { first: true } => {
-                self.dataplane_event(id, ("in step", "behind"), "write_failed", detail, now);
+                self.dataplane_event(id, ("in step", "behind"), EventReason::WriteFailed, detail, now);
             }
             PlanResult::Failed { first: false } => {}
         }
@@ -64,7 +64,7 @@ impl Engine {
             }
             Next::Done => {
                 let revision = service.writer.revision();
-                self.writes_hold(id, "nothing_to_write", now);
+                self.writes_hold(id, EventReason::NothingToWrite, now);
                 self.release(id, revision);
                 self.free_removed(id);
                 None
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// Reports that the maps agree again, if a write had failed.
-    fn writes_hold(&mut self, id: ServiceId, reason: &str, now: Instant) {
+    fn writes_hold(&mut self, id: ServiceId, reason: EventReason, now: Instant) {
         if self.service(id).writer.failing.take().is_some() {
             self.dataplane_event(id, ("behind", "in step"), reason, None, now);
         }
@@ -111,7 +111,7 @@ impl Engine {
         &mut self,
         id: ServiceId,
         (from, to): (&str, &str),
-        reason: &str,
+        reason: EventReason,
         detail: Option<String>,
         now: Instant,
     ) {

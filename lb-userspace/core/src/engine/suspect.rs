@@ -92,7 +92,7 @@ impl Service {
         let failures = if run == 1 { "failure" } else { "failures" };
         let what = format!("{run} L4 {failures} in a row that nothing confirms");
         let event = self.event(EventKind::Suspected, Some(index), now);
-        self.suspected(index, detector.name(), what, event);
+        self.suspected(index, detector.into(), what, event);
     }
 
     /// A detector fired on a closed backend, and too few different clients saw the failures.
@@ -104,7 +104,7 @@ impl Service {
         self.record_runs(index, &mut event.evidence);
         detection.record(&mut event.evidence);
         let what = format!("{}, {}", detection.sentence(), self.seen_by(index));
-        self.suspected(index, detection.detector.name(), what, event);
+        self.suspected(index, detection.detector.into(), what, event);
     }
 
     /// How few clients saw the failures.

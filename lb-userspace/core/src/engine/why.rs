@@ -3,9 +3,10 @@
 use super::{Engine, backend::Backend, report::span, service::Service};
 use crate::{
     breaker::{Window, detector, ring::Ring, sweep},
+    codes::{DetectorNext, NextCode},
     config::Detector,
     io::{FlowReset, Member},
-    snapshot::{DetectorSnapshot, Why},
+    snapshot::{DetectorSnapshot, Next, Why},
     states::{BreakerState, OperatorState, PathState, ProbeState},
     time::{Instant, Millis},
 };
@@ -105,13 +106,18 @@ impl Service {
             least: None,
             threshold: Some(threshold),
             next: format!("{more} more in a row"),
+            next_code: DetectorNext::MoreFailures,
         }
     }
 
     fn rate(&self, of: &Standing, when: &str) -> DetectorSnapshot {
-        let next = match more_failures(of) {
-            Some(more) => format!("{more} more in a row{when}"),
-            None => "nothing while one good response is in the window".to_owned(),
+        let (next_code, next) = match more_failures(of) {
+            Some(more) if when.is_empty() => (DetectorNext::MoreFailures, format!("{more} more in a row")),
+            Some(more) => (DetectorNext::MoreFailuresAtSweep, format!("{more} more in a row{when}")),
+            None => (
+                DetectorNext::NotWithThisWindow,
+                "nothing while one good response is in the window".to_owned(),
+            ),
         };
         DetectorSnapshot {
             name: of.detector.to_string(),
@@ -121,6 +127,7 @@ impl Service {
             least: Some(of.least),
             threshold: Some(u32::from(of.percent) * 100),
             next,
+            next_code,
         }
     }
 
@@ -132,9 +139,15 @@ impl Service {
         line: Option<u32>,
         when: &str,
     ) -> DetectorSnapshot {
-        let next = match line {
-            Some(line) => format!("a rate below {}.{:02} %, as it is now,{when}", line / 100, line % 100),
-            None => format!("nothing unless enough backends can be compared{when}"),
+        let (next_code, next) = match line {
+            Some(line) => (
+                DetectorNext::RateBelow,
+                format!("a rate below {}.{:02} %, as it is now,{when}", line / 100, line % 100),
+            ),
+            None => (
+                DetectorNext::TooFewBackends,
+                format!("nothing unless enough backends can be compared{when}"),
+            ),
         };
         DetectorSnapshot {
             name: detector.to_string(),
@@ -144,6 +157,7 @@ impl Service {
             least: Some(self.config.breaker.success_rate_min_responses),
             threshold: line,
             next,
+            next_code,
         }
     }
 
@@ -160,59 +174,70 @@ impl Service {
     }
 
     /// The next changes, the nearest first.
-    fn outlook(&self, backend: &Backend, now: Instant) -> Vec<String> {
+    fn outlook(&self, backend: &Backend, now: Instant) -> Vec<Next> {
         let policy = &self.config.breaker;
         let mut next = Vec::new();
         if backend.operator != OperatorState::Enabled {
             let end = backend.operator_override.as_ref().and_then(|order| order.until);
             let end = end.map(|end| format!(", or by itself in {}", span(end - now))).unwrap_or_default();
-            next.push(format!("it is {} until an operator enables it{end}", backend.operator));
+            let says = format!("it is {} until an operator enables it{end}", backend.operator);
+            next.push(change(NextCode::Enable, says));
         }
         if backend.path != PathState::Ok {
-            next.push(format!("it serves again once frames reach it: {}", backend.path.message()));
+            let says = format!("it serves again once frames reach it: {}", backend.path.message());
+            next.push(change(NextCode::Reachable, says));
         }
         if backend.health.state() == ProbeState::Down {
             let rise = self.config.probe.as_ref().map_or(1, |probe| probe.rise);
             let more = rise.saturating_sub(backend.health.against()).max(1);
-            next.push(format!("{more} more passing probes in a row bring it up"));
+            let says = format!("{more} more passing probes in a row bring it up");
+            next.push(change(NextCode::ProbesPass, says));
         }
         match backend.breaker.state() {
             BreakerState::Closed => next.extend(self.outlook_of_suspicion(backend)),
-            BreakerState::Open => {
-                let until = backend.breaker.until().unwrap_or(now);
-                let how = if policy.half_open_trials > 0 && policy.enforce {
-                    format!("half-open with {} new connections a sweep", policy.half_open_trials)
-                } else {
-                    "serving".to_owned()
-                };
-                let probe = if backend.readmits(policy) { "" } else { ", if its probe is up by then" };
-                next.push(format!("{how} in {}{probe}", span(self.first_sweep(until) - now)));
-            }
+            BreakerState::Open => next.push(self.outlook_of_ejection(backend, now)),
             BreakerState::HalfOpen => {
                 let good = backend.breaker.trial().map_or(0, |trial| trial.good);
                 let more = policy.half_open_successes.saturating_sub(good).max(1);
-                next.push(format!("{more} more good outcomes in a row readmit it"));
-                next.push("one failure ejects it again, with the next number".to_owned());
+                let says = format!("{more} more good outcomes in a row readmit it");
+                next.push(change(NextCode::GoodOutcomes, says));
+                let says = "one failure ejects it again, with the next number";
+                next.push(change(NextCode::OneFailure, says));
                 next.extend(self.outlook_of_suspicion(backend));
                 if let Some(sweeps) = backend.breaker.patience(policy) {
-                    next.push(format!("{sweeps} more sweeps without an outcome close it"));
+                    let says = format!("{sweeps} more sweeps without an outcome close it");
+                    next.push(change(NextCode::NoOutcomes, says));
                 }
             }
         }
         if !backend.readmits(policy) && backend.out() {
-            next.push("it returns only with its probe up".to_owned());
+            next.push(change(NextCode::NeedsProbe, "it returns only with its probe up"));
         }
         next.extend(self.outlook_of_connections(backend, now));
         next
     }
 
+    fn outlook_of_ejection(&self, backend: &Backend, now: Instant) -> Next {
+        let policy = &self.config.breaker;
+        let until = backend.breaker.until().unwrap_or(now);
+        let (code, how) = if policy.half_open_trials > 0 && policy.enforce {
+            let how = format!("half-open with {} new connections a sweep", policy.half_open_trials);
+            (NextCode::HalfOpen, how)
+        } else {
+            (NextCode::Serving, "serving".to_owned())
+        };
+        let probe = if backend.readmits(policy) { "" } else { ", if its probe is up by then" };
+        change(code, format!("{how} in {}{probe}", span(self.first_sweep(until) - now)))
+    }
+
     /// The conditions under which its failures count.
-    fn outlook_of_suspicion(&self, backend: &Backend) -> Vec<String> {
+    fn outlook_of_suspicion(&self, backend: &Backend) -> Vec<Next> {
         let mut next = Vec::new();
         let waiting = backend.suspicion.waiting();
         if waiting > 0 {
             let s = if waiting == 1 { " counts" } else { "s count" };
-            next.push(format!("{waiting} L4 failure{s} once confirmed"));
+            let says = format!("{waiting} L4 failure{s} once confirmed");
+            next.push(change(NextCode::Confirmed, says));
         }
         let least = self.config.breaker.min_clients;
         if let Some(client_counts) =
@@ -222,22 +247,27 @@ impl Service {
                 0 | 1 => (client_counts.addresses, "addresses"),
                 prefixes => (prefixes, "prefixes"),
             };
-            next.push(format!("failures count once clients of {} {what} see them", least.min(all)));
+            let says = format!("failures count once clients of {} {what} see them", least.min(all));
+            next.push(change(NextCode::MoreClients, says));
         }
         next
     }
 
-    fn outlook_of_connections(&self, backend: &Backend, now: Instant) -> Option<String> {
+    fn outlook_of_connections(&self, backend: &Backend, now: Instant) -> Option<Next> {
         let drain = backend.drain?;
         let left = span(drain.until - now);
         Some(match drain.flow_reset(backend.on_out(&self.config.connections)) {
             FlowReset::Never => {
-                format!("its connections continue, and those that are left in {left} are reset")
+                let says = format!("its connections continue, and those that are left in {left} are reset");
+                change(NextCode::ConnectionsDrain, says)
             }
             FlowReset::AtRequest => {
-                format!("its connections end at their next request or when idle, in {left} at the latest")
+                let says = format!(
+                    "its connections end at their next request or when idle, in {left} at the latest"
+                );
+                change(NextCode::ConnectionsAtRequest, says)
             }
-            FlowReset::Now => "the connections that were left are reset".to_owned(),
+            FlowReset::Now => change(NextCode::ConnectionsReset, "the connections that were left are reset"),
         })
     }
 
@@ -247,6 +277,10 @@ impl Service {
         let after = (at - self.next_sweep).0.div_ceil(interval);
         self.next_sweep + Millis(after.saturating_mul(interval))
     }
+}
+
+fn change(code: NextCode, says: impl Into<String>) -> Next {
+    Next { code, says: says.into() }
 }
 
 /// How many more failures in a row would make it detect. `None`: no number of failures would.

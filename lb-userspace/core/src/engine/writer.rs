@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, net::SocketAddr};
 
 use crate::{
+    codes::PendingCode,
     event::{Event, EventKind},
     ids::{BackendId, ServiceId},
     io::{Step, StepFailure},
@@ -130,7 +131,12 @@ impl Writer {
         let former = self.failing.take();
         let attempts = former.as_ref().map_or(0, |pending| pending.attempts) + 1;
         let next_try_ms = now + back_off(attempts);
-        self.failing = Some(PendingWrite { error: failure.error, attempts, next_try_ms });
+        self.failing = Some(PendingWrite {
+            code: PendingCode::WriteFailed,
+            error: failure.error,
+            attempts,
+            next_try_ms,
+        });
         PlanResult::Failed { first: former.is_none() }
     }
 

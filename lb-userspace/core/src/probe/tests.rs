@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{GrpcProbe, HttpProbe, Tls};
+use crate::{
+    codes::ProbeCode,
+    config::{GrpcProbe, HttpProbe, Tls},
+};
 
 fn http() -> Policy {
     let http = HttpProbe { fail_fast: vec![500..=599], ..HttpProbe::default() };
@@ -15,7 +18,7 @@ fn health() -> Health {
 }
 
 fn fail() -> ProbeResult {
-    ProbeResult::Fail("timeout".to_owned())
+    ProbeResult::fail(ProbeCode::Timeout, "timeout")
 }
 
 /// Results and the states they lead to, `+` passing and `-` failing.
@@ -52,7 +55,7 @@ fn a_lower_fall_in_a_reload_holds_at_the_next_failure() {
     let strict = Policy { fall: 1, ..policy() };
     assert_eq!(health.reconfigure(Some(&policy()), Some(&strict), Instant(0)), None);
     let change = health.result(&strict, fail()).expect("three are more than one");
-    assert_eq!((change.to, change.reason), (ProbeState::Down, "fall"));
+    assert_eq!((change.to, change.reason.as_str()), (ProbeState::Down, "fall"));
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn a_wrong_status_counts_like_any_failure_unless_it_is_to_fail_fast() {
         }
         let change = health.result(&http(), ProbeResult::Status(status)).expect("the last one");
         let reason = if times == 1 { "fail_fast" } else { "fall" };
-        assert_eq!((change.to, change.reason), (ProbeState::Down, reason));
+        assert_eq!((change.to, change.reason.as_str()), (ProbeState::Down, reason));
     }
 }
 
@@ -186,7 +189,7 @@ fn every_kind_of_failure_counts_alike() {
         ProbeKind::Http(tls),
         ProbeKind::Grpc(GrpcProbe::default()),
     ];
-    let failed = |text: &str| ProbeResult::Fail(text.to_owned());
+    let failed = |text: &str| ProbeResult::fail(ProbeCode::Unknown, text);
     for kind in kinds {
         let mut failures = vec![
             failed("timeout after 1s"),

@@ -9,6 +9,7 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
+    codes::ProbeCode,
     config::{
         self, Breaker, Config, Connections, HttpProbe, Mode, NoBackend, OnOut, Probe, ProbeKind, Sources,
     },
@@ -109,7 +110,12 @@ impl Real {
             | EventKind::Interface => false,
         };
         if is_compared {
-            self.said.push((event.kind, event.backend.expect("of one"), event.reason, event.enforced));
+            self.said.push((
+                event.kind,
+                event.backend.expect("of one"),
+                event.reason.to_string(),
+                event.enforced,
+            ));
         }
     }
 
@@ -183,7 +189,8 @@ impl Real {
         if !self.asked.remove(&(backend, generation)) {
             return false;
         }
-        let result = if passes { ProbeResult::Status(200) } else { ProbeResult::Fail("timeout".to_owned()) };
+        let result =
+            if passes { ProbeResult::Status(200) } else { ProbeResult::fail(ProbeCode::Timeout, "timeout") };
         self.send(Input::Confirmation { backend, generation, result, answered }, now);
         true
     }
@@ -195,7 +202,8 @@ impl Real {
 
     pub(crate) fn probed(&mut self, name: &str, passes: bool, now: u64) {
         let (backend, generation) = self.ids[name];
-        let result = if passes { ProbeResult::Status(200) } else { ProbeResult::Fail("timeout".to_owned()) };
+        let result =
+            if passes { ProbeResult::Status(200) } else { ProbeResult::fail(ProbeCode::Timeout, "timeout") };
         self.send(Input::Probe { backend, generation, result }, now);
     }
 

@@ -177,7 +177,7 @@ Examples:
   sudo shunt reload --dry-run
   sudo shunt reload
   sudo shunt reload --force
-  sudo shunt reload -o json | jq -r '.changes[]'")]
+  sudo shunt reload -o json | jq -r '.changes[].says'")]
 pub struct Reload {
     /// Only show what would change, and what would not work
     #[arg(long)]

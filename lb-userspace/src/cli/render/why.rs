@@ -164,7 +164,7 @@ impl Depth<'_> {
 
     fn next(&self) -> Vec<String> {
         let why = &self.view.why;
-        let mut next = why.next.clone();
+        let mut next: Vec<String> = why.sentences().into_iter().map(str::to_owned).collect();
         let idle = why.backend.effective == Effective::Serving;
         if idle && next.is_empty() {
             next.push("nothing, unless a detector trips (see below)".to_owned());

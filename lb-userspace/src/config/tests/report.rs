@@ -60,7 +60,7 @@ fn control_characters_do_not_reach_the_terminal() {
 
 fn warnings(text: &str) -> Vec<(&'static str, String)> {
     let file = parse("shunt.toml", text).unwrap_or_else(|wrong| panic!("{}", wrong.render(false)));
-    file.warnings.iter().flat_map(Diagnostics::iter).map(|of| (of.code, of.path.clone())).collect()
+    file.warnings.iter().flat_map(Diagnostics::iter).map(|of| (of.code.as_str(), of.path.clone())).collect()
 }
 
 #[test]

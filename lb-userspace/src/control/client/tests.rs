@@ -49,19 +49,19 @@ async fn a_response_that_breaks_off_is_an_error() {
 
 #[tokio::test]
 async fn a_document_that_is_no_status_is_reported() {
-    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"schema\":2}");
+    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"schema\":3}");
     let error = client.status(None).await.expect_err("not a status");
     assert!(matches!(error, ClientError::Garbled(_)), "{error}");
 }
 
 #[tokio::test]
 async fn a_daemon_with_another_schema_is_refused() {
-    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"schema\":3}");
+    let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"schema\":9}");
     let error = client.status_json(None).await.expect_err("another schema");
-    assert_eq!(error.to_string(), "the daemon's JSON has schema 3, this program reads schema 2");
+    assert_eq!(error.to_string(), "the daemon's JSON has schema 9, this program reads schema 3");
     let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
     let error = client.reload(true, false).await.expect_err("no schema");
-    assert_eq!(error.to_string(), "the daemon's JSON has no schema number, this program reads schema 2");
+    assert_eq!(error.to_string(), "the daemon's JSON has no schema number, this program reads schema 3");
     let (_dir, client) = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let error = client.events(&EventsQuery::default()).await.expect_err("no schema");
     assert!(matches!(error, ClientError::OtherSchema(None)), "{error}");
@@ -80,7 +80,7 @@ async fn a_silent_daemon_is_given_up() {
 #[tokio::test]
 async fn lines_are_put_together_from_pieces() {
     let (_dir, client) = answering(
-        b"HTTP/1.1 200 OK\r\nshunt-schema: 2\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n6\r\n\":1}\n{\r\n4\r\n}\n\nx\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nshunt-schema: 3\r\ntransfer-encoding: chunked\r\n\r\n3\r\n{\"a\r\n6\r\n\":1}\n{\r\n4\r\n}\n\nx\r\n0\r\n\r\n",
     );
     let mut lines = client.events(&EventsQuery::default()).await.expect("200");
     let mut all = Vec::new();

@@ -31,8 +31,8 @@ pub struct Order {
 pub struct Reloaded {
     /// The generation of the configuration that is now in force.
     pub config_generation: u64,
-    /// One sentence for each change that was made, or that a dry run would make.
-    pub changes: Vec<String>,
+    /// The changes that were made, or that a dry run would make.
+    pub changes: Vec<Change>,
     /// Keys that changed in the file and that need a restart.
     pub needs_restart: Vec<String>,
     /// Each thing that will not work after it. Without `force` nothing changes because of them.
@@ -55,19 +55,55 @@ pub struct Hazard {
     pub message: String,
 }
 
-/// The kind of a hazard, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HazardCode {
-    /// Frames would not reach the backend.
-    Unreachable,
-    /// Clients of open connections are behind an interface that would be detached.
-    InterfaceInUse,
+lb_core::codes! {
+    /// Something that a reload would break, or that would not work after it. In `hazards`.
+    HazardCode {
+        /// Frames would not reach the backend; `path` has the cause.
+        Unreachable = "unreachable",
+        /// Clients of open connections are behind an interface that would be detached.
+        InterfaceInUse = "interface_in_use",
+    }
 }
 
 impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.subject, self.message)
+    }
+}
+
+/// One change of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub code: ChangeCode,
+    /// In a sentence.
+    pub says: String,
+}
+
+lb_core::codes! {
+    /// A change that a reload makes. In `changes`.
+    ChangeCode {
+        /// An interface is attached.
+        InterfaceAttached = "interface_attached",
+        /// An interface is detached.
+        InterfaceDetached = "interface_detached",
+        /// A service is added.
+        ServiceAdded = "service_added",
+        /// A service is removed.
+        ServiceRemoved = "service_removed",
+        /// A service has another VIP.
+        Vip = "vip",
+        /// A key or table of a service has changed; the sentence names it.
+        Policy = "policy",
+        /// A backend is added.
+        BackendAdded = "backend_added",
+        /// A backend is removed.
+        BackendRemoved = "backend_removed",
+        /// A backend has another address, so it is another backend.
+        BackendAddress = "backend_address",
+        /// A backend has another weight.
+        BackendWeight = "backend_weight",
+        /// A backend is of the fallback now, or no more.
+        BackendFallback = "backend_fallback",
     }
 }
 
@@ -81,24 +117,36 @@ pub struct Problem {
     pub remedy: String,
 }
 
-/// The kind of a problem, for programs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProblemKind {
-    UnknownService,
-    UnknownBackend,
-    /// Refused to protect traffic: too few backends would serve. `force` overrides this.
-    Floor,
-    /// Refused to protect traffic: a reload with [hazards](Hazard). `force` overrides this, a dry run lists them.
-    Hazard,
-    /// The configuration is wrong; nothing has changed.
-    InvalidConfig,
-    /// Only root and the daemon's user may change anything.
-    Forbidden,
-    BadRequest,
-    NoSuchPath,
-    NoSuchMethod,
-    /// The daemon does not answer, is stopping, or failed.
-    #[default]
-    Unavailable,
+lb_core::codes! {
+    /// The kind of a problem. In `kind` of every response that is not 200.
+    ProblemKind {
+        /// No service has this name.
+        UnknownService = "unknown_service",
+        /// No backend of the service has this name.
+        UnknownBackend = "unknown_backend",
+        /// Refused to protect traffic: too few backends would serve. `force` overrides this.
+        Floor = "floor",
+        /// Refused to protect traffic: a reload with hazards. `force` overrides this, a dry run lists them.
+        Hazard = "hazard",
+        /// The configuration is wrong; nothing has changed.
+        InvalidConfig = "invalid_config",
+        /// Only root and the daemon's user may change anything.
+        Forbidden = "forbidden",
+        /// The request cannot be read.
+        BadRequest = "bad_request",
+        /// The API has no such path.
+        NoSuchPath = "no_such_path",
+        /// The path does not know the method.
+        NoSuchMethod = "no_such_method",
+        /// The daemon does not answer, is stopping, or failed.
+        Unavailable = "unavailable",
+    }
+}
+
+// Of a response without a kind.
+#[allow(clippy::derivable_impls)]
+impl Default for ProblemKind {
+    fn default() -> Self {
+        Self::Unavailable
+    }
 }

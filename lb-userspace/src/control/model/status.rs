@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lb_core::{config, io::BackendId, snapshot::Snapshot};
+use lb_core::{codes::DaemonCode, config, io::BackendId, snapshot::Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::traffic::{BackendTraffic, ServiceDrops};
@@ -80,8 +80,10 @@ impl Status {
 /// A finding of `shunt doctor` that keeps traffic from working.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// The check, a stable code.
     pub check: String,
+    /// The finding, for programs.
+    #[serde(default)]
+    pub code: String,
     /// `None`: about the host as a whole.
     pub interface: Option<String>,
     pub says: String,
@@ -141,12 +143,18 @@ pub struct Daemon {
     pub state_file: String,
     /// Why the daemon cannot write the state file. Absent while it can.
     pub state_error: Option<String>,
+    #[serde(default)]
+    pub state_error_code: Option<DaemonCode>,
     /// Why the daemon cannot read the counters in the maps. Then traffic and drops are empty.
     #[serde(default)]
     pub counters_error: Option<String>,
+    #[serde(default)]
+    pub counters_error_code: Option<DaemonCode>,
     /// Why probes wait: the daemon lacks descriptors, memory or ports. Absent while none waits.
     #[serde(default)]
     pub probe_error: Option<String>,
+    #[serde(default)]
+    pub probe_error_code: Option<DaemonCode>,
     /// Lines that the reader of the log took too late or not at all.
     #[serde(default)]
     pub lost_log_lines: u64,

@@ -18,6 +18,8 @@ pub struct BackendTraffic {
     /// A cause that can keep its connections from working although its next hop answers, and the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_warning: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_warning_code: Option<String>,
     #[serde(flatten)]
     pub counters: Counters,
     pub resets: ResetCounts,

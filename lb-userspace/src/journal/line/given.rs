@@ -3,6 +3,7 @@
 use std::{borrow::Cow, cell::RefCell, fmt, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
+    codes::ProbeCode,
     io::{L4Failure, ProbeResult},
     snapshot::PathState,
 };
@@ -17,7 +18,7 @@ use super::{
     value::{self, Text, Value, quoted},
 };
 
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 32] = [
     "t_ms",
     "service",
     "backend",
@@ -35,6 +36,7 @@ const KEYS: [&str; 31] = [
     "trials_taken",
     "probe",
     "detail",
+    "code",
     "path",
     "op",
     "address",
@@ -59,6 +61,10 @@ const FAILURES: [(&str, L4Failure); 5] = [
     ("response_timeout", L4Failure::ResponseTimeout),
 ];
 
+fn probe_codes() -> Vec<(&'static str, ProbeCode)> {
+    ProbeCode::ALL.iter().map(|code| (code.as_str(), *code)).collect()
+}
+
 /// The keys of one line, and their values.
 #[derive(Default)]
 pub(super) struct Given<'a> {
@@ -80,6 +86,7 @@ pub(super) struct Given<'a> {
     pub(super) trials_taken: Option<bool>,
     pub(super) probe: Option<ProbeResult>,
     pub(super) detail: Option<Cow<'a, str>>,
+    pub(super) code: Option<ProbeCode>,
     pub(super) path: Option<PathState>,
     pub(super) op: Option<Op>,
     pub(super) address: Option<SocketAddr>,
@@ -210,6 +217,7 @@ impl<'a> Given<'a> {
             "trials_taken" => self.trials_taken = Some(value::only_true(key, &value)?),
             "probe" => self.probe = Some(value::probe(key, &value)?),
             "detail" => self.detail = Some(value::text(key, value)?),
+            "code" => self.code = Some(value::word(key, &value, &probe_codes())?),
             "path" => self.path = Some(value::word(key, &value, &PATHS)?),
             "op" => self.op = Some(value::word(key, &value, &OPS)?),
             "address" => self.address = Some(value::endpoint(key, &value)?),

@@ -9,7 +9,7 @@
 //! | … and perhaps `prefixes`, `addresses`, `late: true` | what was known about the clients: see [`Context`](lb_core::io::Context) |
 //! | `backend`, `confirmation`: as `probe`, perhaps `syn_answered: true` | a connection of Shunt's own to a suspect |
 //! | `backend`, `trials_taken: true` | a half-open backend has used trials |
-//! | `backend`, `probe`: `pass`, `fail`, `timeout` or a status, perhaps `detail` | one result of an active probe |
+//! | `backend`, `probe`: `pass`, `fail`, `timeout` or a status, perhaps `detail` and `code` | one result of an active probe |
 //! | `backend`, `path`: `ok` or a code of [`PathState`](lb_core::snapshot::PathState) | whether the packet path can reach it |
 //! | `backend`, `op`, perhaps `weight`, `for_ms`, `force`, `actor`, `reason` | what an operator wants |
 //! | `backend`, `op`: `add` (perhaps `address`, `weight`) or `remove` | a reload that changes the membership |

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, cell::RefCell, collections::BTreeSet};
 
 use lb_core::{
+    codes::ProbeCode,
     io::{ClientCounts, Context, Outcome, ProbeResult, Verb},
     time::{Instant, Millis},
 };
@@ -114,11 +115,12 @@ fn about<'a>(given: Given<'a>, backend: Cow<'a, str>) -> Result<What<'a>, Troubl
         return Ok(What::TrialsTaken { backend });
     }
     if let Some(result) = given.confirmation {
-        let (result, syn_answered) = (with_detail(result, given.detail)?, given.syn_answered.is_some());
+        let (result, syn_answered) =
+            (with_detail(result, given.detail, given.code)?, given.syn_answered.is_some());
         return Ok(What::Confirmation { backend, result, syn_answered });
     }
     if let Some(result) = given.probe {
-        return Ok(What::Probe { backend, result: with_detail(result, given.detail)? });
+        return Ok(What::Probe { backend, result: with_detail(result, given.detail, given.code)? });
     }
     if let Some(path) = given.path {
         return Ok(What::Path { backend, path });
@@ -156,13 +158,20 @@ fn about<'a>(given: Given<'a>, backend: Cow<'a, str>) -> Result<What<'a>, Troubl
     Ok(What::Operator { backend, order })
 }
 
-fn with_detail(result: ProbeResult, detail: Option<Cow<'_, str>>) -> Result<ProbeResult, Trouble> {
-    match (result, detail) {
-        (ProbeResult::Fail(_), Some(detail)) => Ok(ProbeResult::Fail(detail.into_owned())),
-        (result, None) => Ok(result),
-        (ProbeResult::Pass | ProbeResult::Status(_), Some(_)) => {
-            Err(Trouble::new("`detail` belongs to a probe that failed", "remove it"))
+fn with_detail(
+    result: ProbeResult,
+    detail: Option<Cow<'_, str>>,
+    code: Option<ProbeCode>,
+) -> Result<ProbeResult, Trouble> {
+    let without = |key: &str| Trouble::new(format!("`{key}` belongs to a probe that failed"), "remove it");
+    match (result, detail, code) {
+        (ProbeResult::Fail(failure), detail, code) => {
+            let says = detail.map_or(failure.says, Cow::into_owned);
+            Ok(ProbeResult::fail(code.unwrap_or(failure.code), says))
         }
+        (result @ (ProbeResult::Pass | ProbeResult::Status(_)), None, None) => Ok(result),
+        (ProbeResult::Pass | ProbeResult::Status(_), Some(_), _) => Err(without("detail")),
+        (ProbeResult::Pass | ProbeResult::Status(_), None, Some(_)) => Err(without("code")),
     }
 }
 
@@ -171,7 +180,7 @@ fn check_company(given: &Given<'_>, kind: Option<&str>) -> Result<(), Trouble> {
     let outcome: &[&str] = &["status", "failure", "answered", "opaque"];
     let op_is = |ops: &[Op]| given.op.is_some_and(|op| ops.contains(&op));
     let orders = !op_is(&[Op::Add, Op::Remove]);
-    let rules: [(&str, &[&str], bool); 15] = [
+    let rules: [(&str, &[&str], bool); 16] = [
         ("ttfb_ms", outcome, true),
         ("client", outcome, true),
         ("prefixes", outcome, true),
@@ -179,6 +188,7 @@ fn check_company(given: &Given<'_>, kind: Option<&str>) -> Result<(), Trouble> {
         ("late", &["failure"], true),
         ("syn_answered", &["confirmation"], true),
         ("detail", &["probe", "confirmation"], true),
+        ("code", &["probe", "confirmation"], true),
         ("address", &["op"], op_is(&[Op::Add])),
         ("weight", &["op"], op_is(&[Op::Add, Op::Weight])),
         ("for_ms", &["op"], orders),

@@ -1,6 +1,7 @@
 use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
+    codes::ProbeCode,
     io::{ClientCounts, Context, L4Failure, Outcome, ProbeResult, Verb},
     snapshot::PathState,
     time::{Instant, Millis},
@@ -68,7 +69,7 @@ fn what_is_known_about_the_clients() {
     let (_, text) = wrong(r#"{"t_ms":1,"backend":"a","status":500,"late":true}"#);
     assert!(text.starts_with("`late` means nothing beside this `status`"), "{text}");
     let line = r#"{"t_ms":1,"backend":"a","confirmation":"fail","detail":"refused","syn_answered":true}"#;
-    let result = ProbeResult::Fail("refused".to_owned());
+    let result = ProbeResult::fail(ProbeCode::Unknown, "refused");
     let confirmation = What::Confirmation { backend: "a".into(), result, syn_answered: true };
     assert_eq!(read(line).what, confirmation);
     for path in PathState::ALL {
@@ -87,8 +88,11 @@ fn everything_else() {
     };
     assert_eq!(probe(r#""pass""#), ProbeResult::Pass);
     assert_eq!(probe("404"), ProbeResult::Status(404));
-    assert_eq!(probe(r#""timeout""#), ProbeResult::Fail("timeout".to_owned()));
-    assert_eq!(probe(r#""fail","detail":"no route""#), ProbeResult::Fail("no route".to_owned()));
+    assert_eq!(probe(r#""timeout""#), ProbeResult::fail(ProbeCode::Timeout, "timeout"));
+    let failed = ProbeResult::fail(ProbeCode::Unknown, "no route");
+    assert_eq!(probe(r#""fail","detail":"no route""#), failed);
+    let failed = ProbeResult::fail(ProbeCode::HostUnreachable, "no route");
+    assert_eq!(probe(r#""fail","detail":"no route","code":"host_unreachable""#), failed);
 
     let line = read(r#"{"t_ms":7,"service":"web","backend":"a","op":"drain","for_ms":5,"actor":"me"}"#);
     let order = Order {
@@ -214,7 +218,8 @@ fn what() -> impl Strategy<Value = What<'static>> {
     let result = prop_oneof![
         Just(ProbeResult::Pass),
         (100..=999u16).prop_map(ProbeResult::Status),
-        "\\PC*".prop_map(ProbeResult::Fail)
+        ("\\PC*", prop::sample::select(ProbeCode::ALL))
+            .prop_map(|(says, code)| ProbeResult::fail(code, says))
     ];
     let client_counts = proptest::option::of(
         any::<(u32, u32)>().prop_map(|(prefixes, addresses)| ClientCounts { prefixes, addresses }),

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, net::SocketAddr, num::NonZeroU16, time::Duration};
 
-use lb_core::io::ProbeResult;
+use lb_core::{codes::ProbeCode, io::ProbeResult};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -68,8 +68,8 @@ pub(super) fn probe(key: &str, value: &Value<'_>) -> Result<ProbeResult, Trouble
     };
     Ok(match word(key, value, &words)? {
         0 => ProbeResult::Pass,
-        1 => ProbeResult::Fail("failed".to_owned()),
-        _ => ProbeResult::Fail("timeout".to_owned()),
+        1 => ProbeResult::fail(ProbeCode::Unknown, "failed"),
+        _ => ProbeResult::fail(ProbeCode::Timeout, "timeout"),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
+    codes::ProbeCode,
     io::{L4Failure, Outcome, ProbeResult, Verb},
     snapshot::PathState,
 };
@@ -50,6 +51,8 @@ struct Keys<'a> {
     probe: Option<Probe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<ProbeCode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<PathState>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +115,7 @@ impl Line<'_> {
             }
             What::Confirmation { backend, result, syn_answered } => {
                 keys.backend = Some(backend);
-                (keys.confirmation, keys.detail) = probe(result);
+                (keys.confirmation, keys.detail, keys.code) = probe(result);
                 keys.syn_answered = syn_answered.then_some(true);
             }
             What::TrialsTaken { backend } => {
@@ -121,7 +124,7 @@ impl Line<'_> {
             }
             What::Probe { backend, result } => {
                 keys.backend = Some(backend);
-                (keys.probe, keys.detail) = probe(result);
+                (keys.probe, keys.detail, keys.code) = probe(result);
             }
             What::Path { backend, path } => {
                 keys.backend = Some(backend);
@@ -162,12 +165,12 @@ impl Line<'_> {
     }
 }
 
-/// A result, and its detail.
-fn probe(result: &ProbeResult) -> (Option<Probe>, Option<&str>) {
+/// A result, and the detail and code of a failure.
+fn probe(result: &ProbeResult) -> (Option<Probe>, Option<&str>, Option<ProbeCode>) {
     match result {
-        ProbeResult::Pass => (Some(Probe::Word("pass")), None),
-        ProbeResult::Status(status) => (Some(Probe::Status(*status)), None),
-        ProbeResult::Fail(detail) => (Some(Probe::Word("fail")), Some(detail)),
+        ProbeResult::Pass => (Some(Probe::Word("pass")), None, None),
+        ProbeResult::Status(status) => (Some(Probe::Status(*status)), None, None),
+        ProbeResult::Fail(of) => (Some(Probe::Word("fail")), Some(&of.says), Some(of.code)),
     }
 }
 

@@ -140,8 +140,8 @@ async fn an_end_before_the_response_fails() {
 async fn a_request_that_cannot_be_made_fails() {
     let (_listener, address) = listener().await;
     let kind = HttpProbe { path: "/\n".to_owned(), ..HttpProbe::default() };
-    let ProbeResult::Fail(text) = probe(address, ProbeKind::Http(kind)).await else { panic!("sent") };
-    assert!(text.starts_with("request not possible: "), "{text}");
+    let ProbeResult::Fail(failed) = probe(address, ProbeKind::Http(kind)).await else { panic!("sent") };
+    assert!(failed.says.starts_with("request not possible: "), "{failed:?}");
 }
 
 /// Answers each connection with a head and then as `body` says, until the prober has had enough.

@@ -105,7 +105,9 @@ async fn a_wrong_certificate_fails_and_says_why() {
 async fn by_default_this_host_says_who_is_trusted() {
     let (address, _served) = serves(Authority::new().signs(&["shop.example"]).acceptor(&[]), 1).await;
     let tls = Tls { server_name: Some("shop.example".to_owned()), trust: Trust::Platform };
-    let ProbeResult::Fail(why) = probe(address, https(tls)).await else { panic!("trusted") };
+    let ProbeResult::Fail(ProbeFailure { says: why, .. }) = probe(address, https(tls)).await else {
+        panic!("trusted")
+    };
     let none = "TLS: this host trusts no certificates; install `ca-certificates` or set `ca` for the probe";
     assert!(why == "TLS: the certificate is signed by none that is trusted" || why == none, "{why}");
 }

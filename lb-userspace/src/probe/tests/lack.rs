@@ -28,7 +28,10 @@ fn status_says_what_is_lacking_while_a_probe_waits() {
     let first = lacks.wait(files, None);
     let second = lacks.wait(lack(libc::EADDRNOTAVAIL).expect("own"), None);
     let first = lacks.wait(files, Some(first));
-    assert_eq!(lacks.shown().as_deref(), Some("Too many open files (2 wait)"));
+    assert_eq!(
+        lacks.shown(),
+        Some((DaemonCode::LacksDescriptors, "Too many open files (2 wait)".to_owned()))
+    );
     drop(second);
     drop(first);
     assert_eq!(lacks.shown(), None);

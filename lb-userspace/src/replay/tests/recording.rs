@@ -4,6 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use lb_core::{
     Engine, Settings,
+    codes::ProbeCode,
     config::Config,
     event::Event,
     io::{ClientCounts, Context, Input, Operation, Outcome, Output, ProbeRequest, ProbeResult, Verb},
@@ -150,7 +151,7 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
             draw(&mut seed).is_multiple_of(2).then_some(ClientCounts { prefixes: 3, addresses: 3 });
         if let Some(ProbeRequest { backend, generation, .. }) = daemon.asked.pop() {
             let result = match draw(&mut seed) % 2 {
-                0 => ProbeResult::Fail("connection refused".to_owned()),
+                0 => ProbeResult::fail(ProbeCode::ConnectionRefused, "connection refused"),
                 _ => ProbeResult::Pass,
             };
             let answered = draw(&mut seed).is_multiple_of(4);
@@ -179,7 +180,7 @@ fn live(daemon: &mut Daemon, mut seed: u64, from: u64) {
             }
             900..=979 => {
                 let result = match draw(&mut seed) % 8 {
-                    0 => ProbeResult::Fail("connection refused".to_owned()),
+                    0 => ProbeResult::fail(ProbeCode::ConnectionRefused, "connection refused"),
                     1 => ProbeResult::Status(503),
                     _ => ProbeResult::Pass,
                 };
@@ -210,7 +211,7 @@ type Decision = (Instant, String, String, Option<String>, String, String, String
 
 fn decision(event: &Event) -> Decision {
     let Event { t_ms, kind, service, backend, from, to, reason, ejection, until_ms, .. } = event.clone();
-    (t_ms, kind.to_string(), service, backend, from, to, reason, ejection, until_ms)
+    (t_ms, kind.to_string(), service, backend, from, to, reason.to_string(), ejection, until_ms)
 }
 
 fn replayed(config: Config, text: &[u8]) -> (Vec<Event>, replay::summary::Summary) {

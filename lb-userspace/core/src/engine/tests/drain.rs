@@ -363,16 +363,16 @@ fn a_restart_goes_on_with_the_time_that_is_left() {
 #[test]
 fn why_says_how_they_end() {
     let mut lab = lab(service(OnOut::Reset, 20_000));
-    let next = |lab: &Lab| lab.engine.why("web", "a", lab.now).expect("it is there").next;
-    assert_eq!(next(&lab), [""; 0]);
+    let why = |lab: &Lab| lab.engine.why("web", "a", lab.now).expect("it is there");
+    assert_eq!(why(&lab).next, []);
     order(&mut lab, "a", Verb::Drain);
     let (out, last) = (
         "it is draining until an operator enables it",
         "its connections end at their next request or when idle, in 20 s at the latest",
     );
-    assert_eq!(next(&lab), [out, last]);
+    assert_eq!(why(&lab).sentences(), [out, last]);
     lab.until(21_000);
-    assert_eq!(next(&lab), [out, "the connections that were left are reset"]);
+    assert_eq!(why(&lab).sentences(), [out, "the connections that were left are reset"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use lb_common::abi::TRIAL_SLOTS;
 
 use crate::{
     Engine, Settings,
+    codes::ProbeCode,
     config::{self, Breaker, Config, Mode, NoBackend, Probe},
     engine::Refused,
     event::{Event, EventKind},
@@ -148,7 +149,8 @@ impl Lab {
 
     pub(super) fn probe(&mut self, name: &str, passes: bool) {
         let BackendSnapshot { id, generation, .. } = self.backend(name);
-        let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("status 503".to_owned()) };
+        let result =
+            if passes { ProbeResult::Pass } else { ProbeResult::fail(ProbeCode::Unknown, "status 503") };
         self.send(Input::Probe { backend: id, generation, result });
     }
 
@@ -173,7 +175,7 @@ impl Lab {
         let news = &self.events[self.seen..];
         self.seen = self.events.len();
         let said = |event: &Event| {
-            (event.kind, event.backend.clone().unwrap_or(event.service.clone()), event.reason.clone())
+            (event.kind, event.backend.clone().unwrap_or(event.service.clone()), event.reason.to_string())
         };
         news.iter().map(said).collect()
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU16};
 
 use super::lab::{Lab, probe, web};
 use crate::{
+    codes::ProbeCode,
     config::{self, Breaker},
     event::{Event, EventKind},
     ids::{BackendId, Generation},
@@ -82,7 +83,8 @@ impl Storm {
             self.lab.until(second * 1000 + step * 100);
             for (_, request) in std::mem::take(&mut self.lab.probes) {
                 let passes = !sick(usize::from(request.backend.0), 1000 + second / 3);
-                let result = if passes { ProbeResult::Pass } else { ProbeResult::Fail("timeout".to_owned()) };
+                let result =
+                    if passes { ProbeResult::Pass } else { ProbeResult::fail(ProbeCode::Timeout, "timeout") };
                 let (backend, generation) = (request.backend, request.generation);
                 self.send(Input::Probe { backend, generation, result });
             }

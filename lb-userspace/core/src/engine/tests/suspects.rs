@@ -2,6 +2,7 @@
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
+    codes::ProbeCode,
     config::{Breaker, HttpProbe, Probe, ProbeKind},
     event::EventKind,
     outcome::{ClientCounts, L4Failure, Outcome, ProbeResult},
@@ -29,7 +30,7 @@ fn fails(lab: &mut Lab, failure: L4Failure, client: &str) {
 }
 
 fn refused() -> ProbeResult {
-    ProbeResult::Fail("connection refused".to_owned())
+    ProbeResult::fail(ProbeCode::ConnectionRefused, "connection refused")
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn requests_of_different_clients_that_break_eject_although_the_probe_passes() {
     assert_eq!(lab.news(), []);
     let why = lab.engine.why("web", "a", lab.now).expect("it is there");
     assert_eq!(
-        why.next,
+        why.sentences(),
         ["2 L4 failures count once confirmed", "failures count once clients of 2 prefixes see them"]
     );
     fails(&mut lab, L4Failure::NoResponse, CLIENTS[1]);

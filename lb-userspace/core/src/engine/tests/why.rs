@@ -159,7 +159,7 @@ fn the_time_of_return_is_exact_to_the_sweep() {
     let continues =
         |left| format!("its connections end at their next request or when idle, in {left} s at the latest");
     let expected = ["half-open with 3 new connections a sweep in 34 s".to_owned(), continues(60)];
-    assert_eq!(why(&lab, "a").next, expected);
+    assert_eq!(why(&lab, "a").sentences(), expected);
     lab.until(34_999);
     assert_eq!(lab.backend("a").breaker, BreakerState::Open);
     lab.until(35_000);
@@ -170,7 +170,7 @@ fn the_time_of_return_is_exact_to_the_sweep() {
         "one failure ejects it again, with the next number",
         "3 more sweeps without an outcome close it",
     ];
-    assert_eq!(why(&lab, "a").next, expected);
+    assert_eq!(why(&lab, "a").sentences(), expected);
     assert_eq!(why(&lab, "a").next_sweep_ms, Instant(40_000));
 }
 
@@ -191,7 +191,7 @@ fn every_axis_shows_its_reason_to_keep_a_backend_out() {
         "1 more passing probes in a row bring it up",
         "its connections end at their next request or when idle, in 60 s at the latest",
     ];
-    assert_eq!(why(&lab, "a").next, expected);
+    assert_eq!(why(&lab, "a").sentences(), expected);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::lab::{Lab, said, web};
 use crate::{
+    codes::PendingCode,
     event::EventKind,
     io::{Admit, Input, Step, StepFailure},
     snapshot::PendingWrite,
@@ -69,7 +70,12 @@ fn a_failed_write_is_tried_again_and_both_have_events() {
     let event = lab.events.last().expect("just seen");
     assert_eq!(event.evidence.detail.as_deref(), Some("no memory"));
     let pending = |attempts, next: u64| {
-        Some(PendingWrite { error: "no memory".to_owned(), attempts, next_try_ms: Instant(next) })
+        Some(PendingWrite {
+            code: PendingCode::WriteFailed,
+            error: "no memory".to_owned(),
+            attempts,
+            next_try_ms: Instant(next),
+        })
     };
     assert_eq!(lab.service().pending, pending(1, 1100));
     assert!(lab.backend("a").reason.expect("said").ends_with("; the maps are behind: no memory"));
@@ -205,8 +211,7 @@ fn deadlines_missed_are_caught_up_in_order() {
             lab.until(49_000);
         }
         lab.status("a", 200);
-        let events: Vec<_> =
-            lab.events.iter().map(|event| (event.t_ms, event.kind, event.reason.clone())).collect();
+        let events: Vec<_> = lab.events.iter().map(|event| (event.t_ms, event.kind, event.reason)).collect();
         (events, lab.engine.snapshot(lab.now), lab.maps)
     };
     let (on_time, late) = (run(false), run(true));

@@ -1,6 +1,7 @@
 use lb_core::{
+    codes::NextCode,
     io::FlowReset,
-    snapshot::{Drain, Override},
+    snapshot::{Drain, Next, Override},
 };
 
 use super::*;
@@ -74,7 +75,10 @@ fn a_backend_with_overrides_shows_them_first() {
     view.why.in_maps = false;
     view.why.pending = Some(fixture::pending());
     (view.why.last_decision, view.why.last_outcomes, view.why.detectors) = (None, Vec::new(), Vec::new());
-    view.why.next = vec!["it is draining until an operator enables it, or by itself in 576 s".to_owned()];
+    view.why.next = vec![Next {
+        code: NextCode::Enable,
+        says: "it is draining until an operator enables it, or by itself in 576 s".to_owned(),
+    }];
     let backend = &mut view.why.backend;
     (backend.breaker, backend.until_ms, backend.ejection) = (BreakerState::Closed, None, 0);
     (backend.operator, backend.effective) = (OperatorState::Draining, Effective::Draining);

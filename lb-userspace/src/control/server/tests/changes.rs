@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, sync::Mutex};
 use lb_core::io::Verb;
 
 use super::*;
-use crate::control::model::{Order, ProblemKind, Reloaded};
+use crate::control::model::{Change, ChangeCode, Order, ProblemKind, Reloaded};
 
 static OPERATED: Mutex<Vec<Operation>> = Mutex::new(Vec::new());
 
@@ -44,7 +44,7 @@ pub(super) fn answer(request: Request) {
         }
         Request::Explain { answer, .. } => drop(answer.send(None)),
         Request::Reload { dry_run, force, answer } => {
-            let (changes, needs_restart) = (vec![format!("web/web-9: added, force {force}")], Vec::new());
+            let (changes, needs_restart) = (vec![added(force)], Vec::new());
             let hazards = Vec::new();
             drop(answer.send(Ok(Reloaded {
                 config_generation: 3,
@@ -55,6 +55,10 @@ pub(super) fn answer(request: Request) {
             })));
         }
     }
+}
+
+fn added(force: bool) -> Change {
+    Change { code: ChangeCode::BackendAdded, says: format!("web/web-9: added, force {force}") }
 }
 
 fn order(verb: Verb) -> Order {
@@ -160,7 +164,7 @@ async fn a_reload_says_what_it_changed() {
     let daemon = daemon(4);
     for (dry_run, force) in [(true, false), (false, false), (true, true), (false, true)] {
         let reloaded = daemon.client().reload(dry_run, force).await.expect("200");
-        let changes = [format!("web/web-9: added, force {force}")];
+        let changes = [added(force)];
         assert_eq!((reloaded.dry_run, reloaded.changes.as_slice()), (dry_run, changes.as_slice()));
     }
 }
