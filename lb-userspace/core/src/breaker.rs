@@ -13,7 +13,7 @@
 //!                                                 └───────────┘    Sweep
 //! ```
 //!
-//! From any state an operator's `Eject` leads to open, and `Admit` to closed.
+//! From any state an operator's `Eject` leads to open, and `Admit` and `DetectorsOff` to closed.
 //!
 //! The detectors ([`detector`]) find a bad backend, and the service asks its [`limits`] whether the detection
 //! may act. A [`Signal::Detected`] has passed both. Nothing here can fail.
@@ -55,6 +55,8 @@ pub enum Signal {
     Eject { time: Option<Millis> },
     /// An operator readmits it.
     Admit,
+    /// A new configuration has no detector that could have ejected it.
+    DetectorsOff,
     /// The end of an interval. `offered`: the maps let it have new connections in the interval.
     Sweep { readmits: bool, offered: bool },
 }
@@ -215,7 +217,10 @@ impl Breaker {
             (State::Open { .. } | State::HalfOpen(_), Signal::Admit) => {
                 Some(self.close(EventReason::Operator, now))
             }
-            (State::Closed, Signal::Admit) => None,
+            (State::Open { .. } | State::HalfOpen(_), Signal::DetectorsOff) => {
+                Some(self.close(EventReason::DetectorsOff, now))
+            }
+            (State::Closed, Signal::Admit | Signal::DetectorsOff) => None,
 
             (State::Closed | State::HalfOpen(_), Signal::Unejected) => None,
             (State::Open { .. }, Signal::Unejected) => {

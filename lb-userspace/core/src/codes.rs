@@ -123,6 +123,10 @@ codes! {
         OneFailure = "one_failure",
         /// Enough sweeps without an outcome readmit it.
         NoOutcomes = "no_outcomes",
+        /// An order readmits it at once.
+        Admit = "admit",
+        /// The detector that ejected it is off; an order readmits it at once.
+        DetectorOff = "detector_off",
         /// It returns only with its probe up.
         NeedsProbe = "needs_probe",
         /// Its connections continue until `drain_timeout` is over.

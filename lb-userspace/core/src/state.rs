@@ -37,6 +37,9 @@ pub struct BackendState {
     pub open_for: Option<Millis>,
     /// The cause of the ejection.
     pub cause: Option<String>,
+    /// The name of the detector that ejected it. `None`: an operator did, or an earlier version wrote the state.
+    #[serde(default)]
+    pub detector: Option<String>,
     pub operator: OperatorState,
     /// Why `operator` is not `enabled`. The alias is its name in state files of earlier versions.
     #[serde(rename = "override", alias = "mandate")]

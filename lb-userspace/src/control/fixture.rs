@@ -289,10 +289,16 @@ pub(crate) fn view() -> BackendView {
                     next_code: DetectorNext::MoreFailures,
                 },
             ],
-            next: vec![Next {
-                code: NextCode::HalfOpen,
-                says: "half-open with 3 new connections a sweep in 21 s".to_owned(),
-            }],
+            next: vec![
+                Next {
+                    code: NextCode::HalfOpen,
+                    says: "half-open with 3 new connections a sweep in 21 s".to_owned(),
+                },
+                Next {
+                    code: NextCode::Admit,
+                    says: "`shunt backend admit web/web-2` readmits it at once".to_owned(),
+                },
+            ],
             next_sweep_ms: Instant(3_725_000),
         },
     }

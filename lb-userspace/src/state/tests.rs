@@ -20,6 +20,7 @@ fn state(left: u64) -> State {
         ejections: 5,
         open_for: Some(Millis(left)),
         cause: Some("3 failures in a row".to_owned()),
+        detector: Some("consecutive_5xx".to_owned()),
         operator: OperatorState::Draining,
         operator_override: Some(OverrideState {
             actor: "alice".to_owned(),

@@ -42,6 +42,8 @@ crate::codes! {
         NoTraffic = "no_traffic",
         /// A probe passed, and `probe_uneject` is on.
         ProbeUneject = "probe_uneject",
+        /// A new configuration has switched off every detector that could have ejected it.
+        DetectorsOff = "detectors_off",
         /// The share of a readmitted backend rises.
         SlowStart = "slow_start",
         /// An order of an operator, or its end.

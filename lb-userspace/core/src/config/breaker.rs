@@ -110,6 +110,39 @@ pub enum BackoffDecay {
     Time,
 }
 
+impl Breaker {
+    /// Whether a detector may eject.
+    pub fn enforces(&self, detector: Detector) -> bool {
+        self.enforce && !self.shadow.contains(&detector)
+    }
+
+    /// Whether a detector can detect anything.
+    pub fn is_on(&self, detector: Detector) -> bool {
+        match detector {
+            Detector::ConsecutiveGatewayFailure => self.consecutive_gateway_failure > 0,
+            Detector::Consecutive5xx => self.consecutive_5xx > 0,
+            Detector::ConsecutiveL4Failure => self.split_l4_failures && self.consecutive_l4_failure > 0,
+            Detector::ErrorRate => self.error_rate_threshold > 0,
+            Detector::SlowRate => self.slow_threshold > Millis(0) && self.slow_rate_threshold > 0,
+            Detector::SuccessRate => self.success_rate_stdev_factor > 0,
+            Detector::FailurePercentage => self.failure_percentage_threshold > 0,
+            Detector::SuccessRateL4 => self.split_l4_failures && self.is_on(Detector::SuccessRate),
+            Detector::FailurePercentageL4 => {
+                self.split_l4_failures && self.is_on(Detector::FailurePercentage)
+            }
+        }
+    }
+
+    /// Whether an ejection by `cause` could have happened under this policy: a detector of failures may eject, or
+    /// `slow_rate` for slow responses.
+    pub fn could_have_ejected(&self, cause: Detector) -> bool {
+        let is_slow = |detector| detector == Detector::SlowRate;
+        Detector::ALL.into_iter().any(|detector| {
+            is_slow(detector) == is_slow(cause) && self.is_on(detector) && self.enforces(detector)
+        })
+    }
+}
+
 impl Default for Breaker {
     fn default() -> Self {
         Self {

@@ -29,6 +29,10 @@ impl Detector {
         Self::FailurePercentageL4,
     ];
 
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|detector| detector.name() == name)
+    }
+
     /// Its name in `shadow` and in events.
     pub const fn name(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use crate::{
         suspicion::Suspicion,
     },
     codes::BackendReason,
-    config::{self, OnOut, Service as Policy},
+    config::{self, Detector, OnOut, Service as Policy},
     event::{Event, Seen},
     ids::{BackendId, Generation},
     outcome::Outcome,
@@ -66,6 +66,8 @@ pub(super) struct Backend {
     /// The number of the trial slot that it got last; numbers count through all slots that the service gives.
     pub(super) last_trial_slot: u64,
     pub(super) note: Option<Note>,
+    /// The detector that ejected it. `None`: its breaker is closed, or an operator ejected it.
+    pub(super) ejected_by: Option<Detector>,
     /// The last event of its breaker.
     pub(super) decision: Option<Box<Event>>,
     /// Its share rises after a readmission.
@@ -146,6 +148,7 @@ impl Backend {
             grant: None,
             last_trial_slot: 0,
             note: None,
+            ejected_by: None,
             decision: None,
             warming: None,
             drain: None,

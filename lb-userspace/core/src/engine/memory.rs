@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     codes::EventReason,
+    config::Detector,
     event::EventKind,
     state::{BackendState, OverrideState, ServiceState, State},
     states::{BreakerState, OperatorState},
@@ -45,6 +46,7 @@ impl Engine {
                     service.restore(index, of, now);
                 }
             }
+            service.follow_policy(now);
         }
     }
 }
@@ -73,6 +75,7 @@ impl Backend {
             ejections: self.breaker.ejections(),
             open_for,
             cause,
+            detector: self.ejected_by.map(|detector| detector.name().to_owned()),
             operator: self.operator,
             operator_override: self.operator_override.as_ref().map(exported),
             weight: self.weight.as_ref().map(|(weight, order)| (*weight, exported(order))),
@@ -100,6 +103,7 @@ impl Service {
             self.backends[index].note = of.cause.clone().map(|what| Note::Ejected { what });
             let event = self.event(EventKind::Eject, Some(index), now);
             self.changed_by(index, change, event, REASON);
+            self.backends[index].ejected_by = of.detector.as_deref().and_then(Detector::named);
         }
         if of.operator != OperatorState::Enabled {
             let order = of.operator_override.as_ref().map(restored);

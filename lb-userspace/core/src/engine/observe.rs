@@ -146,9 +146,11 @@ impl Service {
             // An earlier detector has acted on the same outcome.
             return;
         }
-        let shadow = self.config.breaker.shadow.contains(&detection.detector);
+        let policy = &self.config.breaker;
+        let shadow = policy.shadow.contains(&detection.detector);
+        let enforced = policy.enforces(detection.detector);
         let mut event = self.event(EventKind::Eject, Some(index), now);
-        event.enforced = self.config.breaker.enforce && !shadow;
+        event.enforced = enforced;
         // A shadow detector changes nothing, the decay of the ejection number included.
         self.backends[index].breaker.window.detections += u64::from(event.enforced);
         self.record_runs(index, &mut event.evidence);
@@ -170,7 +172,9 @@ impl Service {
         } else if let Some(change) =
             self.backends[index].breaker.on(Signal::Detected(detection.detector), policy, now)
         {
-            self.backends[index].note = Some(Note::Ejected { what: detection.sentence() });
+            let backend = &mut self.backends[index];
+            backend.note = Some(Note::Ejected { what: detection.sentence() });
+            backend.ejected_by = Some(detection.detector);
             self.changed(index, change, event);
         }
     }

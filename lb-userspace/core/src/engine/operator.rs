@@ -163,6 +163,7 @@ impl Service {
         let backend = &mut self.backends[index];
         let Some(change) = backend.breaker.on(signal, &self.config.breaker, now) else { return };
         let why = order.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        backend.ejected_by = None;
         backend.note = Some(Note::Ejected { what: format!("an order of {}{why}", order.actor) });
         self.changed_by(index, change, event, &order.actor);
     }

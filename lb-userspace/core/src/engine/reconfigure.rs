@@ -7,8 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{backend::Backend, ids::Ids, leaving::Leaving, service::Service, writer::Writer};
+use super::{
+    backend::{Backend, Note},
+    ids::Ids,
+    leaving::Leaving,
+    service::Service,
+    writer::Writer,
+};
 use crate::{
+    breaker::Signal,
     codes::EventReason,
     config,
     event::EventKind,
@@ -136,6 +143,32 @@ impl Service {
             let event = self.event(EventKind::Weight, Some(index), now);
             let to = self.backends[index].weight();
             self.report(event, from.to_string(), to.to_string(), EventReason::Config, "config");
+        }
+        if old.breaker != self.config.breaker {
+            self.follow_policy(now);
+        }
+    }
+
+    /// Readmits the backends that no detector of the policy could have ejected, and forgets what another policy
+    /// decided about the others.
+    pub(super) fn follow_policy(&mut self, now: Instant) {
+        for index in 0..self.backends.len() {
+            let backend = &mut self.backends[index];
+            match backend.note {
+                Some(Note::Refused { .. } | Note::Suspected { .. } | Note::Unenforced { .. }) => {
+                    backend.note = None;
+                }
+                Some(Note::Ejected { .. }) | None => {}
+            }
+            let policy = &self.config.breaker;
+            if backend.ejected_by.is_none_or(|cause| policy.could_have_ejected(cause)) {
+                continue;
+            }
+            let event = self.event(EventKind::Readmit, Some(index), now);
+            let (breaker, policy) = (&mut self.backends[index].breaker, &self.config.breaker);
+            if let Some(change) = breaker.on(Signal::DetectorsOff, policy, now) {
+                self.changed_by(index, change, event, "config");
+            }
         }
     }
 

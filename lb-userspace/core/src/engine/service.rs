@@ -67,7 +67,7 @@ impl Service {
         match change.to {
             BreakerState::Closed => {
                 backend.tally.reset();
-                backend.note = None;
+                (backend.note, backend.ejected_by) = (None, None);
                 let slow = self.config.breaker.slow_start > Millis(0);
                 backend.warming = slow.then_some(Warming { since: event.t_ms, step: 1 });
             }

@@ -16,5 +16,6 @@ mod rules;
 mod storm;
 mod success_counts;
 mod suspects;
+mod switched_off;
 mod why;
 mod writing;

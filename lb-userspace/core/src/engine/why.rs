@@ -100,7 +100,7 @@ impl Service {
         let more = threshold.saturating_sub(run).max(1);
         DetectorSnapshot {
             name: detector.to_string(),
-            enforced: self.enforces(detector),
+            enforced: self.config.breaker.enforces(detector),
             count: u64::from(run),
             total: None,
             least: None,
@@ -121,7 +121,7 @@ impl Service {
         };
         DetectorSnapshot {
             name: of.detector.to_string(),
-            enforced: self.enforces(of.detector),
+            enforced: self.config.breaker.enforces(of.detector),
             count: of.bad,
             total: Some(of.total),
             least: Some(of.least),
@@ -151,7 +151,7 @@ impl Service {
         };
         DetectorSnapshot {
             name: detector.to_string(),
-            enforced: self.enforces(detector),
+            enforced: self.config.breaker.enforces(detector),
             count: good,
             total: Some(total),
             least: Some(self.config.breaker.success_rate_min_responses),
@@ -159,10 +159,6 @@ impl Service {
             next,
             next_code,
         }
-    }
-
-    fn enforces(&self, detector: Detector) -> bool {
-        self.config.breaker.enforce && !self.config.breaker.shadow.contains(&detector)
     }
 
     /// The threshold of `success_rate` among the backends of the fallback, or among the others.
@@ -210,11 +206,29 @@ impl Service {
                 }
             }
         }
+        next.extend(self.outlook_of_order(backend));
         if !backend.readmits(policy) && backend.out() {
             next.push(change(NextCode::NeedsProbe, "it returns only with its probe up"));
         }
         next.extend(self.outlook_of_connections(backend, now));
         next
+    }
+
+    /// The order that readmits it. If its detector is off, another one that could have ejected it keeps it out.
+    fn outlook_of_order(&self, backend: &Backend) -> Option<Next> {
+        let policy = &self.config.breaker;
+        let is_off = |detector: &Detector| !policy.is_on(*detector) || !policy.enforces(*detector);
+        let order = format!("`shunt backend admit {}/{}`", self.config.name, backend.config.name);
+        match backend.ejected_by.filter(is_off) {
+            Some(detector) => {
+                let says = format!("{detector}, which ejected it, is off; {order} readmits it at once");
+                Some(change(NextCode::DetectorOff, says))
+            }
+            None if backend.breaker.state() == BreakerState::Open => {
+                Some(change(NextCode::Admit, format!("{order} readmits it at once")))
+            }
+            None => None,
+        }
     }
 
     fn outlook_of_ejection(&self, backend: &Backend, now: Instant) -> Next {

@@ -1,6 +1,6 @@
 //! A second breaker, written from the rules alone ([`plain`]), beside the engine ([`real`]) over random
 //! histories: outcomes of every kind, lost evidence, probes, operators, members that come and go, restarts,
-//! map writes that fail.
+//! map writes that fail, detectors that a reload switches off.
 
 use lb_core::{
     config::{BackoffDecay, Breaker, Detector, HalfOpenExit},
@@ -32,6 +32,8 @@ enum Act {
     Operate(usize, Verb),
     /// The configured ones of the five backends.
     Members(u8),
+    /// These detectors are off from now on, and with the last bit nothing is enforced.
+    Off(u8),
     /// The results of the next writes, in order.
     Script(Vec<bool>),
     Restart,
@@ -77,6 +79,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0usize..5, any::<bool>()).prop_map(|(place, reached)| Act::Path(place, reached)),
         1 => (0usize..5, verb).prop_map(|(place, verb)| Act::Operate(place, verb)),
         1 => (1u8..32).prop_map(Act::Members),
+        1 => prop_oneof![any::<u8>(), Just(0x7f), Just(0x80)].prop_map(Act::Off),
         1 => prop::collection::vec(any::<bool>(), 1..6).prop_map(Act::Script),
         1 => Just(Act::Restart),
     ]
@@ -158,6 +161,22 @@ fn policy() -> impl Strategy<Value = Breaker> {
     )
 }
 
+/// The policy with some detectors off.
+fn without(policy: &Breaker, which: u8) -> Breaker {
+    let mut policy = policy.clone();
+    let off = |bit: u8| which & 1 << bit != 0;
+    let keep = |bit: u8, value: u32| if off(bit) { 0 } else { value };
+    policy.consecutive_5xx = keep(0, policy.consecutive_5xx);
+    policy.consecutive_gateway_failure = keep(1, policy.consecutive_gateway_failure);
+    policy.consecutive_l4_failure = keep(2, policy.consecutive_l4_failure);
+    policy.error_rate_threshold = keep(3, policy.error_rate_threshold.into()) as u8;
+    policy.slow_rate_threshold = keep(4, policy.slow_rate_threshold.into()) as u8;
+    policy.success_rate_stdev_factor = keep(5, policy.success_rate_stdev_factor);
+    policy.failure_percentage_threshold = keep(6, policy.failure_percentage_threshold.into()) as u8;
+    policy.enforce &= !off(7);
+    policy
+}
+
 /// Engine and reference, which get the same inputs.
 struct Pair {
     plain: Reference,
@@ -221,7 +240,7 @@ impl Pair {
                     Verb::Enable => order(Order::Enabled),
                     Verb::Disable => order(Order::Disabled),
                     Verb::Drain => order(Order::Draining),
-                    Verb::Eject => self.plain.open(name, "operator"),
+                    Verb::Eject => self.plain.ejected_by_hand(name),
                     Verb::Admit => self.plain.admit(name),
                     Verb::Weight(_) => {}
                 }
@@ -235,6 +254,11 @@ impl Pair {
                         (true, true) | (false, false) => {}
                     }
                 }
+            }
+            Act::Off(which) => {
+                let policy = without(&self.plain.policy, which);
+                self.real.reload(policy.clone(), now);
+                self.plain.reload(policy);
             }
             // The reference does not model when a silent trial ends while the maps are behind.
             Act::Script(_) if self.plain.policy.half_open_exit == HalfOpenExit::Close => {}

@@ -69,6 +69,8 @@ pub(crate) struct Peer {
     pub(crate) reached: bool,
     pub(crate) since: u64,
     pub(crate) number: u64,
+    /// The detector that ejected it.
+    cause: Option<String>,
     pub(crate) run: u32,
     /// When it became `In` again, and the fifths of its share.
     pub(crate) warm: Option<(u64, u64)>,
@@ -131,6 +133,7 @@ impl Reference {
             reached: true,
             since: self.now,
             number: 0,
+            cause: None,
             run: 0,
             warm: None,
             in_trial_slot: false,
@@ -164,6 +167,7 @@ impl Reference {
             }
             let peer = self.peers.get_mut(name).expect("just added");
             (peer.at, peer.number, peer.order) = (at, before.number, before.order);
+            peer.cause = before.cause;
         }
         self.sweep = self.now + self.policy.interval.0;
         self.client_counts = None;
@@ -186,6 +190,7 @@ impl Reference {
         peer.suspects.turn();
         match at {
             At::In => {
+                peer.cause = None;
                 (peer.gateway, peer.run, peer.l4) = (0, 0, 0);
                 (peer.gateway_by, peer.run_by) = (Vec::new(), Vec::new());
                 (peer.errors, peer.slow) = (Vec::new(), Vec::new());
@@ -207,10 +212,50 @@ impl Reference {
         self.turn(name, EventKind::Eject, At::Out { until: self.now + time }, reason);
     }
 
+    pub(crate) fn ejected_by_hand(&mut self, name: &str) {
+        self.open(name, "operator");
+        self.peer(name).cause = None;
+    }
+
     pub(crate) fn admit(&mut self, name: &str) {
         if self.peers[name].at != At::In {
             self.turn(name, EventKind::Readmit, At::In, "operator");
         }
+    }
+
+    /// A reload. A backend that nothing could have ejected under the new policy is readmitted at once.
+    pub(crate) fn reload(&mut self, policy: Breaker) {
+        self.policy = policy;
+        for name in self.peers.keys().copied().collect::<Vec<_>>() {
+            let Some(cause) = self.peers[name].cause.clone() else { continue };
+            if !self.ejects_for(cause == "slow_rate") {
+                self.turn(name, EventKind::Readmit, At::In, "detectors_off");
+            }
+        }
+    }
+
+    /// Whether a detector may eject for slow responses, or one for failures.
+    fn ejects_for(&self, slow: bool) -> bool {
+        let policy = &self.policy;
+        let thresholds = [
+            ("slow_rate", u32::from(policy.slow_rate_threshold) * u32::from(policy.slow_threshold.0 > 0)),
+            ("consecutive_5xx", policy.consecutive_5xx),
+            ("consecutive_gateway_failure", policy.consecutive_gateway_failure),
+            ("error_rate", policy.error_rate_threshold.into()),
+            ("success_rate", policy.success_rate_stdev_factor),
+            ("failure_percentage", policy.failure_percentage_threshold.into()),
+        ];
+        let split = [
+            ("consecutive_l4_failure", policy.consecutive_l4_failure),
+            ("success_rate_l4", policy.success_rate_stdev_factor),
+            ("failure_percentage_l4", policy.failure_percentage_threshold.into()),
+        ];
+        let split = split.into_iter().filter(|_| policy.split_l4_failures);
+        let shadow: Vec<_> = policy.shadow.iter().map(|detector| detector.name()).collect();
+        let ejects = |(name, threshold): (&str, u32)| {
+            policy.enforce && threshold > 0 && !shadow.contains(&name) && (name == "slow_rate") == slow
+        };
+        thresholds.into_iter().chain(split).any(ejects)
     }
 
     /// An ejection is over.
@@ -316,6 +361,7 @@ impl Reference {
             self.say(EventKind::Refused, name, "floor", enforced);
         } else if enforced {
             self.open(name, reason);
+            self.peer(name).cause = Some(reason.to_owned());
         } else {
             self.say(EventKind::Eject, name, reason, false);
         }
@@ -493,7 +539,9 @@ impl Reference {
             At::Half { good, empty } => {
                 let empty = if peer.interval.is_empty() { empty + u32::from(offered) } else { 0 };
                 peer.at = At::Half { good, empty };
-                if readmits && good >= policy.half_open_successes {
+                if readmits && (policy.half_open_trials == 0 || !policy.enforce) {
+                    self.turn(name, EventKind::Readmit, At::In, "ejection_time_over");
+                } else if readmits && good >= policy.half_open_successes {
                     self.turn(name, EventKind::Readmit, At::In, "half_open_successes");
                 } else if readmits && empty >= 3 && policy.half_open_exit == HalfOpenExit::Close {
                     self.turn(name, EventKind::Readmit, At::In, "no_traffic");

@@ -158,6 +158,11 @@ impl Real {
         self.ids = known.collect();
     }
 
+    pub(crate) fn reload(&mut self, policy: Breaker, now: u64) {
+        self.policy = policy;
+        self.configure(self.members, now);
+    }
+
     /// Another engine continues from the state of this one.
     pub(crate) fn restart(&mut self, now: u64) {
         let restored = Some(self.engine.export(Instant(now)));

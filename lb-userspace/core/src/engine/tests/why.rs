@@ -158,7 +158,11 @@ fn the_time_of_return_is_exact_to_the_sweep() {
     lab.statuses("a", &[500; 3]);
     let continues =
         |left| format!("its connections end at their next request or when idle, in {left} s at the latest");
-    let expected = ["half-open with 3 new connections a sweep in 34 s".to_owned(), continues(60)];
+    let expected = [
+        "half-open with 3 new connections a sweep in 34 s".to_owned(),
+        "`shunt backend admit web/a` readmits it at once".to_owned(),
+        continues(60),
+    ];
     assert_eq!(why(&lab, "a").sentences(), expected);
     lab.until(34_999);
     assert_eq!(lab.backend("a").breaker, BreakerState::Open);

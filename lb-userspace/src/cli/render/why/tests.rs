@@ -25,6 +25,7 @@ web/web-2  10.0.0.12:8080  ejected by its breaker: no new connections
 
 What comes next
   - half-open with 3 new connections a sweep in 21 s
+  - `shunt backend admit web/web-2` readmits it at once
   - this interval ends in 1.6 s
 
 The last decision
