@@ -121,6 +121,14 @@ impl Site {
         Ok(Answer::of(&self.topology.node, &mut command)?)
     }
 
+    /// The same, and Ctrl-C after this many seconds.
+    pub fn interrupted(&self, seconds: u32, words: &[&str]) -> Result<Answer> {
+        let mut command = self.topology.node.command("timeout");
+        command.args(["--preserve-status", "--signal", "INT", &seconds.to_string()]).arg(shunt());
+        command.arg("--socket").arg(self.shunt.socket()).args(words).env("SUDO_USER", "alice");
+        Ok(Answer::of(&self.topology.node, &mut command)?)
+    }
+
     pub fn why(&self, name: &str) -> Result<BackendView> {
         Ok(serde_json::from_str(&self.shunt.ask(&["why", &format!("web/{name}"), "-o", "json"])?)?)
     }

@@ -174,6 +174,9 @@ fn a_drain_waits_for_the_last_connection() -> Result<()> {
     let words = ["backend", "drain", &name, "--wait", "--timeout", "1500ms"];
     let expected = format!("{name} still has ");
     site.ask(&words)?.refuses(7, &[&expected, "it gets no new ones"]);
+    let expected = format!("the order to drain {name} stays in force");
+    let undo = format!("`shunt backend enable {name}` takes it back");
+    site.interrupted(1, &["backend", "drain", &name, "--wait"])?.refuses(7, &[&expected, &undo]);
     assert!(kept.stop().iter().all(|sample| sample.answer == Ok(200)), "those that it has go on");
     let said = site.ask(&["backend", "drain", &name, "--wait", "--timeout", "30s"])?;
     said.succeeds();

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use lb_core::io::Verb;
-use tokio::time;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
 
 use super::{
     args::{self, Hold, Named, Take, Wait, Weight},
@@ -35,17 +39,51 @@ pub(super) async fn run(client: &Client, args: args::Backend) -> Result<Exit, Fa
     let Named { service, backend } = &backend;
     let mut view = client.order(service, backend, &order).await?;
     if wait.wait {
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
         let drains = order.verb == Verb::Drain;
-        view = match time::timeout(wait.timeout, reached(client, service, backend, drains)).await {
-            Ok(view) => view?,
-            Err(_) => {
-                let view = client.backend(service, backend, drains).await?;
-                return Err(not_reached(&view, wait.timeout));
-            }
+        let patience = wait.timeout.unwrap_or_else(|| patience(&view, drains));
+        view = tokio::select! {
+            reached = time::timeout(patience, reached(client, service, backend, drains)) => match reached {
+                Ok(view) => view?,
+                Err(_) => {
+                    let view = client.backend(service, backend, drains).await?;
+                    return Err(not_reached(&view, patience));
+                }
+            },
+            _ = interrupt.recv() => return Err(interrupted(&view, order.verb)),
         };
     }
     out::print(&(render::changed(&view, &Palette::of_stdout()) + "\n"))?;
     Ok(Exit::Done)
+}
+
+/// How long to wait for an order: as long as the drain that it begins, and a margin.
+fn patience(view: &BackendView, drains: bool) -> Duration {
+    /// The daemon resets what is left within some seconds after the end of the drain.
+    const MARGIN: Duration = Duration::from_secs(10);
+    const WRITES: Duration = Duration::from_secs(30);
+    match view.why.backend.drain.filter(|_| drains) {
+        Some(drain) => Duration::from_millis(drain.until_ms.0.saturating_sub(view.t_ms)) + MARGIN,
+        None => WRITES,
+    }
+}
+
+/// The operator ended the wait. That takes nothing back.
+fn interrupted(view: &BackendView, verb: Verb) -> Failure {
+    let name = format!("{}/{}", view.why.service, view.why.backend.name);
+    let undo = match verb {
+        Verb::Drain | Verb::Disable => format!("`shunt backend enable {name}` takes it back"),
+        Verb::Eject => format!("`shunt backend admit {name}` takes it back"),
+        Verb::Enable => format!("`shunt backend drain {name}` drains it again"),
+        Verb::Admit => format!("`shunt backend eject {name}` ejects it again"),
+        Verb::Weight(Some(_)) => format!("`shunt backend weight {name} --reset` takes it back"),
+        Verb::Weight(None) => format!("`shunt backend weight {name} WEIGHT` sets another weight"),
+    };
+    Failure::message(
+        Exit::NotReached,
+        format!("no longer waiting; the order to {verb} {name} stays in force"),
+    )
+    .remedy(undo)
 }
 
 fn hold_order(hold: Hold, verb: Verb) -> (Named, Order, Wait) {
@@ -102,8 +140,40 @@ fn not_reached(view: &BackendView, timeout: Duration) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use lb_core::{io::FlowReset, snapshot::Drain, time::Instant};
+
     use super::*;
     use crate::control::fixture;
+
+    #[test]
+    fn a_drain_is_waited_for_until_it_is_over() {
+        let mut view = fixture::view();
+        let now = view.t_ms;
+        let drain = |left| Drain {
+            since_ms: Instant(now),
+            until_ms: Instant(now + left),
+            flow_reset: FlowReset::Never,
+        };
+        view.why.backend.drain = Some(drain(60_000));
+        assert_eq!(patience(&view, true), Duration::from_secs(70));
+        // One that was drained before has a part of it left.
+        view.why.backend.drain = Some(drain(5_000));
+        assert_eq!(patience(&view, true), Duration::from_secs(15));
+        assert_eq!(patience(&view, false), Duration::from_secs(30));
+        view.why.backend.drain = None;
+        assert_eq!(patience(&view, true), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn an_interrupted_wait_says_that_the_order_stays() {
+        let failure = interrupted(&fixture::view(), Verb::Drain);
+        assert_eq!(failure.exit, Exit::NotReached);
+        assert_eq!(
+            failure.to_string(),
+            "error: no longer waiting; the order to drain web/web-2 stays in force\n\
+             help: `shunt backend enable web/web-2` takes it back"
+        );
+    }
 
     #[test]
     fn an_order_that_is_not_done_says_what_is_missing() {

@@ -56,7 +56,8 @@ Examples:
   sudo shunt backend drain web/web-2 --wait --timeout 5m && stop-web-2
 
 With --wait the command ends when the backend has no connection left. After the service's
-drain_timeout, Shunt resets the connections that are still open. The output says when that is.")]
+drain_timeout, Shunt resets the connections that are still open. The output says when that is.
+Ctrl-C ends the wait and leaves the order in force.")]
     Drain(Hold),
     /// Take back drain or disable
     #[command(after_help = "\
@@ -162,9 +163,9 @@ pub struct Wait {
     #[arg(long)]
     pub wait: bool,
 
-    /// How long to wait. After that the exit code is 7
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s", requires = "wait")]
-    pub timeout: Duration,
+    /// How long to wait. After that the exit code is 7 [default: 30s; for drain as long as the drain, and 10s]
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "wait")]
+    pub timeout: Option<Duration>,
 }
 
 /// Have the daemon read its configuration again

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::{CommandFactory, error::ErrorKind};
 
 use super::*;
@@ -85,7 +87,10 @@ fn orders_are_parsed_or_refused() {
     };
     assert_eq!(hold.backend, Named { service: "web".to_owned(), backend: "web-2".to_owned() });
     assert_eq!(hold.term.duration.map(|time| time.as_secs()), Some(5400));
-    assert_eq!((hold.wait.wait, hold.wait.timeout.as_secs(), hold.force), (true, 300, false));
+    assert_eq!(
+        (hold.wait.wait, hold.wait.timeout, hold.force),
+        (true, Some(Duration::from_secs(300)), false)
+    );
     for (line, kind) in [
         ("shunt backend drain web-2", ErrorKind::ValueValidation),
         ("shunt backend drain /web-2", ErrorKind::ValueValidation),
