@@ -374,7 +374,7 @@ impl Kernel {
 
     /// How many connections a backend has.
     pub fn connections(&mut self, id: BackendId, generation: Generation) -> u64 {
-        self.dataplane.connections(id, generation)().expect("the tables are readable")
+        self.dataplane.connections(vec![(id, generation)])().expect("the tables are readable")[0]
     }
 
     pub fn drops(&mut self, reason: lb_common::reason::Reason) -> u64 {

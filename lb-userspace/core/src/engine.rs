@@ -164,6 +164,11 @@ impl Engine {
         self.active().flat_map(Service::trial_budgets)
     }
 
+    /// Removed backends that get no new connections any more: [`Input::Remaining`] may say how many each still has.
+    pub fn leaving(&self) -> impl Iterator<Item = (BackendId, Generation)> {
+        self.services.values().flat_map(|service| service.leaving.unused(&service.writer))
+    }
+
     /// The next output. Call it after each `handle` until it returns `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outbox.pop()
@@ -217,6 +222,12 @@ impl Engine {
             Input::EvidenceLost { backend, lost } => {
                 let Some(&(id, index)) = self.places.get(&backend) else { return };
                 self.service(id).evidence_lost(index, lost);
+            }
+            Input::Remaining { backend, generation, connections } => {
+                for service in self.services.values_mut() {
+                    let gone = service.leaving.counted(backend, generation, connections);
+                    self.dirty.extend(gone.then_some(service.id));
+                }
             }
             Input::Interface { name, from, to, reason, detail } => {
                 self.interface_changed(&name, from, to, reason, detail, now)

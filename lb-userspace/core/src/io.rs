@@ -46,6 +46,9 @@ pub enum Input {
     Successes { backend: BackendId, count: u64 },
     /// Response heads of a backend that were lost on the way to the daemon.
     EvidenceLost { backend: BackendId, lost: u64 },
+    /// How many connections of one of [`Engine::leaving`](crate::Engine::leaving) the flow tables have, half-open
+    /// handshakes included.
+    Remaining { backend: BackendId, generation: Generation, connections: u64 },
     /// An interface of the node has changed its condition. The engine makes an event of it, and decides nothing.
     Interface { name: String, from: String, to: String, reason: EventReason, detail: Option<String> },
     /// Time passes.

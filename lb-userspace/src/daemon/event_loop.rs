@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::{driver::Driver, handlers::Handlers, lag::Lag, reload::Inspected};
+use super::{driver::Driver, handlers::Handlers, lag::Lag, leaving::LeavingCounts, reload::Inspected};
 use crate::{
     control::Request,
     dataplane::{
@@ -59,6 +59,7 @@ pub(super) struct EventLoop {
     counts: Counts,
     /// When the present period of the clients that were seen ends.
     clients_until: Duration,
+    leaving: LeavingCounts,
     lag: Lag,
     /// Good responses wake nobody, so the ring is also read at these moments.
     next_read: Interval,
@@ -66,12 +67,18 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     /// Begins with giving the engine its configuration.
-    pub(super) fn new(mut driver: Driver, mut handlers: Handlers, intake: Intake, counts: Counts) -> Self {
+    pub(super) fn new(
+        mut driver: Driver,
+        mut handlers: Handlers,
+        intake: Intake,
+        counts: Counts,
+        leaving: LeavingCounts,
+    ) -> Self {
         handlers.configure(&mut driver);
         let mut next_read = interval(evidence::read_interval(0));
         next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let clients_until = driver.clock().elapsed() + CLIENTS_PERIOD;
-        Self { driver, handlers, intake, counts, clients_until, lag: Lag::default(), next_read }
+        Self { driver, handlers, intake, counts, clients_until, leaving, lag: Lag::default(), next_read }
     }
 
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
@@ -130,6 +137,10 @@ impl EventLoop {
             () = clock.sleep_until(save) => {
                 self.begin();
                 self.driver.save();
+            }
+            () = self.leaving.due() => {
+                self.begin();
+                self.leaving.count(self.driver.engine(), &self.driver.edges().dataplane);
             }
             ready = sources.ring.readable_mut() => {
                 self.lag.begin(clock.elapsed());

@@ -244,10 +244,12 @@ impl Handlers {
             let read = async {
                 let (id, generation) = (why.backend.id, why.backend.generation);
                 let connections = match connections {
-                    true => Some(dataplane.connections(id, generation).await?),
+                    true => Some(dataplane.connections(vec![(id, generation)]).await?),
                     false => None,
                 };
-                Some((dataplane.counters().await?, connections.transpose()))
+                let connections =
+                    connections.transpose().map(|counts| counts.and_then(|counts| counts.first().copied()));
+                Some((dataplane.counters().await?, connections))
             };
             let (counters, connections) = match read.await {
                 Some((Ok(counters), Ok(connections))) => (counters, connections),
@@ -310,22 +312,26 @@ impl Handlers {
 
 /// The connections of backends that drain or have lately drained. Later there is nothing left to count.
 async fn remaining_connections(snapshot: &Snapshot, dataplane: &actor::Handle) -> Vec<RemainingConnections> {
-    /// For each of these backends the dataplane reads all flows.
-    const MOST: usize = 8;
     const LINGER: Millis = Millis::secs(10);
     let present = snapshot.services.iter().flat_map(|service| &service.backends);
     let present = present.filter_map(|of| Some((of.id, of.generation, of.drain?)));
     let leaving = snapshot.leaving.iter().map(|of| (of.id, of.generation, of.drain));
     let drains = present.chain(leaving).filter(|(_, _, of)| snapshot.t_ms <= of.until_ms + LINGER);
-    let mut all = Vec::new();
-    for (backend, generation, _) in drains.take(MOST) {
-        match dataplane.connections(backend, generation).await {
-            Some(Ok(connections)) => all.push(RemainingConnections { backend, connections }),
-            Some(Err(error)) => warn!(error = chain(&error), "cannot count connections"),
-            None => return all,
-        }
+    let backends: Vec<_> = drains.map(|(backend, generation, _)| (backend, generation)).collect();
+    if backends.is_empty() {
+        return Vec::new();
     }
-    all
+    match dataplane.connections(backends.clone()).await {
+        Some(Ok(counts)) => {
+            let counted = backends.into_iter().zip(counts);
+            counted.map(|((backend, _), connections)| RemainingConnections { backend, connections }).collect()
+        }
+        Some(Err(error)) => {
+            warn!(error = chain(&error), "cannot count connections");
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
 }
 
 fn unreadable(error: &dataplane::Error) -> Problem {

@@ -29,6 +29,7 @@ mod explanation;
 mod handlers;
 mod kernel_log;
 mod lag;
+mod leaving;
 mod open_files;
 mod own_thread;
 mod paths;
@@ -56,6 +57,7 @@ use self::{
     error::failed,
     event_loop::{Counts, EventLoop, Sources},
     handlers::Handlers,
+    leaving::LeavingCounts,
     reload::Configured,
     signals::{Signal, Signals},
     status::Facts,
@@ -131,6 +133,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     // As deep as there are probes at a time: none of them waits to deliver its result.
     let (results, inputs) = mpsc::channel(Prober::LIMIT);
+    let (counted, tasks) = (results.clone(), Handle::current());
     let edges = Edges { dataplane, prober: Prober::new(results), recorder, events, saving, limits };
     let driver = Driver::new(engine, clock, edges);
     let (inspections, inspected) = mpsc::unbounded_channel();
@@ -150,7 +153,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let interfaces = interface_changes;
         let requests = asked;
         let mut sources = Sources { ring, reports, inputs, requests, inspected, paths, interfaces, timeouts };
-        let mut event_loop = EventLoop::new(driver, handlers, intake, counts);
+        let leaving = LeavingCounts::new(counted, tasks);
+        let mut event_loop = EventLoop::new(driver, handlers, intake, counts, leaving);
         loop {
             tokio::select! {
                 () = event_loop.turn(&mut sources) => {}

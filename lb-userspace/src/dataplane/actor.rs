@@ -16,7 +16,9 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Count, Counters, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, chain, steering::Steering};
+use super::{
+    Count, Counters, Counts, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, chain, steering::Steering,
+};
 
 /// The result of a plan.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ enum Command {
     NatAddresses(Vec<IpAddr>),
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
-    Connections(BackendId, Generation, oneshot::Sender<Count>),
+    Connections(Vec<(BackendId, Generation)>, oneshot::Sender<Counts>),
     ConnectionsBy(BTreeSet<u32>, oneshot::Sender<Count>),
 }
 
@@ -92,10 +94,10 @@ impl Handle {
         steering.await.ok()
     }
 
-    /// How many connections a backend has. `None`: the thread has ended.
-    pub async fn connections(&self, id: BackendId, generation: Generation) -> Option<Result<u64, Error>> {
+    /// How many connections each of these backends has. `None`: the thread has ended.
+    pub async fn connections(&self, of: Vec<(BackendId, Generation)>) -> Option<Result<Vec<u64>, Error>> {
         let (reply, count) = oneshot::channel();
-        self.send(Command::Connections(id, generation, reply));
+        self.send(Command::Connections(of, reply));
         // Not on the thread of the plans, because an ejection must not wait for the count.
         tokio::task::spawn_blocking(count.await.ok()?).await.ok()
     }
@@ -158,8 +160,8 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
             Command::ConnectionsBy(interfaces, reply) => {
                 let _ = reply.send(dataplane.connections_by(interfaces));
             }
-            Command::Connections(id, generation, reply) => {
-                let _ = reply.send(dataplane.connections(id, generation));
+            Command::Connections(backends, reply) => {
+                let _ = reply.send(dataplane.connections(backends));
             }
         }
     }

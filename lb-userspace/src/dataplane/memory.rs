@@ -8,7 +8,9 @@ use std::{
 use lb_common::abi::{Addr, FlowKey};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
-use super::{Count, Counters, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, steering::Steering};
+use super::{
+    Count, Counters, Counts, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, steering::Steering,
+};
 
 /// Remembers the steps and next hops that it gets.
 #[derive(Debug, Default)]
@@ -52,8 +54,8 @@ impl Dataplane for Memory {
         Ok(None)
     }
 
-    fn connections(&mut self, _: BackendId, _: Generation) -> Count {
-        Box::new(|| Ok(0))
+    fn connections(&mut self, backends: Vec<(BackendId, Generation)>) -> Counts {
+        Box::new(move || Ok(vec![0; backends.len()]))
     }
 
     fn connections_by(&mut self, _: BTreeSet<u32>) -> Count {

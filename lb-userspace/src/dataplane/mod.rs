@@ -57,9 +57,9 @@ pub trait Dataplane: Send + 'static {
     /// service has that destination.
     fn steering(&mut self, key: &FlowKey<Addr>, members: &[Member]) -> Result<Option<Steering>, Error>;
 
-    /// Counts the connections of a backend. The count visits every flow, which takes a while; the caller may run it on
-    /// another thread.
-    fn connections(&mut self, backend: BackendId, generation: Generation) -> Count;
+    /// Counts the connections of each of these backends, half-open handshakes included. The count visits every flow,
+    /// which takes a while; the caller may run it on another thread.
+    fn connections(&mut self, backends: Vec<(BackendId, Generation)>) -> Counts;
 
     /// Counts the connections whose clients are behind these interfaces. It visits every flow, too.
     fn connections_by(&mut self, interfaces: BTreeSet<u32>) -> Count;
@@ -82,6 +82,9 @@ pub struct MovedNeighbour {
 
 /// A count that the caller has yet to run.
 pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;
+
+/// The same for several backends, in their order.
+pub type Counts = Box<dyn FnOnce() -> Result<Vec<u64>, Error> + Send>;
 
 /// How frames reach an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -105,7 +105,9 @@ impl Recorder {
             }
             Input::Successes { backend, count } => Entry::SuccessCounts { backend: *backend, count: *count },
             Input::EvidenceLost { backend, lost } => Entry::EvidenceLost { backend: *backend, lost: *lost },
-            Input::Applied { .. } | Input::Interface { .. } | Input::Tick => return None,
+            Input::Applied { .. } | Input::Remaining { .. } | Input::Interface { .. } | Input::Tick => {
+                return None;
+            }
         };
         self.send(now, entry);
         None

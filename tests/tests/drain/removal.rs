@@ -91,6 +91,51 @@ fn a_removed_backend_costs_a_pool_no_request() -> Result<()> {
     Ok(())
 }
 
+/// It stays as long as a client is connected, and not for `drain_timeout`.
+#[test]
+fn a_removed_backend_leaves_with_its_last_connection() -> Result<()> {
+    if skipped("a_removed_backend_leaves_with_its_last_connection", &[]) {
+        return Ok(());
+    }
+    let stage = Stage::new(&Plan {
+        prefix: "leaves",
+        family: Family::V4,
+        backends: 3,
+        fallback: 0,
+        delay: Duration::ZERO,
+        policy: "drain_timeout = \"5m\"\n",
+    })?;
+    let mut kept = stage.kept(9)?;
+    let (victim, count) = busiest(&kept);
+    let config = fs::read_to_string(stage.shunt.config())?;
+    let is_its = |line: &&str| line.starts_with(&format!("backends.{} ", NAMES[victim]));
+    let line = config.lines().find(is_its).context("it is in the file")?;
+    fs::write(stage.shunt.config(), config.replace(&format!("{line}\n"), ""))?;
+    stage.ask(&["reload"])?.succeeds();
+    let leaving = || stage.shunt.status().map(|status| status.snapshot.leaving.len());
+    let left = || {
+        let status = stage.shunt.status()?;
+        Ok::<_, anyhow::Error>(status.remaining_connections.iter().map(|of| of.connections).sum::<u64>())
+    };
+    assert_eq!((leaving()?, left()?), (1, count as u64));
+    for (stream, backend) in &mut kept {
+        assert_eq!(of(&http::ask(stream, "GET /still")?)?, *backend);
+    }
+    // All but one of its clients close.
+    let mut last = None;
+    for (stream, backend) in kept {
+        if backend == victim && last.is_none() {
+            last = Some(stream);
+        }
+    }
+    until("one connection is left", PATIENCE, || left().is_ok_and(|left| left == 1))?;
+    let mut last = last.context("it has connections")?;
+    assert_eq!((leaving()?, of(&http::ask(&mut last, "GET /last")?)?), (1, victim));
+    drop(last);
+    until("the maps forget it", PATIENCE, || leaving().is_ok_and(|leaving| leaving == 0))?;
+    Ok(())
+}
+
 /// How many of these there are, and that each was reset.
 fn reset(kept: &mut [(TcpStream, usize)], victim: usize) -> usize {
     let mut count = 0;

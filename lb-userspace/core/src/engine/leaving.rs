@@ -1,6 +1,7 @@
 //! Removed backends: the configuration no longer has them, and the maps still do.
 //!
-//! A removed backend drains like any other. It leaves the maps some time after they reset its connections.
+//! A removed backend drains like any other. It leaves the maps when it has no connection left, or some time after they
+//! reset its connections.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -18,6 +19,10 @@ use crate::{
 /// silent connections of a backend by its entry there.
 const GRACE: Millis = Millis::secs(2);
 
+/// A backend leaves the maps after so many counts in a row without a connection. A SYN that came just before it got no
+/// new ones may not be in the flow table at the first.
+const EMPTY_COUNTS: u32 = 2;
+
 /// One removed backend.
 struct Removed {
     /// `None`: an earlier run removed it.
@@ -29,6 +34,8 @@ struct Removed {
     had_failed: bool,
     /// When the maps were first seen to reset its connections.
     reset: Option<Instant>,
+    /// Counts in a row that found no connection.
+    empty: u32,
     /// Its entry may leave the maps.
     done: bool,
 }
@@ -54,6 +61,7 @@ impl Leaving {
             had_failed,
             drain: backend.drain.unwrap_or(Drain::begin(policy, now)),
             reset: None,
+            empty: 0,
             done: false,
         };
         self.backends.insert(backend.id, removed);
@@ -63,8 +71,8 @@ impl Leaving {
     pub(super) fn adopt(&mut self, adopted: &Adopted, policy: &Connections, now: Instant) {
         let Adopted { id, address, generation, .. } = *adopted;
         let drain = Drain::begin(policy, now);
-        let removed =
-            Removed { name: None, address, generation, drain, had_failed: false, reset: None, done: false };
+        let (had_failed, reset, empty, done) = (false, None, 0, false);
+        let removed = Removed { name: None, address, generation, drain, had_failed, reset, empty, done };
         self.backends.insert(id, removed);
     }
 
@@ -89,6 +97,27 @@ impl Leaving {
             removed.done |= had_its_time || !writer.names_backend(*id);
         }
         drained
+    }
+
+    /// Those that the maps give no new connections.
+    pub(super) fn unused(&self, writer: &Writer) -> impl Iterator<Item = (BackendId, Generation)> {
+        let in_table = |id: &BackendId| writer.applied.table.iter().flatten().any(|member| member.id == *id);
+        let unused = move |id: &BackendId| {
+            let held = writer.applied.backends.get(id);
+            held.is_some_and(|held| held.admit == Admit::None) && !in_table(id)
+        };
+        let there = self.backends.iter().filter(|(_, removed)| !removed.done);
+        there.filter(move |(id, _)| unused(id)).map(|(id, removed)| (*id, removed.generation))
+    }
+
+    /// A count of the connections of one of [`unused`](Self::unused). `true`: it may leave now.
+    pub(super) fn counted(&mut self, id: BackendId, generation: Generation, connections: u64) -> bool {
+        let removed = self.backends.get_mut(&id).filter(|removed| removed.generation == generation);
+        let Some(removed) = removed else { return false };
+        removed.empty = if connections == 0 { removed.empty + 1 } else { 0 };
+        let gone = !removed.done && removed.empty >= EMPTY_COUNTS;
+        removed.done |= gone;
+        gone
     }
 
     /// When [`follow`](Self::follow) has something to do next.

@@ -6,6 +6,7 @@ mod fallback;
 mod founding;
 mod history;
 mod lab;
+mod leaving;
 mod membership;
 mod operating;
 mod path;

@@ -38,8 +38,7 @@ pub struct Status {
     pub snapshot: Snapshot,
     /// One entry a backend; none while the maps cannot be read, see [`Daemon::counters_error`].
     pub traffic: Vec<BackendTraffic>,
-    /// Connections that backends without new connections still have, until these are over. The daemon counts them
-    /// for at most eight backends.
+    /// Connections that backends without new connections still have, until these are over.
     #[serde(default)]
     pub remaining_connections: Vec<RemainingConnections>,
     /// Services that dropped something.

@@ -37,7 +37,7 @@ use super::{
     values::{backend_flags, service_key, service_value},
 };
 use crate::dataplane::{
-    Count, Dataplane, MovedNeighbour, NextHop, OwnMacs,
+    Count, Counts, Dataplane, MovedNeighbour, NextHop, OwnMacs,
     counters::Counters,
     error::Error,
     path_warning::PathWarning,
@@ -200,9 +200,9 @@ impl Dataplane for Bpf {
         steering::of(self, key, members)
     }
 
-    fn connections(&mut self, backend: BackendId, generation: Generation) -> Count {
+    fn connections(&mut self, backends: Vec<(BackendId, Generation)>) -> Counts {
         let flows = Arc::clone(&self.flows);
-        Box::new(move || Ok(flows.connections(backend, generation)))
+        Box::new(move || Ok(flows.connections(&backends)))
     }
 
     fn connections_by(&mut self, interfaces: BTreeSet<u32>) -> Count {

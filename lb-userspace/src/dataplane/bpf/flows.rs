@@ -1,6 +1,6 @@
 //! The flow tables of both families, as the daemon reads and cleans them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use lb_common::abi::{Addr, Address, Flow, FlowKey, V4, flow_state, port_flags};
 use lb_core::io::{BackendId, Generation};
@@ -47,12 +47,27 @@ impl FlowTables {
         }
     }
 
-    /// Counts the connections of a backend, without time-wait and without those whose timeout has passed.
-    pub(super) fn connections(&self, backend: BackendId, generation: Generation) -> u64 {
-        let (now, mut count) = (now_ticks(), 0);
-        self.v4.each(|flow| count += u64::from(self.belongs_to(flow, backend, generation, now)));
-        self.v6.each(|flow| count += u64::from(self.belongs_to(flow, backend, generation, now)));
-        count
+    /// Counts the connections of each of these backends, without time-wait and without those whose timeout has passed.
+    pub(super) fn connections(&self, of: &[(BackendId, Generation)]) -> Vec<u64> {
+        let mut counts: HashMap<_, u64> = of.iter().map(|backend| (*backend, 0)).collect();
+        let now = now_ticks();
+        self.v4.each(|flow| self.count(flow, now, &mut counts));
+        self.v6.each(|flow| self.count(flow, now, &mut counts));
+        of.iter().map(|backend| counts[backend]).collect()
+    }
+
+    fn count<A: Address>(
+        &self,
+        flow: &Flow<A>,
+        now: u32,
+        counts: &mut HashMap<(BackendId, Generation), u64>,
+    ) {
+        let of = (BackendId(flow.backend), Generation(flow.generation));
+        if let Some(count) = counts.get_mut(&of)
+            && self.is_open(flow, now)
+        {
+            *count += 1;
+        }
     }
 
     /// Counts the connections whose clients are behind these interfaces, as above.
@@ -69,16 +84,6 @@ impl FlowTables {
 
     fn is_open<A: Address>(&self, flow: &Flow<A>, now: u32) -> bool {
         flow.state & flow_state::TIME_WAIT == 0 && !self.idle.is_over(flow, now)
-    }
-
-    fn belongs_to<A: Address>(
-        &self,
-        flow: &Flow<A>,
-        id: BackendId,
-        generation: Generation,
-        now: u32,
-    ) -> bool {
-        (flow.backend, flow.generation) == (id.0, generation.0) && self.is_open(flow, now)
     }
 
     /// The flags of `PORTS` without which segments of the connections do not find their flows, by port.
