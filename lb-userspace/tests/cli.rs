@@ -54,6 +54,7 @@ fn status(states: &[Effective]) -> Status {
         since_ms: Instant(0),
         ejection: 0,
         until_ms: None,
+        returns_ms: None,
         weight: 100,
         overrides: Vec::new(),
         share: 0,

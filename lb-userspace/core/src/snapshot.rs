@@ -93,7 +93,11 @@ pub struct BackendSnapshot {
     /// When the present breaker state began.
     pub since_ms: Instant,
     pub ejection: u32,
+    /// The end of the ejection.
     pub until_ms: Option<Instant>,
+    /// The sweep at which it may return: the first at or after `until_ms`.
+    #[serde(default)]
+    pub returns_ms: Option<Instant>,
     /// The operator's weight, or else the configured one.
     pub weight: u16,
     /// The overrides that hold.

@@ -101,16 +101,17 @@ pub(crate) fn status() -> Status {
     })
 }
 
-/// With the breaker open, 18.3 s before its time is over.
+/// With the breaker open, 18.3 s before its time is over and 21.6 s before the sweep at which it may return.
 pub(crate) fn eject(backend: &mut BackendSnapshot) {
     backend.breaker = BreakerState::Open;
     backend.ejection = 2;
     backend.until_ms = Some(Instant(3_741_700));
+    backend.returns_ms = Some(Instant(3_745_000));
     backend.share = 0;
     backend.weight_percent = 0;
     backend.responses = Responses { s2xx: 58, s5xx: 5, ..Responses::default() };
     backend.reason_code = Some(BackendReason::Ejected);
-    backend.reason = Some("ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left".to_owned());
+    backend.reason = Some("ejected 12 s ago for 3 failures in a row, ejection 2, 21 s left".to_owned());
 }
 
 pub(crate) fn pending() -> PendingWrite {
@@ -151,6 +152,7 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         since_ms: Instant(0),
         ejection: 0,
         until_ms: None,
+        returns_ms: None,
         weight: 100,
         overrides: Vec::new(),
         share: 0,

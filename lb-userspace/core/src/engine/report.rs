@@ -15,7 +15,7 @@ use crate::{
     probe,
     snapshot::{self, BackendSnapshot, LeavingSnapshot, ServiceSnapshot, Snapshot},
     states::{Effective, Panic, ProbeState},
-    time::{Instant, Millis},
+    time::{Instant, span},
 };
 
 impl Engine {
@@ -104,6 +104,7 @@ impl Service {
             since_ms: backend.breaker.since(),
             ejection: backend.breaker.ejection(),
             until_ms: backend.breaker.until(),
+            returns_ms: backend.breaker.until().map(|until| self.first_sweep(until)),
             weight: backend.weight(),
             overrides: backend.overrides(),
             share: (weight * 10_000).checked_div(view.total_weight).unwrap_or(0) as u32,
@@ -262,7 +263,9 @@ impl Service {
         };
         let number = backend.breaker.ejection();
         let (code, end) = match backend.breaker.until() {
-            Some(until) if now < until => (BackendReason::Ejected, format!(", {} left", span(until - now))),
+            Some(until) if now < until => {
+                (BackendReason::Ejected, format!(", {} left", span(self.first_sweep(until) - now)))
+            }
             Some(_) if !backend.readmits(&self.config.breaker) => {
                 (BackendReason::EjectedProbeNotUp, ", over, but its probe is not up".to_owned())
             }
@@ -270,14 +273,5 @@ impl Service {
         };
         let ago = span(now - backend.breaker.since());
         (code, format!("ejected {ago} ago for {what}, ejection {number}{end}"))
-    }
-}
-
-/// A time for people: in seconds from one second on, in minutes from two minutes on.
-pub(super) fn span(span: Millis) -> String {
-    match span.0 {
-        ms @ 0..1000 => format!("{ms} ms"),
-        ms @ 1000..120_000 => format!("{} s", ms / 1000),
-        ms => format!("{} min", ms / 60_000),
     }
 }

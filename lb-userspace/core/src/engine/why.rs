@@ -1,6 +1,6 @@
 //! One backend in depth, for `shunt why`: the counts of each detector, and the next changes.
 
-use super::{Engine, backend::Backend, report::span, service::Service};
+use super::{Engine, backend::Backend, service::Service};
 use crate::{
     breaker::{Window, detector, ring::Ring, sweep},
     codes::{DetectorNext, NextCode},
@@ -8,7 +8,7 @@ use crate::{
     io::{FlowReset, Member},
     snapshot::{DetectorSnapshot, Next, Why},
     states::{BreakerState, OperatorState, PathState, ProbeState},
-    time::{Instant, Millis},
+    time::{Instant, Millis, span},
 };
 
 impl Engine {
@@ -286,7 +286,7 @@ impl Service {
     }
 
     /// The first sweep that is not before `at`.
-    fn first_sweep(&self, at: Instant) -> Instant {
+    pub(super) fn first_sweep(&self, at: Instant) -> Instant {
         let interval = self.config.breaker.interval.0.max(1);
         let after = (at - self.next_sweep).0.div_ceil(interval);
         self.next_sweep + Millis(after.saturating_mul(interval))

@@ -80,13 +80,14 @@ const CODES: [&str; 37] = [
 ];
 
 /// Addresses, files, and numbers that may be absent.
-const OTHERS: [&str; 27] = [
+const OTHERS: [&str; 28] = [
     "address",
     "vip",
     "client",
     "config_path",
     "state_file",
     "until_ms",
+    "returns_ms",
     "total",
     "least",
     "threshold",

@@ -266,11 +266,11 @@ mod tests {
         for (cut, words) in [
             (
                 FlowReset::Never,
-                "  its backend gets no new connections: Shunt resets this one if it is still open in 57.0 s\n",
+                "  its backend gets no new connections: Shunt resets this one if it is still open in 57 s\n",
             ),
             (
                 FlowReset::AtRequest,
-                "resets this one at its next request or when idle, in\n  57.0 s at the latest\n",
+                "resets this one at its next request or when idle, in 57\n  s at the latest\n",
             ),
             (FlowReset::Now, "  its backend gets no new connections: Shunt is resetting this one\n"),
         ] {

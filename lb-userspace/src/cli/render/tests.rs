@@ -28,7 +28,7 @@ web  203.0.113.10:80  nat  evidence inline  1 of 4 serving
   web-2 10.0.0.12:8080 ejected enabled  up    open         0%    63    58   0   0   5  0 pass
   web-3 10.0.0.13:8080 trial   enabled  up    half-open    0%    41     0   0   0   0  0 pass
   web-4 10.0.0.14:8080 down    enabled  down  closed       0%     -     0   0   0   0  0 connection…
-  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left
+  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 21 s left
   why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left
   why web-4: 3 probes in a row failed, the last: connection refused
 
@@ -56,8 +56,8 @@ fn a_drain_shows_what_happens_to_connections() {
     let id = backends[1].id;
     state.remaining_connections = vec![RemainingConnections { backend: id, connections: 12 }];
     let expected = "\
-  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left; its connections
-      continue (12 left), and in 48.0 s Shunt resets those still open
+  why web-2: ejected 12 s ago for 3 failures in a row, ejection 2, 21 s left; its connections
+      continue (12 left), and in 48 s Shunt resets those still open
   why web-3: half-open: 1 of 3 good outcomes, 2 of 3 trials left; Shunt resets its remaining
       connections
   why web-4: 3 probes in a row failed, the last: connection refused
@@ -65,7 +65,7 @@ fn a_drain_shows_what_happens_to_connections() {
     assert!(service(&state, "web").ends_with(expected), "{}", service(&state, "web"));
     state.snapshot.services[0].backends[1].drain = drain(FlowReset::AtRequest, 3_771_400);
     let text = service(&state, "web");
-    let words = "Shunt resets its\n      connections at their next request or when idle (12 left), in 48.0 s at the latest\n";
+    let words = "Shunt resets its\n      connections at their next request or when idle (12 left), in 48 s at the latest\n";
     assert!(text.contains(words), "{text}");
 }
 
@@ -84,9 +84,9 @@ fn removed_backends_are_shown() {
     state.remaining_connections = vec![RemainingConnections { backend: BackendId(8), connections: 1 }];
     let expected = "
 removed
-  why web/web-5 at 10.0.0.15:8080: removed; its connections continue (1 left), and in 48.0 s Shunt
+  why web/web-5 at 10.0.0.15:8080: removed; its connections continue (1 left), and in 48 s Shunt
       resets those still open
-  why web/(of an earlier run) at 10.0.0.15:8080: removed; its connections continue, and in 48.0 s
+  why web/(of an earlier run) at 10.0.0.15:8080: removed; its connections continue, and in 48 s
       Shunt resets those still open
 ";
     assert!(plain(&state, false).ends_with(expected), "{}", plain(&state, false));
@@ -139,7 +139,7 @@ fn a_write_that_failed_is_shown() {
         service(&state, "api").contains(
             "\
   why api: the daemon failed 3 times to write its maps, so the last change is not in force; next try
-      in 0.7 s: TABLES[0]: no space left on device
+      in 750 ms: TABLES[0]: no space left on device
 "
         ),
         "{}",

@@ -1,5 +1,7 @@
 //! Numbers, spans and sentences as people read them.
 
+use lb_core::time::{self, Millis};
+
 pub(super) use crate::printable::printable;
 
 pub(super) fn width(text: &str) -> usize {
@@ -63,15 +65,9 @@ pub(super) fn exact_share(share: u32) -> String {
     format!("{}.{:02}%", share / 100, share % 100)
 }
 
-/// A span of milliseconds, to two units.
+/// A span of milliseconds.
 pub(super) fn span(ms: u64) -> String {
-    let (seconds, minutes, hours) = (ms / 1000, ms / 60_000, ms / 3_600_000);
-    match hours {
-        0 if minutes == 0 => format!("{seconds}.{} s", ms % 1000 / 100),
-        0 => format!("{minutes} m {:02} s", seconds % 60),
-        1..24 => format!("{hours} h {:02} m", minutes % 60),
-        _ => format!("{} d {:02} h", hours / 24, hours % 24),
-    }
+    time::span(Millis(ms))
 }
 
 #[cfg(test)]
@@ -100,19 +96,6 @@ mod tests {
             assert_eq!(share(hundredths), text);
         }
         assert_eq!(exact_share(3_305), "33.05%");
-    }
-
-    #[test]
-    fn spans_have_two_units() {
-        for (ms, text) in [
-            (0, "0.0 s"),
-            (18_340, "18.3 s"),
-            (62_000, "1 m 02 s"),
-            (3_723_400, "1 h 02 m"),
-            (90_000_000, "1 d 01 h"),
-        ] {
-            assert_eq!(span(ms), text);
-        }
     }
 
     #[test]

@@ -124,8 +124,9 @@ impl Depth<'_> {
             (None, _) => "not probed yet".to_owned(),
         };
         let mut breaker = format!("ejection number {}", backend.ejection);
+        // As in the reason and in what comes next: the end of the ejection alone brings nothing back.
         if let Some(until) = backend.until_ms {
-            let left = (until - self.now).0;
+            let left = (backend.returns_ms.unwrap_or(until) - self.now).0;
             breaker += &match left {
                 0 => ", its time is over".to_owned(),
                 left => format!(", {} left", span(left)),

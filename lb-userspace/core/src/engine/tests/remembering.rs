@@ -51,7 +51,7 @@ fn a_restart_continues_with_the_time_that_is_left() {
     let mut lab = after(state, vec![service()]);
     let a = lab.backend("a");
     assert_eq!((a.breaker, a.ejection, a.until_ms), (BreakerState::Open, 1, Some(Instant(27_000))));
-    let reason = "ejected 0 ms ago for 3 failures in a row, ejection 1, 27 s left";
+    let reason = "ejected 0 ms ago for 3 failures in a row, ejection 1, 30 s left";
     assert_eq!(a.reason.as_deref(), Some(reason));
     assert_eq!((lab.backend("b").breaker, lab.backend("b").ejection), (BreakerState::Closed, 1));
     assert_eq!(lab.backend("c").operator, OperatorState::Draining);

@@ -40,7 +40,7 @@ fn the_third_failure_in_a_row_ejects_at_once() {
     assert_eq!(lab.table(), ["b".to_owned()].into());
     let a = lab.backend("a");
     assert_eq!((a.effective, a.share, a.weight_percent, a.run_5xx), (Effective::Ejected, 0, 0, 0));
-    assert_eq!(a.reason.as_deref(), Some("ejected 0 ms ago for 3 failures in a row, ejection 1, 30 s left"));
+    assert_eq!(a.reason.as_deref(), Some("ejected 0 ms ago for 3 failures in a row, ejection 1, 33 s left"));
     assert_eq!(lab.backend("b").share, 10_000);
 }
 

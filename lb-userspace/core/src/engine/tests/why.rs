@@ -157,13 +157,17 @@ fn the_time_of_return_is_exact_to_the_sweep() {
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
     let continues =
-        |left| format!("its connections end at their next request or when idle, in {left} s at the latest");
+        "its connections end at their next request or when idle, in 1 m 00 s at the latest".to_owned();
     let expected = [
         "half-open with 3 new connections a sweep in 34 s".to_owned(),
         "`shunt backend admit web/a` readmits it at once".to_owned(),
-        continues(60),
+        continues,
     ];
     assert_eq!(why(&lab, "a").sentences(), expected);
+    // Status names the same moment in the same words.
+    let a = lab.backend("a");
+    assert_eq!((a.until_ms, a.returns_ms), (Some(Instant(31_000)), Some(Instant(35_000))));
+    assert!(a.reason.is_some_and(|reason| reason.ends_with(", 34 s left")));
     lab.until(34_999);
     assert_eq!(lab.backend("a").breaker, BreakerState::Open);
     lab.until(35_000);
@@ -191,9 +195,9 @@ fn every_axis_shows_its_reason_to_keep_a_backend_out() {
     let order = Operation { service, backend, verb, duration, reason: None, actor, force: false };
     lab.operate(&order).expect("it does not serve");
     let expected = [
-        "it is draining until an operator enables it, or by itself in 60 s",
+        "it is draining until an operator enables it, or by itself in 1 m 00 s",
         "1 more passing probes in a row bring it up",
-        "its connections end at their next request or when idle, in 60 s at the latest",
+        "its connections end at their next request or when idle, in 1 m 00 s at the latest",
     ];
     assert_eq!(why(&lab, "a").sentences(), expected);
 }

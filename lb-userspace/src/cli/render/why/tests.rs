@@ -15,32 +15,32 @@ fn an_ejected_backend_at_three_in_the_morning() {
         why(&view, &Palette::PLAIN),
         "\
 web/web-2  10.0.0.12:8080  ejected by its breaker: no new connections
-  ejected 12 s ago for 3 failures in a row, ejection 2, 18 s left
+  ejected 12 s ago for 3 failures in a row, ejection 2, 21 s left
   3 connections are open
 
   AXIS      STATE    SINCE (UTC)
   operator  enabled  11:59:00.000 (1 h 02 m ago)
   probe     up       11:59:02.400 (1 h 02 m ago)  last result: pass
-  breaker   open     13:00:51.400 (12.0 s ago)    ejection number 2, 18.3 s left
+  breaker   open     13:00:51.400 (12 s ago)      ejection number 2, 21 s left
 
 What comes next
   - half-open with 3 new connections a sweep in 21 s
   - `shunt backend admit web/web-2` readmits it at once
-  - this interval ends in 1.6 s
+  - this interval ends in 1 s
 
 The last decision
-  eject: closed -> open by breaker, 13:00:51.400 (12.0 s ago)
+  eject: closed -> open by breaker, 13:00:51.400 (12 s ago)
   because of consecutive_5xx: 3 failures in a row (threshold 3); probe up
   at that moment 0 of 4 backends were ejected and 4 served; at most 50 % may be ejected, at least 1
   must serve
 
 The last outcomes
   these led to the decision, and there were none since
-  TIME (UTC)                 OUTCOME          CLIENT
-  13:00:51.000 (12.4 s ago)  200              10.1.0.7:41200
-  13:00:51.200 (12.2 s ago)  500              10.1.0.7:41500
-  13:00:51.300 (12.1 s ago)  connect_refused  10.1.0.7:41503
-  13:00:51.400 (12.0 s ago)  502              10.1.0.7:41502
+  TIME (UTC)               OUTCOME          CLIENT
+  13:00:51.000 (12 s ago)  200              10.1.0.7:41200
+  13:00:51.200 (12 s ago)  500              10.1.0.7:41500
+  13:00:51.300 (12 s ago)  connect_refused  10.1.0.7:41503
+  13:00:51.400 (12 s ago)  502              10.1.0.7:41502
 
 The detectors
   NAME                       NOW  TRIPS                    THEN          NEEDED
@@ -101,17 +101,17 @@ fn a_backend_with_overrides_shows_them_first() {
 web/web-2  10.0.0.12:8080  draining: no new connections
   draining: no new connections, by alice (deploy), 9 min left
   weight 10 by alice (as root), until an operator takes it back
-  the daemon cannot write the service's maps (3 failed so far, next try in 0.7 s): TABLES[0]: no
+  the daemon cannot write the service's maps (3 failed so far, next try in 750 ms): TABLES[0]: no
   space left on device
 
   AXIS      STATE     SINCE (UTC)
-  operator  draining  13:00:40.000 (23.4 s ago)    draining by alice (as root) (deploy), 9 m 36 s left
+  operator  draining  13:00:40.000 (23 s ago)      draining by alice (as root) (deploy), 9 m 36 s left
   probe     up        11:59:02.400 (1 h 02 m ago)  last result: pass
   breaker   closed    11:59:00.000 (1 h 02 m ago)  ejection number 0
 
 What comes next
   - it is draining until an operator enables it, or by itself in 576 s
-  - this interval ends in 1.6 s
+  - this interval ends in 1 s
 
 The last decision
   none since it was added, or since the daemon started
