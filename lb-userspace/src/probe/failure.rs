@@ -3,9 +3,9 @@
 use std::{error::Error, io};
 
 use lb_core::{codes::ProbeCode, time::Millis};
-use tokio_rustls::rustls::{self, CertificateError};
+use tokio_rustls::rustls;
 
-use super::lack::Lack;
+use super::{lack::Lack, tls_failure::TlsFailure};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -26,7 +26,7 @@ pub(super) enum Failure {
     #[error("status {status}, but {}", missing(*.read))]
     Body { status: u16, read: Read },
     #[error("TLS: {0}")]
-    Tls(String),
+    Tls(TlsFailure),
     #[error("HTTP/2: {0}")]
     Http2(String),
     /// No gRPC server answers like this.
@@ -53,9 +53,8 @@ impl Failure {
         if let Some(lack) = Lack::of(&error) {
             return Self::Own(lack);
         }
-        // A TLS error stands inside an error of input and output.
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(inner) => Self::Tls(tls(inner)),
+        match inner(&error) {
+            Some(inner) => Self::Tls(inner.into()),
             None => Self::Io(error.kind()),
         }
     }
@@ -75,7 +74,7 @@ impl Failure {
             Self::ClosedEarly => ProbeCode::ClosedEarly,
             Self::EndedEarly => ProbeCode::EndedEarly,
             Self::Body { .. } => ProbeCode::Body,
-            Self::Tls(_) => ProbeCode::Tls,
+            Self::Tls(failure) => failure.code(),
             Self::Http2(_) => ProbeCode::Http2,
             Self::NotGrpc(_) => ProbeCode::NotGrpc,
             Self::GrpcStatus(_) => ProbeCode::GrpcStatus,
@@ -92,7 +91,7 @@ impl Failure {
                 return Self::http2(error);
             }
             if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-                return Self::Tls(tls(error));
+                return Self::Tls(error.into());
             }
             match cause.source() {
                 Some(inner) => cause = inner,
@@ -114,6 +113,10 @@ impl Failure {
     fn exchange(error: &io::Error) -> Self {
         if let Some(lack) = Lack::of(error) {
             return Self::Own(lack);
+        }
+        // A backend may end the session after its handshake, as for a client certificate that it did not get.
+        if let Some(error) = inner(error) {
+            return Self::Tls(error.into());
         }
         match error.kind() {
             // The backend had closed before the prober wrote. Or, in TLS, it closed without the message that
@@ -138,26 +141,9 @@ impl Failure {
     }
 }
 
-/// The text of a TLS error. It leaves out the time of the check, so that one failure always has one text.
-fn tls(error: &rustls::Error) -> String {
-    let rustls::Error::InvalidCertificate(error) = error else { return error.to_string() };
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the certificate has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate is not valid yet".to_owned()
-        }
-        CertificateError::NotValidForName => "the certificate is for another name".to_owned(),
-        CertificateError::NotValidForNameContext { expected, .. } => {
-            format!("the certificate is not for {}", expected.to_str())
-        }
-        // The latter where one of that name is trusted, but has another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "the certificate is signed by none that is trusted".to_owned()
-        }
-        other => format!("the certificate is refused: {other}"),
-    }
+/// A TLS error stands inside an error of input and output.
+fn inner(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn missing(read: Read) -> String {

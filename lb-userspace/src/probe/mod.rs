@@ -22,5 +22,6 @@ mod prober;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_failure;
 
 pub use self::prober::Prober;

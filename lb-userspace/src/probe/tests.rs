@@ -92,9 +92,29 @@ fn fail(text: &str) -> ProbeResult {
         text if text.starts_with("gRPC status ") => ProbeCode::GrpcStatus,
         text if text.starts_with("not gRPC: ") => ProbeCode::NotGrpc,
         text if text.starts_with("HTTP/2: ") => ProbeCode::Http2,
-        text if text.starts_with("TLS: ") => ProbeCode::Tls,
+        text if text.starts_with("TLS: ") => return tls(text),
         _ => panic!("which code has {text:?}?"),
     };
+    ProbeResult::fail(code, text)
+}
+
+/// A failure of TLS, by a part of its text that no other one has.
+fn tls(text: &str) -> ProbeResult {
+    let codes = [
+        ("has expired", ProbeCode::TlsExpired),
+        ("is not valid yet", ProbeCode::TlsNotYetValid),
+        ("none that is trusted", ProbeCode::TlsUnknownIssuer),
+        ("the certificate is not for servers", ProbeCode::TlsPurpose),
+        ("the certificate is not for ", ProbeCode::TlsWrongName),
+        ("an authority's own", ProbeCode::TlsAuthority),
+        ("does not speak TLS", ProbeCode::TlsNone),
+        ("neither TLS 1.2 nor TLS 1.3", ProbeCode::TlsVersion),
+        ("no cipher suite", ProbeCode::TlsParameters),
+        ("wants a client certificate", ProbeCode::TlsClientCertificate),
+        ("(ALPN)", ProbeCode::TlsAlpn),
+        ("closed in the handshake", ProbeCode::TlsClosed),
+    ];
+    let (_, code) = codes.into_iter().find(|(part, _)| text.contains(part)).expect("a known text");
     ProbeResult::fail(code, text)
 }
 

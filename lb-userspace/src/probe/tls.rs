@@ -22,7 +22,7 @@ use tokio_rustls::{
     },
 };
 
-use super::{close::Closing, deadline::Deadline, failure::Failure, lack::Lack};
+use super::{close::Closing, deadline::Deadline, failure::Failure, lack::Lack, tls_failure::TlsFailure};
 
 /// The protocol inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,9 +49,7 @@ impl Session {
     ) -> Result<TlsStream<Closing>, Failure> {
         let stream = stream.unbuffered()?;
         deadline.limit(self.connector.connect(self.name, stream)).await?.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                Failure::Tls("the connection was closed in the handshake".to_owned())
-            }
+            std::io::ErrorKind::UnexpectedEof => Failure::Tls(TlsFailure::Closed),
             _ => Failure::io(error),
         })
     }
@@ -71,7 +69,7 @@ impl Trusted {
         };
         let name = match &tls.server_name {
             Some(name) => ServerName::try_from(name.clone())
-                .map_err(|_| Failure::Tls(format!("{name} cannot be the name of a server")))?,
+                .map_err(|_| Failure::Tls(TlsFailure::Name(name.clone())))?,
             None => ServerName::from(address.ip()),
         };
         // A panic while it was locked has left nothing half-made in it.
@@ -135,8 +133,7 @@ fn roots(trust: &Trust) -> Result<Option<RootCertStore>, Failure> {
         Trust::Anyone => return Ok(None),
     }
     if roots.is_empty() {
-        let what = "this host trusts no certificates; install `ca-certificates` or set `ca` for the probe";
-        return Err(Failure::Tls(what.to_owned()));
+        return Err(Failure::Tls(TlsFailure::NoAuthorities));
     }
     Ok(Some(roots))
 }

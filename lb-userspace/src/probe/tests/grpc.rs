@@ -67,7 +67,10 @@ async fn in_tls_it_is_the_same() {
     assert_eq!(probe(address, grpc("up", named("shop.example"))).await, ProbeResult::Pass);
     assert_eq!(probe(address, grpc("down", named("shop.example"))).await, fail("health is NOT_SERVING"));
     let result = probe(address, grpc("up", named("other.example"))).await;
-    assert_eq!(result, fail("TLS: the certificate is not for other.example"));
+    assert_eq!(
+        result,
+        fail("TLS: the certificate is not for other.example: write a name that it has into `server_name`")
+    );
     server.abort();
 }
 
@@ -80,7 +83,10 @@ async fn without_http2_in_tls_it_fails() {
         let _ = acceptor.accept(listener.accept().await.expect("a connection").0).await;
     });
     let result = probe(address, grpc("", Some(authority.tls(None)))).await;
-    assert_eq!(result, fail("TLS: received fatal alert: NoApplicationProtocol"));
+    assert_eq!(
+        result,
+        fail("TLS: the backend does not offer the protocol of the probe inside TLS (ALPN): turn it on there")
+    );
     served.await.expect("served");
 }
 

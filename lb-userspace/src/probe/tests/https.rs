@@ -1,3 +1,6 @@
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
+use tokio_rustls::rustls;
+
 use super::{certificates::Authority, *};
 
 /// One connection as its server saw it.
@@ -7,6 +10,19 @@ struct Seen {
     head: String,
     /// How it ended: after TLS's own end, and without a reset.
     end: io::Result<usize>,
+}
+
+const EXPIRED: &str = "TLS: the certificate has expired: renew it, or check the clock of this node";
+const NOT_YET: &str =
+    "TLS: the certificate is not valid yet: check the clocks of the backend and of this node";
+const UNTRUSTED: &str =
+    "TLS: the certificate is signed by none that is trusted: name the file of its authority in `ca`";
+const WRONG_NAME: &str =
+    "TLS: the certificate is not for shop.example: write a name that it has into `server_name`";
+const FOR_CLIENTS: &str = "TLS: the certificate is not for servers: issue one with the purpose `serverAuth`";
+
+fn for_clients(params: &mut CertificateParams) {
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
 }
 
 fn https(tls: Tls) -> ProbeKind {
@@ -85,9 +101,14 @@ async fn an_ipv6_backend() {
 async fn a_wrong_certificate_fails_and_says_why() {
     let (authority, other) = (Authority::new(), Authority::new());
     let cases = [
-        (authority.signs(&["other.example"]), "TLS: the certificate is not for shop.example"),
-        (authority.signs_until(&["shop.example"], 2001), "TLS: the certificate has expired"),
-        (other.signs(&["shop.example"]), "TLS: the certificate is signed by none that is trusted"),
+        (authority.signs(&["other.example"]), WRONG_NAME),
+        (authority.signs_until(&["shop.example"], 2001), EXPIRED),
+        (
+            authority.signs_as(&["shop.example"], |params| params.not_before = date_time_ymd(3000, 1, 1)),
+            NOT_YET,
+        ),
+        (authority.signs_as(&["shop.example"], for_clients), FOR_CLIENTS),
+        (other.signs(&["shop.example"]), UNTRUSTED),
     ];
     for (identity, why) in cases {
         let (address, served) = serves(identity.acceptor(&[]), 2).await;
@@ -108,8 +129,8 @@ async fn by_default_this_host_says_who_is_trusted() {
     let ProbeResult::Fail(ProbeFailure { says: why, .. }) = probe(address, https(tls)).await else {
         panic!("trusted")
     };
-    let none = "TLS: this host trusts no certificates; install `ca-certificates` or set `ca` for the probe";
-    assert!(why == "TLS: the certificate is signed by none that is trusted" || why == none, "{why}");
+    let none = "TLS: this host trusts no certificates: install `ca-certificates`, or name a file in `ca`";
+    assert!(why == UNTRUSTED || why == none, "{why}");
 }
 
 #[tokio::test]
@@ -128,7 +149,7 @@ async fn each_probe_sees_the_certificate_that_is_shown_now() {
     });
     let request = request(address, https(authority.tls(Some("a.example"))));
     assert_eq!(run(&request, &trusted).await, Ok(ProbeResult::Status(200)));
-    assert_eq!(run(&request, &trusted).await, Ok(fail("TLS: the certificate has expired")));
+    assert_eq!(run(&request, &trusted).await, Ok(fail(EXPIRED)));
     served.await.expect("served");
 }
 
@@ -142,7 +163,8 @@ async fn who_does_not_speak_tls_fails() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
     let result = probe(address, https(authority.tls(None))).await;
-    assert_eq!(result, fail("TLS: received corrupt message of type InvalidContentType"));
+    let expected = "TLS: the port does not speak TLS: probe it without TLS, or probe another port";
+    assert_eq!(result, fail(expected));
     served.await.expect("served");
 
     let (closing, address) = listener().await;
@@ -154,8 +176,60 @@ async fn who_does_not_speak_tls_fails() {
         let _ = stream.read(&mut rest).await;
     });
     let result = probe(address, https(authority.tls(None))).await;
-    assert_eq!(result, fail("TLS: the connection was closed in the handshake"));
+    let expected = "TLS: the connection was closed in the handshake: look at the log of the backend";
+    assert_eq!(result, fail(expected));
     served.await.expect("served");
+}
+
+/// As `openssl req -x509` makes one, which is the usual self-signed certificate.
+#[tokio::test]
+async fn an_authoritys_own_certificate_is_named() {
+    let authority = Authority::named(&["shop.example"]);
+    let (address, _served) = serves(authority.own().acceptor(&[]), 1).await;
+    let result = probe(address, https(authority.tls(Some("shop.example")))).await;
+    let expected = "TLS: the certificate is an authority's own: let the backend show one that the authority has \
+                    signed";
+    assert_eq!(result, fail(expected));
+}
+
+/// In TLS 1.3 the backend refuses after the handshake, in TLS 1.2 within it.
+#[tokio::test]
+async fn a_backend_that_wants_a_client_certificate_is_named() {
+    let authority = Authority::new();
+    let expected = "TLS: the backend wants a client certificate, and probes have none: exempt them, or use a TCP \
+                    probe";
+    for versions in [&[&rustls::version::TLS13], &[&rustls::version::TLS12]] {
+        let acceptor = authority.signs(&["shop.example"]).acceptor_for_clients_of(&authority, versions);
+        let (address, served) = serves(acceptor, 1).await;
+        let result = probe(address, https(authority.tls(Some("shop.example")))).await;
+        assert_eq!(result, fail(expected), "{versions:?}");
+        assert!(served.await.expect("served")[0].is_err());
+    }
+}
+
+/// An alert as servers send it that speak older versions only, and one of a server with other cipher suites.
+#[tokio::test]
+async fn nothing_in_common_is_named() {
+    let alerts = [
+        (70, "TLS: the backend speaks neither TLS 1.2 nor TLS 1.3: turn one of them on there"),
+        (
+            40,
+            "TLS: the backend and Shunt have no cipher suite, key exchange or signature in common: allow more \
+             there",
+        ),
+    ];
+    for (alert, expected) in alerts {
+        let (listener, address) = listener().await;
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            stream.read_u8().await.expect("a hello");
+            let _ = stream.read(&mut [0; 8192]).await;
+            stream.write_all(&[21, 3, 1, 0, 2, 2, alert]).await.expect("written");
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        assert_eq!(probe(address, https(Authority::new().tls(None))).await, fail(expected));
+        served.await.expect("served");
+    }
 }
 
 #[tokio::test]
@@ -196,7 +270,7 @@ async fn another_authority_holds_from_the_next_probe_on() {
     let (before, after) = (Authority::new(), Authority::new());
     let (address, served) = serves(after.signs(&["a.example"]).acceptor(&[]), 3).await;
     let trusted = Trusted::default();
-    let untrusted = fail("TLS: the certificate is signed by none that is trusted");
+    let untrusted = fail(UNTRUSTED);
     for (authority, result) in
         [(&before, &untrusted), (&after, &ProbeResult::Status(200)), (&before, &untrusted)]
     {
