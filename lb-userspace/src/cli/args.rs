@@ -109,7 +109,8 @@ pub struct Check {
 Examples:
   sudo shunt detach
   sudo shunt detach --instance blue
-  sudo shunt detach -c shunt.toml")]
+  sudo shunt detach -c shunt.toml
+  sudo shunt detach --purge           then nothing but the configuration is left")]
 pub struct Detach {
     /// The instance to remove [default: default]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
@@ -122,6 +123,14 @@ pub struct Detach {
     /// Where the BPF file system is mounted [default: /sys/fs/bpf]
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub bpffs: Option<PathBuf>,
+
+    /// Remove the state file, the recording and the socket, too; asks first
+    #[arg(long)]
+    pub purge: bool,
+
+    /// Do not ask
+    #[arg(long, requires = "purge")]
+    pub yes: bool,
 }
 
 /// Help with the configuration file

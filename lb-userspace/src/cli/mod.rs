@@ -14,6 +14,7 @@ use crate::{config, control::client::Client};
 pub mod args;
 mod backend;
 mod check;
+mod detach;
 mod doctor;
 mod events;
 pub mod exit;
@@ -60,10 +61,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Reload(args) => ask(async || reload::run(&client(socket), &args).await),
         Command::Replay(args) => replay::run(&args),
         Command::Doctor(args) => ask(async || doctor::run(&args).await),
-        Command::Detach(args) => {
-            out::print(&format!("{}\n", wiring::detach(&args)?))?;
-            Ok(Exit::Done)
-        }
+        Command::Detach(args) => detach::run(&args),
         Command::Config(args::Config::Example) => {
             out::print(config::EXAMPLE)?;
             Ok(Exit::Done)

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    path::Path,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use super::{
     out::{self, Reader},
     palette::{Paint, Palette},
     render::{self, Wide},
+    wiring::DEFAULT_BPFFS,
 };
 use crate::{
     attach_mode::Condition,
@@ -25,6 +27,7 @@ use crate::{
         client::{Client, ClientError},
         model::Status,
     },
+    dataplane::bpf,
 };
 
 const REDRAW: Duration = Duration::from_secs(1);
@@ -34,7 +37,7 @@ pub(super) async fn run(client: &Client, args: &args::Status) -> Result<Exit, Fa
     if args.watch {
         return watch(client, args, palette).await;
     }
-    let json = client.status_json(args.service.as_deref()).await?;
+    let json = client.status_json(args.service.as_deref()).await.map_err(without_daemon)?;
     let parsed = || serde_json::from_slice(&json).map_err(ClientError::Garbled);
     let text = match wide(args.output) {
         Some(wide) => render::status(&parsed()?, wide, &palette),
@@ -43,6 +46,37 @@ pub(super) async fn run(client: &Client, args: &args::Status) -> Result<Exit, Fa
     let exit = if args.check { health(&parsed()?) } else { Exit::Done };
     out::print(&text)?;
     Ok(exit)
+}
+
+/// Without a daemon the pins say what still forwards.
+fn without_daemon(error: ClientError) -> Failure {
+    let is_away = matches!(error, ClientError::Unreachable { .. });
+    let failure = Failure::from(error);
+    if !is_away {
+        return failure;
+    }
+    let seen = bpf::forwarding(Path::new(DEFAULT_BPFFS));
+    let remedy = failure.remedy.clone().unwrap_or_default();
+    failure.remedy(format!("{remedy}\nnote: {}", still_forwards(&seen)))
+}
+
+fn still_forwards(seen: &io::Result<Vec<(String, Vec<String>)>>) -> String {
+    match seen {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            "as root, this also says what forwards without a daemon".to_owned()
+        }
+        Err(error) => {
+            format!("the pins cannot be read, so what forwards without a daemon is not known: {error}")
+        }
+        Ok(all) if all.is_empty() => "no instance forwards here without a daemon".to_owned(),
+        Ok(all) => {
+            let one = |(instance, on): &(String, Vec<String>)| {
+                format!("instance {instance} forwards on {}", on.join(", "))
+            };
+            let all: Vec<String> = all.iter().map(one).collect();
+            format!("{}, with or without a daemon; `shunt detach` ends that", all.join("; "))
+        }
+    }
 }
 
 /// `None`: the format is JSON.
@@ -154,6 +188,21 @@ mod tests {
         // A backend on trial does not serve yet.
         status.snapshot.services[0].backends[2].effective = Effective::Trial;
         assert_eq!(health(&status), Exit::Degraded);
+    }
+
+    #[test]
+    fn without_a_daemon_it_says_what_still_forwards() {
+        let on = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let seen =
+            Ok(vec![("blue".to_owned(), on(&["eth1"])), ("default".to_owned(), on(&["eth0", "eth2"]))]);
+        assert_eq!(
+            still_forwards(&seen),
+            "instance blue forwards on eth1; instance default forwards on eth0, eth2, with or without a daemon; \
+             `shunt detach` ends that"
+        );
+        assert_eq!(still_forwards(&Ok(Vec::new())), "no instance forwards here without a daemon");
+        let denied = still_forwards(&Err(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(denied, "as root, this also says what forwards without a daemon");
     }
 
     #[test]

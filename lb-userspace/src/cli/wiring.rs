@@ -1,12 +1,8 @@
 //! Connects the command line with the daemon, the configuration and the maps.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
-    args,
     exit::{Exit, Failure},
     logging,
     palette::Palette,
@@ -14,7 +10,7 @@ use super::{
 use crate::{
     config::{self, LoadError},
     daemon,
-    dataplane::bpf::{self, DetachError, OpenError},
+    dataplane::bpf::OpenError,
 };
 
 pub(super) const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -109,49 +105,4 @@ pub(super) fn load(config: &Path, palette: Palette) -> Result<config::File, Fail
 pub(super) fn unreadable(error: LoadError) -> Failure {
     Failure::new(Exit::Config, error)
         .remedy("name another file with `-c`; `shunt config example` prints one to start from")
-}
-
-/// Removes the programs and pinned maps of an instance. Returns a sentence about it.
-pub fn detach(args: &args::Detach) -> Result<String, Failure> {
-    let (bpffs, instance) = match &args.config {
-        Some(path) => {
-            let file = load(path, Palette::of_stderr())?;
-            (file.bpffs, file.instance)
-        }
-        None => (
-            args.bpffs.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_BPFFS)),
-            args.instance.clone().unwrap_or_else(|| DEFAULT_INSTANCE.to_owned()),
-        ),
-    };
-    let detached = bpf::detach(&bpffs, &instance).map_err(|error| match error {
-        DetachError::Running(_) => Failure::new(Exit::Refused, error)
-            .remedy("stop the daemon first; forwarding continues without it"),
-        DetachError::Untrusted(ref untrusted) => {
-            let remedy = untrusted.remedy();
-            Failure::new(Exit::HostNotAble, error).remedy(remedy)
-        }
-        DetachError::Io { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-            Failure::new(Exit::HostNotAble, error).remedy("run it as root")
-        }
-        DetachError::Io { .. } => Failure::new(Exit::Failed, error),
-    })?;
-    if detached == bpf::Detached::default() {
-        let others = match bpf::instances(&bpffs).join(", ") {
-            others if others.is_empty() => "no instance has pins here".to_owned(),
-            others => format!("instances that have pins here: {others}"),
-        };
-        // A name that nobody has is probably a slip. Without one, nothing to detach is what was wanted.
-        return match args.instance {
-            Some(_) => {
-                Err(Failure::message(Exit::Usage, format!("there is no instance {instance}")).remedy(others))
-            }
-            None => Ok(format!("instance {instance}: nothing is attached; {others}")),
-        };
-    }
-    Ok(format!(
-        "instance {instance}: detached from {} interface{}, {} maps removed",
-        detached.links,
-        if detached.links == 1 { "" } else { "s" },
-        detached.maps
-    ))
 }

@@ -104,12 +104,12 @@ fn instance(node: &Node<'_>) -> Option<String> {
     Some(name)
 }
 
-fn default_socket(instance: &str) -> PathBuf {
+pub fn default_socket(instance: &str) -> PathBuf {
     let file = if instance == DEFAULT_INSTANCE { "control" } else { instance };
     PathBuf::from(format!("/run/shunt/{file}.sock"))
 }
 
-fn default_state_file(instance: &str) -> PathBuf {
+pub fn default_state_file(instance: &str) -> PathBuf {
     let file = if instance == DEFAULT_INSTANCE { "state" } else { instance };
     PathBuf::from(format!("/var/lib/shunt/{file}.json"))
 }

@@ -85,6 +85,11 @@ impl BindError {
     }
 }
 
+/// The files that a daemon makes for its socket.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    vec![path.to_owned(), lock::path_of(path)]
+}
+
 /// Makes directory (0755), lock and socket (0660). Needs a tokio runtime.
 pub fn bind(path: &Path) -> Result<Bound, BindError> {
     if let Some(parent) = path.parent() {

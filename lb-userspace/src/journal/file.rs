@@ -161,6 +161,18 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// The path of the file of that age. Age 0 is FILE itself.
+/// The files of a recording that are there.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let prefix = format!("{}.", name.to_string_lossy());
+    let is_older = |of: &Path| {
+        let name = of.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.strip_prefix(&prefix).is_some_and(|age| age.parse::<u32>().is_ok())
+    };
+    let there = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    std::iter::once(path.to_owned()).chain(there.filter(|of| is_older(of))).collect()
+}
+
 fn numbered(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     if age > 0 {

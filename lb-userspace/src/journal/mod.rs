@@ -14,6 +14,6 @@ mod tests;
 mod writer;
 
 pub use self::{
-    file::{OpenError, Options},
+    file::{OpenError, Options, files},
     recorder::{Recorder, Recording},
 };

@@ -109,6 +109,13 @@ fn read(path: &Path) -> Result<Option<Record>, Unusable> {
     serde_json::from_slice(&bytes).map(Some).map_err(Unusable::Damaged)
 }
 
+/// Everything that may lie beside and at the path of a state file.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned(), beside(path, ".new")];
+    all.extend(set_aside_before(path).unwrap_or_default().into_iter().map(|(_, path)| path));
+    all
+}
+
 /// Renames an unusable file, so that a person can look at it.
 fn set_aside(path: &Path, why: &Unusable, unix_secs: u64) {
     let aside = beside(path, &format!("{ASIDE}{unix_secs}"));
@@ -130,7 +137,14 @@ fn set_aside(path: &Path, why: &Unusable, unix_secs: u64) {
 
 /// Removes all but the last few that were set aside.
 fn forget_old(path: &Path) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let aside = set_aside_before(path)?;
+    let old = aside.len().saturating_sub(KEPT);
+    aside[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+/// Those that were set aside, with the time of each, oldest first.
+fn set_aside_before(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(Vec::new()) };
     let prefix = format!("{}{ASIDE}", name.to_string_lossy());
     let mut aside = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -140,8 +154,7 @@ fn forget_old(path: &Path) -> io::Result<()> {
         aside.extend(age.map(|secs| (secs, entry.path())));
     }
     aside.sort_unstable();
-    let old = aside.len().saturating_sub(KEPT);
-    aside[..old].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    Ok(aside)
 }
 
 /// Replaces the file. With an error, the old one is still there.

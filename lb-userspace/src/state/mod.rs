@@ -11,6 +11,6 @@ mod keeper;
 mod tests;
 
 pub use self::{
-    file::{Record, UntrustedFolder, load, trust_folder},
+    file::{Record, UntrustedFolder, files, load, trust_folder},
     keeper::Keeper,
 };

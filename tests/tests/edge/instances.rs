@@ -11,7 +11,7 @@ use lb_tests::{
     site::NAMES,
 };
 
-use crate::stage::{PATIENCE, Stage, interfaces, services};
+use crate::stage::{PATIENCE, SERVICES, Stage, interfaces, services};
 
 const MEMBERS: [(&str, [&str; 2]); 1] = [("a", ["10.20.0.2", "fd20:0::2"])];
 
@@ -68,6 +68,42 @@ fn detach_knows_the_instances() -> Result<()> {
     answer.refuses(2, &[&format!("there is no instance {slip}"), "instances that have pins here: "]);
     assert!(answer.stderr.contains(stage.shunt.instance()), "{answer}");
     stage.answers(5)?;
+    Ok(())
+}
+
+#[test]
+fn a_purge_leaves_nothing_of_an_instance() -> Result<()> {
+    if skipped("a_purge_leaves_nothing_of_an_instance", &[]) {
+        return Ok(());
+    }
+    let mut stage = stage("purge")?;
+    let backend = format!("{}/a", SERVICES[0]);
+    stage.ask(&["backend", "drain", &backend, "--force", "--reason", "keep"])?.succeeds();
+    let (config, instance) = (stage.shunt.config().to_owned(), stage.shunt.instance().to_owned());
+    let purge = |stage: &Stage, yes: &[&str]| {
+        let mut command = stage.topology.node.command(shunt());
+        command.args(["detach", "--purge", "-c"]).arg(&config).args(yes);
+        Answer::of(&stage.topology.node, &mut command)
+    };
+    purge(&stage, &["--yes"])?.refuses(5, &["a daemon of instance", "stop the daemon first"]);
+    stage.shunt.process().stop(PATIENCE)?;
+    assert!(stage.shunt.state_file().exists(), "the daemon writes it when it stops");
+    // Without a daemon status says what still forwards.
+    let forwards = format!("instance {instance} forwards on client, web-0");
+    stage.ask(&["status"])?.refuses(4, &["cannot reach the daemon", &forwards]);
+    // Nobody can agree, so nothing goes.
+    let listed = stage.shunt.state_file().display().to_string();
+    purge(&stage, &[])?.refuses(2, &[&listed, "`--yes` removes it without a question"]);
+    assert!(stage.shunt.state_file().exists() && stage.shunt.pins().exists());
+    let purged = purge(&stage, &["--yes"])?;
+    purged.succeeds();
+    assert!(purged.stdout.contains(&format!("removed {listed}")), "{purged}");
+    let socket = stage.shunt.socket().to_owned();
+    for left in [stage.shunt.state_file(), &stage.shunt.pins(), &socket, &socket.with_extension("sock.lock")]
+    {
+        assert!(!left.exists(), "{}", left.display());
+    }
+    stage.ask(&["status"])?.refuses(4, &["no instance forwards here without a daemon"]);
     Ok(())
 }
 

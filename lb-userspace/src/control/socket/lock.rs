@@ -25,11 +25,15 @@ pub(super) struct LockFile {
     path: PathBuf,
 }
 
+pub(super) fn path_of(socket: &Path) -> PathBuf {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
 impl LockFile {
     pub(super) fn take(socket: &Path) -> Result<Self, BindError> {
-        let mut name = socket.as_os_str().to_owned();
-        name.push(".lock");
-        let path = PathBuf::from(name);
+        let path = path_of(socket);
         for _ in 0..TRIES {
             replace_strangers(&path)?;
             let mut options = OpenOptions::new();

@@ -41,6 +41,39 @@ pub fn instances(bpffs: &Path) -> Vec<String> {
     names.into_iter().collect()
 }
 
+/// The instances whose program is attached in this network namespace, each with its interfaces. An error says that the
+/// pins cannot be read.
+pub fn forwarding(bpffs: &Path) -> io::Result<Vec<(String, Vec<String>)>> {
+    let here = namespace()?;
+    let shunt = bpffs.join("shunt");
+    if !shunt.try_exists()? {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::new();
+    for instance in fs::read_dir(&shunt)? {
+        let instance = instance?;
+        let mut interfaces = BTreeSet::new();
+        for version in fs::read_dir(instance.path())? {
+            for pin in links(&version?.path()).filter(|pin| namespace_of(pin) == Some(here)) {
+                let index = link::interface(&pin)?;
+                if index != 0 {
+                    interfaces.insert(name_of(index).unwrap_or_else(|| format!("interface {index}")));
+                }
+            }
+        }
+        if !interfaces.is_empty() {
+            let name = instance.file_name().to_string_lossy().into_owned();
+            all.push((name, interfaces.into_iter().collect()));
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn name_of(index: u32) -> Option<String> {
+    Some(nix::net::if_::if_indextoname(index).ok()?.to_string_lossy().into_owned())
+}
+
 /// The first of these VIPs that another instance forwards in this network namespace, with that instance.
 pub fn taken_vip(bpffs: &Path, instance: &str, vips: &[SocketAddr]) -> Option<(SocketAddr, String)> {
     let namespace = namespace().ok()?;

@@ -60,7 +60,7 @@ pub use self::{
     handles::MinPathMtu,
     holder::{Holder, also_attached, at_tc_ingress, pin_of},
     idle::IdleTimeouts,
-    instances::{instances, taken_vip},
+    instances::{forwarding, instances, taken_vip},
     maps::ProgramSize,
     open::{Logger, Opened, Options, open},
     pins::{DetachError, Detached, Lock, Owner, detach, is_bpffs, owner},
