@@ -70,6 +70,7 @@ fn not_opened(error: OpenError) -> Failure {
         | OpenError::NotPermitted
         | OpenError::Attach { .. }
         | OpenError::Unfinished { .. }
+        | OpenError::UnfinishedGeneric { .. }
         | OpenError::NoTcx { .. }
         | OpenError::AttachTc { .. }
         | OpenError::Mtu { .. }

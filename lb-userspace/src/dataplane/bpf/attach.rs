@@ -125,7 +125,10 @@ impl Attacher {
         }
         let (link, mode) = match self.wanted {
             XdpMode::Native => (self.attach_xdp(interface, index, AyaMode::Driver)?, AttachMode::Native),
-            XdpMode::Generic => (self.attach_xdp(interface, index, AyaMode::Skb)?, AttachMode::Generic),
+            XdpMode::Generic => {
+                check_generic(interface)?;
+                (self.attach_xdp(interface, index, AyaMode::Skb)?, AttachMode::Generic)
+            }
             XdpMode::Tc => (self.attach_tc(interface)?, AttachMode::Tc),
             XdpMode::Auto => match self.attach_xdp(interface, index, AyaMode::Driver) {
                 Ok(link) => (link, AttachMode::Native),
@@ -235,6 +238,16 @@ fn fallback(interface: &str) -> Fallback {
     let driver = device::driver(interface).unwrap_or_default();
     let has_tcx = host::kernel().is_none_or(|kernel| kernel >= host::TCX);
     Fallback::of(&driver, device::unfinished_checksums(interface), has_tcx)
+}
+
+/// Refuses generic XDP where frames may come with unfinished checksums: it would take them for finished ones.
+pub(super) fn check_generic(interface: &str) -> Result<(), OpenError> {
+    match fallback(interface) {
+        Fallback::Generic => Ok(()),
+        Fallback::Tc | Fallback::None => {
+            Err(OpenError::UnfinishedGeneric { interface: interface.to_owned() })
+        }
+    }
 }
 
 fn release(pin: PathBuf) -> Result<(), OpenError> {

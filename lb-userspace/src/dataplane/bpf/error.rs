@@ -15,6 +15,10 @@ use crate::dataplane::{
     host::{ONE_BUFFER_MTU, TCX},
 };
 
+/// The way out on the hypervisor's side.
+const SWITCH_OFF: &str = "switch the offload off on the hypervisor's device (QEMU: `csum=off,guest_csum=off`; libvirt: \
+                          `<driver><guest csum='off'/></driver>`)";
+
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("another daemon of instance {0} is running")]
@@ -43,6 +47,10 @@ pub enum OpenError {
         #[source]
         source: Box<OpenError>,
     },
+    #[error(
+        "by generic XDP frames come to interface {interface} from its own hypervisor with unfinished checksums"
+    )]
+    UnfinishedGeneric { interface: String },
     #[error("xdp_mode = \"tc\" needs Linux {}.{}, and this is {}.{}", TCX.0, TCX.1, kernel.0, kernel.1)]
     NoTcx { kernel: (u32, u32) },
     #[error("interface {interface} takes no program at tc ingress")]
@@ -131,11 +139,11 @@ impl OpenError {
                     }
                     _ => String::new(),
                 };
-                format!(
-                    "{mtu}Linux 6.6 with xdp_mode = \"tc\"; or switch the offload off on the hypervisor's device (QEMU: \
-                     `csum=off,guest_csum=off`; libvirt: `<driver><guest csum='off'/></driver>`)"
-                )
+                format!("{mtu}Linux 6.6 with xdp_mode = \"tc\"; or {SWITCH_OFF}")
             }
+            Self::UnfinishedGeneric { .. } => format!(
+                "set xdp_mode = \"auto\", which takes native XDP, or tc ingress on Linux 6.6; or {SWITCH_OFF}"
+            ),
             Self::NoTcx { .. } => "choose another xdp_mode, or boot a newer kernel".to_owned(),
             Self::AttachTc { .. } => {
                 "xdp_mode = \"tc\" needs Linux 6.6 (tcx); the other modes do not".to_owned()

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{
     adopt::{adopt, lost_heads},
-    attach::{Attached, Attacher},
+    attach::{Attached, Attacher, check_generic},
     clients_seen::ClientsSeen,
     dataplane::Bpf,
     error::OpenError,
@@ -92,6 +92,9 @@ pub struct Opened {
 /// Loads the program and attaches it. With `auto`, where XDP would corrupt frames, the whole instance is attached at tc.
 pub fn open(options: &Options<'_>) -> Result<Opened, OpenError> {
     check_hook(options.xdp_mode.into())?;
+    if options.xdp_mode == XdpMode::Generic {
+        options.interfaces.iter().try_for_each(|interface| check_generic(interface))?;
+    }
     match open_as(options) {
         Err(OpenError::Unfinished { interface, source }) if check_hook(Hook::Tc).is_ok() => {
             warn!(interface, error = chain(source.as_ref()), "no native XDP here: using tc ingress");
