@@ -90,6 +90,7 @@ const SOURCES: &[&str] = &[
     "lb-userspace/lab/src",
     "lb-userspace/src",
     "tests/bench/src",
+    "tests/guest",
     "tests/src",
     "xtask/src",
 ];

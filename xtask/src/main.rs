@@ -84,11 +84,33 @@ Examples:
         seed: Option<u64>,
     },
     /// Load the program into Debian's kernels, in QEMU, and run some packet fixtures there
-    #[command(after_help = "Example: cargo xtask vm\n         cargo xtask vm --update")]
+    #[command(after_help = "\
+Examples:
+  cargo xtask vm
+  cargo xtask vm --update
+  cargo xtask vm --lab
+  cargo xtask vm --lab=full
+  cargo xtask vm --lab=full --kernel 6.12 --row vmxnet3")]
     Vm {
         /// Write what the verifier had to do there, and on this kernel, to tests/verifier.toml
         #[arg(long)]
         update: bool,
+        /// Run the daemon there instead, on the drivers of real interfaces; `full` tries more of them
+        #[arg(
+            long,
+            conflicts_with = "update",
+            value_enum,
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "short"
+        )]
+        lab: Option<vm::Extent>,
+        /// Of the lab: only this row, by the name that it is printed with
+        #[arg(long, requires = "lab")]
+        row: Option<String>,
+        /// Of the lab: only this kernel
+        #[arg(long, requires = "lab", value_parser = ["6.1", "6.12"])]
+        kernel: Option<String>,
     },
     /// Check which part depends on which, and that no files go round in a circle
     Layers,
@@ -123,7 +145,10 @@ fn main() -> Result<ExitCode> {
         Task::Bench { args, .. } => bench(&args)?,
         Task::Fuzz { target, frames, seed, .. } if target == "packet" => fuzz_packet(frames, seed)?,
         Task::Fuzz { target, seconds, keep, .. } => fuzz::run(&fuzz::Order { target, seconds, keep })?,
-        Task::Vm { update } => return vm::run(update),
+        Task::Vm { lab: Some(extent), row, kernel, .. } => {
+            return vm::run_lab(&vm::Lab { extent, row, kernel });
+        }
+        Task::Vm { update, lab: None, .. } => return vm::run(update),
         Task::Layers => return lines("layers", layers::check(&workspace())?),
         Task::Words { shrink: true } => words::shrink(&workspace())?,
         Task::Words { shrink: false } => return lines("words", words::check(&workspace())?),

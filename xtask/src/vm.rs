@@ -7,6 +7,9 @@
 mod baseline;
 mod image;
 mod kernels;
+mod lab;
+mod machine;
+mod modules;
 
 use std::{
     fs,
@@ -22,8 +25,15 @@ use crate::{
     command::{self, cargo},
     place::target_dir,
     setup,
-    vm::{baseline::Verified, kernels::Kernel},
+    vm::{
+        baseline::Verified,
+        image::Contents,
+        kernels::{Flavour, Kernel},
+        machine::Machine,
+    },
 };
+
+pub(crate) use self::lab::{Extent, Lab, Programs, check as check_lab, run as run_lab};
 
 /// For one kernel, from its first instruction to its last.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -47,8 +57,14 @@ pub(crate) fn run(update: bool) -> Result<ExitCode> {
     let fixtures = fixtures()?;
     let mut all = Vec::new();
     let mut failed = false;
-    for kernel in kernels::fetch(&folder)? {
-        let image = image::make(&folder, &fixtures, &kernel.veth, &script(update))?;
+    for kernel in kernels::fetch(&folder, Flavour::Cloud)? {
+        let contents = Contents {
+            programs: &[(&fixtures, "fixtures")],
+            modules: &kernel.modules(&["veth"])?,
+            files: &[],
+            script: &script(update),
+        };
+        let image = image::make(&folder, &contents)?;
         match boot(&kernel, &image, &folder) {
             Ok(verified) => {
                 println!(
@@ -90,7 +106,7 @@ fn script(update: bool) -> String {
          bb=/bin/busybox\n\
          $bb mount -t proc proc /proc\n\
          $bb mount -t sysfs sysfs /sys\n\
-         $bb insmod /veth.ko\n\
+         $bb insmod /modules/veth.ko\n\
          $bb ln -s busybox /bin/ip\n\
          export PATH=/bin\n\
          {update}/fixtures --test-threads 1 --nocapture {fixtures} &&\n\
@@ -102,21 +118,9 @@ fn script(update: bool) -> String {
 
 fn boot(kernel: &Kernel, image: &Path, folder: &Path) -> Result<Verified> {
     let log = folder.join(format!("{}.log", kernel.name));
-    let mut qemu = Command::new("qemu-system-x86_64");
-    // Hardware's help is not asked for: where it is there, it may be broken, and then QEMU aborts.
-    qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]);
-    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-    qemu.arg("-serial").arg(format!("file:{}", log.display()));
-    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
-    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]);
-    let ended = command::run_within(LIMIT, &mut qemu);
-    let said = fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
-    let said = String::from_utf8_lossy(&said);
-    let end =
-        said.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-    let status = ended.with_context(|| end.clone())?;
-    anyhow::ensure!(status.success(), "QEMU: {status}\n{end}");
-    judge(&said).with_context(|| end)
+    let machine = Machine { kernel: &kernel.image, image, log, memory: 1024, limit: LIMIT, nics: &[] };
+    let said = machine.run()?;
+    judge(&said).with_context(|| machine::end(&said))
 }
 
 /// The verdict on the lines that the machine printed.

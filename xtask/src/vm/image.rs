@@ -1,4 +1,4 @@
-//! The machine's only file system: a shell, the fixtures, and the libraries that they need.
+//! A machine's only file system: a shell, programs with the libraries that they need, and modules.
 
 use std::{
     fs::{self, Permissions},
@@ -11,28 +11,43 @@ use anyhow::{Context, Result};
 
 use crate::command::{read, run};
 
-/// Packs it, and returns its place. `veth`: the module of the kernel that is to boot.
-pub(super) fn make(folder: &Path, fixtures: &Path, veth: &Path, script: &str) -> Result<PathBuf> {
+/// Everything in it beside the shell.
+pub(super) struct Contents<'a> {
+    /// Of this host, and their places there.
+    pub(super) programs: &'a [(&'a Path, &'a str)],
+    /// They lie in `/modules`.
+    pub(super) modules: &'a [PathBuf],
+    /// Texts and their places there.
+    pub(super) files: &'a [(&'a str, &'a str)],
+    /// The first process.
+    pub(super) script: &'a str,
+}
+
+/// Packs it, and returns its place.
+pub(super) fn make(folder: &Path, contents: &Contents<'_>) -> Result<PathBuf> {
     let root = folder.join("root");
     let _ = fs::remove_dir_all(&root);
-    for name in ["bin", "proc", "sys", "dev", "tmp"] {
+    for name in ["bin", "proc", "sys", "dev", "tmp", "run", "modules"] {
         let dir = root.join(name);
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     }
     let busybox = which("busybox")?;
-    for (from, to) in [(busybox.as_path(), "bin/busybox"), (fixtures, "fixtures")] {
+    for (from, to) in [(busybox.as_path(), "bin/busybox")].iter().chain(contents.programs) {
         // Without what only a debugger reads, which is most of it.
-        run(Command::new("strip").arg("-o").arg(root.join(to)).arg(from))?;
+        run(Command::new("strip").arg("-o").arg(place(&root, Path::new(to))?).arg(from))?;
         for library in libraries(from)? {
-            let to = root.join(library.strip_prefix("/").unwrap_or(&library));
-            let dir = to.parent().context("a library lies in a folder")?;
-            fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-            fs::copy(&library, &to).with_context(|| format!("copying {}", library.display()))?;
+            copy(&library, &place(&root, &library)?)?;
         }
     }
-    fs::copy(veth, root.join("veth.ko")).with_context(|| format!("copying {}", veth.display()))?;
+    for module in contents.modules {
+        copy(module, &loaded_from(&root, module))?;
+    }
+    for (to, text) in contents.files {
+        let to = place(&root, Path::new(to))?;
+        fs::write(&to, text).with_context(|| format!("writing {}", to.display()))?;
+    }
     let init = root.join("init");
-    fs::write(&init, script).with_context(|| format!("writing {}", init.display()))?;
+    fs::write(&init, contents.script).with_context(|| format!("writing {}", init.display()))?;
     fs::set_permissions(&init, Permissions::from_mode(0o755))?;
     let image = folder.join("root.cpio");
     let pack = "cd \"$1\" && find . | busybox cpio -o -H newc > \"$2\"";
@@ -41,8 +56,26 @@ pub(super) fn make(folder: &Path, fixtures: &Path, veth: &Path, script: &str) ->
     Ok(image)
 }
 
-fn which(program: &str) -> Result<PathBuf> {
-    let path = read(Command::new("sh").args(["-c", "command -v \"$1\"", "which", program]))?;
+/// Where a module lies below this root.
+pub(super) fn loaded_from(root: &Path, module: &Path) -> PathBuf {
+    root.join("modules").join(module.file_name().unwrap_or_default())
+}
+
+/// A path there, with its folder made.
+fn place(root: &Path, path: &Path) -> Result<PathBuf> {
+    let to = root.join(path.strip_prefix("/").unwrap_or(path));
+    let dir = to.parent().context("a file lies in a folder")?;
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    Ok(to)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(drop).with_context(|| format!("copying {}", from.display()))
+}
+
+pub(super) fn which(program: &str) -> Result<PathBuf> {
+    let find = "PATH=$PATH:/usr/sbin:/sbin command -v \"$1\"";
+    let path = read(Command::new("sh").args(["-c", find, "which", program]))?;
     Ok(PathBuf::from(path.trim()))
 }
 

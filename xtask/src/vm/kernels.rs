@@ -8,26 +8,56 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{read, run};
+use crate::{
+    command::{read, run},
+    vm::modules,
+};
 
-/// A series, and the package that depends on the newest of it.
-const SERIES: &[(&str, &str)] =
-    &[("6.1", "linux-image-cloud-amd64"), ("6.12", "linux-image-6.12-cloud-amd64")];
+/// A series, and the packages that depend on the newest of it: the kernel for virtual machines, and the one for all.
+const SERIES: &[(&str, &str, &str)] = &[
+    ("6.1", "linux-image-cloud-amd64", "linux-image-amd64"),
+    ("6.12", "linux-image-6.12-cloud-amd64", "linux-image-6.12-amd64"),
+];
+
+/// The modules that are kept of a package, beside those that they need.
+const MODULES: &[&str] =
+    &["veth", "virtio_pci", "virtio_net", "vmxnet3", "e1000e", "8021q", "bonding", "sch_netem"];
+
+/// Of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// Smaller, without the drivers of hardware.
+    Cloud,
+    Full,
+}
 
 pub(super) struct Kernel {
     /// The package's.
     pub(super) name: String,
+    pub(super) series: &'static str,
     pub(super) image: PathBuf,
-    /// Its module for pairs of virtual interfaces, which Debian does not build in.
-    pub(super) veth: PathBuf,
+    modules: PathBuf,
+}
+
+impl Kernel {
+    /// Those that are not built in, in an order in which they can be loaded.
+    pub(super) fn modules(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
+        modules::in_order(&self.modules, names)
+    }
 }
 
 /// The newest of each series that the package lists know, each fetched once.
-pub(super) fn fetch(folder: &Path) -> Result<Vec<Kernel>> {
-    SERIES.iter().map(|(series, meta)| one(folder, series, meta)).collect()
+pub(super) fn fetch(folder: &Path, flavour: Flavour) -> Result<Vec<Kernel>> {
+    SERIES
+        .iter()
+        .map(|(series, cloud, full)| match flavour {
+            Flavour::Cloud => one(folder, series, cloud),
+            Flavour::Full => one(folder, series, full),
+        })
+        .collect()
 }
 
-fn one(folder: &Path, series: &str, meta: &str) -> Result<Kernel> {
+fn one(folder: &Path, series: &'static str, meta: &str) -> Result<Kernel> {
     let name = match newest(series, meta) {
         Some(name) => name,
         None => {
@@ -37,11 +67,14 @@ fn one(folder: &Path, series: &str, meta: &str) -> Result<Kernel> {
         }
     };
     let image = folder.join(format!("{name}.vmlinuz"));
-    let veth = folder.join(format!("{name}.veth.ko"));
-    if !image.exists() || !veth.exists() {
-        unpack(folder, &name, &image, &veth)?;
+    let modules = folder.join(format!("{name}.modules"));
+    let kept = modules.join("kept");
+    if !image.exists() || fs::read_to_string(&kept).ok() != Some(MODULES.join(" ")) {
+        unpack(folder, &name, &image, &modules)?;
+        // Last, so that it stands for a whole folder.
+        fs::write(&kept, MODULES.join(" ")).with_context(|| format!("writing {}", kept.display()))?;
     }
-    Ok(Kernel { name, image, veth })
+    Ok(Kernel { name, series, image, modules })
 }
 
 /// The package that the series' own package depends on.
@@ -56,11 +89,14 @@ fn chosen(series: &str, depends: &str) -> Option<String> {
     of_series.next().map(str::to_owned)
 }
 
-fn unpack(folder: &Path, name: &str, image: &Path, veth: &Path) -> Result<()> {
+fn unpack(folder: &Path, name: &str, image: &Path, modules: &Path) -> Result<()> {
     let work = folder.join(name);
-    // An interrupted run may have left it.
+    // An interrupted run may have left them.
     let _ = fs::remove_dir_all(&work);
-    fs::create_dir(&work).with_context(|| format!("making {}", work.display()))?;
+    let _ = fs::remove_dir_all(modules);
+    for dir in [&work, modules] {
+        fs::create_dir(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
     run(Command::new("apt-get").args(["-q", "download", name]).current_dir(&work))?;
     let package = files(&work)?.into_iter().next().context("apt-get has downloaded nothing")?;
     let tree = work.join("tree");
@@ -68,14 +104,7 @@ fn unpack(folder: &Path, name: &str, image: &Path, veth: &Path) -> Result<()> {
     let kernels = files(&tree.join("boot"))?;
     let found = kernels.iter().find(|path| path.to_string_lossy().contains("/vmlinuz-"));
     let Some(found) = found else { bail!("{name} holds no kernel") };
-    let modules =
-        files(&tree.join("lib/modules"))?.into_iter().next().context("the package has no modules")?;
-    let driver = modules.join("kernel/drivers/net/veth.ko");
-    if !driver.exists() {
-        run(Command::new("xz").arg("--decompress").arg(driver.with_extension("ko.xz")))?;
-    }
-    fs::rename(&driver, veth).with_context(|| format!("moving {}", driver.display()))?;
-    // Whole or not at all.
+    modules::take(&tree.join("lib/modules"), MODULES, modules)?;
     fs::rename(found, image).with_context(|| format!("moving {}", found.display()))?;
     fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
 }
