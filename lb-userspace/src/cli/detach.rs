@@ -55,7 +55,7 @@ pub(super) fn run(args: &args::Detach) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The instance of the options. What it left is where its configuration says, or else at the usual places.
+/// The instance of the options. Its files are where its configuration says, or else at the usual places.
 fn instance(args: &args::Detach) -> Result<Instance, Failure> {
     let usual = Path::new(args::DEFAULT_CONFIG);
     let file = match (&args.config, &args.instance) {
