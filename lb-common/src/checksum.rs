@@ -46,6 +46,43 @@ mod tests {
         !fold(words.iter().map(|w| u64::from(*w)).sum())
     }
 
+    /// Each of these needs one carry more, or none, and a sum of zeros stays zero.
+    #[test]
+    fn fold_brings_every_carry_back() {
+        for (sum, folded) in [
+            (0, 0),
+            (0xffff, 0xffff),
+            (0x1_0000, 1),
+            (0x1_fffe, 0xffff),
+            (0x1_ffff, 1),
+            (0xffff_0000, 0xffff),
+            (0xffff_0001, 1),
+            (0xffff_ffff, 0xffff),
+            (0x1_0000_0000, 1),
+            (0x1_ffff_ffff, 1),
+            (0x0001_0000_ffff_ffff, 1),
+            (u64::MAX, 0xffff),
+        ] {
+            assert_eq!(fold(sum), folded, "{sum:#x}");
+        }
+    }
+
+    /// As one's complement has it: the remainder by 0xffff, which is 0xffff itself where the sum is not zero.
+    #[test]
+    fn fold_is_the_remainder() {
+        let mut seed = 7u64;
+        for _ in 0..100_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Long runs of ones and zeros, where the carries are.
+            let sum = seed | seed.rotate_left(7) | if seed & 1 == 0 { 0xffff_0000 } else { 0xffff_ffff_0000 };
+            let expected = match sum % 0xffff {
+                0 => 0xffff,
+                rest => rest as u16,
+            };
+            assert_eq!(fold(sum), expected, "{sum:#x}");
+        }
+    }
+
     #[test]
     fn incremental_equals_full() {
         let mut seed = 1u64;

@@ -30,13 +30,18 @@ pub fn skipped(test: &str, needs: &[Need]) -> bool {
     let always = [Need::Root, Need::Tool("ip"), Need::Tool("ethtool")];
     let Some(lacking) = always.iter().chain(needs).find(|need| !need.is_met()) else { return false };
     let (key, reason) = lacking.described();
-    eprintln!("skipped: {test}: {reason}");
+    note_skip(&key, test, &reason);
+    true
+}
+
+/// Counts something as skipped. `key`: what is missing, as `xtask` reads it.
+pub fn note_skip(key: &str, what: &str, reason: &str) {
+    eprintln!("skipped: {what}: {reason}");
     if let Some(path) = env::var_os("SHUNT_SKIPS") {
         let file = OpenOptions::new().append(true).open(&path);
-        let written = file.and_then(|mut file| writeln!(file, "{key}\t{test}\t{reason}"));
+        let written = file.and_then(|mut file| writeln!(file, "{key}\t{what}\t{reason}"));
         written.expect("SHUNT_SKIPS names a file that can be written");
     }
-    true
 }
 
 impl Need {

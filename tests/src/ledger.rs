@@ -117,7 +117,10 @@ async fn accept(listener: std::net::TcpListener, pages: &Arc<Mutex<Pages>>) {
     let listener = TcpListener::from_std(listener).expect("inside a runtime");
     loop {
         // It fails only for want of descriptors; who waits is accepted later.
-        let Ok((stream, client)) = listener.accept().await else { continue };
+        let Ok((stream, client)) = listener.accept().await else {
+            sleep(Duration::from_millis(10)).await;
+            continue;
+        };
         lock(pages).accepted.push(clock::now());
         let pages = Arc::clone(pages);
         tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod cpu;
 pub mod devices;
 pub mod flock;
 pub mod frame;

@@ -166,6 +166,9 @@ fn read_response(stream: &mut TcpStream) -> io::Result<Response> {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => seen.extend(&chunk[..read]),
         }
+        if seen.len() > 64 << 10 {
+            return Err(invalid("a head that does not end"));
+        }
     };
     let head_at = clock::now();
     let text = String::from_utf8_lossy(&seen[..head]).to_ascii_lowercase();

@@ -75,8 +75,12 @@ pub fn deaf_listener(address: SocketAddr) -> io::Result<(TcpListener, Vec<TcpStr
     let listener = TcpListener::bind(address)?;
     listen(&listener, Backlog::new(0)?)?;
     let mut waiting = Vec::new();
+    // A queue of length 0 holds one or two. More means that this system does not ignore SYNs.
     while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
         waiting.push(stream);
+        if waiting.len() > 64 {
+            return Err(io::Error::other("a queue of no length takes 64 connections"));
+        }
     }
     Ok((listener, waiting))
 }

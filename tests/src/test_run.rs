@@ -43,6 +43,9 @@ impl Runner {
 
     /// The same with a context that names another interface of the thread's namespace than the loopback device.
     pub fn run_in(&self, frame: &[u8], out: &mut [u8], context: &[u8]) -> io::Result<(u32, usize)> {
+        /// The kernel is short of memory for a moment, not for ever.
+        const MOST_TRIES: usize = 10_000;
+        let mut tries = 0;
         loop {
             let mut attributes = Attributes {
                 program: self.program.as_raw_fd().cast_unsigned(),
@@ -68,7 +71,8 @@ impl Runner {
             }
             let error = io::Error::last_os_error();
             // Interrupted before it ran, or the kernel was short of memory for a moment.
-            if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
+            tries += 1;
+            if tries == MOST_TRIES || !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
                 return Err(error);
             }
         }

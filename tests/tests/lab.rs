@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
     panic,
@@ -66,7 +66,8 @@ fn a_node_that_does_not_route_passes_nothing() -> Result<()> {
     let address = at(Topology::address(0), 8080);
     let _listener = topology.backends[0].enter(|| TcpListener::bind(address))??;
     let limit = Duration::from_millis(300);
-    assert!(topology.client.enter(|| TcpStream::connect_timeout(&address, limit))?.is_err());
+    let passed = topology.client.enter(|| TcpStream::connect_timeout(&address, limit))?;
+    assert_eq!(passed.map_err(|error| error.kind()).err(), Some(ErrorKind::TimedOut));
     assert!(topology.node.enter(|| TcpStream::connect_timeout(&address, PATIENCE))?.is_ok());
     Ok(())
 }
@@ -129,7 +130,8 @@ fn nothing_remains_after_a_panic() {
         let outcome = topology.client.enter(|| panic!("on purpose"));
         unreachable!("{outcome:?}");
     }));
-    assert!(outcome.is_err());
+    let panicked = outcome.expect_err("it panics on purpose");
+    assert_eq!(panicked.downcast_ref::<&str>(), Some(&"on purpose"));
     assert_eq!(remains(&name), Vec::<String>::new());
     assert!(!Path::new(&format!("/proc/{child}")).exists());
 }

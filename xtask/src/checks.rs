@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use self::{
     build::{Built, Program},
@@ -140,14 +140,26 @@ fn benchmark(built: &Built, tally: &mut Tally) {
         tally.skipped += 1;
         return;
     }
+    let skips = skips::File::make("benchmark");
     tally.check("benchmark", || {
+        let skips = skips.as_ref().map_err(|error| anyhow!("{error:#}"))?;
         let program = built.program("bench").context("cargo has not built the benchmark")?;
         // Its tables are for people who measure.
-        let status =
-            Command::new(program).arg("--smoke").env(BUILT.0, BUILT.1).stdout(Stdio::null()).status();
+        let status = Command::new(program)
+            .arg("--smoke")
+            .env(BUILT.0, BUILT.1)
+            .env(skips::VARIABLE, skips.path())
+            .stdout(Stdio::null())
+            .status();
         ensure!(status.context("starting the benchmark")?.success(), "a row does not work");
         Ok(())
     });
+    // The other balancers that it would have measured beside Shunt.
+    if let Ok(skips) = &skips
+        && let Err(error) = skips.count_parts(tally)
+    {
+        tally.fail(&format!("benchmark: {error:#}"));
+    }
 }
 
 /// The daemon on virtio_net in Debian's kernels. It runs alone, because the machines need both CPUs.

@@ -194,6 +194,24 @@ fn a_rotation_that_fails_half_way_costs_no_old_file() {
     assert_eq!(files(dir.path()), expected([5, 4, 3]));
 }
 
+/// There is no older file to keep, so the rotation empties the only one.
+#[test]
+fn a_recording_of_one_file_begins_again_in_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("events.jsonl");
+    let options = Options { files: 1, max_size: 20, ..options(&path) };
+    let mut file = LogFile::open(&options).expect("new");
+    for number in 1..=3 {
+        let line = format!("{{\"t_ms\":{number}}}\n");
+        if file.is_full(line.len() as u64) {
+            file.rotate().expect("space on the disk");
+        }
+        file.append(line.as_bytes()).expect("space on the disk");
+    }
+    assert_eq!(files(dir.path()), [("events.jsonl".to_owned(), "{\"t_ms\":3}".to_owned())]);
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), "{\"t_ms\":3}\n");
+}
+
 #[test]
 fn a_thread_that_does_not_keep_up_costs_lines_and_not_time() {
     let config = configuration();

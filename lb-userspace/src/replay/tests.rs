@@ -1,6 +1,7 @@
 mod founding;
 mod orders;
 mod recording;
+mod unserved;
 
 use lb_core::{config::Config, event::EventKind, time::Instant};
 

@@ -9,12 +9,9 @@ use lb_core::{
 };
 use lb_tests::{
     both_families,
+    cpu::stay_on,
     frame::{SYN, Tcp},
     kernel::{Action, Kernel, address, test_run, vip},
-};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
 };
 
 const EACH: u16 = 20_000;
@@ -22,10 +19,8 @@ const PORTS: std::ops::RangeInclusive<u16> = 20_000..=20_255;
 
 /// Runs all frames on one CPU, and says how many were sent on.
 fn run_on(cpu: usize, program: &Program, frames: &[Vec<u8>]) -> usize {
-    let mut one = CpuSet::new();
-    one.set(cpu).expect("a small number");
     // Where there is one CPU only, the two take turns.
-    let _ = sched_setaffinity(Pid::from_raw(0), &one);
+    stay_on(cpu);
     let mut sent = 0;
     for frame in frames {
         let mut out = vec![0; frame.len() + 64];

@@ -13,14 +13,11 @@ use lb_common::reason::Reason;
 use lb_lab::clock;
 use lb_tests::{
     both_families,
+    cpu::stay_on,
     frame::{ACK, IP, RST, SYN, Tcp, checksums},
     kernel::{Action, Family, Kernel, NAT_PORTS, family, vip},
     noise::Noise,
     test_run::Runner,
-};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
 };
 
 use crate::{connections::Connection, steering::client};
@@ -69,13 +66,6 @@ fn pour(runner: &Runner, family: Family, (seed, flags, count): (u64, u8, u64), c
         let (action, length) = runner.run(&frame, &mut out).expect("the kernel runs it");
         checked(action, &out[..length]);
     }
-}
-
-fn on_cpu(cpu: usize) {
-    let mut one = CpuSet::new();
-    one.set(cpu).expect("a small number");
-    // Where there are fewer, they share one.
-    let _ = sched_setaffinity(Pid::from_raw(0), &one);
 }
 
 /// Traffic during a flood.
@@ -167,7 +157,7 @@ fn flood(life: &mut Life<'_>, flags: u8, checked: impl Fn(u32, &[u8]) + Sync) {
         let (runner, checked) = (&runner, &checked);
         let halves = [0, 1].map(|cpu| {
             scope.spawn(move || {
-                on_cpu(cpu);
+                stay_on(cpu);
                 pour(runner, family, (1 + cpu as u64, flags, size() / 2), checked);
             })
         });
@@ -247,7 +237,7 @@ fn connections_begin_as_fast_as_they_may() {
     const RATE: u32 = 1000;
     // More than one SYN may come at once as long as the pace allows it, see `lb-ebpf/src/program/pace.rs`.
     const BURST: u64 = 33;
-    on_cpu(0);
+    stay_on(0);
     let mut kernel = Kernel::paced(1, NAT_PORTS, &[], 4096, RATE);
     let living = Connection::open(&mut kernel, 0);
     let begun = clock::now();

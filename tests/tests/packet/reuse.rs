@@ -108,6 +108,8 @@ fn after_a_panic_a_program_is_not_used_again() {
         let _kernel = kernel;
         panic!("meant, {}", if at_tc() { "at tc" } else { "at XDP" });
     }));
-    assert!(failed.is_err());
+    let panicked = failed.expect_err("it panics on purpose");
+    let said = panicked.downcast_ref::<String>().expect("it has a text");
+    assert!(said.starts_with("meant, "), "{said}");
     assert_ne!(id(&mut Kernel::with(1, NAT_PORTS, MAX_FLOWS + 3)), program);
 }

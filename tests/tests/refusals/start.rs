@@ -1,6 +1,11 @@
 //! A daemon that may not start: what the host lacks, and who was there first.
 
-use std::{fs, os::unix::fs::chown, path::Path, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+    process::Stdio,
+};
 
 use anyhow::Result;
 use lb_lab::{Topology, until};
@@ -211,6 +216,30 @@ fn a_stranger_neither_asks_nor_detaches() -> Result<()> {
         .refuses(5, &["is running", "help: stop the daemon first"]);
     assert_eq!(programs(node)?, before);
     assert!(site.shunt.pins().exists());
+    site.serves(1)
+}
+
+/// The mode of the socket lets it ask. The peer's user decides who may change anything.
+#[test]
+fn who_may_ask_may_not_change() -> Result<()> {
+    if skipped("who_may_ask_may_not_change", &[Need::Tool("setpriv")]) {
+        return Ok(());
+    }
+    let site = Site::new("asks", 1, 1)?;
+    let (lab, node) = (&site.topology.lab, &site.topology.node);
+    for (path, mode) in [(site.shunt.socket(), 0o666), (lab.folder(), 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    let ask = |words: &[&str]| -> Result<Answer> {
+        let mut command = unprivileged(node, lab)?;
+        Ok(Answer::of(node, command.arg("-s").arg(site.shunt.socket()).args(words))?)
+    };
+    ask(&["status"])?.succeeds();
+    let name = "web/web-0";
+    for words in [&["reload"][..], &["backend", "drain", name, "--force"], &["backend", "admit", name]] {
+        ask(words)?.refuses(6, &["only root and the daemon's user may change anything", "help: use sudo"]);
+    }
+    assert_eq!(site.shunt.status()?.config_generation, 1, "nothing was reloaded");
     site.serves(1)
 }
 

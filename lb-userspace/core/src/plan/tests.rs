@@ -43,16 +43,22 @@ fn forwarding(admits: &[Admit]) -> Forwarding {
     Forwarding { service: Some(entry), table, backends: backends.clone() }
 }
 
+fn openness(admit: Admit) -> u8 {
+    match admit {
+        Admit::None => 0,
+        Admit::Trials => 1,
+        Admit::All => 2,
+    }
+}
+
 /// A step's number in the order of the module's list, from what the maps hold.
 fn rank(step: &Step, held: &Forwarding) -> u8 {
     match step {
         Step::RemoveService { .. } => 1,
         Step::Backend { id, admit, .. } => {
-            if held.restricts(*id, *admit) {
-                2
-            } else {
-                3
-            }
+            // Not by the code under test: how many new connections a backend may have, as a number.
+            let before = held.backends.get(id).map_or(0, |held| openness(held.admit));
+            if openness(*admit) < before { 2 } else { 3 }
         }
         Step::Budget { .. } => 4,
         Step::Table { .. } => 5,

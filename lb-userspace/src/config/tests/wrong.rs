@@ -285,6 +285,11 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
     ),
     (
         4,
+        r#"vip = "0.1.2.3:80""#,
+        &["4:7 [service.web.vip] 0.1.2.3 is not the address of a host | write the address of one host"],
+    ),
+    (
+        4,
         r#"vip = "239.1.2.3:80""#,
         &["4:7 [service.web.vip] 239.1.2.3 is a multicast address | write the address of one host"],
     ),
@@ -611,6 +616,13 @@ pub(super) const WRONG: &[(usize, &str, &[&str])] = &[
         r#"interval = "1.5s""#,
         &[
             r#"12:12 [service.web.breaker.interval] `1.5s` is not a duration | write whole numbers with `h`, `m`, `s` or `ms`, for example `"5s"`, `"1m30s"`, `"500ms"`"#,
+        ],
+    ),
+    (
+        12,
+        r#"interval = "1s1s""#,
+        &[
+            r#"12:12 [service.web.breaker.interval] `1s1s` is not a duration | write whole numbers with `h`, `m`, `s` or `ms`, for example `"5s"`, `"1m30s"`, `"500ms"`"#,
         ],
     ),
     (

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use lb_lab::{Host, Process, Shunt, Topology};
-use lb_tests::lab::on_path;
+use lb_tests::lab::{note_skip, on_path};
 use serde::Serialize;
 
 pub(crate) use self::rig::{Rig, vip};
@@ -202,15 +202,14 @@ impl Peer {
         }
     }
 
-    /// Those of `wanted` that are installed; the others are named on standard error, with their remedy.
+    /// Those of `wanted` that are installed; the others are named on standard error with their remedy, and count as
+    /// skipped.
     pub(crate) fn installed(wanted: &[Self]) -> Vec<Self> {
         let here = |peer: &&Self| match peer.missing() {
             None => true,
             Some(lacking) => {
-                eprintln!(
-                    "skipped: {}: {lacking}; `cargo xtask bench --install-peers` installs it",
-                    peer.name()
-                );
+                let reason = format!("{lacking}; `cargo xtask bench --install-peers` installs it");
+                note_skip("peer", &format!("benchmark beside {}", peer.name()), &reason);
                 false
             }
         };

@@ -179,3 +179,19 @@ fn the_three_axes_are_never_merged() {
     lab.operate(&order("a", Verb::Enable)).expect("always");
     assert_eq!(lab.backend("a").effective, Effective::Ejected);
 }
+
+/// Fewer than `min_serving` serve already, and its order takes none of these away.
+#[test]
+fn a_backend_that_does_not_serve_may_go_below_the_floor() {
+    let mut service = web(&["a", "b", "c"]);
+    service.breaker.min_serving = 2;
+    let mut lab = Lab::new(vec![service]);
+    for name in ["a", "b"] {
+        let forced = Operation { force: true, ..order(name, Verb::Drain) };
+        assert_eq!(lab.operate(&forced), Ok(()));
+    }
+    for verb in [Verb::Disable, Verb::Drain] {
+        assert_eq!(lab.operate(&order("a", verb)), Ok(()));
+    }
+    assert!(lab.operate(&order("c", Verb::Drain)).is_err(), "it is the one that serves");
+}
