@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lb_core::event::{Event, EventKind};
+use lb_core::{
+    event::{Event, EventKind},
+    snapshot::{BackendSnapshot, ProbeState},
+};
 use lb_lab::{Events, Process, Shunt, Topology, until};
 use lb_tests::{
     lab::{Need, at, nginx, shunt, skipped},
@@ -17,6 +20,7 @@ use lb_tests::{
 };
 
 const NAMES: [&str; 3] = ["web-0", "web-1", "web-2"];
+const PORT: u16 = 8080;
 const LIMIT: Duration = Duration::from_secs(3);
 const NEEDS: [Need; 1] = [Need::Tool("nginx")];
 
@@ -37,6 +41,11 @@ struct Bench {
 impl Bench {
     /// `broken`: what nginx of the first backend does with a request that is no probe.
     fn new(prefix: &str, v6: bool, broken: &str, probe: bool) -> Result<Self> {
+        Self::with_probe(prefix, v6, broken, probe.then_some(PORT))
+    }
+
+    /// `probe`: the port of the probe. Where it is another one, the first backend listens there alone.
+    fn with_probe(prefix: &str, v6: bool, broken: &str, probe: Option<u16>) -> Result<Self> {
         let topology = Topology::new(prefix, &NAMES)?;
         let clients = if v6 { CLIENTS6 } else { CLIENTS };
         for client in clients {
@@ -50,20 +59,24 @@ impl Bench {
         let mut servers = Vec::new();
         for (number, host) in topology.backends.iter().enumerate() {
             let to = if v6 {
-                SocketAddr::from((Topology::address6(number), 8080))
+                SocketAddr::from((Topology::address6(number), PORT))
             } else {
-                at(Topology::address(number), 8080)
+                at(Topology::address(number), PORT)
             };
+            let elsewhere = SocketAddr::new(to.ip(), probe.unwrap_or(PORT));
+            let listens = if number == 0 { elsewhere } else { to };
+            let also = if elsewhere == listens { String::new() } else { format!("listen {elsewhere};") };
             let other = if number == 0 { broken } else { "return 200 'fine';" };
             let server = format!(
-                "server {{ listen {to}; client_header_timeout 2s; client_body_timeout 2s;\n\
+                "server {{ listen {listens}; {also} client_header_timeout 2s; client_body_timeout 2s;\n\
                  location = /healthz {{ return 200 'up'; }} location / {{ {other} }} }}"
             );
-            servers.push(nginx(&topology.lab, host, to, &server)?);
+            servers.push(nginx(&topology.lab, host, listens, &server)?);
             toml += &format!("{} = \"{to}\"\n", NAMES[number]);
         }
-        if probe {
+        if let Some(port) = probe {
             toml += "[service.web.probe.http]\npath = \"/healthz\"\ninterval = \"500ms\"\n";
+            toml += &format!("port = {port}\n");
         }
         toml += "[service.web.breaker]\nconsecutive_5xx = 3\nbase_ejection_time = \"60s\"\n";
         let shunt = Shunt::start(&topology.lab, &topology.node, shunt(), &toml)?;
@@ -76,7 +89,9 @@ impl Bench {
                 let reachable = status.traffic.iter().all(|traffic| traffic.reachable);
                 let mut all = status.snapshot.services[0].backends.iter();
                 reachable
-                    && all.all(|backend| backend.share > 3000 && (!probe || backend.last_probe.is_some()))
+                    && all.all(|backend| {
+                        backend.share > 3000 && (probe.is_none() || backend.last_probe.is_some())
+                    })
             })
         })?;
         Ok(bench)
@@ -176,6 +191,33 @@ fn without_a_probe_a_handshake_decides_about_refusals() -> Result<()> {
         let mut bench = Bench::new(if v6 { "bare6" } else { "bare4" }, v6, "return 200 'fine';", false)?;
         bench.requests(0, 6)?;
         bench.servers[0].stop(PATIENCE)?;
+        for _ in 0..20 {
+            if bench.heard(EventKind::Eject).is_some() {
+                break;
+            }
+            bench.requests(0, 6)?;
+        }
+        let event = until_heard(&bench, EventKind::Eject)?;
+        ensure!(event.reason == "consecutive_5xx", "{event:?}");
+        let answered = bench.requests(0, 12)?;
+        ensure!(answered == 12, "{answered} of 12 after the ejection");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_refuses_is_out_though_its_probe_passes_at_another_port() -> Result<()> {
+    if skipped("a_server_that_refuses_is_out_though_its_probe_passes_at_another_port", &NEEDS) {
+        return Ok(());
+    }
+    in_both(|v6| {
+        let prefix = if v6 { "port6" } else { "port4" };
+        let bench = Bench::with_probe(prefix, v6, "return 200 'fine';", Some(8081))?;
+        until("all probes pass", PATIENCE, || {
+            let up = |backend: &BackendSnapshot| backend.probe == ProbeState::Up;
+            bench.shunt.status().is_ok_and(|status| status.snapshot.services[0].backends.iter().all(up))
+        })?;
+        // From one client: the daemon's own handshake is what confirms.
         for _ in 0..20 {
             if bench.heard(EventKind::Eject).is_some() {
                 break;

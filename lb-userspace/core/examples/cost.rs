@@ -63,6 +63,7 @@ impl Bench {
                 80,
             )),
             weight: 100,
+            probe_address: None,
         };
         let service = |service: usize| Service {
             name: format!("s{service}"),

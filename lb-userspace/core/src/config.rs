@@ -104,6 +104,16 @@ pub struct Backend {
     pub address: SocketAddr,
     /// 1..=65535, relative to the other backends of the service. Default 100.
     pub weight: u16,
+    /// Where its probe connects to. Default: its own address, with the probe's `port`.
+    pub probe_address: Option<SocketAddr>,
+}
+
+impl Backend {
+    /// Where this probe of it connects to.
+    pub fn probed_at(&self, probe: &Probe) -> SocketAddr {
+        let own = || SocketAddr::new(self.address.ip(), probe.port.unwrap_or(self.address.port()));
+        self.probe_address.unwrap_or_else(own)
+    }
 }
 
 /// How frames reach a backend.

@@ -100,8 +100,11 @@ pub(super) const SERVICE: Keys = Keys {
     ],
 };
 
-pub(super) const BACKEND: Keys =
-    Keys { known: &["address", "weight"], later: &[], aliases: &[("addr", "address"), ("host", "address")] };
+pub(super) const BACKEND: Keys = Keys {
+    known: &["address", "weight", "probe_address"],
+    later: &[],
+    aliases: &[("addr", "address"), ("host", "address"), ("checkaddress", "probe_address")],
+};
 
 pub(super) const PROBE: Keys = Keys {
     known: &["http", "https", "tcp", "grpc"],
@@ -121,6 +124,7 @@ macro_rules! probe_keys {
         Keys {
             known: &[
                 $($own,)*
+                "port",
                 "interval",
                 "timeout",
                 "rise",

@@ -240,7 +240,7 @@ fn read_backends<'a>(
                     name
                 }
             };
-            let (address, weight) = read_backend(&entry.value);
+            let (address, weight, probe_address) = read_backend(&entry.value);
             let address = address.and_then(|(address, node)| {
                 addresses.backends.push((address, node.clone()));
                 match own.addresses.get(&address) {
@@ -256,24 +256,33 @@ fn read_backends<'a>(
                     }
                 }
             });
-            Some(Backend { name: name?, address: address?, weight: weight? })
+            Some(Backend { name: name?, address: address?, weight: weight?, probe_address: probe_address? })
         })
         .collect();
     (backends.into_iter().collect(), entries.len())
 }
 
 /// A backend is an address, or a table with the address and more.
-fn read_backend<'a>(node: &Node<'a>) -> (Option<(SocketAddr, Node<'a>)>, Option<u16>) {
+#[expect(clippy::option_option, reason = "the outer one is the reader's: None is a problem that was noted")]
+fn read_backend<'a>(
+    node: &Node<'a>,
+) -> (Option<(SocketAddr, Node<'a>)>, Option<u16>, Option<Option<SocketAddr>>) {
     const ADDRESS: &str = "web-1 = \"10.0.0.11:8080\"";
     const TABLE: &str = "web-1 = { address = \"10.0.0.11:8080\", weight = 50 }";
     let placed = |node: &Node<'a>| value::endpoint(node, ADDRESS).map(|address| (address, node.clone()));
     if !node.is_table() {
-        return (placed(node), Some(DEFAULT_WEIGHT as u16));
+        return (placed(node), Some(DEFAULT_WEIGHT as u16), Some(None));
     }
-    let Some(table) = node.table(&keys::BACKEND, TABLE) else { return (None, None) };
+    let Some(table) = node.table(&keys::BACKEND, TABLE) else { return (None, None, None) };
     let address = table.required("address", TABLE, placed);
     let weight = table.or("weight", DEFAULT_WEIGHT, |node| node.integer(1..=u32::from(u16::MAX)));
-    (address, weight.and_then(|weight| u16::try_from(weight.value).ok()))
+    let elsewhere = |node: &Node<'_>| value::endpoint(node, "probe_address = \"10.0.0.11:9000\"").map(Some);
+    let probe_address = table.or("probe_address", None, elsewhere);
+    (
+        address,
+        weight.and_then(|weight| u16::try_from(weight.value).ok()),
+        probe_address.map(|address| address.value),
+    )
 }
 
 /// Checks that no backend is a VIP, and that all backends fit into the maps.

@@ -18,6 +18,7 @@ fn configuration() -> Config {
         name: "web-1".to_owned(),
         address: "10.0.0.11:80".parse().expect("literal"),
         weight: 100,
+        probe_address: None,
     };
     let web = config::Service {
         name: "web".to_owned(),

@@ -46,6 +46,7 @@ pub(super) fn add(
             .filter(|address| all.iter().all(|known| known.name == name || known.address != *address))
             .unwrap_or_else(|| unused(&all)),
         weight: weight.map(u16::from).or(configured.map(|known| known.weight)).unwrap_or(DEFAULT_WEIGHT),
+        probe_address: None,
     };
     let mut everyone = present.backends.iter_mut().chain(&mut present.fallback);
     match everyone.find(|known| known.name == name) {
@@ -71,6 +72,7 @@ pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bo
             name: name.clone(),
             address: *address,
             weight: weight.get(),
+            probe_address: None,
         })
         .collect()
     };

@@ -8,6 +8,8 @@ use crate::time::Millis;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     pub kind: ProbeKind,
+    /// The port that it connects to. Default: the backend's.
+    pub port: Option<u16>,
     /// Between the starts of two probes of one backend. Default 2 s.
     pub interval: Millis,
     /// Default 1 s; never above `interval`.
@@ -101,6 +103,7 @@ impl Default for Probe {
     fn default() -> Self {
         Self {
             kind: ProbeKind::Tcp,
+            port: None,
             interval: Millis::secs(2),
             timeout: Millis::secs(1),
             rise: 2,

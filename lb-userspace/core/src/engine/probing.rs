@@ -41,7 +41,7 @@ impl Service {
         Some(ProbeRequest {
             backend: backend.id,
             generation: backend.generation,
-            address: backend.config.address,
+            address: backend.config.probed_at(policy),
             kind: kind.clone(),
             timeout: policy.timeout,
         })

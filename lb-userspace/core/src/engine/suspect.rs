@@ -7,7 +7,7 @@ use crate::{
         sources::Sources,
         suspicion::{Confirmation, Suspect},
     },
-    config::{Detector, ProbeKind},
+    config::{Detector, Probe, ProbeKind},
     event::EventKind,
     io::ProbeRequest,
     outcome::{ClientCounts, ProbeResult},
@@ -33,7 +33,7 @@ impl Service {
     fn agree(&mut self, index: usize, now: Instant) {
         let (least, client_counts) =
             (self.config.breaker.min_clients, self.client_counts.unwrap_or_default());
-        let answers = self.probe_answers();
+        let answers = self.probe_answers(index);
         let agreed = self.backends[index].suspicion.agreed(least, client_counts, answers);
         agreed.into_iter().for_each(|suspect| self.l4_failure(index, suspect.failure, now));
     }
@@ -46,12 +46,12 @@ impl Service {
         answered: bool,
         now: Instant,
     ) -> bool {
-        let passes = match &self.config.probe {
+        let passes = match self.own_probe(index) {
             Some(policy) => probe::passes(policy, result),
             None => !matches!(result, ProbeResult::Fail(_)),
         };
         let confirmation = match (passes, answered) {
-            (true, _) if self.probe_answers() => Confirmation::Answers,
+            (true, _) if self.probe_answers(index) => Confirmation::Answers,
             (true, _) => Confirmation::Accepts,
             (false, true) => Confirmation::Contradicted,
             (false, false) => Confirmation::Failed,
@@ -62,9 +62,10 @@ impl Service {
         !self.decided.is_empty()
     }
 
-    /// The connection that is to confirm what a backend is suspected of: its probe, or else a handshake.
+    /// The connection that is to confirm what a backend is suspected of: its probe, or else a handshake. A probe that
+    /// goes elsewhere says nothing about the port at which clients fail.
     pub(super) fn confirm(&mut self, index: usize) -> ProbeRequest {
-        let (kind, timeout) = match (&self.config.probe, &self.probe_kind) {
+        let (kind, timeout) = match (self.own_probe(index), &self.probe_kind) {
             (Some(policy), Some(kind)) => (kind.clone(), policy.timeout),
             (Some(_) | None, _) => (ProbeKind::Tcp.into(), HANDSHAKE),
         };
@@ -74,9 +75,15 @@ impl Service {
         ProbeRequest { backend: backend.id, generation, address, kind, timeout }
     }
 
-    /// Whether the service's probe asks for an answer, and not only for a handshake.
-    fn probe_answers(&self) -> bool {
-        self.config.probe.as_ref().is_some_and(|policy| policy.kind != ProbeKind::Tcp)
+    /// The probe of a backend that goes to the backend's own address, as its clients do.
+    fn own_probe(&self, index: usize) -> Option<&Probe> {
+        let config = &self.backends[index].config;
+        self.config.probe.as_ref().filter(|policy| config.probed_at(policy) == config.address)
+    }
+
+    /// Whether that probe asks for an answer, and not only for a handshake.
+    fn probe_answers(&self, index: usize) -> bool {
+        self.own_probe(index).is_some_and(|policy| policy.kind != ProbeKind::Tcp)
     }
 
     /// Reports a run of L4 failures that would have ejected the backend if they were confirmed.

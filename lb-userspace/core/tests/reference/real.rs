@@ -127,6 +127,7 @@ impl Real {
                 name: (*name).to_owned(),
                 address: SocketAddr::from(([10, 0, 0, place as u8 + 1], 80)),
                 weight: 100,
+                probe_address: None,
             })
             .collect();
         let (rise, fall) = RISE_AND_FALL;

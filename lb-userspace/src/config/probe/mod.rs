@@ -80,10 +80,12 @@ fn read_pace(table: &Table<'_>) -> Option<Probe> {
     let jitter = table.or("jitter", u32::from(Probe::default().jitter), |node| node.integer(0..=MOST_JITTER));
     let fail_open =
         table.or("fail_open_percent", u32::from(Probe::default().fail_open_percent), value::percent);
+    let port = table.or("port", None, |node| node.integer(1..=u32::from(u16::MAX)).map(Some));
     let rise = table.or("rise", 2, |node| node.integer(1..=MOST_IN_A_ROW));
     let fall = table.or("fall", 3, |node| node.integer(1..=MOST_IN_A_ROW));
     Some(Probe {
         kind: ProbeKind::Tcp,
+        port: port?.value.map(|port| u16::try_from(port).expect("read as at most 65535")),
         interval: interval?.value,
         timeout: timeout?,
         rise: rise?.value,

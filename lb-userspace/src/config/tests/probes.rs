@@ -45,6 +45,25 @@ fn every_kind_has_the_pace() {
 }
 
 #[test]
+fn every_kind_may_go_to_another_port_and_a_backend_to_another_address() {
+    for kind in ["http", "https", "tcp", "grpc"] {
+        assert_eq!(probe(kind, "").port, None);
+        assert_eq!(probe(kind, "port = 8081").port, Some(8081));
+    }
+    let problems = lines(&wrong(&with("tcp", "port = 65536")));
+    assert!(problems[0].contains("[service.web.probe.tcp.port]"), "{problems:?}");
+    let table = "w = { address = \"10.0.0.9:80\", probe_address = \"10.0.1.9:9000\" }";
+    let text = format!(
+        "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\n[service.web.backends]\n{table}\n"
+    );
+    let file = parse("shunt.toml", &text).unwrap_or_else(|wrong| panic!("{}", wrong.render(false)));
+    let backend = &file.core.services[0].backends[0];
+    assert_eq!(backend.probed_at(&Probe::default()), "10.0.1.9:9000".parse().expect("literal"));
+    let problems = lines(&wrong(&text.replace("10.0.1.9:9000", "10.0.1.9")));
+    assert!(problems[0].contains("`10.0.1.9` has no port"), "{problems:?}");
+}
+
+#[test]
 fn https_has_the_keys_of_http_and_verifies_by_default() {
     let http = https("path = \"/ready\"\nexpect = [204]\nexpect_body = \"fine\"");
     assert_eq!(
@@ -107,7 +126,7 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             "grpc",
             "path = \"/healthz\"\nsevice = \"a\"",
             &[
-                "10:1 [service.web.probe.grpc.path] unknown key `path` | known here are `service`, `host`, `tls`, `server_name`, `ca`, `insecure`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`, `fail_open_percent`",
+                "10:1 [service.web.probe.grpc.path] unknown key `path` | known here are `service`, `host`, `tls`, `server_name`, `ca`, `insecure`, `port`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`, `fail_open_percent`",
                 "11:1 [service.web.probe.grpc.sevice] unknown key `sevice` | did you mean `service`?",
             ],
         ),
@@ -117,7 +136,7 @@ fn wrong_keys_are_answered_with_place_and_remedy() {
             &[
                 "10:1 [service.web.probe.https.sni] unknown key `sni` | did you mean `server_name`?",
                 "11:1 [service.web.probe.https.tls_skip_verify] unknown key `tls_skip_verify` | did you mean `insecure`?",
-                "12:1 [service.web.probe.https.tls] unknown key `tls` | known here are `method`, `path`, `host`, `headers`, `expect`, `expect_body`, `fail_fast`, `server_name`, `ca`, `insecure`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`, `fail_open_percent`",
+                "12:1 [service.web.probe.https.tls] unknown key `tls` | known here are `method`, `path`, `host`, `headers`, `expect`, `expect_body`, `fail_fast`, `server_name`, `ca`, `insecure`, `port`, `interval`, `timeout`, `rise`, `fall`, `fast_interval`, `down_interval`, `jitter`, `fail_open_percent`",
             ],
         ),
         (

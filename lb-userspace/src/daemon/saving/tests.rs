@@ -11,8 +11,12 @@ use super::*;
 use crate::state;
 
 fn engine() -> Engine {
-    let backend =
-        |n: u8| Backend { name: format!("web-{n}"), address: ([10, 0, 0, n], 80).into(), weight: 100 };
+    let backend = |n: u8| Backend {
+        name: format!("web-{n}"),
+        address: ([10, 0, 0, n], 80).into(),
+        weight: 100,
+        probe_address: None,
+    };
     let web = Service {
         name: "web".to_owned(),
         vip: ([203, 0, 113, 10], 80).into(),

@@ -240,6 +240,7 @@ fn config() -> Config {
         name: format!("b{id}"),
         address: lb_tests::kernel::backend_address(id),
         weight: 100,
+        probe_address: None,
     });
     let service = Service {
         name: "s".to_owned(),

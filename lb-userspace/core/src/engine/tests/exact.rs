@@ -559,6 +559,7 @@ fn the_defaults_are_those_of_the_specification() {
 
     let Probe {
         kind: _,
+        port,
         interval,
         timeout,
         rise,
@@ -570,7 +571,7 @@ fn the_defaults_are_those_of_the_specification() {
     } = Probe::default();
     assert_eq!((interval, timeout, rise, fall), (Millis(2000), Millis(1000), 2, 3));
     assert_eq!((fast_interval, down_interval, jitter), (interval, interval, 10));
-    assert_eq!(fail_open_percent, 100);
+    assert_eq!((fail_open_percent, port), (100, None));
     let http = config::HttpProbe::default();
     assert_eq!((http.expect, http.fail_fast), (vec![200..=399], vec![]));
 }

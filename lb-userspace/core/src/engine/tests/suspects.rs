@@ -29,6 +29,10 @@ fn fails(lab: &mut Lab, failure: L4Failure, client: &str) {
     lab.seen_by("a", Outcome::Failure(failure), client, MANY);
 }
 
+fn fails_of(lab: &mut Lab, name: &str, failure: L4Failure) {
+    lab.seen_by(name, Outcome::Failure(failure), CLIENTS[0], MANY);
+}
+
 fn refused() -> ProbeResult {
     ProbeResult::fail(ProbeCode::ConnectionRefused, "connection refused")
 }
@@ -133,6 +137,39 @@ fn without_a_probe_a_handshake_confirms() {
     lab.news();
     lab.wait(5000);
     assert_eq!((lab.backend("a").run_5xx, lab.news()), (0, vec![]));
+}
+
+#[test]
+fn a_probe_that_goes_elsewhere_says_nothing_about_the_port_of_the_clients() {
+    let http = ProbeKind::Http(HttpProbe::default());
+    let probed = Probe { kind: http.clone(), port: Some(9000), ..probe() };
+    let mut service = web(&["a", "b", "c"]);
+    let own = "192.0.2.99:7".parse().expect("literal");
+    service.backends[2].probe_address = Some(own);
+    let [a, _, c] = [0, 1, 2].map(|place| service.backends[place].probed_at(&probed));
+    assert_eq!((a.ip(), a.port(), c), (service.backends[0].address.ip(), 9000, own));
+    service.probe = Some(probed);
+    let mut lab = Lab::new(vec![service]);
+    for name in ["a", "b", "c"] {
+        lab.probe(name, true);
+    }
+    lab.news();
+    fails(&mut lab, L4Failure::ConnectRefused, CLIENTS[0]);
+    let (_, asked) = lab.confirmations[0].clone();
+    assert_eq!((asked.address, asked.kind.as_ref()), (lab.backend("a").address, &ProbeKind::Tcp));
+    fails(&mut lab, L4Failure::ConnectRefused, CLIENTS[0]);
+    fails(&mut lab, L4Failure::ConnectRefused, CLIENTS[0]);
+    lab.confirm("a", refused(), false);
+    assert_eq!(
+        lab.news().last(),
+        Some(&said(EventKind::Eject, "a", "consecutive_5xx")),
+        "though its probe passes"
+    );
+
+    // A handshake that passes is no answer: a lone client's word about broken requests does not become more by it.
+    fails_of(&mut lab, "b", L4Failure::Reset);
+    lab.confirm("b", ProbeResult::Pass, false);
+    assert_eq!(lab.news(), []);
 }
 
 #[test]
