@@ -172,7 +172,7 @@ fn a_drain_ends_when_its_time_is_over_and_says_for_how_long_and_why() -> Result<
     assert_eq!(reset(&mut kept, victim), count);
     let drained = count as u64;
     let status = stage.ask(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    for words in ["by alice (as root)", "deploy", "9 min left"] {
+    for words in ["by alice (as root)", "deploy", "9 m 5"] {
         assert!(status.contains(words), "`{words}` is missing in {status}");
     }
 
