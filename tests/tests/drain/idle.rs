@@ -27,6 +27,30 @@ fn error_of(stream: &mut TcpStream) -> Option<ErrorKind> {
     error
 }
 
+/// Both ends are idle for longer than `timeouts.established`, and nobody has ordered anything.
+#[test]
+fn both_ends_of_a_forgotten_connection_are_told() -> Result<()> {
+    if skipped("both_ends_of_a_forgotten_connection_are_told", &[Need::Tool("ss")]) {
+        return Ok(());
+    }
+    for (prefix, family) in [("idle4", Family::V4), ("idle6", Family::V6)] {
+        let policy = "[timeouts]\nestablished = \"10s\"\n";
+        let stage =
+            Stage::new(&Plan { prefix, family, backends: 2, fallback: 0, delay: Duration::ZERO, policy })?;
+        let mut kept = stage.kept(6)?;
+        for number in 0..2 {
+            until_ok("the backend keeps nothing", BOUND, || match stage.at_backend(number) {
+                Ok(left) if left.is_empty() => Ok(()),
+                left => Err(format!("{left:?}")),
+            })?;
+        }
+        for (stream, _) in &mut kept {
+            assert_eq!(error_of(stream), Some(ErrorKind::ConnectionReset));
+        }
+    }
+    Ok(())
+}
+
 fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
     let policy = format!(
         "mode = \"{mode}\"\non_eject = \"reset\"\n[service.web.breaker]\nbase_ejection_time = \"60s\"\n"

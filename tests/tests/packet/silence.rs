@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 
 use lb_common::reason::Reason;
 use lb_core::{
+    config::Mode,
     engine::Timeouts,
     io::{Admit, L4Failure},
     time::Millis,
 };
 use lb_tests::{
     both_families,
-    frame::{ACK, FIN, RST, SYN, Tcp},
-    kernel::{Action, Kernel, SERVICE, backend_address},
+    frame::{ACK, FIN, PSH, RST, SYN, Tcp},
+    kernel::{Action, Kernel, SERVICE, backend_address, vip},
 };
 use lb_userspace::dataplane::{
     ExpiredFlows,
-    bpf::{FlowCounts, Limits, Now, TimeoutScanner},
+    bpf::{FlowCounts, Limits, Now, Scan, TimeoutScanner},
 };
 
 use crate::connections::{BACKEND_ISN, Connection};
@@ -40,12 +41,21 @@ impl Sweep {
 
     /// Scans as if so many seconds had passed since it was made. Returns the failures that it reports.
     fn after(&self, seconds: u32) -> Vec<L4Failure> {
+        self.scan(seconds).new.iter().map(|timed_out| timed_out.failure).collect()
+    }
+
+    /// The same. Returns the segments that it sends.
+    fn resets(&self, seconds: u32) -> Vec<Tcp> {
+        let sent = self.scan(seconds).resets;
+        sent.iter().map(|(_, frame)| Tcp::read(frame).expect("tcp")).collect()
+    }
+
+    fn scan(&self, seconds: u32) -> Scan {
         let now = Now {
             us: self.start.us.wrapping_add(seconds * 1_000_000),
             ticks: self.start.ticks.wrapping_add(((u64::from(seconds) * 1_000_000_000) >> 30) as u32),
         };
-        let look = self.scanner.scan(&self.limits, Some(&HashSet::new()), now);
-        look.new.iter().map(|timed_out| timed_out.failure).collect()
+        self.scanner.scan(&self.limits, Some(&HashSet::new()), now)
     }
 
     fn forgotten(&self) -> ExpiredFlows {
@@ -114,6 +124,38 @@ fn each_is_forgotten_in_its_time_and_not_before() {
     assert_eq!(sweep.forgotten(), ExpiredFlows { handshakes: 1, established: 3, closing: 1, rested: 1 });
     assert_eq!(open.send(&mut kernel, ACK, b"x"), Action::Tx, "answered by a reset");
     assert_eq!(kernel.drops(Reason::NoFlow), 1);
+}
+
+both_families!(both_ends_of_an_idle_connection_are_reset);
+fn both_ends_of_an_idle_connection_are_reset() {
+    let mut kernel = Kernel::new(1);
+    let sweep = Sweep::new(&kernel, 0);
+    let mut open = Connection::open(&mut kernel, 1);
+    assert_eq!(open.send(&mut kernel, ACK | PSH, b"GET / HTTP/1.1\r\n\r\n"), Action::Redirect);
+    open.client_next = open.client_next.wrapping_add(18);
+    let mut closing = Connection::open(&mut kernel, 2);
+    close(&mut kernel, &mut closing, true, true);
+    assert_eq!(sweep.resets(899), [], "and a connection that closes gets none");
+    let [to_client, to_backend] = sweep.resets(903).try_into().expect("one for each end");
+    let backend = backend_address(open.backend);
+    for (got, (from, to), (seq, ack)) in [
+        (to_client, (vip(), open.client), (open.backend_next, open.client_next)),
+        (to_backend, (open.nat, backend), (open.client_next, open.backend_next)),
+    ] {
+        assert_eq!((got.src, got.dst, got.flags), (from, to, RST | ACK));
+        assert_eq!((got.seq, got.ack), (seq, ack), "exactly what that end expects");
+    }
+    holds(&kernel, 0, 0, 0);
+}
+
+#[test]
+fn a_connection_that_the_table_joins_too_is_only_forgotten() {
+    let mut kernel = Kernel::new(1);
+    kernel.mode(Mode::Dnat);
+    let sweep = Sweep::new(&kernel, 0);
+    Connection::open(&mut kernel, 1);
+    assert_eq!(sweep.resets(903), []);
+    holds(&kernel, 0, 0, 0);
 }
 
 both_families!(a_dead_handshake_leaves_once_it_was_reported);

@@ -229,6 +229,7 @@ impl Bpf {
             flows: Arc::clone(&self.flows),
             crowd: Arc::clone(&self.crowd),
             budgets: Arc::clone(&self.trial_budgets),
+            targets: Arc::clone(&self.reset_targets),
         }
     }
 

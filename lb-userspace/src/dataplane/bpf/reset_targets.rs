@@ -1,4 +1,5 @@
-//! The backends whose connections the reset sender resets. The thread that writes the maps updates them.
+//! The backends whose connections the reset sender resets, and the next hops of all. The thread that writes the maps
+//! updates them.
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,7 @@ pub(super) struct ResetTargets {
 
 #[derive(Debug, Default)]
 struct State {
+    hops: BTreeMap<BackendId, Hop>,
     targets: BTreeMap<BackendId, Target>,
     counts: BTreeMap<BackendId, ResetCounts>,
     closed: bool,
@@ -37,6 +39,15 @@ pub(super) struct Target {
     pub(super) vlan: u16,
     /// How many scans in a row have found none of its connections.
     empty_scans: u8,
+}
+
+/// How frames reach a backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop {
+    pub(super) generation: Generation,
+    pub(super) ifindex: u32,
+    pub(super) link: Link,
+    pub(super) vlan: u16,
 }
 
 /// Which connections of a backend are reset.
@@ -60,6 +71,12 @@ impl ResetTargets {
         let reset_flags = value.flags & (backend_flags::RESET_NOW | backend_flags::RESET_AT_REQUEST);
         let mut state = self.state();
         let generation = Generation(value.generation);
+        if generation.0 == 0 {
+            state.hops.remove(&id);
+        } else {
+            let Backend { ifindex, link, vlan, .. } = *value;
+            state.hops.insert(id, Hop { generation, ifindex, link, vlan });
+        }
         let was_target = state.targets.get(&id).is_some_and(|target| target.generation == generation);
         if generation.0 == 0 || reset_flags == 0 && !was_target {
             state.targets.remove(&id);
@@ -96,6 +113,11 @@ impl ResetTargets {
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
+    }
+
+    /// The next hops of all backends now.
+    pub(super) fn hops(&self) -> BTreeMap<BackendId, Hop> {
+        self.state().hops.clone()
     }
 
     /// The targets now.

@@ -4,7 +4,7 @@
 //! A packet that does not come runs no program, so a thread scans the flows. It reports each exchange whose timeout has
 //! passed once: it remembers those that it has reported for as long as they wait. Timeouts that had passed before the
 //! thread started belong to an earlier run, which has reported them. The thread removes flows that were silent for
-//! their idle timeout, unless it still has to report something about them. It gives back the tokens of trials that are
+//! their idle timeout, unless it still has to report something about them, and resets them at both ends. It gives back the tokens of trials that are
 //! none, see [`trial_budgets`](super::trial_budgets).
 
 use std::{
@@ -22,6 +22,7 @@ use lb_core::{
     io::{BackendId, Generation, L4Failure, ServiceId},
 };
 use tokio::sync::{mpsc, watch};
+use tracing::debug;
 
 use super::{
     census::{Census, Findings},
@@ -29,7 +30,10 @@ use super::{
     flow_family::Family,
     flows::FlowTables,
     idle::now_ticks,
+    reset_frame::reset_frame,
+    reset_targets::{Hop, ResetTargets},
     trial_budgets::{TrialBudgets, is_no_trial},
+    wire::Wire,
 };
 use crate::dataplane::{actor::monotonic_ns, counters::ExpiredFlows};
 
@@ -69,24 +73,35 @@ pub struct TimeoutScanner {
     pub(super) flows: Arc<FlowTables>,
     pub(super) crowd: Arc<Crowd>,
     pub(super) budgets: Arc<TrialBudgets>,
+    pub(super) targets: Arc<ResetTargets>,
 }
+
+/// Idle connections that one scan resets. The rest waits for the next scan: so many frames at a time do not fill the
+/// queue of an interface.
+const RESETS: usize = 1024;
 
 impl TimeoutScanner {
     /// Starts the thread. It ends when the receiver of its reports is dropped.
     pub fn spawn(self, limits: watch::Receiver<Limits>) -> io::Result<mpsc::Receiver<TimedOut>> {
+        let wire = Wire::open()?;
         // As many as one scan may find while the daemon is busy. When the channel is full, the thread waits.
         let (found, inbox) = mpsc::channel(1024);
-        thread::Builder::new().name("timeouts".to_owned()).spawn(move || self.run(&limits, &found))?;
+        thread::Builder::new().name("timeouts".to_owned()).spawn(move || self.run(&limits, &found, &wire))?;
         Ok(inbox)
     }
 
-    fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<TimedOut>) {
+    fn run(self, limits: &watch::Receiver<Limits>, found: &mpsc::Sender<TimedOut>, wire: &Wire) {
         // `None`: the first scan reports nothing. An earlier run has reported what it finds.
         let mut reported = None;
         while !found.is_closed() {
             let began_ns = monotonic_ns();
             let limits = limits.borrow().clone();
-            let Scan { new, known, is_filling } = self.scan(&limits, reported.as_ref(), Now::read());
+            let Scan { new, known, is_filling, resets } = self.scan(&limits, reported.as_ref(), Now::read());
+            for (ifindex, frame) in resets {
+                if let Err(error) = wire.send(ifindex, &frame) {
+                    debug!(%error, "an end of an idle connection is reset when it sends its next segment");
+                }
+            }
             for timed_out in new {
                 if found.blocking_send(timed_out).is_err() {
                     return;
@@ -127,7 +142,7 @@ impl TimeoutScanner {
         now: Now,
         scan: &mut Scan,
     ) -> Findings {
-        let watched = Watched::of(limits);
+        let (watched, hops) = (Watched::of(limits), self.targets.hops());
         let mut census = Census::default();
         family.each(|flow| {
             if is_no_trial(flow, now.us) && family.end_trial(flow) {
@@ -138,14 +153,39 @@ impl TimeoutScanner {
                 let service = ServiceId(flow.service);
                 !scan.note(exchange, service, limits, reported, now) && exchange.limit(service, limits) > 0
             });
-            if !to_be_reported && self.flows.idle.is_over(flow, now.ticks) && family.expire(flow) {
+            let is_over = !to_be_reported && self.flows.idle.is_over(flow, now.ticks);
+            let is_open = is_open(flow);
+            if is_over && !(is_open && scan.resets.len() >= 2 * RESETS) && family.expire(flow) {
                 self.flows.expired.count(flow.state);
+                if is_open {
+                    scan.resets.extend(resets(flow, hops.get(&BackendId(flow.backend))));
+                }
             } else {
                 census.count(flow);
             }
         });
         census.findings(family, self.crowd.capacity::<A>(family.flows.len()))
     }
+}
+
+/// Whether both ends believe in the connection, and the flow is all that joins them. In mode `dnat` the table joins them
+/// as well: there a connection lives on without its flow.
+fn is_open<A: Address>(flow: &Flow<A>) -> bool {
+    flow.state & (flow_state::ESTABLISHED | flow_state::TIME_WAIT) == flow_state::ESTABLISHED
+        && !(flow.client_closes() && flow.backend_closes())
+        && !flow.is_preserved()
+}
+
+/// The frames that reset a connection at both ends, each with its interface.
+fn resets<A: Address>(flow: &Flow<A>, hop: Option<&Hop>) -> impl Iterator<Item = (u32, Vec<u8>)> {
+    let (client, backend) = (flow.client_next(), flow.sent_end);
+    let vlan = flow_state::vlan(flow.state);
+    let to_client = reset_frame(&flow.link, &flow.client.reversed(), (backend, client), vlan);
+    let hop = hop.filter(|hop| hop.generation.0 == flow.generation && hop.link.is_resolved());
+    let to_backend = hop.map(|hop| {
+        (hop.ifindex, reset_frame(&hop.link, &flow.reply.reversed(), (client, backend), hop.vlan))
+    });
+    [(flow.ifindex, to_client)].into_iter().chain(to_backend)
 }
 
 /// The time, in both units of a flow.
@@ -173,6 +213,8 @@ pub struct Scan {
     pub known: HashSet<TimedOut>,
     /// A flow table, or the NAT ports of a backend, are half full.
     pub is_filling: bool,
+    /// The frames that tell both ends of idle connections, each with the interface by which it leaves.
+    pub resets: Vec<(u32, Vec<u8>)>,
 }
 
 impl Scan {
