@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use lb_core::event::EventKind;
-use lb_lab::{Shunt, clock, until};
+use lb_lab::{Shunt, clock, until, until_ok};
 use lb_tests::{
     http,
     load::{Connections, Load, Sample},
@@ -65,10 +65,8 @@ impl Loads {
     pub(crate) fn start(stand: &Stand) -> Self {
         let ways = [Connections::Each, Connections::Kept];
         let all = SERVICES.iter().flat_map(|(name, vip, _)| ways.map(|way| (*name, *vip, way)));
-        Self(
-            all.map(|(name, vip, way)| (name, way, Load::start(&stand.client, web(vip), RATE, 2, way)))
-                .collect(),
-        )
+        let load = |vip, way| Load::patient(&stand.client, web(vip), RATE, 2, way, PATIENCE / 2);
+        Self(all.map(|(name, vip, way)| (name, way, load(vip, way))).collect())
     }
 
     /// Waits until each has had so many more answers.
@@ -125,7 +123,10 @@ pub(crate) fn ejection(stand: &mut Stand, shunt: &Shunt) -> Result<usize> {
         }
     }
     for (name, _, _) in SERVICES {
-        shunt.ask(&["backend", "admit", &format!("{name}/{}", NAMES[1])])?;
+        // On a machine that is busy otherwise the daemon may take longer to answer than the command waits.
+        until_ok(&format!("{name} admits it again"), PATIENCE, || {
+            shunt.ask(&["backend", "admit", &format!("{name}/{}", NAMES[1])])
+        })?;
     }
     serve(shunt)?;
     Ok(requests)

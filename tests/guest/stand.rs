@@ -28,7 +28,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::nics;
 
 /// Instructions take a multiple of their time here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) const NAMES: [&str; 2] = ["web-0", "web-1"];
 
@@ -46,8 +46,10 @@ pub(crate) enum Layer {
     Plain,
     /// The client's side is a VLAN.
     Vlan,
-    /// The client's side is a bond of two interfaces.
+    /// The client's side is a bond of two interfaces, and Shunt is attached to these.
     Bond,
+    /// The same, and Shunt is attached to the bond itself.
+    BondItself,
 }
 
 /// Fields end in this order.
@@ -85,7 +87,7 @@ impl Stand {
                 client.ip("link add link node name node.7 type vlan id 7")?;
                 "left.7"
             }
-            Layer::Bond => {
+            Layer::Bond | Layer::BondItself => {
                 node.ip("link add left type bond mode active-backup miimon 100")?;
                 for (name, device) in [(format!("{kind}-left"), "one"), ("spare-left".to_owned(), "two")] {
                     nics::give(&name, &node, device)?;
@@ -135,9 +137,13 @@ impl Stand {
     }
 
     pub(crate) fn config(&self, mode: &str) -> String {
-        let vlans = if self.layer == Layer::Vlan { "vlans = [7]\n" } else { "" };
+        let (interfaces, vlans) = match self.layer {
+            Layer::Plain | Layer::BondItself => (&["left", "right"][..], ""),
+            Layer::Vlan => (&["left", "right"][..], "vlans = [7]\n"),
+            Layer::Bond => (&["one", "two", "right"][..], ""),
+        };
         let mut toml =
-            format!("interfaces = [\"left\", \"right\"]\nxdp_mode = {mode:?}\nmax_flows = 16384\n{vlans}");
+            format!("interfaces = {interfaces:?}\nxdp_mode = {mode:?}\nmax_flows = 16384\n{vlans}");
         for (name, vip, mode) in SERVICES {
             let v6 = vip.contains(':');
             let backends = |port: u16| -> String {
@@ -152,7 +158,7 @@ impl Stand {
             };
             toml += &format!(
                 "[service.{name}]\nvip = \"{}\"\nmode = {mode:?}\non_eject = \"drain\"\n{}\
-                 probe.http = {{ path = \"/healthz\", interval = \"1s\", timeout = \"900ms\" }}\n\
+                 probe.http = {{ path = \"/healthz\", interval = \"2s\", timeout = \"1900ms\" }}\n\
                  breaker = {{ consecutive_5xx = 3, base_ejection_time = \"300s\" }}\n\
                  [service.echo-{name}]\nvip = \"{}\"\nmode = {mode:?}\nbreaker.consecutive_5xx = 0\n{}",
                 web(vip),

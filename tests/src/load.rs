@@ -54,6 +54,18 @@ impl Load {
     /// `rate` requests a second from this host, by `workers` threads that share them. A worker that is held
     /// up by a slow answer makes up for it.
     pub fn start(host: &Host, to: SocketAddr, rate: u64, workers: usize, connections: Connections) -> Self {
+        Self::patient(host, to, rate, workers, connections, PATIENCE)
+    }
+
+    /// The same, and a request has failed only when it has waited this long, for its connection and again for its answer.
+    pub fn patient(
+        host: &Host,
+        to: SocketAddr,
+        rate: u64,
+        workers: usize,
+        connections: Connections,
+        patience: Duration,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let samples = Arc::new(Mutex::new(Vec::new()));
         let next = Arc::new(AtomicU64::new(0));
@@ -70,7 +82,7 @@ impl Load {
                         }
                         let due = start + Duration::from_nanos(1_000_000_000 * number / rate);
                         thread::sleep(due.saturating_sub(clock::now()));
-                        let sample = exchange(to, due, connections, &mut kept);
+                        let sample = exchange((to, patience), due, connections, &mut kept);
                         samples.lock().expect("no worker panics while it holds this").push(sample);
                     }
                 })
@@ -108,7 +120,12 @@ impl Drop for Load {
     }
 }
 
-fn exchange(to: SocketAddr, due: Duration, connections: Connections, kept: &mut Option<TcpStream>) -> Sample {
+fn exchange(
+    to: (SocketAddr, Duration),
+    due: Duration,
+    connections: Connections,
+    kept: &mut Option<TcpStream>,
+) -> Sample {
     let begun = clock::now();
     let mut client = None;
     let response = kept.take().map_or_else(|| connect(to), Ok).and_then(|mut stream| {
@@ -130,9 +147,9 @@ fn exchange(to: SocketAddr, due: Duration, connections: Connections, kept: &mut 
     }
 }
 
-fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn connect((to, patience): (SocketAddr, Duration)) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -15,8 +15,8 @@ use lb_core::event::Event;
 use super::{Error, Host, Lab, Process, Result, clock, namespace::checked, stale, until_ok};
 use lb_userspace::control::model::{EventLine, Status};
 
-/// Loading the program takes a verifier some time on a busy machine, and in a machine that QEMU translates most of a minute.
-const START: Duration = Duration::from_secs(120);
+/// Loading the program takes a verifier some time on a busy machine, and in a machine that QEMU translates a minute.
+const START: Duration = Duration::from_secs(240);
 const STOP: Duration = Duration::from_secs(3);
 
 /// A running daemon. Dropping it stops the daemon and removes its programs and pins.
