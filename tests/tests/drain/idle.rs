@@ -29,8 +29,8 @@ fn error_of(stream: &mut TcpStream) -> Option<ErrorKind> {
 
 /// Both ends are idle for longer than `timeouts.established`, and nobody has ordered anything.
 #[test]
-fn both_ends_of_a_forgotten_connection_are_told() -> Result<()> {
-    if skipped("both_ends_of_a_forgotten_connection_are_told", &[Need::Tool("ss")]) {
+fn both_ends_of_a_forgotten_connection_are_reset() -> Result<()> {
+    if skipped("both_ends_of_a_forgotten_connection_are_reset", &[Need::Tool("ss")]) {
         return Ok(());
     }
     for (prefix, family) in [("idle4", Family::V4), ("idle6", Family::V6)] {

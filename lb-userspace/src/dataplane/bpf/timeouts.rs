@@ -213,7 +213,7 @@ pub struct Scan {
     pub known: HashSet<TimedOut>,
     /// A flow table, or the NAT ports of a backend, are half full.
     pub is_filling: bool,
-    /// The frames that tell both ends of idle connections, each with the interface by which it leaves.
+    /// The frames that reset both ends of idle connections, each with the interface by which it leaves.
     pub resets: Vec<(u32, Vec<u8>)>,
 }
 
