@@ -6,6 +6,8 @@ mod boundary;
 mod changes;
 #[path = "drain/clients.rs"]
 mod clients;
+#[path = "drain/deploy.rs"]
+mod deploy;
 #[path = "drain/fallback.rs"]
 mod fallback;
 #[path = "drain/idle.rs"]
