@@ -50,9 +50,9 @@ fn deploy(prefix: &str, family: Family) -> Result<()> {
     let pool = Pool::start(&stage.topology.client, stage.vip, 300, true);
     until("traffic flows", PATIENCE, || pool.asked().len() > 200)?;
     let mut download = None;
-    for _ in 0..200 {
+    for number in 0..200 {
         let mut stream = stage.connect()?;
-        if of(&http::ask(&mut stream, "GET /which")?)? == OLD {
+        if of(&http::ask(&mut stream, &format!("GET /which/{number}"))?)? == OLD {
             download = Some(stream);
             break;
         }
