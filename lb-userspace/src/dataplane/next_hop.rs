@@ -32,7 +32,7 @@ use tracing::{info, warn};
 use self::{
     kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve, ways},
     moved::Known,
-    own_macs::own_macs,
+    own_macs::{own_macs, ports},
     paths::{Faults, of_device},
 };
 pub use self::{look::look, paths::Paths};
@@ -278,7 +278,9 @@ impl Follower {
         let mut also = [OwnWay::default(); OwnAddr::WAYS - 1];
         let ways = ways(&self.handle, address, attached).await;
         let below = |index: u32| links.get(&index).and_then(|device| device.below).unwrap_or((index, 0));
-        let others = ways.into_iter().map(below).filter(|way| *way != first);
+        // Where the program is attached to a bond, the frames come by its ports.
+        let by_ports = ports(first.0, links).map(|port| (port, first.1));
+        let others = by_ports.chain(ways.into_iter().map(below).filter(|way| *way != first));
         for (place, (ifindex, vlan)) in also.iter_mut().zip(others) {
             *place = OwnWay { ifindex, vlan, zero: 0 };
         }

@@ -1,5 +1,6 @@
 //! At which MAC addresses the node takes frames of an interface: those of the interface, of the bridge or bond that it
-//! is a port of, and of the devices on it, such as the macvlan of a VRRP daemon.
+//! is a port of, and of the devices on it, such as the macvlan of a VRRP daemon. Native XDP of a bond runs on its ports,
+//! so frames for the bond come by these.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,9 +21,18 @@ pub(super) fn own_macs(
         let added = filters.iter().filter(|(of, _)| of == index).map(|(_, mac)| *mac);
         let related = related(*index, links);
         let all = related.iter().filter_map(|index| links.get(index)).map(|device| device.mac).chain(added);
-        macs.extend(all.map(|mac| (OwnMac::new(*index, mac), device.mac)));
+        let all: Vec<[u8; 6]> = all.collect();
+        let ports = ports(*index, links).filter(|port| !attached.contains(port));
+        for by in ports.chain([*index]) {
+            macs.extend(all.iter().map(|mac| (OwnMac::new(by, *mac), device.mac)));
+        }
     }
     macs
+}
+
+/// The ports of a bond or bridge.
+pub(super) fn ports(of: u32, links: &BTreeMap<u32, Device>) -> impl Iterator<Item = u32> {
+    links.iter().filter(move |(_, device)| device.master == Some(of)).map(|(index, _)| *index)
 }
 
 /// A device, its masters, and all devices on any of these.
@@ -81,7 +91,15 @@ mod tests {
             (8, Device { lower: Some(7), ..device(8) }),
         ]);
         assert_eq!(of(2, &links, &[]), [2, 7, 8]);
-        assert_eq!(of(7, &links, &[]), [7, 8], "not those of its ports");
+        let of_master = own_macs(&[7].into(), &links, &[]);
+        for by in [2, 3, 7] {
+            let all: Vec<u8> =
+                of_master.keys().filter(|own| own.ifindex == by).map(|own| own.mac[5]).collect();
+            assert_eq!(all, [7, 8], "by {by}: not those of its ports");
+        }
+        assert!(of_master.values().all(|usual| *usual == mac(7)));
+        let both = own_macs(&[2, 7].into(), &links, &[]);
+        assert!(both.keys().any(|own| (own.ifindex, own.mac) == (2, mac(2))), "a port that is listed itself");
     }
 
     #[test]
