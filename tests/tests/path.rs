@@ -152,8 +152,7 @@ impl Line {
             let warnings = self.path_warnings();
             warnings.len() == 2 && warnings.iter().all(|path_warning| path_warning.contains(about))
         })?;
-        ensure!(self.shunt.log().contains(about), "the log says it too");
-        Ok(())
+        Ok(until("the log says it too", PATIENCE, || self.shunt.log().contains(about))?)
     }
 
     /// Until connections succeed again.

@@ -26,7 +26,7 @@ use crate::{
     command::{self, cargo},
     deny, documents, layers,
     place::workspace,
-    promises, setup, vm, words,
+    promises, setup, words,
 };
 
 /// How many rows the closing table has.
@@ -66,7 +66,6 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
                 tally.fail(&format!("{name}: a suite without a row in xtask/src/checks/suites.rs"));
             }
             benchmark(&built, &mut tally);
-            drivers(&built, &mut tally);
         }
         Err(error) => tally.fail(&format!("build: {error:#}")),
     }
@@ -160,22 +159,4 @@ fn benchmark(built: &Built, tally: &mut Tally) {
     {
         tally.fail(&format!("benchmark: {error:#}"));
     }
-}
-
-/// The daemon on virtio_net in Debian's kernels. It runs alone, because the machines need both CPUs.
-fn drivers(built: &Built, tally: &mut Tally) {
-    if !setup::is_root() {
-        println!("skipped: drivers: needs root, to make network namespaces");
-        tally.skipped += 1;
-        return;
-    }
-    tally.check("drivers", || {
-        let program = |name| built.program(name).with_context(|| format!("cargo has not built {name}"));
-        let programs = vm::Programs {
-            shunt: program("shunt")?.to_owned(),
-            backend: program("lab-backend")?.to_owned(),
-            suite: program("lab-guest")?.to_owned(),
-        };
-        vm::check_lab(&vm::Lab { extent: vm::Extent::Short, row: None, kernel: None }, &programs)
-    });
 }

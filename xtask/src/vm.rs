@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-pub(crate) use self::lab::{Extent, Lab, Programs, check as check_lab, run as run_lab};
+pub(crate) use self::lab::{Extent, Lab, run as run_lab};
 
 /// For one kernel, from its first instruction to its last.
 const LIMIT: Duration = Duration::from_secs(300);

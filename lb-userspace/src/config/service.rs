@@ -240,7 +240,7 @@ fn read_backends<'a>(
                     name
                 }
             };
-            let (address, weight, probe_address) = read_backend(&entry.value);
+            let (address, more) = read_backend(&entry.value);
             let address = address.and_then(|(address, node)| {
                 addresses.backends.push((address, node.clone()));
                 match own.addresses.get(&address) {
@@ -256,33 +256,34 @@ fn read_backends<'a>(
                     }
                 }
             });
-            Some(Backend { name: name?, address: address?, weight: weight?, probe_address: probe_address? })
+            let (name, address, (weight, probe_address)) = (name?, address?, more?);
+            Some(Backend { name, address, weight, probe_address })
         })
         .collect();
     (backends.into_iter().collect(), entries.len())
 }
 
+/// An address, and its place in the file.
+type At<'a> = (SocketAddr, Node<'a>);
+
+/// Weight, and where the probe goes instead.
+type More = (u16, Option<SocketAddr>);
+
 /// A backend is an address, or a table with the address and more.
-#[expect(clippy::option_option, reason = "the outer one is the reader's: None is a problem that was noted")]
-fn read_backend<'a>(
-    node: &Node<'a>,
-) -> (Option<(SocketAddr, Node<'a>)>, Option<u16>, Option<Option<SocketAddr>>) {
+fn read_backend<'a>(node: &Node<'a>) -> (Option<At<'a>>, Option<More>) {
     const ADDRESS: &str = "web-1 = \"10.0.0.11:8080\"";
     const TABLE: &str = "web-1 = { address = \"10.0.0.11:8080\", weight = 50 }";
     let placed = |node: &Node<'a>| value::endpoint(node, ADDRESS).map(|address| (address, node.clone()));
     if !node.is_table() {
-        return (placed(node), Some(DEFAULT_WEIGHT as u16), Some(None));
+        return (placed(node), Some((DEFAULT_WEIGHT as u16, None)));
     }
-    let Some(table) = node.table(&keys::BACKEND, TABLE) else { return (None, None, None) };
+    let Some(table) = node.table(&keys::BACKEND, TABLE) else { return (None, None) };
     let address = table.required("address", TABLE, placed);
     let weight = table.or("weight", DEFAULT_WEIGHT, |node| node.integer(1..=u32::from(u16::MAX)));
     let elsewhere = |node: &Node<'_>| value::endpoint(node, "probe_address = \"10.0.0.11:9000\"").map(Some);
     let probe_address = table.or("probe_address", None, elsewhere);
-    (
-        address,
-        weight.and_then(|weight| u16::try_from(weight.value).ok()),
-        probe_address.map(|address| address.value),
-    )
+    let weight = weight.and_then(|weight| u16::try_from(weight.value).ok());
+    (address, weight.zip(probe_address.map(|address| address.value)))
 }
 
 /// Checks that no backend is a VIP, and that all backends fit into the maps.

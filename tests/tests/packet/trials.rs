@@ -149,7 +149,7 @@ fn a_client_that_never_acknowledges_takes_tokens_and_decides_nothing() {
     // As full as it was given, and yet tried: once, until the next token is taken.
     let given = u32::from(TOKENS) - 1;
     for tried in [vec![BackendId(TRIAL)], vec![]] {
-        assert_eq!(kernel.trial_budgets().tried([(BackendId(TRIAL), given)].into_iter()), tried);
+        assert_eq!(scanner.trial_budgets().tried([(BackendId(TRIAL), given)].into_iter()), tried);
     }
     assert_eq!(Connection::open(&mut kernel, 10).backend, TRIAL);
     scanner.scan(&limits, Some(&Default::default()), later);

@@ -116,6 +116,11 @@ impl TimeoutScanner {
         }
     }
 
+    /// The budgets that it gives tokens back to.
+    pub fn trial_budgets(&self) -> &TrialBudgets {
+        &self.budgets
+    }
+
     /// The flows that were removed so far.
     pub fn expired_flows(&self) -> ExpiredFlows {
         self.flows.expired()
