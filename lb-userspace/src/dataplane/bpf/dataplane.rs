@@ -257,7 +257,7 @@ impl Bpf {
                 continue;
             };
             if self.path_warnings.insert(id, warning) != Some(warning) {
-                warn!(backend = %address, "{warning}");
+                warn!(backend = %address, code = %warning, "{}", warning.message());
             }
         }
     }
