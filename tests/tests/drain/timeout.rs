@@ -48,7 +48,7 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     let (victim, _) = busiest(&kept);
     let mut slow = downloading(&stage, victim)?;
     let mut half = downloading(&stage, victim)?;
-    let load = Load::start(&stage.topology.client, stage.vip, 200, 8, Connections::Kept);
+    let load = Load::start(&stage.topology.client, stage.vip, 200, 24, Connections::Kept);
     let on_victim = |sample: &Sample| sample.backend.as_deref() == Some(NAMES[victim]);
     until("the load has a connection there", PATIENCE, || load.samples().iter().any(on_victim))?;
 
