@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::suites;
 use crate::command::cargo;
@@ -60,10 +60,11 @@ impl Built {
         let name = message["target"]["name"].as_str()?.to_owned();
         let program = Program { package: package.to_owned(), name, path, folder };
         let is_test = message["profile"]["test"].as_bool()?;
-        if is_test {
-            self.tests.push(program)
-        } else {
-            self.programs.push(program)
+        match is_test {
+            // `--all-targets` builds it as a test although its manifest says that it has none.
+            true if message["target"]["test"] == json!(false) => {}
+            true => self.tests.push(program),
+            false => self.programs.push(program),
         }
         Some(())
     }
@@ -92,8 +93,6 @@ pub(super) fn all(quick: bool) -> Result<Built> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -110,6 +109,12 @@ mod tests {
             });
             built.add(&message).expect("a program");
         }
+        let without_tests = json!({
+            "package_id": "path+file:///w/tests#lb-tests@0.1.0", "executable": "/w/target/x",
+            "manifest_path": "/w/x/Cargo.toml", "target": { "name": "lab-guest", "test": false },
+            "profile": { "test": true },
+        });
+        built.add(&without_tests).expect("a program");
         assert_eq!(built.add(&json!({ "executable": null })), None);
         let packages: Vec<_> = built.tests.iter().map(|program| program.package.as_str()).collect();
         assert_eq!(packages, ["lb-tests", "xtask"]);
