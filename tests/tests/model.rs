@@ -1,7 +1,12 @@
 //! The program against a model of it, on frames that nobody thought of. Needs root.
 //!
 //! `cargo xtask fuzz packet` runs it for as long as one likes: `SHUNT_FRAMES` is how many frames,
-//! `SHUNT_SEED` which.
+//! `SHUNT_SEED` which. Without a number of frames the seed is a fixed one: then a change of the program or of the model
+//! decides whether the test passes, and not chance.
+//!
+//! Known to differ, in IPv6 and in about one of 800 000 frames, where a client's segments come by another gateway:
+//! `SHUNT_SEED=10069595988827`, `SHUNT_SEED=10080420248182`. Also a fragment of a flow that the model has not any more:
+//! `SHUNT_SEED=9682963927053`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +30,7 @@ use lb_tests::{
 };
 
 const FRAMES: u64 = 200_000;
+const SEED: u64 = 1;
 /// After so many frames every connection is forgotten, and one begins again with few.
 const ROUND: u64 = 4_000;
 /// After so many the counters are looked at, and somebody is admitted or ejected.
@@ -187,8 +193,9 @@ impl Drops {
 
 #[test]
 fn the_program_does_what_the_model_says() {
+    let any = || if number("SHUNT_FRAMES").is_some() { clock::now().as_nanos() as u64 } else { SEED };
     let frames = number("SHUNT_FRAMES").unwrap_or(FRAMES);
-    let seed = number("SHUNT_SEED").unwrap_or_else(|| clock::now().as_nanos() as u64);
+    let seed = number("SHUNT_SEED").unwrap_or_else(any);
     println!("seed {seed}: SHUNT_SEED={seed} SHUNT_FRAMES={frames} tries the same frames again");
     let mut world = World::new();
     let runner = world.kernel.runner();
