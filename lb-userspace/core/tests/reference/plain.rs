@@ -370,7 +370,7 @@ impl Reference {
     /// A detection that too few clients saw.
     fn held(&mut self, name: &str, reason: &str) {
         if self.peers[name].at == At::In {
-            self.suspected(name, reason);
+            self.suspected(name, reason, true);
         }
     }
 
@@ -445,7 +445,7 @@ impl Reference {
             *good = 0;
         }
         if alone && !distrusted {
-            return self.suspected(name, "half_open_failure");
+            return self.suspected(name, "half_open_failure", enforced);
         }
         let (kind, reason) = if distrusted {
             (EventKind::Refused, "evidence_lost")

@@ -60,12 +60,12 @@ fn prompt(failure: L4Failure, by: By) -> bool {
 }
 
 impl Reference {
-    pub(crate) fn suspected(&mut self, name: &str, reason: &str) {
+    pub(crate) fn suspected(&mut self, name: &str, reason: &str, enforced: bool) {
         let now = self.now;
         let reported = &mut self.peer(name).suspects.reported;
         if reported.is_none_or(|at| now - at >= 1000) {
             *reported = Some(now);
-            self.say(EventKind::Suspected, name, reason, true);
+            self.say(EventKind::Suspected, name, reason, enforced);
         }
     }
 
@@ -87,7 +87,7 @@ impl Reference {
         let suspects = &mut self.peer(name).suspects;
         if suspects.run >= least {
             suspects.run = 0;
-            self.suspected(name, reason);
+            self.suspected(name, reason, true);
         }
         self.peer(name).suspects.ask_if_due(now);
     }
