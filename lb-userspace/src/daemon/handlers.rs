@@ -12,6 +12,7 @@ use lb_core::{
 use tokio::{
     runtime::Handle,
     sync::{mpsc::UnboundedSender, oneshot},
+    task::JoinHandle,
 };
 use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
@@ -51,6 +52,8 @@ pub(super) struct Handlers {
     interfaces: Arc<Interfaces>,
     /// To the loop.
     inspected: UnboundedSender<Inspected>,
+    /// The last reload that the kernel was asked about.
+    inspection: Option<JoinHandle<()>>,
     lost_log_lines: ErrorCounter,
     /// Where to read maps, which may take long. The loop does not wait for it.
     tasks: Handle,
@@ -65,7 +68,8 @@ impl Handlers {
         lost_log_lines: ErrorCounter,
         tasks: Handle,
     ) -> Self {
-        Self { facts, configured, paths: Paths::default(), interfaces, inspected, lost_log_lines, tasks }
+        let (paths, inspection) = (Paths::default(), None);
+        Self { facts, configured, paths, interfaces, inspected, inspection, lost_log_lines, tasks }
     }
 
     pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
@@ -127,18 +131,23 @@ impl Handlers {
 
     /// Reads the file again, and has the kernel asked what would not work after the reload. The loop gives the result to
     /// [`decide`](Self::decide).
-    fn reload(&self, driver: &Driver, order: Order) {
+    fn reload(&mut self, driver: &Driver, order: Order) {
         let file = match self.configured.read() {
             Ok(file) => file,
             Err(problem) => return order.answer(Err(problem)),
         };
         let question = self.configured.question(&file, &self.paths);
         let (dataplane, inspected) = (driver.edges().dataplane.clone(), self.inspected.clone());
-        self.tasks.spawn(async move {
+        let before = self.inspection.take();
+        self.inspection = Some(self.tasks.spawn(async move {
             let hazards = question.hazards(&dataplane).await;
+            // In the order in which the files were read: the newest must be the last one in force.
+            if let Some(before) = before {
+                let _ = before.await;
+            }
             // Without a loop nobody reloads.
             let _ = inspected.send(Inspected { file, hazards, order });
-        });
+        }));
     }
 
     /// Makes a reload whose hazards are known, or refuses it.
