@@ -191,17 +191,7 @@ fn without_a_probe_a_handshake_decides_about_refusals() -> Result<()> {
         let mut bench = Bench::new(if v6 { "bare6" } else { "bare4" }, v6, "return 200 'fine';", false)?;
         bench.requests(0, 6)?;
         bench.servers[0].stop(PATIENCE)?;
-        for _ in 0..20 {
-            if bench.heard(EventKind::Eject).is_some() {
-                break;
-            }
-            bench.requests(0, 6)?;
-        }
-        let event = until_heard(&bench, EventKind::Eject)?;
-        ensure!(event.reason == "consecutive_5xx", "{event:?}");
-        let answered = bench.requests(0, 12)?;
-        ensure!(answered == 12, "{answered} of 12 after the ejection");
-        Ok(())
+        is_ejected_for_a_lone_client(&bench)
     })
 }
 
@@ -218,18 +208,23 @@ fn a_server_that_refuses_is_out_though_its_probe_passes_at_another_port() -> Res
             bench.shunt.status().is_ok_and(|status| status.snapshot.services[0].backends.iter().all(up))
         })?;
         // From one client: the daemon's own handshake is what confirms.
-        for _ in 0..20 {
-            if bench.heard(EventKind::Eject).is_some() {
-                break;
-            }
-            bench.requests(0, 6)?;
-        }
-        let event = until_heard(&bench, EventKind::Eject)?;
-        ensure!(event.reason == "consecutive_5xx", "{event:?}");
-        let answered = bench.requests(0, 12)?;
-        ensure!(answered == 12, "{answered} of 12 after the ejection");
-        Ok(())
+        is_ejected_for_a_lone_client(&bench)
     })
+}
+
+/// One client asks until the first backend is ejected. From then on each of its requests is answered.
+fn is_ejected_for_a_lone_client(bench: &Bench) -> Result<()> {
+    for _ in 0..20 {
+        if bench.heard(EventKind::Eject).is_some() {
+            break;
+        }
+        bench.requests(0, 6)?;
+    }
+    let event = until_heard(bench, EventKind::Eject)?;
+    ensure!(event.reason == "consecutive_5xx", "{event:?}");
+    let answered = bench.requests(0, 12)?;
+    ensure!(answered == 12, "{answered} of 12 after the ejection");
+    Ok(())
 }
 
 /// An event of the first backend, soon.
