@@ -3,10 +3,6 @@
 //! `cargo xtask fuzz packet` runs it for as long as one likes: `SHUNT_FRAMES` is how many frames,
 //! `SHUNT_SEED` which. Without a number of frames the seed is a fixed one: then a change of the program or of the model
 //! decides whether the test passes, and not chance.
-//!
-//! Known to differ, in IPv6 and in about one of 800 000 frames, where a client's segments come by another gateway:
-//! `SHUNT_SEED=10069595988827`, `SHUNT_SEED=10080420248182`. Also a fragment of a flow that the model has not any more:
-//! `SHUNT_SEED=9682963927053`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -78,8 +78,10 @@ fn place(segment: &Segment, next: u32) -> Place {
     }
 }
 
-fn later(a: u32, b: u32) -> u32 {
-    if a.wrapping_sub(b).cast_signed() > 0 { a } else { b }
+/// `number`, if it is later than `than`. Of two numbers that are half of all numbers apart neither is later (RFC 1982
+/// section 3.2).
+fn later(number: u32, than: u32) -> u32 {
+    if number.wrapping_sub(than).cast_signed() > 0 { number } else { than }
 }
 
 /// The meaning of a client's segment for its connection.
@@ -138,7 +140,12 @@ impl Connection {
 
     /// The next numbers of the client and of the backend, once the backend has answered.
     pub(super) fn next(&self) -> Option<(u32, u32)> {
-        self.backend_syn.map(|_| (later(self.client_end, self.acked), self.sent_end))
+        self.backend_syn.map(|_| (self.client_next(), self.sent_end))
+    }
+
+    /// The end of what the client has sent without a gap, unless the backend has acknowledged more.
+    fn client_next(&self) -> u32 {
+        later(self.acked, self.client_end)
     }
 
     /// The end of what the client has sent, in a handshake that of its SYN.
@@ -163,7 +170,7 @@ impl Connection {
     /// The client's way, if the segment is of somebody who sees the connection: the two numbers are the nearer to the
     /// next ones, the farther the other is.
     pub(super) fn comes_by(&mut self, segment: &Segment, to: [u8; 6], (behind, vlan): (bool, u16)) {
-        let next = later(self.client_end, self.acked);
+        let next = self.client_next();
         let off = u64::from(segment.seq.wrapping_sub(next).cast_signed().unsigned_abs());
         let missing = u64::from(self.sent_end.wrapping_sub(segment.ack));
         let farthest = u64::from(FARTHEST);
@@ -192,7 +199,7 @@ impl Connection {
         } else if segment.rst {
             self.reset |= [self.client_end, self.acked].contains(&segment.seq);
         } else if self.sent_end.wrapping_sub(segment.ack) <= FARTHEST {
-            let place = place(segment, later(self.client_end, self.acked));
+            let place = place(segment, self.client_next());
             self.backend_fin.heard(segment.ack);
             if segment.fin {
                 self.client_fin.said(place, segment.end());
