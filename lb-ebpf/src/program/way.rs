@@ -22,10 +22,12 @@ pub(crate) fn follow<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>) {
     }
 }
 
-/// Whether the numbers of a segment show that its sender sees the connection.
+/// Whether the numbers of a segment show that its sender sees the connection. Before the backend has answered, the flow
+/// has no number of the backend, and only a SYN can show it.
 #[inline(always)]
 pub(crate) const fn is_of_client<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
-    is_of_peer(segment, flow.client_end, flow.client_next(), flow.sent_end)
+    (segment.opens() || flow.state & flow_state::ANSWERED != 0)
+        && is_of_peer(segment, flow.client_end, flow.client_next(), flow.sent_end)
 }
 
 /// Whether a frame comes by the way that the flow knows. The node's own address does not matter.

@@ -177,7 +177,11 @@ impl Connection {
         let is_known = if segment.syn || segment.rst {
             segment.syn && !segment.acks && segment.end() == self.client_end
         } else {
-            missing <= farthest && off <= farthest && (off + 1) * (missing + 1) <= 1 << 28
+            // Of a backend that has not answered there is no number to be near to.
+            self.backend_syn.is_some()
+                && missing <= farthest
+                && off <= farthest
+                && (off + 1) * (missing + 1) <= 1 << 28
         };
         if is_known {
             (self.link.0, self.behind, self.vlan) = (to, behind, vlan);

@@ -157,6 +157,25 @@ fn a_handshake_moves_with_its_syn() {
     assert_eq!(Tcp::read(&kernel.run(&answer).1).expect("tcp").to_mac, FIRST, "another SYN moves nothing");
 }
 
+both_families!(before_the_answer_only_the_syn_moves_a_handshake);
+/// Nobody has a number of the backend yet, so no number can be near to it.
+fn before_the_answer_only_the_syn_moves_a_handshake() {
+    if at_tc() {
+        return;
+    }
+    let mut kernel = Kernel::new(1);
+    let begun = Connection::begin(&mut kernel, 1);
+    for (off, ack) in [(0, 0), (5, 0), (1 << 20, 0), (0, u32::MAX - 9)] {
+        for flags in [ACK, ACK | PSH, ACK | FIN] {
+            let stray = of_client(&begun, flags).numbers(begun.client_next.wrapping_add(off), ack);
+            send(&mut kernel, (SECOND, INGRESS, Some(10)), stray.payload(b"stray"));
+        }
+    }
+    let answer = Tcp::new(backend_address(0), begun.nat, SYN | ACK).numbers(BACKEND_ISN, begun.client_next);
+    let got = Tcp::read(&kernel.run(&answer.bytes()).1).expect("tcp");
+    assert_eq!((got.to_mac, got.vlan), (FIRST, None));
+}
+
 both_families!(the_nodes_own_address_moves_nothing);
 fn the_nodes_own_address_moves_nothing() {
     let mut kernel = Kernel::new(1);
