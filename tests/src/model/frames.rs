@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Model, Tuple};
+use super::{Model, Tuple, carrying::family_of};
 use crate::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, layout, set_checksums},
     kernel::{NODE_MAC, OTHER_NODE_MAC, backend_address, in_family},
@@ -86,7 +86,7 @@ impl Generator {
         match self.noise.below(40) {
             0..=3 if odd => SocketAddr::new(of.ip(), port),
             5..=9 if odd => SocketAddr::new(
-                in_family(super::family_of(of), || backend_address(if of.is_ipv4() { 11 } else { 21 })).ip(),
+                in_family(family_of(of), || backend_address(if of.is_ipv4() { 11 } else { 21 })).ip(),
                 port,
             ),
             4 if odd => SocketAddr::new(host, 0),
