@@ -21,7 +21,7 @@ use lb_tests::{
         Action, ELSEWHERE, Family, Kernel, NAT_PORTS, OWN_MAC, ServiceSettings, Side, VLANS, backend_address,
         backend_mac, context, in_family, vip,
     },
-    model::{Backend, Generator, Model, Service, Verdict},
+    model::{Backend, Generator, Model, Rare, Service, Verdict},
     noise::Noise,
 };
 
@@ -250,11 +250,15 @@ fn the_program_does_what_the_model_says() {
         (established as u64, handshakes as u64, resting as u64),
         "seed {seed}"
     );
-    println!("{frames} frames in {:.1?}: {became:?}", clock::now() - begun);
+    let played = world.model.played();
+    println!("{frames} frames in {:.1?}: {became:?}, {played:?}", clock::now() - begun);
     // Of each enough that it was tried at all.
     for name in ["passed", "dropped", "reset", "begun", "to a backend", "to a client"] {
         assert!(became.get(name).is_some_and(|count| count * 200 > frames), "{name}: {became:?}");
     }
     // A SYN on a living connection of a backend that is out is rare.
     assert!(became.contains_key("challenged"), "{became:?}");
+    for rare in Rare::ALL {
+        assert!(played.get(&rare).is_some_and(|count| count * 5_000 > frames), "{rare:?}: {played:?}");
+    }
 }

@@ -6,6 +6,7 @@ use super::{
     Model, Tuple,
     connection::Connection,
     mac,
+    played::Rare,
     reading::{Reading, Segment, read},
     rewriting,
 };
@@ -43,7 +44,7 @@ impl Model {
         }
         let link = (mac(frame, 6), NODE_MAC);
         let way = (behind, tag.unwrap_or(0) & 0xfff);
-        let connection = Connection::new(service, backend, (sent.dst, nat), link, way, segment.end());
+        let connection = Connection::new(service, backend, (sent.dst, nat), link, way, segment);
         self.connections.insert(key, connection);
         self.replies.insert(reply, key);
         self.carried_to_backend(frame, segment, key, out).map(|()| backend)
@@ -60,10 +61,7 @@ impl Model {
         let (backend, nat) = connection.reply();
         let mac = self.backend(connection).mac;
         rewriting::translated(frame, segment, (mac, self.own_mac), (nat, backend), out)?;
-        let ended = self.connections.get_mut(&key).is_some_and(|one| one.client_said(segment));
-        if ended {
-            self.end(key);
-        }
+        self.said(key, |one| one.client_said(segment));
         Ok(())
     }
 
@@ -76,11 +74,22 @@ impl Model {
     ) -> Result<(), String> {
         let connection = self.connections.get(&key).ok_or("no such connection")?;
         rewriting::translated(frame, segment, connection.link, (key.1, key.0), out)?;
-        let ended = self.connections.get_mut(&key).is_some_and(|one| one.backend_said(segment));
-        if ended {
+        self.said(key, |one| one.backend_said(segment));
+        Ok(())
+    }
+
+    /// `by`: true when nothing is left of the connection.
+    fn said(&mut self, key: Tuple, by: impl FnOnce(&mut Connection) -> bool) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let was_over = connection.is_over();
+        let is_gone = by(connection);
+        if connection.is_over() && !was_over {
+            let rare = if connection.is_reset() { Rare::Reset } else { Rare::Closed };
+            *self.played.entry(rare).or_default() += 1;
+        }
+        if is_gone {
             self.end(key);
         }
-        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     client_fin: Fin,
     backend_fin: Fin,
     reset: bool,
+    /// The end of the SYN without its data.
+    syn_end: u32,
     /// The end of what the client has sent without a gap, and of what the backend has acknowledged and sent.
     client_end: u32,
     acked: u32,
@@ -46,15 +48,16 @@ pub(crate) enum Heard {
 }
 
 impl Connection {
-    /// The way is that of the SYN, and `end` its end.
+    /// The way is that of the SYN.
     pub(super) fn new(
         service: u16,
         backend: usize,
         ends: (SocketAddr, SocketAddr),
         link: ([u8; 6], [u8; 6]),
         (behind, vlan): (bool, u16),
-        end: u32,
+        syn: &Segment,
     ) -> Self {
+        let end = syn.end();
         Self {
             service,
             backend,
@@ -67,6 +70,7 @@ impl Connection {
             client_fin: Fin::default(),
             backend_fin: Fin::default(),
             reset: false,
+            syn_end: syn.seq.wrapping_add(1),
             client_end: end,
             acked: end,
             sent_end: 0,
@@ -88,6 +92,15 @@ impl Connection {
         self.reset || self.client_fin.acknowledged && self.backend_fin.acknowledged
     }
 
+    pub(super) fn is_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// The backend has lost it and accepts the client's new one.
+    pub(super) fn begins_again(&self, segment: &Segment) -> bool {
+        self.established && self.syn_again && segment.syn && segment.acks
+    }
+
     /// The next numbers of the client and of the backend, once the backend has answered.
     pub(super) fn next(&self) -> Option<(u32, u32)> {
         self.backend_syn.map(|_| (self.client_next(), self.sent_end))
@@ -101,6 +114,37 @@ impl Connection {
     /// The end of what the client has sent, in a handshake that of its SYN.
     pub(super) fn first_end(&self) -> u32 {
         self.client_end
+    }
+
+    /// The end of its SYN without data.
+    pub(super) fn syn_end(&self) -> u32 {
+        self.syn_end
+    }
+
+    /// The way of its client's segments.
+    pub(super) fn way(&self) -> ([u8; 6], bool, u16) {
+        (self.link.0, self.behind, self.vlan)
+    }
+
+    /// This is its client's SYN, as it was.
+    pub(super) fn is_syn(&self, segment: &Segment) -> bool {
+        segment.syn && !segment.acks && segment.end() == self.client_end
+    }
+
+    /// This is the backend's answer to a SYN whose data it does not take.
+    pub(super) fn leaves_data_out(&self, segment: &Segment) -> bool {
+        segment.syn && segment.acks && segment.ack == self.syn_end && self.syn_end != self.client_end
+    }
+
+    /// The backend's acknowledgement is as far as can be from what the client has sent.
+    pub(super) fn is_opposite(&self) -> bool {
+        self.acked.wrapping_sub(self.client_end) == 1 << 31
+    }
+
+    /// This completes the handshake: it acknowledges what the backend has sent.
+    pub(super) fn completes(&self, segment: &Segment) -> bool {
+        let answers = |syn: u32| segment.ack.wrapping_sub(syn) <= self.sent_end.wrapping_sub(syn);
+        !self.established && self.backend_syn.is_some_and(answers) && segment.acks && !segment.rst
     }
 
     pub(super) fn hears_client(&self, segment: &Segment, admitted: bool) -> Heard {
@@ -125,7 +169,7 @@ impl Connection {
         let missing = u64::from(self.sent_end.wrapping_sub(segment.ack));
         let farthest = u64::from(FARTHEST);
         let is_known = if segment.syn || segment.rst {
-            segment.syn && !segment.acks && segment.end() == self.client_end
+            self.is_syn(segment)
         } else {
             // Of a backend that has not answered there is no number to be near to.
             self.backend_syn.is_some()
@@ -141,8 +185,7 @@ impl Connection {
     /// True when nothing is left of it: a handshake that is reset leaves no port to rest.
     pub(super) fn client_said(&mut self, segment: &Segment) -> bool {
         if !self.established {
-            let answered = |syn: u32| segment.ack.wrapping_sub(syn) <= self.sent_end.wrapping_sub(syn);
-            if self.backend_syn.is_some_and(answered) && segment.acks && !segment.rst {
+            if self.completes(segment) {
                 self.established = true;
             } else {
                 return segment.rst && segment.seq == self.client_end;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Model, Tuple, carrying::family_of};
+use super::{Model, Tuple, carrying::family_of, connection::Connection};
 use crate::{
     frame::{ACK, FIN, PSH, RST, SYN, Tcp, layout, set_checksums},
     kernel::{NODE_MAC, OTHER_NODE_MAC, backend_address, in_family},
@@ -132,6 +132,8 @@ impl Generator {
                 SYN | ACK,
                 if self.noise.once_in(4) { RST | ACK } else { ACK },
             ],
+            // The SYN again, or what cannot come yet.
+            (false, false, true) => [SYN, SYN, ACK, ACK | PSH, if self.noise.once_in(4) { RST } else { SYN }],
             (false, true, true) => [ACK, ACK, ACK | PSH, SYN, if self.noise.once_in(4) { RST } else { ACK }],
             _ => *self.noise.pick(&[
                 [ACK, ACK | PSH, ACK, ACK, ACK | PSH],
@@ -140,43 +142,96 @@ impl Generator {
                 [ACK, FIN | ACK, ACK, ACK, SYN],
                 [FIN | ACK, RST, ACK, SYN | ACK, ACK],
                 [ACK, ACK | PSH, ACK, ACK, FIN | ACK],
+                [FIN | ACK, ACK, FIN | ACK, ACK, ACK],
             ]),
         };
         let flags = *self.noise.pick(&flags) | self.extra_flags();
         // Numbers of few values, so that they often fit.
         let mut tcp =
             Tcp::new(src, dst, flags).numbers(self.noise.below(3) as u32, self.noise.below(4) as u32);
-        if let Some((client, backend)) = next
-            && !self.noise.once_in(4)
-        {
-            // Mostly the next numbers, or near to them.
-            let near: [u32; 8] = [0, 0, 0, 0, 0, 1, u32::MAX, 30];
-            let (own, other) = if to_backend { (client, backend) } else { (backend, client) };
-            tcp.seq = own.wrapping_add(*self.noise.pick(&near));
-            tcp.ack = other.wrapping_add(*self.noise.pick(&near));
-        } else if !to_backend {
-            tcp.ack = connection.first_end().wrapping_add(u32::from(self.noise.once_in(3)));
-        }
+        self.number(&mut tcp, connection, to_backend);
         if self.noise.once_in(2) {
             self.adorn(&mut tcp);
         }
-        if !to_backend && !self.noise.once_in(10) {
+        if next.is_none() && to_backend && flags & SYN != 0 && !self.noise.once_in(4) {
+            let (syn_end, end) = (connection.syn_end(), connection.first_end());
+            tcp.seq = syn_end.wrapping_sub(1);
+            // Linux leaves the data out.
+            let length = if self.noise.once_in(4) { 0 } else { end.wrapping_sub(syn_end) };
+            tcp.payload = vec![b'x'; length as usize];
+        }
+        let mut behind = !to_backend;
+        if to_backend && self.noise.once_in(8) {
+            behind = self.another_way(&mut tcp);
+        } else if !to_backend && !self.noise.once_in(10) {
             tcp.vlan = (way != 0).then_some(way);
         }
-        (tcp.bytes(), !to_backend)
+        if self.noise.once_in(40) {
+            tcp.to_mac = self.another_station();
+        }
+        (tcp.bytes(), behind)
+    }
+
+    /// Mostly the next numbers of a connection, or near to them.
+    fn number(&mut self, tcp: &mut Tcp, connection: &Connection, to_backend: bool) {
+        let noise = &mut self.noise;
+        let near: [u32; 8] = [0, 0, 0, 0, 0, 1, u32::MAX, 30];
+        // At the bounds of what is near, and as far as can be.
+        let far: [u32; 8] = [0, 0, (1 << 14) - 1, 1 << 14, 1 << 24, (1 << 24) + 1, (1 << 31) - 1, 1 << 31];
+        let mut distance = [*noise.pick(&near), *noise.pick(&near)];
+        if noise.once_in(40) {
+            distance = [*noise.pick(&far), noise.pick(&far).wrapping_neg()];
+            distance = distance.map(|one| if noise.once_in(4) { one.wrapping_neg() } else { one });
+        }
+        match connection.next() {
+            Some((client, backend)) if !noise.once_in(4) => {
+                let (own, other) = if to_backend { (client, backend) } else { (backend, client) };
+                tcp.seq = own.wrapping_add(distance[0]);
+                tcp.ack = other.wrapping_add(distance[1]);
+            }
+            None if to_backend && !noise.once_in(4) => {
+                tcp.seq = connection.first_end().wrapping_add(distance[0]);
+            }
+            None if !to_backend && noise.once_in(6) => tcp.ack = connection.syn_end(),
+            _ if !to_backend => {
+                tcp.ack = connection.first_end().wrapping_add(u32::from(noise.once_in(3)));
+            }
+            _ => {}
+        }
+        if !to_backend && noise.once_in(100) {
+            tcp.ack = connection.first_end().wrapping_add(1 << 31);
+        }
+    }
+
+    /// By another gateway, in a VLAN, or by the interface to the backends. True: by that.
+    fn another_way(&mut self, tcp: &mut Tcp) -> bool {
+        let noise = &mut self.noise;
+        if noise.once_in(2) {
+            tcp.from_mac[noise.below(6)] ^= 2 << noise.below(7);
+        }
+        if noise.once_in(2) {
+            let control = *noise.pick(&[0, 0x6000]);
+            tcp.vlan = Some(control | noise.pick(&[0, 10, 20, 30]));
+        }
+        noise.once_in(2)
+    }
+
+    fn another_station(&mut self) -> [u8; 6] {
+        let noise = &mut self.noise;
+        let mut other = NODE_MAC;
+        other[noise.below(6)] = noise.byte();
+        *noise.pick(&[OTHER_NODE_MAC, other, [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]])
     }
 
     /// A frame that the program must leave as it is.
     fn adorn(&mut self, tcp: &mut Tcp) {
+        if self.noise.once_in(10) {
+            tcp.to_mac = self.another_station();
+        }
         let noise = &mut self.noise;
         tcp.tos = noise.byte();
         tcp.urgent = noise.word() as u16;
         tcp.ttl = *noise.pick(&[64, 64, 255, 128, 2, 3, 1, 0]);
-        if noise.once_in(10) {
-            let mut other = NODE_MAC;
-            other[noise.below(6)] = noise.byte();
-            tcp.to_mac = *noise.pick(&[OTHER_NODE_MAC, other, [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]]);
-        }
         tcp.from_mac[5] = noise.byte();
         tcp.options = (0..4 * noise.below(11)).map(|_| noise.byte()).collect();
         let longest = *noise.pick(&[1, 8, 100, 1400]);

@@ -9,6 +9,7 @@ mod carrying;
 mod connection;
 mod frames;
 mod numbers;
+mod played;
 mod reading;
 mod rewriting;
 
@@ -20,11 +21,11 @@ use std::{
 
 use lb_common::reason::Reason;
 
-pub use self::frames::Generator;
 use self::{
     connection::{Connection, Heard},
     reading::{Reading, Segment, alike, read},
 };
+pub use self::{frames::Generator, played::Rare};
 use crate::kernel::{Action, NODE_MAC, OTHER_NODE_MAC};
 
 /// A backend, and how frames get there.
@@ -66,6 +67,8 @@ pub struct Model {
     connections: BTreeMap<Tuple, Connection>,
     /// The same by what the backend sends: its address, and ours. Gives the key above.
     replies: BTreeMap<Tuple, Tuple>,
+    /// How often something rare came.
+    played: BTreeMap<Rare, u64>,
 }
 
 /// The action that the program must take for a frame.
@@ -93,13 +96,25 @@ impl Model {
         own_mac: [u8; 6],
         nat_ports: RangeInclusive<u16>,
     ) -> Self {
-        Self { services, vlans, own_mac, nat_ports, connections: BTreeMap::new(), replies: BTreeMap::new() }
+        Self {
+            services,
+            vlans,
+            own_mac,
+            nat_ports,
+            connections: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            played: BTreeMap::new(),
+        }
     }
 
     /// Every connection ends.
     pub fn forget(&mut self) {
         self.connections.clear();
         self.replies.clear();
+    }
+
+    pub fn played(&self) -> &BTreeMap<Rare, u64> {
+        &self.played
     }
 
     /// Connections, handshakes, and what rests after them.
@@ -125,13 +140,19 @@ impl Model {
         let (inner, tag) = self.untagged(frame);
         let by = (behind, tag.unwrap_or(0) & 0xfff);
         let (verdict, segment) = self.verdict(&inner, by);
+        let mut rare = self.rare(&inner, segment.as_ref(), &verdict);
         // A connection that goes on, or the handshake whose SYN is challenged.
         if let (Some(segment), Verdict::ToBackend(key) | Verdict::Challenge(_, key)) = (&segment, &verdict)
             && let Some(connection) = self.connections.get_mut(key)
         {
+            let before = connection.way();
             connection.comes_by(segment, mac(&inner, 6), by);
+            rare.extend(played::moved(before, (mac(&inner, 6), by.0, by.1), connection.way()));
         }
         let checked = self.becomes(&verdict, segment.as_ref(), (frame, &inner, tag, behind), action, out);
+        for rare in rare {
+            *self.played.entry(rare).or_default() += 1;
+        }
         checked.map(|()| verdict.clone()).map_err(|error| format!("{verdict:?}: {error}"))
     }
 
