@@ -29,13 +29,21 @@ pub const fn replace16(old: u16, new: u16) -> u64 {
 }
 
 /// The change of the IPv4 header checksum when the TTL falls by one. The TTL is the first byte of its word.
-pub const TTL_STEP: u64 = replace16(u16::from_be(0x0100), 0);
+pub const TTL_STEP: u16 = !u16::from_be(0x0100);
 
 /// `HC' = ~(~HC + ~m + m')` (RFC 1624, equation 3).
 #[inline(always)]
 pub const fn apply(checksum: u16, delta: u16) -> u16 {
     let sum = !checksum as u32 + delta as u32;
     !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The same with two changes at once.
+#[inline(always)]
+pub const fn apply_both(checksum: u16, first: u16, second: u16) -> u16 {
+    let sum = !checksum as u32 + first as u32 + second as u32;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(sum + (sum >> 16)) as u16
 }
 
 #[cfg(test)]
@@ -47,6 +55,18 @@ mod tests {
     }
 
     /// Each of these needs one carry more, or none, and a sum of zeros stays zero.
+    /// Every step of a hop and every way in which the sum can carry.
+    #[test]
+    fn two_changes_at_once_are_one_after_the_other() {
+        let edges = [0, 1, 2, 0x00ff, 0x0100, 0x7fff, 0x8000, 0xfefe, 0xfeff, 0xff00, 0xfffe, 0xffff];
+        for checksum in 0..=u16::MAX {
+            for first in edges {
+                let both = apply_both(checksum, first, TTL_STEP);
+                assert_eq!(both, apply(checksum, fold(first as u64 + TTL_STEP as u64)), "{checksum} {first}");
+            }
+        }
+    }
+
     #[test]
     fn fold_brings_every_carry_back() {
         for (sum, folded) in [
@@ -112,7 +132,7 @@ mod tests {
     fn ttl_step_lowers_the_first_byte() {
         let words = [u16::from_ne_bytes([64, 6]), 0x1234];
         let lower = [u16::from_ne_bytes([63, 6]), 0x1234];
-        assert_eq!(apply(full(&words), fold(TTL_STEP)), full(&lower));
+        assert_eq!(apply(full(&words), TTL_STEP), full(&lower));
     }
 
     #[test]

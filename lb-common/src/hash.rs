@@ -58,8 +58,14 @@ unsafe impl aya::Pod for HashKeys {}
 /// consecutive sets; one more step prevents that.
 #[inline(always)]
 pub fn keyed_hash<A: Address>(key: &FlowKey<A>, keys: &HashKeys) -> u64 {
+    keyed_hash_by(key, |number| keys.0[number])
+}
+
+/// The same, where each key is asked for when it is needed: IPv4 needs few of them.
+#[inline(always)]
+pub fn keyed_hash_by<A: Address>(key: &FlowKey<A>, keys: impl Fn(usize) -> u64) -> u64 {
     let product = |first: usize, a: u32, b: u32| {
-        (keys.0[first].wrapping_add(a as u64)).wrapping_mul(keys.0[first + 1].wrapping_add(b as u64))
+        keys(first).wrapping_add(a as u64).wrapping_mul(keys(first + 1).wrapping_add(b as u64))
     };
     let [a, b] = key.src.pairs();
     let [c, d] = key.dst.pairs();

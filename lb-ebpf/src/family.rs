@@ -91,7 +91,7 @@ pub trait Family: Copy {
     }
 
     /// Length of the datagram, from the start of the header to the end of the payload.
-    fn length(ip: &Frame) -> Option<u32>;
+    fn length(ip: &Frame) -> Option<u64>;
 
     fn load(ip: &Frame, offset: usize) -> Option<Self::Addr>;
 
@@ -105,6 +105,9 @@ pub trait Family: Copy {
 
     /// Adds to the header's checksum, where there is one.
     fn adjust(ip: &Frame, delta: u64);
+
+    /// Takes one from the TTL or hop limit, and adds this and `delta` to the header's checksum, where there is one.
+    fn pass_on(ip: &Frame, delta: u16);
 
     /// Lets routers fragment a datagram, where they do that at all. `id`: for a datagram that has no
     /// identification, because it was not to be fragmented.
@@ -157,7 +160,7 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
-    fn length(ip: &Frame) -> Option<u32> {
+    fn length(ip: &Frame) -> Option<u64> {
         Some(host_order(ip.load(2)?))
     }
 
@@ -187,6 +190,13 @@ impl Family for Ipv4 {
         if let Some(sum) = ip.load::<u16>(10) {
             ip.store(10, checksum::apply(sum, fold(delta)));
         }
+    }
+
+    #[inline(always)]
+    fn pass_on(ip: &Frame, delta: u16) {
+        let (Some(ttl), Some(sum)) = (ip.load::<u8>(Self::TTL), ip.load::<u16>(10)) else { return };
+        ip.store(Self::TTL, ttl.wrapping_sub(1));
+        ip.store(10, checksum::apply_both(sum, delta, checksum::TTL_STEP));
     }
 
     #[inline(always)]
@@ -289,8 +299,8 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn length(ip: &Frame) -> Option<u32> {
-        Some(host_order(ip.load(4)?) + Self::HEADER as u32)
+    fn length(ip: &Frame) -> Option<u64> {
+        Some(host_order(ip.load(4)?) + Self::HEADER as u64)
     }
 
     #[inline(always)]
@@ -317,6 +327,13 @@ impl Family for Ipv6 {
 
     #[inline(always)]
     fn adjust(_: &Frame, _: u64) {}
+
+    #[inline(always)]
+    fn pass_on(ip: &Frame, _: u16) {
+        if let Some(limit) = ip.load::<u8>(Self::TTL) {
+            ip.store(Self::TTL, limit.wrapping_sub(1));
+        }
+    }
 
     /// No router does.
     #[inline(always)]

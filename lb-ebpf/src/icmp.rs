@@ -183,7 +183,7 @@ pub fn readdress<F: Errors>(
 
     let from = F::load(ip, F::SRC)?;
     let outer = replaced(&from, to.src) + replaced(&was.src, &will.src);
-    F::adjust(ip, outer + TTL_STEP);
+    F::adjust(ip, outer + TTL_STEP as u64);
     F::store(ip, F::SRC, to.src);
     F::store(ip, F::DST, &will.src);
     ip.store(F::TTL, ttl.wrapping_sub(1));

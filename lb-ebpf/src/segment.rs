@@ -32,6 +32,20 @@ pub enum Place {
 /// No stack has more bytes than this under way. A number that is farther off is made up.
 pub const MOST_IN_FLIGHT: u32 = 1 << 24;
 
+/// The combinations of the five lowest flags that stacks send, each as the bit of its number: one or more of SYN, RST
+/// and ACK, at most one of SYN, FIN and RST, and no data without an ACK.
+const SOUND_FLAGS: u32 = {
+    let (mut sound, mut flags) = (0, 0);
+    while flags < 32 {
+        let kinds = flags & (flag::SYN | flag::FIN | flag::RST);
+        if kinds.count_ones() <= 1 && flags & (flag::SYN | flag::RST | flag::ACK) != 0 {
+            sound |= 1 << flags;
+        }
+        flags += 1;
+    }
+    sound
+};
+
 /// A whole TCP segment. Offsets are from the start of the IP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
@@ -44,7 +58,7 @@ pub struct Segment {
     pub payload: u32,
     pub payload_len: u32,
     /// Length of the IP datagram.
-    pub ip_len: u32,
+    pub ip_len: u64,
 }
 
 impl Segment {
@@ -79,9 +93,7 @@ impl Segment {
         if ip.load::<u8>(F::TTL).ok_or(Reason::Malformed)? <= 1 {
             return Err(Reason::Ttl);
         }
-        // No stack sends these: none of SYN, RST and ACK, two of SYN, FIN and RST, or data without an ACK.
-        let kinds = self.flags & (flag::SYN | flag::FIN | flag::RST);
-        if kinds & kinds.wrapping_sub(1) != 0 || self.flags & (flag::SYN | flag::RST | flag::ACK) == 0 {
+        if SOUND_FLAGS >> (self.flags & 31) & 1 == 0 {
             return Err(Reason::Flags);
         }
         Ok(())
@@ -96,10 +108,10 @@ impl Segment {
         let ip_len = F::length(ip)?;
         let tcp_len = ((tcp.load::<u8>(12)? >> 4) as u32) << 2;
         let headers = at as u32 + tcp_len;
-        if tcp_len < TCP_HEADER || ip_len < headers {
+        if tcp_len < TCP_HEADER || ip_len < headers as u64 {
             return None;
         }
-        if !ip.holds(ip_len as usize) && whole() < ip_len {
+        if !ip.holds(ip_len as usize) && (whole() as u64) < ip_len {
             return None;
         }
         self.seq = u32::from_be(tcp.load(4)?);
@@ -107,7 +119,7 @@ impl Segment {
         self.flags = tcp.load::<u8>(13)?;
         self.tcp = at as u32;
         self.payload = headers;
-        self.payload_len = ip_len - headers;
+        self.payload_len = ip_len as u32 - headers;
         self.ip_len = ip_len;
         Some(())
     }
@@ -145,8 +157,10 @@ impl Segment {
     /// The sequence number after everything that this segment occupies.
     #[inline(always)]
     pub const fn end(&self) -> u32 {
-        let control = (self.has(flag::SYN) || self.has(flag::FIN)) as u32;
-        self.seq.wrapping_add(self.payload_len).wrapping_add(control)
+        const { assert!(flag::SYN == flag::FIN << 1, "one shift brings the one to the other") };
+        // Without a branch. No segment has both.
+        let control = (self.flags | self.flags >> 1) & flag::FIN;
+        self.seq.wrapping_add(self.payload_len).wrapping_add(control as u32)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use lb_common::{
     abi::{Address, FlowKey, Link},
-    checksum::{self, TTL_STEP, fold},
+    checksum::{self, fold},
 };
 
 use crate::{family::Family, frame::Frame};
@@ -42,12 +42,10 @@ pub fn translate<F: Family>(
         return None;
     }
     let tcp_check = tcp.load::<u16>(16)?;
-    let ttl = ip.load::<u8>(F::TTL)?;
     frame.store(0, link.0[0]);
     frame.store(4, link.0[1]);
     frame.store(8, link.0[2]);
-    F::adjust(ip, to.ip_delta as u64 + TTL_STEP);
-    ip.store(F::TTL, ttl.wrapping_sub(1));
+    F::pass_on(ip, to.ip_delta);
     F::store(ip, F::SRC, to.src);
     F::store(ip, F::DST, to.dst);
     tcp.store(0, to.ports);

@@ -20,7 +20,7 @@ pub(crate) fn one(at: usize) -> usize {
 /// A number of a header in host order. The verifier sees that it has 16 bits: at least up to Linux 6.12 it
 /// knows nothing of a number whose bytes were exchanged.
 #[inline(always)]
-pub fn host_order(number: u16) -> u32 {
+pub fn host_order(number: u16) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
         let mut number = u16::from_be(number) as u64;
@@ -28,11 +28,11 @@ pub fn host_order(number: u16) -> u32 {
         unsafe {
             core::arch::asm!("{0} &= 65535", inout(reg) number, options(pure, nomem, nostack));
         }
-        number as u32
+        number
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        u16::from_be(number) as u32
+        u16::from_be(number) as u64
     }
 }
 

@@ -29,9 +29,9 @@ impl<A: Address> FlowKey<A> {
         self.src.is(&other.src) && self.dst.is(&other.dst) && self.ports() == other.ports()
     }
 
-    /// Both ports as one word of memory.
+    /// Both ports as one word of memory: as they lie in a TCP header.
     #[inline(always)]
-    const fn ports(&self) -> u32 {
+    pub const fn ports(&self) -> u32 {
         // SAFETY: the two lie side by side, at a multiple of four bytes, and any bits make a word.
         unsafe { *(&raw const *self).byte_add(core::mem::offset_of!(Self, sport)).cast() }
     }

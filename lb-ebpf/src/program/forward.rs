@@ -9,7 +9,7 @@ use lb_ebpf::translate::Translation;
 use super::{
     backend::counters,
     maps::Tables,
-    packet::{Packet, port_pair},
+    packet::Packet,
     verdict::{Egress, Leave},
 };
 use crate::hook;
@@ -27,7 +27,7 @@ pub(crate) fn to_backend<F: Tables>(
     let to = Translation {
         src: &flow.reply.dst,
         dst: &flow.reply.src,
-        ports: port_pair(flow.reply.dport, flow.reply.sport),
+        ports: flow.reply.ports().rotate_left(16),
         tcp_delta: flow.tcp_delta,
         ip_delta: flow.ip_delta,
     };
@@ -36,7 +36,7 @@ pub(crate) fn to_backend<F: Tables>(
         .ok_or(Reason::Malformed)?;
     if let Some(counters) = counters(flow.backend) {
         counters.packets_to += 1;
-        counters.bytes_to += packet.segment.ip_len as u64;
+        counters.bytes_to += packet.segment.ip_len;
     }
     Ok(Egress::new(backend.ifindex, backend.vlan))
 }
@@ -47,7 +47,7 @@ pub(crate) fn to_client<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>)
     let to = Translation {
         src: &flow.client.dst,
         dst: &flow.client.src,
-        ports: port_pair(flow.client.dport, flow.client.sport),
+        ports: flow.client.ports().rotate_left(16),
         tcp_delta: !flow.tcp_delta,
         ip_delta: !flow.ip_delta,
     };
@@ -56,7 +56,7 @@ pub(crate) fn to_client<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>)
         .ok_or(Reason::Malformed)?;
     if let Some(counters) = counters(flow.backend) {
         counters.packets_from += 1;
-        counters.bytes_from += packet.segment.ip_len as u64;
+        counters.bytes_from += packet.segment.ip_len;
     }
     Ok(Egress::new(flow.ifindex, flow_state::vlan(flow.state)))
 }

@@ -64,7 +64,7 @@ pub(crate) fn confirmed<A: Address>(segment: &Segment, flow: &Flow<A>) -> Option
     let found = unsafe { place.read_volatile() };
     let (seq, mtu) = ((found >> 32) as u32, found & MTU);
     let again = seq.wrapping_sub(segment.seq) < segment.payload_len;
-    (again && found == report(flow.slot, seq, mtu) && segment.ip_len as u64 > mtu).then_some(mtu)
+    (again && found == report(flow.slot, seq, mtu) && segment.ip_len > mtu).then_some(mtu)
 }
 
 /// Turns a segment of a backend into a reset to its client, remembers the client, and ends the flow. The backend's next

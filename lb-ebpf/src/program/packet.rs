@@ -1,6 +1,5 @@
 //! A TCP segment on its way through the program.
 
-use lb_common::abi::Port;
 use lb_ebpf::{
     family::Tuple,
     frame::{Frame, LINK},
@@ -21,14 +20,6 @@ pub(crate) struct Packet<'a, F: Tables> {
     pub(crate) ip: Frame,
     pub(crate) tuple: &'a Tuple<F::Addr>,
     pub(crate) segment: Segment,
-}
-
-/// Two ports as they lie in a TCP header.
-#[inline(always)]
-pub(crate) const fn port_pair(source: Port, destination: Port) -> u32 {
-    let [a, b] = source.0.to_ne_bytes();
-    let [c, d] = destination.0.to_ne_bytes();
-    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// `N` bytes of the payload, `at` bytes from the start of the IP header, from all buffers.

@@ -21,7 +21,7 @@ use lb_ebpf::{
 use super::{
     backend::counters,
     maps::{BACKENDS, REVERSE_NAT, SERVICES, TABLES, Tables},
-    packet::{Packet, port_pair},
+    packet::Packet,
     route::{self, Way},
     verdict::{Egress, Leave},
 };
@@ -62,7 +62,7 @@ pub(crate) fn steer<F: Tables>(ctx: &Context, vlan: u16, service_id: &mut u16) -
     rewrite(&packet, &to, &hop)?;
     if let Some(counters) = counters(known.backend) {
         counters.packets_from += 1;
-        counters.bytes_from += packet.segment.ip_len as u64;
+        counters.bytes_from += packet.segment.ip_len;
     }
     // A route by the device of a VLAN names that device, and XDP cannot send by it.
     Ok(Egress::new(ifindex, 0))
@@ -94,7 +94,7 @@ fn to_backend<F: Tables>(
     rewrite(packet, &to, &backend.link)?;
     if let Some(counters) = counters(id) {
         counters.packets_to += 1;
-        counters.bytes_to += packet.segment.ip_len as u64;
+        counters.bytes_to += packet.segment.ip_len;
     }
     Ok(Egress::new(backend.ifindex, backend.vlan))
 }
@@ -113,8 +113,7 @@ fn of_slot<F: Tables>(service: &Service, key: &FlowKey<F::Addr>) -> Option<(u16,
 #[inline(always)]
 fn rewrite<F: Tables>(packet: &Packet<'_, F>, to: &FlowKey<F::Addr>, link: &Link) -> Result<(), Reason> {
     let (tcp_delta, ip_delta) = deltas(&packet.tuple.key, to);
-    let to =
-        Translation { src: &to.src, dst: &to.dst, ports: port_pair(to.sport, to.dport), tcp_delta, ip_delta };
+    let to = Translation { src: &to.src, dst: &to.dst, ports: to.ports(), tcp_delta, ip_delta };
     let tcp = packet.segment.tcp as usize;
     hook::translate::<F>(packet.ctx, (&packet.frame, &packet.ip), tcp, link, &to).ok_or(Reason::Malformed)
 }

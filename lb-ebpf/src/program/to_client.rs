@@ -72,8 +72,9 @@ pub(crate) fn steer<F: Tables>(
 #[inline(always)]
 fn note_numbers<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) {
     // An acknowledgement that overtakes data moves nothing.
-    if segment.end() != segment.seq && segment.end().wrapping_sub(flow.sent_end) as i32 > 0 {
-        flow.sent_end = segment.end();
+    let end = segment.end();
+    if end != segment.seq && end.wrapping_sub(flow.sent_end) as i32 > 0 {
+        flow.sent_end = end;
     }
     if segment.has(flag::ACK) && segment.ack.wrapping_sub(flow.acked) as i32 > 0 {
         flow.acked = segment.ack;

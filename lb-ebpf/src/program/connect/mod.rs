@@ -107,7 +107,7 @@ pub(crate) fn connect<F: Tables>(
     let watched = service.flags & service_flags::EVIDENCE != 0;
     if watched {
         // During this work the set of replies comes from memory.
-        check_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len);
+        check_syn::<F>(ctx.ctx, place, packet.segment.payload, packet.segment.ip_len as u32);
     }
     flow.client_fin_ack = 0;
     let reserved = if preserved {

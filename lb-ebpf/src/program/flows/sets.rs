@@ -2,7 +2,7 @@
 
 use lb_common::{
     abi::{Address, CLIENT_WAYS, FlowKey},
-    hash::{HashKeys, keyed_hash},
+    hash::{HashKeys, keyed_hash_by},
 };
 use lb_ebpf::verifier::opaque;
 
@@ -34,7 +34,7 @@ pub(crate) fn key(number: usize) -> u64 {
 
 #[inline(always)]
 pub(crate) fn hash<A: Address>(of: &FlowKey<A>) -> u64 {
-    keyed_hash(of, &HashKeys(core::array::from_fn(key)))
+    keyed_hash_by(of, key)
 }
 
 /// The way of a tag, if that is free: most tags are found at the first look.
