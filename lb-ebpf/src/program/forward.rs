@@ -1,7 +1,7 @@
 //! Sending a segment of a flow on, with the addresses of the other side.
 
 use lb_common::{
-    abi::{Backend, Flow, flow_state},
+    abi::{Backend, Flow},
     reason::Reason,
 };
 use lb_ebpf::translate::Translation;
@@ -58,5 +58,5 @@ pub(crate) fn to_client<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>)
         counters.packets_from += 1;
         counters.bytes_from += packet.segment.ip_len;
     }
-    Ok(Egress::new(flow.ifindex, flow_state::vlan(flow.state)))
+    Ok(Egress::to_client(flow.ifindex, flow.state))
 }

@@ -94,7 +94,7 @@ pub(crate) fn steer<F: Tables + Errors>(
         let about = flow.client;
         let to = Readdressed { src: &about.dst, quoted: &about };
         readdress::<F>(&frame, &ip, &tuple, &flow.link, &to).ok_or(Leave::Pass)?;
-        return Ok(Egress::new(flow.ifindex, flow_state::vlan(flow.state)));
+        return Ok(Egress::to_client(flow.ifindex, flow.state));
     }
     Err(Leave::Pass)
 }

@@ -85,7 +85,7 @@ pub(crate) fn end<F: Tables>(
     }
     let to = flow.client.reversed();
     let len = reset_about::<F>(&packet.frame, &flow.link, &to, packet.segment.seq).ok_or(Leave::Pass)?;
-    let egress = Egress::new(flow.ifindex, flow_state::vlan(flow.state));
+    let egress = Egress::to_client(flow.ifindex, flow.state);
     atomic::set(&mut flow.state, flow_state::TIME_WAIT);
     if let Some(counters) = counters(flow.backend) {
         counters.resets += 1;

@@ -42,6 +42,9 @@ pub(crate) fn steer<F: Tables>(
         }
         return None;
     };
+    if is_plain(segment, flow, backend) {
+        return Some(forward::to_backend(packet, flow, backend));
+    }
     if state & flow_state::ESTABLISHED == 0 {
         if crowd::refuses::<F>(&flow.client, flow.backend) {
             return Some(Err(Leave::Drop(Reason::SourceShare)));
@@ -81,6 +84,17 @@ pub(crate) fn steer<F: Tables>(
         flow.client_end = segment.end();
     }
     Some(forward::to_backend(packet, flow, backend))
+}
+
+/// Whether a segment of an established flow only acknowledges, and nothing waits for that. Most do.
+#[inline(always)]
+const fn is_plain<A: Address>(segment: &Segment, flow: &Flow<A>, backend: &Backend) -> bool {
+    const STATE: u32 = flow_state::ESTABLISHED | flow_state::CLIENT_RESET | flow_state::BACKEND_FIN;
+    const HEAD: u32 = head_state::AWAITED | head_state::BACKEND_FIN_BEYOND;
+    let flags = (segment.flags & (flag::SYN | flag::RST | flag::FIN)) as u32;
+    let resets = (backend.flags & backend_flags::RESET_NOW) as u32;
+    let differs = flow.state & STATE ^ flow_state::ESTABLISHED;
+    differs | flow.head & HEAD | flags | resets | segment.payload_len == 0
 }
 
 /// Notes the client's request, unless its connection is reset here. Then the client gets a reset, and the

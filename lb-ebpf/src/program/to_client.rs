@@ -1,7 +1,7 @@
 //! Backend → client: a segment of a backend that has a flow.
 
 use lb_common::{
-    abi::{Flow, flow_state, head_state},
+    abi::{Address, Flow, flow_state, head_state},
     reason::Reason,
 };
 use lb_ebpf::{
@@ -35,23 +35,22 @@ pub(crate) fn steer<F: Tables>(
     if flow.state & flow_state::ESTABLISHED == 0 {
         return handshake(packet, flow);
     }
-    let plain = segment.flags & (flag::SYN | flag::RST) == 0;
-    let counts = plain || rare::<F>(segment, flow);
+    if is_plain(segment, flow) {
+        note_life(flow);
+        note_numbers::<F>(segment, flow);
+        note_unread(segment, flow);
+        return forward::to_client(packet, flow);
+    }
+    let counts = segment.flags & (flag::SYN | flag::RST) == 0 || rare::<F>(segment, flow);
     let before = flow.sent_end;
     if counts {
-        let now = ticks(coarse_ns());
-        if flow.seen != now {
-            flow.seen = now;
-        }
+        note_life(flow);
         note_numbers::<F>(segment, flow);
         if flow.head & head_state::AWAITED != 0 {
             evidence::note_answer(ctx, packet, flow);
         }
-        // On a connection that the program does not read, each payload of the backend answers everything before
-        // it.
-        let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
-        if unread && segment.payload_len > 0 && flow.head & head_state::AWAITED == 0 {
-            flow.asked_seq = flow.client_next();
+        if flow.head & head_state::AWAITED == 0 {
+            note_unread(segment, flow);
         }
     }
     if flow.head & head_state::NARROW != 0 {
@@ -66,6 +65,32 @@ pub(crate) fn steer<F: Tables>(
         closing::note_from_backend::<F>(flow.slot, segment.seq, segment.ack, closing::shape(segment), before);
     }
     forward::to_client(packet, flow)
+}
+
+/// Whether a segment neither opens nor closes anything, on a flow that waits for nothing. Most do not.
+#[inline(always)]
+const fn is_plain<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
+    const HEAD: u32 = head_state::AWAITED | head_state::NARROW | head_state::CLIENT_FIN_BEYOND;
+    let flags = (segment.flags & (flag::SYN | flag::RST | flag::FIN)) as u32;
+    flow.state & flow_state::CLIENT_FIN | flow.head & HEAD | flags == 0
+}
+
+/// On a connection that the program does not read, each payload of the backend answers everything before it.
+#[inline(always)]
+fn note_unread<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+    let unread = flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) != flow_state::EVIDENCE;
+    if unread && segment.payload_len > 0 {
+        flow.asked_seq = flow.client_next();
+    }
+}
+
+/// Notes that the backend has sent something.
+#[inline(always)]
+fn note_life<A: Address>(flow: &mut Flow<A>) {
+    let now = ticks(coarse_ns());
+    if flow.seen != now {
+        flow.seen = now;
+    }
 }
 
 /// Notes what the backend has sent and acknowledged.

@@ -1,7 +1,7 @@
 //! How a frame leaves, and the one place where that becomes an action, a counter and a log line.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use lb_common::reason::Reason;
+use lb_common::{abi::flow_state, reason::Reason};
 
 use super::action::Action;
 use crate::{
@@ -36,7 +36,7 @@ impl From<Reason> for Leave {
     }
 }
 
-/// The interface by which a frame leaves, and the VLAN. 0: no VLAN.
+/// The interface by which a frame leaves, and above it the VLAN where [`Action`] has it. 0: no VLAN.
 ///
 /// It is one word. Of an `Err` the compiler moves the unset parts of the value too, and the verifier lets it
 /// move unset memory only in whole words.
@@ -45,7 +45,14 @@ pub(crate) struct Egress(u64);
 impl Egress {
     #[inline(always)]
     pub(crate) const fn new(ifindex: u32, vlan: u16) -> Self {
-        Self(ifindex as u64 | (vlan as u64) << 32)
+        Self(ifindex as u64 | (vlan as u64) << 48)
+    }
+
+    /// To the client of a flow. `state`: `flow_state`, which has the VLAN where it is needed.
+    #[inline(always)]
+    pub(crate) const fn to_client(ifindex: u32, state: u32) -> Self {
+        const { assert!(flow_state::VLAN == 16) };
+        Self(ifindex as u64 | ((state & 0xfff << flow_state::VLAN) as u64) << 32)
     }
 
     #[inline(always)]
@@ -54,8 +61,8 @@ impl Egress {
     }
 
     #[inline(always)]
-    const fn vlan(&self) -> u16 {
-        (self.0 >> 32) as u16
+    const fn leaving_by(&self, code: u32) -> Action {
+        Action::from_bits((self.0 >> 32) as u32 | code)
     }
 }
 
@@ -127,7 +134,7 @@ impl Verdict {
 #[inline(always)]
 pub(crate) fn decide(ctx: &Context, service: u16, outcome: Result<Egress, Leave>) -> Verdict {
     match outcome {
-        Ok(egress) => Verdict::Leaves(Action::new(send(ctx, egress.ifindex()), egress.vlan())),
+        Ok(egress) => Verdict::Leaves(egress.leaving_by(send(ctx, egress.ifindex()))),
         Err(Leave::Pass) => Verdict::Leaves(Action::new(XDP_PASS, 0)),
         Err(Leave::NoFlow) => Verdict::NoFlow,
         Err(Leave::FlowEnded) => Verdict::FlowEnded,
