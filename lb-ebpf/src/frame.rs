@@ -1,6 +1,6 @@
 //! Bounds-checked access to the bytes of a frame.
 
-use crate::verifier::one;
+use crate::{head::Ends, verifier::one};
 
 /// Length of an Ethernet header.
 pub const LINK: usize = 14;
@@ -73,6 +73,20 @@ impl Frame {
         let at = at as *const [u8; N];
         // SAFETY: the line above keeps it inside the frame; bytes need no alignment.
         Some(unsafe { *at })
+    }
+
+    /// Both ends of `N` bytes from `offset` on, behind one check.
+    #[inline(always)]
+    pub fn ends<const N: usize>(&self, offset: usize) -> Option<Ends> {
+        const { assert!(N >= 8) };
+        let at = one(self.start + offset);
+        if at + N > self.end {
+            return None;
+        }
+        // SAFETY: the line above keeps both inside the frame, and any bits make a number.
+        unsafe {
+            Some([u64::from_le(read(at as *const u64)), u64::from_le(read((at + N - 8) as *const u64))])
+        }
     }
 
     /// Overwrites `N` bytes from `offset` on. Beyond the end it writes nothing and returns false.

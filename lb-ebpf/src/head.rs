@@ -9,6 +9,16 @@ pub const PREFIX_BYTES: usize = 3;
 /// Bytes of `HTTP/1.x NNN` and the one after it. Fewer bytes do not decide the status.
 pub const STATUS_BYTES: u32 = 13;
 
+/// The first eight and the last eight of some bytes, as numbers whose lowest byte is the first. The two may overlap.
+pub type Ends = [u64; 2];
+
+/// Both ends of at least eight bytes.
+#[inline(always)]
+pub const fn ends<const N: usize>(bytes: &[u8; N]) -> Ends {
+    let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else { return [0; 2] };
+    [u64::from_le_bytes(*first), u64::from_le_bytes(*last)]
+}
+
 /// The protocol that a client's segment begins with. The variants have no fields: the compiler would also
 /// move the unset parts of a value, and the verifier refuses that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,30 +33,41 @@ pub enum Speech {
     Other,
 }
 
+/// What a client speaks, by its first [`REQUEST_BYTES`].
 #[inline(always)]
-pub const fn speech(first: [u8; REQUEST_BYTES]) -> Speech {
-    if first[0] == 0x16 && first[1] == 3 {
+pub const fn speech([first, last]: Ends) -> Speech {
+    const PREFACE_BEGINS: u32 = u32::from_le_bytes(*b"PRI ");
+    const PROXY: u64 = u64::from_le_bytes(*b"PROXY \0\0");
+    if first as u16 == 0x0316 {
         return Speech::Tls;
     }
-    if !first[0].is_ascii_uppercase() || !first[1].is_ascii_uppercase() || !first[2].is_ascii_uppercase() {
+    if !(first as u8).is_ascii_uppercase()
+        || !((first >> 8) as u8).is_ascii_uppercase()
+        || !((first >> 16) as u8).is_ascii_uppercase()
+    {
         return Speech::Other;
     }
-    if first[0] == b'P' && first[1] == b'R' {
-        if first[2] == b'I' && first[3] == b' ' {
-            return Speech::Http2;
-        }
-        // A line of the PROXY protocol, version 1. Version 2 begins with no letter.
-        if first[2] == b'O' && first[3] == b'X' && first[4] == b'Y' && first[5] == b' ' {
-            return Speech::Other;
-        }
+    if first as u32 == PREFACE_BEGINS {
+        return Speech::Http2;
     }
+    // A line of the PROXY protocol, version 1. Version 2 begins with no letter.
+    if first & 0xffff_ffff_ffff == PROXY {
+        return Speech::Other;
+    }
+    // From the fourth byte to the eleventh. The twelfth, which has none behind it, follows.
+    let mut rest = first >> 24 | last >> 32 << 40;
     let mut at = 3;
     while at < REQUEST_BYTES {
-        if first[at] == b' ' {
-            let goes_on = at + 1 == REQUEST_BYTES || first[at + 1] > b' ';
+        let byte = rest as u8;
+        rest >>= 8;
+        if at == REQUEST_BYTES - 2 {
+            rest = last >> 56;
+        }
+        if byte == b' ' {
+            let goes_on = at + 1 == REQUEST_BYTES || rest as u8 > b' ';
             return if goes_on { Speech::Request } else { Speech::Other };
         }
-        if !first[at].is_ascii_uppercase() && first[at] != b'-' {
+        if !byte.is_ascii_uppercase() && byte != b'-' {
             return Speech::Other;
         }
         at += 1;
@@ -57,14 +78,15 @@ pub const fn speech(first: [u8; REQUEST_BYTES]) -> Speech {
 /// The length of a TLS hello with the header of its record, in bytes. 0: the record does not hold the whole
 /// hello, or holds something else. Then no peer need answer it.
 #[inline(always)]
-pub const fn hello_length(first: [u8; REQUEST_BYTES]) -> u32 {
+pub const fn hello_length([first, last]: Ends) -> u32 {
     /// Headers of a record, and of a message of the handshake (RFC 8446 sections 4 and 5.1).
     const RECORD: u32 = 5;
     const MESSAGE: u32 = 4;
     const CLIENT_HELLO: u8 = 1;
-    let record = (first[3] as u32) << 8 | first[4] as u32;
-    let message = (first[6] as u32) << 16 | (first[7] as u32) << 8 | first[8] as u32;
-    if first[5] == CLIENT_HELLO && message + MESSAGE <= record { RECORD + record } else { 0 }
+    let record = ((first >> 24) as u16).swap_bytes() as u32;
+    // Bytes 6 to 8 are the third to the fifth of the last eight.
+    let message = ((last >> 8) as u32).swap_bytes() & 0xff_ffff;
+    if (first >> 40) as u8 == CLIENT_HELLO && message + MESSAGE <= record { RECORD + record } else { 0 }
 }
 
 /// The protocol of a segment with no more bytes than these. `None`: it may become a request.
@@ -129,20 +151,17 @@ pub const fn is_interim(class: u8, rest: [u8; 2]) -> bool {
     class == b'1' && !(rest[0] == b'0' && rest[1] == b'1')
 }
 
-/// Whether a response begins as one of HTTP/1 with a status of 2xx.
+/// Whether a response begins as one of HTTP/1 with a status of 2xx, by its first [`STATUS_BYTES`].
 #[inline(always)]
-pub const fn is_success(first: [u8; STATUS_BYTES as usize]) -> bool {
-    const HTTP: u32 = u32::from_ne_bytes(*b"HTTP");
-    const ONE_ONE: u32 = u32::from_ne_bytes(*b"/1.1");
-    const ONE_ZERO: u32 = u32::from_ne_bytes(*b"/1.0");
-    let [h, t, u, p, slash, one, dot, minor, before, class, tens, units, after] = first;
-    u32::from_ne_bytes([h, t, u, p]) == HTTP
-        && matches!(u32::from_ne_bytes([slash, one, dot, minor]), ONE_ONE | ONE_ZERO)
-        && before == b' '
-        && class == b'2'
-        && tens.is_ascii_digit()
-        && units.is_ascii_digit()
-        && after == b' '
+pub const fn is_success([first, last]: Ends) -> bool {
+    const ONE_ONE: u64 = u64::from_le_bytes(*b"HTTP/1.1");
+    const ONE_ZERO: u64 = u64::from_le_bytes(*b"HTTP/1.0");
+    const CLASS: u16 = u16::from_le_bytes(*b" 2");
+    (first == ONE_ONE || first == ONE_ZERO)
+        && (last >> 24) as u16 == CLASS
+        && ((last >> 40) as u8).is_ascii_digit()
+        && ((last >> 48) as u8).is_ascii_digit()
+        && (last >> 56) as u8 == b' '
 }
 
 #[cfg(test)]
@@ -161,12 +180,12 @@ mod tests {
             b"MKCALENDAR /",
             b"BASELINE-C /",
         ] {
-            assert_eq!(speech(*method), Speech::Request, "{method:?}");
+            assert_eq!(speech(ends(method)), Speech::Request, "{method:?}");
         }
-        assert_eq!(speech(*b"PRI * HTTP/2"), Speech::Http2);
+        assert_eq!(speech(ends(b"PRI * HTTP/2")), Speech::Http2);
         let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 9];
-        assert_eq!((speech(hello), hello_length(hello)), (Speech::Tls, 517));
-        assert_eq!(speech(*b"PROXY-A / HT"), Speech::Request);
+        assert_eq!((speech(ends(&hello)), hello_length(ends(&hello))), (Speech::Tls, 517));
+        assert_eq!(speech(ends(b"PROXY-A / HT")), Speech::Request);
         // Base64 among them, as the inside of a body may be.
         for other in [
             b"PROXY TCP4 1",
@@ -179,7 +198,7 @@ mod tests {
             b"GET  / HTTP/",
             b"ABC\r\nABCDEFG",
         ] {
-            assert_eq!(speech(*other), Speech::Other, "{other:?}");
+            assert_eq!(speech(ends(other)), Speech::Other, "{other:?}");
         }
         for (few, said) in [
             (*b"GET", None),
@@ -189,6 +208,44 @@ mod tests {
             ([0x16, 3, 1], Some(Speech::Tls)),
         ] {
             assert_eq!(speech_of_few(few), said, "{few:?}");
+        }
+    }
+
+    /// The same rules byte by byte.
+    fn speech_of_bytes(first: &[u8; REQUEST_BYTES]) -> Speech {
+        let letters = first.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+        let method = first.iter().take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+        match (&first[..], letters) {
+            ([0x16, 3, ..], _) => Speech::Tls,
+            ([b'P', b'R', b'I', b' ', ..], _) => Speech::Http2,
+            ([b'P', b'R', b'O', b'X', b'Y', b' ', ..], _) | (_, 0..=2) => Speech::Other,
+            _ if first.get(method) == Some(&b' ')
+                && first.get(method + 1).is_none_or(|next| *next > b' ') =>
+            {
+                Speech::Request
+            }
+            _ => Speech::Other,
+        }
+    }
+
+    /// A method of each length, and each byte at each place of it and of the other protocols.
+    #[test]
+    fn numbers_say_what_bytes_say() {
+        let mut beginnings =
+            vec![*b"PRI * HTTP/2", *b"PROXY TCP4 1", *b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\0"];
+        for length in 0..=REQUEST_BYTES {
+            let mut method = *b"ABC-EFGHI-KL";
+            if let Some(space) = method.get_mut(length) {
+                *space = b' ';
+            }
+            beginnings.push(method);
+        }
+        for beginning in beginnings {
+            for (at, byte) in (0..REQUEST_BYTES).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+                let mut first = beginning;
+                first[at] = byte;
+                assert_eq!(speech(ends(&first)), speech_of_bytes(&first), "{first:?}");
+            }
         }
     }
 
@@ -206,9 +263,9 @@ mod tests {
             let [a, b] = u16::to_be_bytes(record);
             let [c, d] = u16::to_be_bytes(message);
             let first = [0x16, 3, 1, a, b, kind, 0, c, d, 3, 3, 9];
-            assert_eq!(hello_length(first), whole, "{record} {kind} {message}");
+            assert_eq!(hello_length(ends(&first)), whole, "{record} {kind} {message}");
         }
-        assert_eq!(hello_length([0x16, 3, 1, 0xff, 0xff, 1, 1, 0, 0, 3, 3, 9]), 0);
+        assert_eq!(hello_length(ends(&[0x16, 3, 1, 0xff, 0xff, 1, 1, 0, 0, 3, 3, 9])), 0);
     }
 
     #[test]
@@ -231,7 +288,7 @@ mod tests {
     #[test]
     fn successes() {
         for good in [b"HTTP/1.1 200 ", b"HTTP/1.0 200 ", b"HTTP/1.1 204 ", b"HTTP/1.1 299 "] {
-            assert!(is_success(*good), "{good:?}");
+            assert!(is_success(ends(good)), "{good:?}");
         }
         for other in [
             b"HTTP/1.1 500 ",
@@ -245,7 +302,7 @@ mod tests {
             b"HTTP/1.1x200 ",
             b"HTTP/1.1  200",
         ] {
-            assert!(!is_success(*other), "{other:?}");
+            assert!(!is_success(ends(other)), "{other:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 use lb_ebpf::{
     family::Tuple,
     frame::{Frame, LINK},
+    head::{self, Ends},
     segment::Segment,
 };
 
@@ -22,6 +23,19 @@ pub(crate) struct Packet<'a, F: Tables> {
     pub(crate) segment: Segment,
 }
 
+/// Both ends of `N` bytes of the payload, `at` bytes from the start of the IP header, from all buffers.
+#[inline(always)]
+pub(crate) fn first_ends<F: Tables, const N: usize>(
+    ctx: &Context,
+    packet: &Packet<'_, F>,
+    at: usize,
+) -> Option<Ends> {
+    if let Some(ends) = packet.ip.ends::<N>(at) {
+        return Some(ends);
+    }
+    Some(head::ends(&load::<N>(ctx, at)?))
+}
+
 /// `N` bytes of the payload, `at` bytes from the start of the IP header, from all buffers.
 #[inline(always)]
 pub(crate) fn first_bytes<F: Tables, const N: usize>(
@@ -32,6 +46,11 @@ pub(crate) fn first_bytes<F: Tables, const N: usize>(
     if let Some(first) = packet.ip.bytes::<N>(at) {
         return Some(first);
     }
+    load(ctx, at)
+}
+
+#[inline(always)]
+fn load<const N: usize>(ctx: &Context, at: usize) -> Option<[u8; N]> {
     let mut first = [0; N];
     // SAFETY: `N` bytes are read into as many; beyond the frame the helper reads nothing and says so.
     let read = unsafe { load_bytes(ctx, LINK as u32 + at as u32, first.as_mut_ptr().cast(), N as u32) };

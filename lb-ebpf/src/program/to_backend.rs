@@ -112,22 +112,33 @@ fn is_reset<F: Tables>(
     if flow.head & head_state::AWAITED != 0 && segment.is_plausible(flow.sent_end) {
         evidence::note_waiting(packet, flow, next);
     }
+    let at_once = flow.state & flow_state::CLIENT_RESET | (backend.flags & backend_flags::RESET_NOW) as u32;
     let resets = backend.flags & (backend_flags::RESET_NOW | backend_flags::RESET_AT_REQUEST);
-    let was_reset = flow.state & flow_state::CLIENT_RESET != 0;
-    let ends = (was_reset || resets & backend_flags::RESET_NOW != 0) && !segment.has(flag::RST)
+    let ends = at_once != 0 && !segment.has(flag::RST)
         || segment.payload_len > 0
             && flow.state & (flow_state::EVIDENCE | flow_state::OPAQUE) == flow_state::EVIDENCE
             && segment.is_plausible(flow.sent_end)
             && evidence::note_request(ctx, packet, flow, next, resets != 0);
-    if ends && !was_reset {
-        let before = atomic::fetch_set(&mut flow.state, flow_state::CLIENT_RESET);
-        if before & flow_state::CLIENT_RESET == 0
-            && let Some(counters) = counters(flow.backend)
-        {
-            counters.resets += 1;
-        }
+    if ends {
+        note_reset::<F>(flow.slot);
     }
     ends
+}
+
+/// Counts the reset of a connection once.
+// A function of its own, because it is rare and the way of all other segments has few registers.
+#[inline(never)]
+fn note_reset<F: Tables>(slot: u32) -> u32 {
+    let Some(flow) = F::flow(slot) else { return 0 };
+    // SAFETY: as in `flows`: a place of a map, whose fields are valid each by itself.
+    let flow = unsafe { &mut *flow };
+    let before = atomic::fetch_set(&mut flow.state, flow_state::CLIENT_RESET);
+    if before & flow_state::CLIENT_RESET == 0
+        && let Some(counters) = counters(flow.backend)
+    {
+        counters.resets += 1;
+    }
+    0
 }
 
 /// Completes the handshake if this segment acknowledges the backend's SYN-ACK, or more of what the backend has sent: it

@@ -15,7 +15,7 @@ use crate::{
         backend::counters,
         clock::{coarse_us, now_us},
         maps::Tables,
-        packet::{Packet, first_bytes},
+        packet::{Packet, first_bytes, first_ends},
     },
 };
 
@@ -47,11 +47,11 @@ pub(crate) fn note_request<F: Tables>(
     }
     // TCP begins behind at most two extension headers. The mask gives the verifier a bound.
     let at = (segment.payload & 0x3fff) as usize;
-    let (mut method, mut hello) = (0, 0);
+    let mut opening = [0; 2];
     let said = if segment.payload_len >= REQUEST_BYTES as u32 {
-        let Some(first) = first_bytes::<F, REQUEST_BYTES>(ctx, packet, at) else { return false };
-        (method, hello) = (first[0], hello_length(first));
-        Some(speech(first))
+        let Some(ends) = first_ends::<F, REQUEST_BYTES>(ctx, packet, at) else { return false };
+        opening = ends;
+        Some(speech(ends))
     } else if segment.payload_len >= PREFIX_BYTES as u32 {
         let Some(first) = first_bytes::<F, PREFIX_BYTES>(ctx, packet, at) else { return false };
         speech_of_few(first)
@@ -87,13 +87,14 @@ pub(crate) fn note_request<F: Tables>(
             if let Some(counters) = counters(flow.backend) {
                 counters.opaque += 1;
             }
-            await_any(packet, flow, whole_length(said, hello));
+            await_any(packet, flow, whole_length(said, hello_length(opening)));
             return false;
         }
     }
     if !spoken {
         atomic::set(&mut flow.state, flow_state::SPOKEN);
     }
+    let method = opening[0] as u8;
     let whole = ends_head(ctx, packet) || method == b'P' && holds_empty_line(ctx, packet);
     let owed = if whole { head_state::OWED } else { 0 };
     let body = if method == b'P' { head_state::BODY } else { 0 };

@@ -22,7 +22,7 @@ use crate::{
         backend::counters,
         clock::{coarse_us, interrupt, now_us},
         maps::{EVIDENCE, MIRROR_MODES, SUCCESS_COUNTS, Tables},
-        packet::{Packet, first_bytes},
+        packet::{Packet, first_ends},
     },
 };
 
@@ -68,7 +68,7 @@ fn count_success<F: Tables>(ctx: &Context, packet: &Packet<'_, F>, flow: &Flow<F
     let at = (packet.segment.payload & 0x3fff) as usize;
     const FIRST: usize = STATUS_BYTES as usize;
     let first =
-        if hook::SPLIT { first_bytes::<F, FIRST>(ctx, packet, at) } else { packet.ip.bytes::<FIRST>(at) };
+        if hook::SPLIT { first_ends::<F, FIRST>(ctx, packet, at) } else { packet.ip.ends::<FIRST>(at) };
     let Some(first) = first else { return false };
     if packet.segment.payload_len < STATUS_BYTES || !is_success(first) {
         return false;
