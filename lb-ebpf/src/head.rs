@@ -33,7 +33,7 @@ pub enum Speech {
     Other,
 }
 
-/// What a client speaks, by its first [`REQUEST_BYTES`].
+/// The protocol that a client speaks, by its first [`REQUEST_BYTES`].
 #[inline(always)]
 pub const fn speech([first, last]: Ends) -> Speech {
     const PREFACE_BEGINS: u32 = u32::from_le_bytes(*b"PRI ");
