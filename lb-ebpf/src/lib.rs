@@ -8,6 +8,7 @@ pub mod head;
 pub mod icmp;
 pub mod reset;
 pub mod segment;
+pub mod stamps;
 pub mod syn;
 pub mod translate;
 pub mod verifier;

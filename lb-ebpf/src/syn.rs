@@ -91,7 +91,8 @@ pub const MOST_OPTIONS: u32 = 13;
 pub const ALL_KNOWN: u32 = 64;
 pub const STRANGE: u32 = 65;
 
-/// The offset of the scale in a SYN with the options of Linux.
+/// The offsets of the time stamp and of the scale in a SYN with the options of Linux.
+pub const LINUX_STAMP: usize = 28;
 pub const LINUX_SCALE: usize = 39;
 
 /// Whether the options are those of Linux, which most clients run. One look decides, without the steps.

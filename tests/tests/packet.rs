@@ -40,6 +40,8 @@ mod refused;
 mod reset_sender;
 #[path = "packet/resets.rs"]
 mod resets;
+#[path = "packet/resting.rs"]
+mod resting;
 #[path = "packet/reuse.rs"]
 mod reuse;
 #[path = "packet/shares.rs"]

@@ -4,6 +4,8 @@
 mod changes;
 #[path = "stacks/conversations.rs"]
 mod conversations;
+#[path = "stacks/resting.rs"]
+mod resting;
 #[path = "stacks/stage.rs"]
 mod stage;
 #[path = "stacks/transfers.rs"]

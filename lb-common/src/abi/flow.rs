@@ -132,8 +132,9 @@ pub struct Flow<A: Address> {
     pub backend_syn_fin_ack: u32,
     /// The highest acknowledgement number that the backend has sent: its stack has everything before.
     pub acked: u32,
-    /// The end of a request whose length its first segment says.
-    pub whole_end: u32,
+    /// While the connection is open: the end of a request whose length its first segment says. In time-wait, and
+    /// before the SYN is forwarded: the client's last time stamp (RFC 7323). 0: none.
+    pub whole_end_or_stamp: u32,
     /// The interface and the VLAN by which the backend's segments must come.
     pub backend_ifindex: u32,
     pub backend_vlan: u16,
@@ -278,8 +279,11 @@ pub mod head_state {
     /// A router on the way to the client has reported a smaller MTU than the backend's segments need. In IPv4 the
     /// program lets routers fragment them. In IPv6 `NARROW_REPORTS` has the report.
     pub const NARROW: u32 = 1 << 14;
-    /// The awaited answer is due once the client's bytes reach `whole_end`.
+    /// The awaited answer is due once the client's bytes reach `whole_end_or_stamp`.
     pub const PART: u32 = 1 << 15;
+    /// The backend's stack has forgotten the connection, for it was reset, or the client closed first. So the stack
+    /// does not preserve it in TIME_WAIT (RFC 9293 section 3.3.2).
+    pub const FORGOTTEN: u32 = 1 << 16;
 
     /// The client waits for a response of which the program has seen no byte.
     pub const AWAITED: u32 = WANTED | UNREAD;

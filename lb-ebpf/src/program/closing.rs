@@ -7,9 +7,14 @@
 //! precedes it counts once the other end acknowledges its number.
 
 use lb_common::abi::{Address, Flow, flow_state, head_state};
-use lb_ebpf::segment::{Place, Segment, flag};
+use lb_ebpf::{
+    frame::LINK,
+    segment::{Place, Segment, flag},
+    stamps::{Stamps, stamps},
+};
 
 use super::{atomic, maps::Tables};
+use crate::hook::{Context, Raw, frame};
 
 /// Whether a segment of a client may end something, or acknowledge an end. Most do not.
 #[inline(always)]
@@ -23,31 +28,39 @@ pub(crate) const fn closes_by_backend<A: Address>(segment: &Segment, flow: &Flow
     segment.flags & (flag::FIN | flag::RST) != 0 || flow.client_closes()
 }
 
-/// A segment of a flow, as numbers: a BPF function takes five.
+/// The numbers of a segment as one: a BPF function takes five.
+#[inline(always)]
+pub(crate) const fn numbers(segment: &Segment) -> u64 {
+    (segment.seq as u64) << 32 | segment.ack as u64
+}
+
+/// The same of its flags and the length of its payload.
 #[inline(always)]
 pub(crate) const fn shape(segment: &Segment) -> u64 {
     (segment.flags as u64) << 32 | segment.payload_len as u64
 }
 
 #[inline(always)]
-fn segment_of(seq: u32, ack: u32, shape: u64) -> Segment {
+fn segment_of(numbers: u64, shape: u64) -> Segment {
+    let (seq, ack) = ((numbers >> 32) as u32, numbers as u32);
     Segment { seq, ack, flags: (shape >> 32) as u8, payload_len: shape as u32, ..Segment::default() }
 }
 
 /// Notes what a segment of a client ends, if a client that sees the connection can have sent it. Functions of their own,
 /// because they are rare and the way of all other segments has few registers.
 #[inline(never)]
-pub(crate) fn note_from_client<F: Tables>(slot: u32, seq: u32, ack: u32, shape: u64) -> u32 {
+pub(crate) fn note_from_client<F: Tables>(ctx: *mut Raw, slot: u32, numbers: u64, shape: u64) -> u32 {
     let Some(flow) = F::flow(slot) else { return 0 };
     // SAFETY: as in `flows`: a place of a map, whose fields are valid each by itself.
     let flow = unsafe { &mut *flow };
-    let segment = segment_of(seq, ack, shape);
+    let segment = segment_of(numbers, shape);
     if segment.is_plausible(flow.sent_end) {
         let place = segment.place(flow.client_next());
         from_client(&segment, flow, place);
         if place == Place::Next {
             flow.client_end = segment.end();
         }
+        keep_stamp::<F>(ctx, flow, |stamps| stamps.value);
     } else if segment.has(flag::RST) {
         reset_by_client(&segment, flow);
     }
@@ -56,13 +69,30 @@ pub(crate) fn note_from_client<F: Tables>(slot: u32, seq: u32, ack: u32, shape: 
 
 /// The same of a backend. `next`: the first number that was missing.
 #[inline(never)]
-pub(crate) fn note_from_backend<F: Tables>(slot: u32, seq: u32, ack: u32, shape: u64, next: u32) -> u32 {
+pub(crate) fn note_from_backend<F: Tables>(
+    ctx: *mut Raw,
+    slot: u32,
+    numbers: u64,
+    shape: u64,
+    next: u32,
+) -> u32 {
     let Some(flow) = F::flow(slot) else { return 0 };
     // SAFETY: as above.
     let flow = unsafe { &mut *flow };
-    let segment = segment_of(seq, ack, shape);
+    let segment = segment_of(numbers, shape);
     from_backend(&segment, flow, segment.place(next));
+    keep_stamp::<F>(ctx, flow, |stamps| stamps.echo);
     0
+}
+
+/// Keeps the client's time stamp of the segment that has ended a connection: later the backend's stack accepts only
+/// later ones for the same tuple. `of_client`: the one that is the client's.
+#[inline(always)]
+fn keep_stamp<F: Tables>(ctx: *mut Raw, flow: &mut Flow<F::Addr>, of_client: impl FnOnce(Stamps) -> u32) {
+    if flow.state & flow_state::TIME_WAIT != 0 && flow.head & head_state::FORGOTTEN == 0 {
+        let tcp = frame(&Context::new(ctx)).from(LINK + F::HEADER);
+        flow.whole_end_or_stamp = stamps(&tcp).map_or(0, of_client);
+    }
 }
 
 /// Notes the FIN of a client, and the acknowledgement of the backend's FIN. `place`: of the segment, before it
@@ -111,8 +141,12 @@ fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place)
         return;
     }
     let mut set = 0;
-    if segment.has(flag::ACK) && client_closes && segment.ack == flow.client_fin_ack {
+    let knows_end = segment.has(flag::ACK) && client_closes && segment.ack == flow.client_fin_ack;
+    if knows_end {
         set |= flow_state::CLIENT_FIN | flow_state::CLIENT_FIN_ACKED;
+    }
+    if segment.has(flag::FIN) && !flow.backend_closes() && knows_end {
+        flow.head |= head_state::FORGOTTEN;
     }
     if segment.has(flag::FIN) && flow.state & flow_state::BACKEND_FIN == 0 {
         match place {
@@ -143,6 +177,9 @@ pub(crate) const fn is_exact<A: Address>(reset: &Segment, flow: &Flow<A>) -> boo
 #[inline(always)]
 fn finish<A: Address>(flow: &mut Flow<A>, set: u32, reset: bool) {
     const BOTH: u32 = flow_state::CLIENT_FIN_ACKED | flow_state::BACKEND_FIN_ACKED;
+    if reset {
+        flow.head |= head_state::FORGOTTEN;
+    }
     let over = reset || (flow.state | set) & BOTH == BOTH;
     let set = if over { set | flow_state::TIME_WAIT } else { set };
     if set & !flow.state != 0 {

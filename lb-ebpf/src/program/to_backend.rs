@@ -76,7 +76,8 @@ pub(crate) fn steer<F: Tables>(
         return Some(Err(Leave::Drop(Reason::Neighbour)));
     }
     if closing::closes_by_client(segment, flow) {
-        closing::note_from_client::<F>(flow.slot, segment.seq, segment.ack, closing::shape(segment));
+        let (numbers, shape) = (closing::numbers(segment), closing::shape(segment));
+        closing::note_from_client::<F>(ctx.ctx, flow.slot, numbers, shape);
     } else if segment.payload_len > 0
         && segment.is_plausible(flow.sent_end)
         && segment.place(next) == Place::Next

@@ -62,7 +62,7 @@ pub(crate) fn steer<F: Tables>(
         }
     }
     if counts && closing::closes_by_backend(segment, flow) {
-        closing::note_from_backend::<F>(flow.slot, segment.seq, segment.ack, closing::shape(segment), before);
+        note_closing::<F>(packet, flow, before);
     }
     forward::to_client(packet, flow)
 }
@@ -104,6 +104,13 @@ fn note_numbers<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) {
     if segment.has(flag::ACK) && segment.ack.wrapping_sub(flow.acked) as i32 > 0 {
         flow.acked = segment.ack;
     }
+}
+
+/// Notes what a segment ends. `next`: the backend's first number that was missing before it.
+#[inline(always)]
+fn note_closing<F: Tables>(packet: &Packet<'_, F>, flow: &Flow<F::Addr>, next: u32) {
+    let (numbers, shape) = (closing::numbers(&packet.segment), closing::shape(&packet.segment));
+    closing::note_from_backend::<F>(packet.ctx.ctx, flow.slot, numbers, shape, next);
 }
 
 /// A SYN or a reset on an established connection: whether it counts like any other segment.
@@ -170,13 +177,7 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
         let before = flow.sent_end;
         note_numbers::<F>(segment, flow);
         if segment.has(flag::FIN) {
-            closing::note_from_backend::<F>(
-                flow.slot,
-                segment.seq,
-                segment.ack,
-                closing::shape(segment),
-                before,
-            );
+            note_closing::<F>(packet, flow, before);
         }
     }
     let egress = forward::to_client(packet, flow)?;

@@ -98,6 +98,7 @@ pub(crate) fn connect<F: Tables>(
     flow.backend_ifindex = backend.ifindex;
     flow.backend_vlan = backend.vlan;
     flow.client_scale = 0;
+    flow.whole_end_or_stamp = 0;
     flow.backend_syn_fin_ack = 0;
     let preserved = service.flags & service_flags::DNAT != 0;
     if !preserved {

@@ -10,7 +10,8 @@ use lb_common::{
 };
 
 use crate::program::{
-    crowd, flows,
+    crowd,
+    flows::{self, Resting},
     maps::{BACKENDS, CONFIG, Tables},
     ports::is_vip,
 };
@@ -30,8 +31,14 @@ const OLDEST_HANDSHAKE: u32 = 1 << 20;
 /// From this try on, the age of a half-open handshake does not matter.
 const FROM_ANY_HANDSHAKE: u32 = 32;
 
-/// From this try on, the program takes a port from a flow in time-wait.
+/// From this try on, the program takes a port that rests, if the backend will accept the new connection.
 const FROM_TIME_WAIT: u32 = 8;
+
+/// From this try on, it also takes one that rests for a client with another address.
+const FROM_OTHERS: u32 = 20;
+
+/// From this try on, it takes any port that rests.
+const FROM_ANY_TIME_WAIT: u32 = 32;
 
 /// Results of [`preserve`].
 pub(crate) const PRESERVED: u32 = 0;
@@ -125,7 +132,7 @@ unsafe extern "C" fn turn<F: Tables>(number: u32, search: *mut Search<F::Addr>) 
     let own = flow.reply.src == flow.reply.dst;
     if !own
         && !is_vip(flow.reply.dport)
-        && flows::reserve_reply::<F>(flow, least_age(number), number >= FROM_TIME_WAIT)
+        && flows::reserve_reply::<F>(flow, least_age(number), resting(number))
     {
         search.reserved = 1;
         return 1;
@@ -147,6 +154,20 @@ const fn least_age(number: u32) -> i32 {
         (OLDEST_HANDSHAKE >> ((number - FROM_HANDSHAKES) / 4)) as i32
     } else {
         i32::MIN
+    }
+}
+
+/// The flows in time-wait that lose their port at this try.
+#[inline(always)]
+const fn resting(number: u32) -> Resting {
+    if number < FROM_TIME_WAIT {
+        Resting::Own
+    } else if number < FROM_OTHERS {
+        Resting::OwnAddress
+    } else if number < FROM_ANY_TIME_WAIT {
+        Resting::Harmless
+    } else {
+        Resting::Any
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) fn check_syn<F: Tables>(ctx: *mut Raw, place: u32, headers: u32, ip_l
     if syn::is_linux(&tcp, headers.wrapping_sub(F::HEADER as u32)) {
         flow.head = head_state::CONNECTING;
         flow.client_scale = tcp.load(syn::LINUX_SCALE).unwrap_or(0);
+        // Of other stacks it is not known: then numbers alone decide about a port that rests.
+        flow.whole_end_or_stamp = tcp.load(syn::LINUX_STAMP).map_or(0, u32::from_be);
         return 0;
     }
     *option_at(flow) = syn::FIRST_OPTION;

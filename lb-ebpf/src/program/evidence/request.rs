@@ -149,7 +149,7 @@ pub(crate) fn note_waiting<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F:
     if coarse_us().wrapping_sub(flow.asked_us) as i32 > 0 {
         flow.asked_us = now_us();
     }
-    if flow.head & head_state::PART != 0 && segment.end().wrapping_sub(flow.whole_end) as i32 >= 0 {
+    if flow.head & head_state::PART != 0 && segment.end().wrapping_sub(flow.whole_end_or_stamp) as i32 >= 0 {
         flow.head |= head_state::OWED;
     }
 }
@@ -183,7 +183,7 @@ fn await_any<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>, whole:
     flow.head_seq = segment.ack;
     flow.asked_seq = segment.seq;
     flow.asked_us = now_us();
-    flow.whole_end = segment.seq.wrapping_add(whole);
+    flow.whole_end_or_stamp = segment.seq.wrapping_add(whole);
     let size = if whole == 0 {
         0
     } else if whole <= segment.payload_len {

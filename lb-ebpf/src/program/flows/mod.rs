@@ -37,7 +37,7 @@ mod sets;
 pub(crate) use self::{
     client::{NOWHERE, by_client, claim},
     evict::claim_taken,
-    owner::{free_place, release},
+    owner::{Resting, free_place, release},
     reply::{by_reply, prefetch, reserve_preserved, reserve_reply},
     sets::key,
 };

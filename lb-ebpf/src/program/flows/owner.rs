@@ -1,10 +1,10 @@
 //! The ownership of a flow's place: freeing it, and which flows may lose it.
 
 use lb_common::{
-    abi::{Address, CLIENT_WAYS, Flow, REPLY_SETS, REPLY_WAYS, flow_state},
+    abi::{Address, CLIENT_WAYS, Flow, REPLY_SETS, REPLY_WAYS, flow_state, head_state},
     hash::{other_set, set, tag},
 };
-use lb_ebpf::verifier::opaque;
+use lb_ebpf::{stamps::begins_again, verifier::opaque};
 
 use super::sets::{entry, hash, sets};
 use crate::program::{
@@ -121,13 +121,45 @@ fn is_dead<A: Address>(flow: &Flow<A>, now: u32) -> bool {
     now.wrapping_sub(flow.seen) >= silence || backend_of(flow).is_none()
 }
 
+/// From which flows in time-wait a new one may take the tuple of its replies. Each also takes from those of its own
+/// client, whose numbers go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resting {
+    /// From no other.
+    Own,
+    /// From those that the backend has forgotten, and from those of the same address for which it begins again. If a
+    /// client whose clock is ahead took from all others, one whose clock is behind would find none.
+    OwnAddress,
+    /// From all for which the backend begins again.
+    Harmless,
+    Any,
+}
+
+impl Resting {
+    /// Whether a flow in time-wait gives its tuple to another.
+    #[inline(always)]
+    fn gives<A: Address>(self, flow: &Flow<A>, successor: &Flow<A>) -> bool {
+        if self == Self::Any || flow.client == successor.client {
+            return true;
+        }
+        if self == Self::Own {
+            return false;
+        }
+        let syn = successor.asked_seq.wrapping_sub(1);
+        let begins =
+            begins_again(flow.client_fin_ack, flow.whole_end_or_stamp, syn, successor.whole_end_or_stamp);
+        let may = self == Self::Harmless || flow.client.src == successor.client.src;
+        flow.head & head_state::FORGOTTEN != 0 || may && begins
+    }
+}
+
 /// Ends the flow that has a tuple which another flow needs, if it may be ended.
 #[inline(always)]
 pub(crate) fn end_holder<F: Tables>(
     holder: u32,
     successor: &Flow<F::Addr>,
     least_age: i32,
-    from_time_wait: bool,
+    resting: Resting,
 ) -> bool {
     let Some(flow) = F::flow(holder) else { return false };
     // SAFETY: as in `in_set`.
@@ -142,7 +174,7 @@ pub(crate) fn end_holder<F: Tables>(
         return false;
     }
     let may = if state & flow_state::TIME_WAIT != 0 {
-        from_time_wait || flow.client == successor.client
+        resting.gives(flow, successor)
     } else if state & flow_state::ESTABLISHED == 0 {
         handshake_age(flow, successor.asked_us) >= least_age
     } else {

@@ -8,7 +8,7 @@ use lb_ebpf::verifier::opaque;
 
 use super::{
     bits::{is_zero, lowest, ones},
-    owner::{STAYS, end_holder, free_place, owns, readiness},
+    owner::{Resting, STAYS, end_holder, free_place, owns, readiness},
     sets::{SPARE, entry, hash, sets},
 };
 use crate::program::{atomic, maps::Tables};
@@ -65,16 +65,15 @@ pub(crate) fn prefetch<F: Tables>(reply: &FlowKey<F::Addr>) {
 }
 
 /// Reserves the tuple of a flow's replies, if it is free or if its holder may be ended. A half-open handshake
-/// may be ended from `least_age` on, in microseconds, and a flow in time-wait if `from_time_wait` is set or
-/// if it is of the same client.
+/// may be ended from `least_age` on, in microseconds, and a flow in time-wait as `resting` says.
 #[inline(always)]
-pub(crate) fn reserve_reply<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, from_time_wait: bool) -> bool {
+pub(crate) fn reserve_reply<F: Tables>(flow: &Flow<F::Addr>, least_age: i32, resting: Resting) -> bool {
     let hash = hash(&flow.reply);
     let tag = tag(hash);
     let Some(set) = F::replies(set(hash, sets() * REPLY_SETS)) else { return false };
     let (same, free) = ways(set, tag);
     if same != 0 {
-        return take_over::<F>(set, same, flow, tag, least_age, from_time_wait);
+        return take_over::<F>(set, same, flow, tag, least_age, resting);
     }
     enter(set, free, entry(flow.slot, tag), || ways(set, tag).0)
 }
@@ -93,7 +92,7 @@ pub(crate) fn reserve_preserved<F: Tables>(flow: &Flow<F::Addr>) -> bool {
     let (same_too, free_too) = ways(second, tag);
     if same | same_too != 0 {
         let (set, same) = if same != 0 { (first, same) } else { (second, same_too) };
-        return take_over::<F>(set, same, flow, tag, i32::MIN, true);
+        return take_over::<F>(set, same, flow, tag, i32::MIN, Resting::Any);
     }
     if free | free_too == 0 {
         return evict_one::<F>(first, flow, tag);
@@ -153,7 +152,7 @@ fn take_over<F: Tables>(
     flow: &Flow<F::Addr>,
     tag: u32,
     least_age: i32,
-    from_time_wait: bool,
+    resting: Resting,
 ) -> bool {
     let taken = lowest(same) as usize;
     if taken >= REPLY_WAYS {
@@ -164,7 +163,7 @@ fn take_over<F: Tables>(
     // SAFETY: a word of a map.
     let found = unsafe { at.read_volatile() };
     let holder = (found >> 32) as u32;
-    if found as u32 != tag || !end_holder::<F>(holder, flow, least_age, from_time_wait) {
+    if found as u32 != tag || !end_holder::<F>(holder, flow, least_age, resting) {
         return false;
     }
     // SAFETY: a word of a map: the entry of a flow that this CPU has ended.
