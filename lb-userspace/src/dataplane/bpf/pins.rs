@@ -6,6 +6,8 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use aya::programs::links::{FdLink, PinnedLink};
@@ -67,9 +69,7 @@ pub(super) enum PrepareError {
 /// process holds the lock.
 pub(super) fn prepare(bpffs: &Path, instance: &str) -> Result<Option<(PathBuf, Lock)>, PrepareError> {
     if !is_bpffs(bpffs)? {
-        mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .map_err(io::Error::from)?;
-        info!(path = %bpffs.display(), "mounted the BPF filesystem");
+        mount_once(bpffs)?;
     }
     let instance = instance_dir(bpffs, instance);
     let dir = instance.join(format!("v{ABI_VERSION}"));
@@ -85,6 +85,28 @@ pub(super) fn prepare(bpffs: &Path, instance: &str) -> Result<Option<(PathBuf, L
         files::trust(&found).and_then(|()| closed(&found)).map_err(|why| Untrusted { path: pin, why })?;
     }
     Ok(lock(&instance)?.map(|lock| (dir, lock)))
+}
+
+/// Mounts the BPF filesystem. Of daemons that start together one does, and the others wait for it: a second mount would
+/// hide the pins of the first.
+fn mount_once(bpffs: &Path) -> io::Result<()> {
+    /// Anybody who may read the directory can hold its lock, but only for so long.
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(10);
+    let mut turn = None;
+    for _ in 0..TRIES {
+        turn = lock(bpffs)?;
+        if turn.is_some() {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    if !is_bpffs(bpffs)? {
+        mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
+        info!(path = %bpffs.display(), "mounted the BPF filesystem");
+    }
+    drop(turn);
+    Ok(())
 }
 
 /// Whether only root and the daemon's user can put pins into this folder. `sticky`: others may add files of their own, as
@@ -264,4 +286,55 @@ fn remove(path: &Path, detached: &mut Detached) -> Result<(), DetachError> {
         detached.maps += 1;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process, sync::Barrier};
+
+    use nix::{
+        mount::{MntFlags, umount2},
+        sched::{CloneFlags, unshare},
+    };
+
+    use super::*;
+
+    const NONE: Option<&str> = None;
+
+    /// As root, like everything that mounts: in a mount namespace of its own, which ends with the thread.
+    #[test]
+    fn daemons_that_start_together_mount_it_once() {
+        /// Without the lock, some of so many rounds have two mounts.
+        const ROUNDS: usize = 200;
+        let together = thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS).expect("root may make a mount namespace");
+            mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).expect("a private tree");
+            let point = env::temp_dir().join(format!("shunt-bpffs-{}", process::id()));
+            fs::create_dir(&point).expect("a new directory");
+            let most = (0..ROUNDS).map(|_| mounts_of_daemons(&point)).max();
+            fs::remove_dir(&point).expect("empty");
+            most
+        });
+        assert_eq!(together.join().expect("no panic"), Some(1));
+    }
+
+    /// Daemons mount it, and the test unmounts it again. Returns how many mounts there were.
+    fn mounts_of_daemons(point: &Path) -> usize {
+        const DAEMONS: usize = 4;
+        let begin = Barrier::new(DAEMONS);
+        let start = || {
+            begin.wait();
+            mount_once(point)
+        };
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..DAEMONS).map(|_| scope.spawn(start)).collect();
+            all.into_iter().for_each(|one| one.join().expect("no panic").expect("mounted"));
+        });
+        let mut mounts = 0;
+        while is_bpffs(point).expect("it is there") {
+            umount2(point, MntFlags::MNT_DETACH).expect("mounted above");
+            mounts += 1;
+        }
+        mounts
+    }
 }
