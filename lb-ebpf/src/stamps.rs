@@ -44,7 +44,7 @@ mod tests {
 
     fn with_options(options: &[u8]) -> Vec<u8> {
         let mut bytes = tcp(0x10, options);
-        bytes[46] = ((20 + options.len()) / 4 << 4) as u8;
+        bytes[46] = (((20 + options.len()) / 4) << 4) as u8;
         bytes
     }
 
