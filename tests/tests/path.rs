@@ -1,10 +1,12 @@
 //! Routers on both sides of the node: path MTU, next hops, and whose address a backend sees. Real daemon,
 //! real stacks.
 
+#[path = "path/silent.rs"]
+mod silent;
+
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    sync::mpsc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -24,9 +26,9 @@ const LENGTH: usize = 24 << 20;
 
 /// ```text
 ///   client ── near ── node ── far ── backend
-///   10.1.0.2   10.2.0.2     10.3.0.2   10.4.0.2
-///                     └── other ──┘
-///                     10.5.0.2   10.6.0.2
+///   │ 10.1.0.2   10.2.0.2     10.3.0.2   10.4.0.2
+///   │                   └── other ──┘
+///   └── 10.7.0.1 ── 10.5.0.2   10.6.0.2
 /// ```
 ///
 /// The routers' own addresses end in 1 towards client and backend. IPv6 is `fdNN::` of the same. Fields end
@@ -69,6 +71,7 @@ impl Line {
             (4, &far, 1, &backend, 2),
             (5, &node, 1, &other, 2),
             (6, &other, 1, &backend, 2),
+            (7, &client, 2, &other, 1),
         ];
         for (net, a, a_is, b, b_is) in wires {
             let ends =
@@ -94,6 +97,9 @@ impl Line {
         // The other way there, for who is sent by it.
         other.ip("route add 10.4.0.2 via 10.6.0.2")?;
         other.ip("route add fd04::2 via fd06::2")?;
+        // And to the client.
+        other.ip("route add 10.1.0.2 via 10.7.0.2")?;
+        other.ip("route add fd01::2 via fd07::2")?;
 
         let mut toml = "interfaces = [\"near\", \"far\", \"other\"]\n".to_owned();
         for (name, (vip, server)) in ["four", "six"].iter().zip(VIPS.iter().zip(SERVERS)) {
@@ -310,49 +316,6 @@ fn a_backend_answers_by_any_way_that_leads_to_it() -> Result<()> {
     line.node.ip("route add fd04::/64 via fd03::2 metric 100")?;
     line.node.ip("route add fd04::/64 via fd05::2 metric 500")?;
     answers("by the route of another metric")
-}
-
-/// The gateway of a client changes its MAC while only the backend has something to say.
-#[test]
-fn a_silent_client_is_followed_to_another_mac() -> Result<()> {
-    if skipped("a_silent_client_is_followed_to_another_mac", &[]) {
-        return Ok(());
-    }
-    let line = Line::new("silent", "nat")?;
-    line.node.ip("route add default via 10.2.0.1")?;
-    line.node.ip("route add default via fd02::1")?;
-    line.near.sysctl("net/ipv4/conf/node/arp_notify", "1")?;
-    line.near.sysctl("net/ipv6/conf/node/ndisc_notify", "1")?;
-    for gateway in ["via=10.2.0.1", "via=fd02::1"] {
-        until("the daemon knows the gateway", PATIENCE, || {
-            line.shunt.log().lines().any(|line| line.contains("default gateway") && line.contains(gateway))
-        })?;
-    }
-    for family in [0, 1] {
-        let (say, order) = mpsc::channel();
-        let (mut stream, server) = line.connect(family, move |mut stream, _| {
-            let mut word = [0];
-            stream.read_exact(&mut word)?;
-            while let Ok(word) = order.recv() {
-                stream.write_all(&[word])?;
-            }
-            Ok::<_, std::io::Error>(())
-        })?;
-        stream.write_all(b"?")?;
-        for (word, next) in [(b'a', Some(1)), (b'b', Some(2)), (b'c', None)] {
-            say.send(word)?;
-            let mut heard = [0];
-            stream.read_exact(&mut heard).with_context(|| format!("{word}: {}", line.shunt.log()))?;
-            ensure!(heard == [word]);
-            if let Some(next) = next {
-                line.near.ip(&format!("link set node address 02:5b:00:0{family}:88:{next:02x}"))?;
-            }
-        }
-        drop((say, stream));
-        server.join().expect("the server does not panic")???;
-    }
-    ensure!(line.shunt.log().contains("to another MAC"), "{}", line.shunt.log());
-    Ok(())
 }
 
 #[test]

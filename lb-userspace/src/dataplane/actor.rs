@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::{
-    Count, Counters, Counts, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, chain, steering::Steering,
+    Count, Counters, Counts, Dataplane, Error, NextHop, OwnMacs, chain, client_ways::Moved,
+    steering::Steering,
 };
 
 /// The result of a plan.
@@ -36,7 +37,7 @@ enum Command {
     Apply(Plan),
     NextHop(IpAddr, NextHop),
     OwnMacs(OwnMacs),
-    Neighbours(Vec<MovedNeighbour>, oneshot::Sender<Count>),
+    Clients(Moved, oneshot::Sender<Count>),
     NatAddresses(Vec<IpAddr>),
     Counters(oneshot::Sender<Result<Counters, Error>>),
     Steering(FlowKey<Addr>, Vec<Member>, oneshot::Sender<Result<Option<Steering>, Error>>),
@@ -69,9 +70,9 @@ impl Handle {
     }
 
     /// How many connections follow. `None`: the thread has ended.
-    pub async fn follow_neighbours(&self, moved: Vec<MovedNeighbour>) -> Option<Result<u64, Error>> {
+    pub async fn follow_clients(&self, moved: Moved) -> Option<Result<u64, Error>> {
         let (reply, count) = oneshot::channel();
-        self.send(Command::Neighbours(moved, reply));
+        self.send(Command::Clients(moved, reply));
         // As for a count.
         tokio::task::spawn_blocking(count.await.ok()?).await.ok()
     }
@@ -147,8 +148,8 @@ fn serve(mut dataplane: impl Dataplane, queue: &Receiver<Command>, reports: &mps
                 }
             }
             Command::NatAddresses(addresses) => dataplane.set_nat_addresses(&addresses),
-            Command::Neighbours(moved, reply) => {
-                let _ = reply.send(dataplane.follow_neighbours(moved));
+            Command::Clients(moved, reply) => {
+                let _ = reply.send(dataplane.follow_clients(moved));
             }
             Command::Counters(reply) => {
                 // The caller may have gone.

@@ -9,7 +9,7 @@ use lb_common::abi::{Addr, FlowKey};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
 use super::{
-    Count, Counters, Counts, Dataplane, Error, MovedNeighbour, NextHop, OwnMacs, steering::Steering,
+    Count, Counters, Counts, Dataplane, Error, NextHop, OwnMacs, client_ways::Moved, steering::Steering,
 };
 
 /// Remembers the steps and next hops that it gets.
@@ -42,7 +42,7 @@ impl Dataplane for Memory {
 
     fn set_nat_addresses(&mut self, _: &[IpAddr]) {}
 
-    fn follow_neighbours(&mut self, _: Vec<MovedNeighbour>) -> Count {
+    fn follow_clients(&mut self, _: Moved) -> Count {
         Box::new(|| Ok(0))
     }
 

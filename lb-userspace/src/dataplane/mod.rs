@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod bpf;
 pub mod cgroup;
+pub mod client_ways;
 mod counters;
 pub mod device;
 mod error;
@@ -26,7 +27,7 @@ use std::{
 use lb_common::abi::{Addr, FlowKey, Link, OwnAddr, OwnMac, OwnWay};
 use lb_core::io::{BackendId, Generation, Member, Step};
 
-use self::steering::Steering;
+use self::{client_ways::Moved, steering::Steering};
 pub use self::{
     counters::{Counters, ExpiredFlows, ResetCounts},
     error::{Error, chain},
@@ -47,9 +48,9 @@ pub trait Dataplane: Send + 'static {
     /// From now on new connections have these as their source, per family; without any, the route's own.
     fn set_nat_addresses(&mut self, addresses: &[IpAddr]);
 
-    /// Connections whose clients are behind these neighbours go by their new addresses. It visits every flow, as a count
-    /// of connections does, and counts those that it moves.
-    fn follow_neighbours(&mut self, moved: Vec<MovedNeighbour>) -> Count;
+    /// Connections whose ways to their clients have moved go by the new ones. It visits every flow, as a count of
+    /// connections does, and counts those that it moves.
+    fn follow_clients(&mut self, moved: Moved) -> Count;
 
     fn counters(&mut self) -> Result<Counters, Error>;
 
@@ -67,18 +68,6 @@ pub trait Dataplane: Send + 'static {
 
 /// The unicast MAC addresses of the node's interfaces, each with the usual one of its interface.
 pub type OwnMacs = BTreeMap<OwnMac, [u8; 6]>;
-
-/// A neighbour of which the kernel has learnt another MAC address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MovedNeighbour {
-    pub ifindex: u32,
-    /// 0: none.
-    pub vlan: u16,
-    pub before: [u8; 6],
-    pub now: [u8; 6],
-    /// Neighbours that still have the former one.
-    pub staying: BTreeSet<IpAddr>,
-}
 
 /// A count that the caller has yet to run.
 pub type Count = Box<dyn FnOnce() -> Result<u64, Error> + Send>;

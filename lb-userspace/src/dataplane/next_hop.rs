@@ -5,11 +5,13 @@
 //! also keeps the kernel's neighbour entries fresh, which frames that XDP forwards do not. It also reports which paths do
 //! not work.
 
+mod client_routes;
 mod kernel;
 mod look;
 mod moved;
 mod own_macs;
 mod paths;
+mod routes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,14 +32,17 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
+    client_routes::ClientRoutes,
     kernel::{Destination, Device, Neighbour, Route, destination, filters, links, neighbours, resolve, ways},
     moved::Known,
     own_macs::{own_macs, ports},
     paths::{Faults, of_device},
+    routes::may_change_routes,
 };
 pub use self::{look::look, paths::Paths};
 use super::{
-    NextHop, actor, error::chain, interfaces::Interface, path_warning::PathWarning, redirect::Redirects,
+    NextHop, actor, client_ways::Moved, error::chain, interfaces::Interface, path_warning::PathWarning,
+    redirect::Redirects,
 };
 
 /// After this long the task reads the tables again although the kernel has reported no change.
@@ -84,10 +89,10 @@ pub async fn follow(
     let mut follower = Follower::new(handle, dataplane, ports);
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_tick = false;
+    let (mut is_tick, mut routes_changed) = (false, true);
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        match follower.update(&wanted, is_tick).await {
+        match follower.update(&wanted, is_tick, routes_changed).await {
             Ok(()) => {
                 let found = follower.paths();
                 follower.use_nat_addresses(&found);
@@ -101,6 +106,7 @@ pub async fn follow(
                 warn!(error = chain(&error), "cannot read the kernel's routes and neighbours");
             }
         }
+        routes_changed = false;
         tokio::select! {
             changed = addresses.changed() => {
                 if changed.is_err() {
@@ -112,14 +118,20 @@ pub async fn follow(
             Ok(()) = interfaces.changed() => is_tick = false,
             _ = refresh.tick() => is_tick = true,
             heard = changes.next() => {
-                if heard.is_none() {
+                let Some((message, _)) = heard else {
                     return Err(io::Error::other("the kernel closed the netlink socket"));
-                }
+                };
+                routes_changed = may_change_routes(&message);
                 is_tick = false;
             }
         }
         // Times out, unless the socket is closed. Then the next turn finds that.
-        let _ = timeout(SETTLE, async { while changes.next().await.is_some() {} }).await;
+        let rest = async {
+            while let Some((message, _)) = changes.next().await {
+                routes_changed |= may_change_routes(&message);
+            }
+        };
+        let _ = timeout(SETTLE, rest).await;
     }
     connection.abort();
     Ok(())
@@ -139,8 +151,7 @@ struct Follower {
     taken: BTreeMap<u32, bool>,
     known: BTreeMap<IpAddr, NextHop>,
     neighbours: Known,
-    /// The default gateways that the log has named.
-    gateways: BTreeSet<(u32, IpAddr)>,
+    routes: ClientRoutes,
     faults: Faults,
     nat: Faults,
     /// The NAT addresses that new connections get.
@@ -159,7 +170,7 @@ impl Follower {
             taken: BTreeMap::new(),
             known: BTreeMap::new(),
             neighbours: Known::default(),
-            gateways: BTreeSet::new(),
+            routes: ClientRoutes::default(),
             faults: Faults::default(),
             nat: Faults::default(),
             used_nat,
@@ -195,7 +206,12 @@ impl Follower {
     }
 
     /// Reads the kernel's tables once, and gives the next hop of each address to the dataplane.
-    async fn update(&mut self, addresses: &[IpAddr], is_tick: bool) -> Result<(), rtnetlink::Error> {
+    async fn update(
+        &mut self,
+        addresses: &[IpAddr],
+        is_tick: bool,
+        routes_changed: bool,
+    ) -> Result<(), rtnetlink::Error> {
         self.known.retain(|address, _| addresses.contains(address));
         self.faults.retain(|address| addresses.contains(&address));
         self.taken.clear();
@@ -206,7 +222,9 @@ impl Follower {
             self.ports.interfaces.borrow().iter().filter_map(|interface| interface.index).collect();
         self.dataplane.set_own_macs(own_macs(&attached, &links, &filters));
         let neighbours = neighbours(&self.handle).await?;
-        self.follow_clients(&neighbours, &links).await;
+        self.follow_neighbours(&neighbours, &links).await;
+        let kernel = (&self.handle, &links, &neighbours);
+        self.routes.follow(&self.dataplane, kernel, &self.neighbours, routes_changed).await?;
         for address in addresses {
             let found = match destination(&self.handle, *address).await? {
                 Destination::Host(route) => {
@@ -232,14 +250,14 @@ impl Follower {
 
     /// Connections follow the gateways of their clients. The kernel learns of a change only where it has an entry, so the
     /// entries of the default gateways are kept fresh.
-    async fn follow_clients(
+    async fn follow_neighbours(
         &mut self,
         neighbours: &BTreeMap<(u32, IpAddr), Neighbour>,
         links: &BTreeMap<u32, Device>,
     ) {
         let moved = self.neighbours.note(neighbours, links);
         if !moved.is_empty() {
-            match self.dataplane.follow_neighbours(moved).await {
+            match self.dataplane.follow_clients(Moved::Neighbours(moved)).await {
                 Some(Ok(0)) | None => {}
                 Some(Ok(connections)) => info!(connections, "connections follow a neighbour to another MAC"),
                 Some(Err(error)) => warn!(error = chain(&error), "connections do not follow a neighbour"),
@@ -248,12 +266,8 @@ impl Follower {
         for nobody in ANYWHERE {
             let route = destination(&self.handle, nobody).await;
             let Ok(Destination::Host(Route { ifindex, gateway: Some(via), .. })) = route else { continue };
-            let entry = neighbours.get(&(ifindex, via));
-            if entry.is_none_or(|entry| entry.stale) {
+            if neighbours.get(&(ifindex, via)).is_none_or(|entry| entry.stale) {
                 resolve(&self.handle, ifindex, via).await;
-            }
-            if entry.is_some() && self.gateways.insert((ifindex, via)) {
-                info!(%via, ifindex, "connections follow this default gateway");
             }
         }
     }

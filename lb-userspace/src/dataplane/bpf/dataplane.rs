@@ -37,7 +37,8 @@ use super::{
     values::{backend_flags, service_key, service_value},
 };
 use crate::dataplane::{
-    Count, Counts, Dataplane, MovedNeighbour, NextHop, OwnMacs,
+    Count, Counts, Dataplane, NextHop, OwnMacs,
+    client_ways::Moved,
     counters::Counters,
     error::Error,
     path_warning::PathWarning,
@@ -167,7 +168,7 @@ impl Dataplane for Bpf {
         self.nat_addresses.set(addresses);
     }
 
-    fn follow_neighbours(&mut self, moved: Vec<MovedNeighbour>) -> Count {
+    fn follow_clients(&mut self, moved: Moved) -> Count {
         let flows = Arc::clone(&self.flows);
         Box::new(move || Ok(flows.follow(&moved)))
     }

@@ -6,14 +6,12 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use lb_common::{
-    abi::{
-        Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, Link, REPLY_SETS, REPLY_WAYS, ReplySet, flow_state,
-    },
+    abi::{Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, flow_state},
     hash::{HashKeys, keyed_hash, other_set, set, tag},
 };
 
 use super::mapped::Mapped;
-use crate::dataplane::MovedNeighbour;
+use crate::dataplane::client_ways::{ClientWay, Moved};
 
 /// The three maps of a family.
 #[derive(Debug)]
@@ -114,32 +112,36 @@ impl<A: Address> Family<A> {
         (now.seen, now.client) == (flow.seen, flow.client) && self.remove(flow)
     }
 
-    /// Gives the flows whose clients are behind these neighbours the new links. Returns how many.
-    pub(super) fn follow(&self, moved: &[MovedNeighbour]) -> u64 {
+    /// Gives the flows whose ways to their clients have moved the new ones. Returns how many.
+    pub(super) fn follow(&self, moved: &Moved) -> u64 {
         let mut followed = 0;
         self.each(|flow| {
-            let by = |neighbour: &&MovedNeighbour| {
-                (flow.ifindex, flow_state::vlan(flow.state)) == (neighbour.ifindex, neighbour.vlan)
-                    && flow.link.to() == neighbour.before
-                    && !neighbour.staying.contains(&flow.client.src.wide().into())
-            };
-            if let Some(neighbour) = moved.iter().find(by) {
-                self.set_link(flow, Link::new(neighbour.now, flow.link.from()));
+            let has =
+                ClientWay { ifindex: flow.ifindex, vlan: flow_state::vlan(flow.state), link: flow.link };
+            if let Some(way) = moved.way(flow.client.src.wide().into(), &has) {
+                self.set_way(flow, &way);
                 followed += 1;
             }
         });
         followed
     }
 
-    /// Gives a flow that the caller has just read another link. If its place has another flow by now, that one learns its
-    /// own again from its client.
-    fn set_link(&self, flow: &Flow<A>, link: Link) {
+    /// Gives a flow that the caller has just read another way to its client. If its place has another flow by now, that
+    /// one learns its own again from its client.
+    fn set_way(&self, flow: &Flow<A>, way: &ClientWay) {
         let at = self.flows.at(flow.slot as usize);
-        for (word, (before, now)) in flow.link.0.into_iter().zip(link.0).enumerate() {
+        // The program may have learnt yet another one.
+        for (word, (before, now)) in flow.link.0.into_iter().zip(way.link.0).enumerate() {
             // SAFETY: as in `state`.
             let word = unsafe { AtomicU32::from_ptr(&raw mut (*at).link.0[word]) };
-            // The program may have learnt yet another one.
             let _ = word.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        // SAFETY: as in `state`.
+        let ifindex = unsafe { AtomicU32::from_ptr(&raw mut (*at).ifindex) };
+        let _ = ifindex.compare_exchange(flow.ifindex, way.ifindex, Ordering::Relaxed, Ordering::Relaxed);
+        let vlan = |state: u32| (state & flow_state::LIVE != 0).then(|| flow_state::in_vlan(state, way.vlan));
+        if flow_state::vlan(flow.state) != way.vlan {
+            let _ = self.state(flow.slot as usize).fetch_update(Ordering::AcqRel, Ordering::Relaxed, vlan);
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     flow_family::Family,
     idle::{ExpiredCounters, IdleTicks, now_ticks},
 };
-use crate::dataplane::{MovedNeighbour, counters::ExpiredFlows, steering::KnownFlow};
+use crate::dataplane::{client_ways::Moved, counters::ExpiredFlows, steering::KnownFlow};
 
 /// The flow tables of both families.
 #[derive(Debug)]
@@ -94,8 +94,8 @@ impl FlowTables {
         ports
     }
 
-    /// Gives the flows whose clients are behind these neighbours the new links. Returns how many.
-    pub(super) fn follow(&self, moved: &[MovedNeighbour]) -> u64 {
+    /// Gives the flows whose ways to their clients have moved the new ones. Returns how many.
+    pub(super) fn follow(&self, moved: &Moved) -> u64 {
         self.v4.follow(moved) + self.v6.follow(moved)
     }
 

@@ -113,7 +113,7 @@ async fn route_to(handle: &Handle, to: IpAddr, by: Option<u32>) -> Option<(u8, B
     Some((answer.header.destination_prefix_length, found))
 }
 
-fn plain(address: RouteAddress) -> Option<IpAddr> {
+pub(super) fn plain(address: RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some(v4.into()),
         RouteAddress::Inet6(v6) => Some(v6.into()),

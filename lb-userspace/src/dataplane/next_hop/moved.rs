@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::kernel::{Device, Neighbour};
-use crate::dataplane::MovedNeighbour;
+use crate::dataplane::client_ways::MovedNeighbour;
 
 /// Above this many, only those that the kernel still knows are remembered.
 const MOST: usize = 1 << 16;
@@ -16,6 +16,11 @@ const MOST: usize = 1 << 16;
 pub(super) struct Known(BTreeMap<(u32, IpAddr), [u8; 6]>);
 
 impl Known {
+    /// The last MAC address of a neighbour.
+    pub(super) fn mac(&self, ifindex: u32, address: IpAddr) -> Option<[u8; 6]> {
+        self.0.get(&(ifindex, address)).copied()
+    }
+
     /// Notes the neighbours, and returns those that have moved.
     pub(super) fn note(
         &mut self,
