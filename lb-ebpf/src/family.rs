@@ -347,3 +347,7 @@ impl Family for Ipv6 {
         Self::store(ip, Self::DST, dst);
     }
 }
+
+#[cfg(test)]
+#[path = "family/tests.rs"]
+mod tests;

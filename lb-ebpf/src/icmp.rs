@@ -200,3 +200,7 @@ pub fn readdress<F: Errors>(
 fn replaced<A: Address>(was: &A, will: &A) -> u64 {
     was.negated_sum() + will.sum()
 }
+
+#[cfg(test)]
+#[path = "icmp/tests.rs"]
+mod tests;

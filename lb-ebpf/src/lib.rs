@@ -7,6 +7,8 @@ pub mod frame;
 pub mod head;
 pub mod icmp;
 pub mod reset;
+#[cfg(test)]
+mod samples;
 pub mod segment;
 pub mod stamps;
 pub mod syn;

@@ -52,3 +52,7 @@ pub fn translate<F: Family>(
     tcp.store(16, checksum::apply(tcp_check, to.tcp_delta));
     Some(())
 }
+
+#[cfg(test)]
+#[path = "translate/tests.rs"]
+mod tests;
