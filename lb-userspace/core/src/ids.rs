@@ -46,3 +46,13 @@ pub struct Adopted {
     pub generation: Generation,
     pub address: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_shown_as_its_number() {
+        assert_eq!(format!("{} {:>3}", ServiceId(7), BackendId(12)), "7  12");
+    }
+}

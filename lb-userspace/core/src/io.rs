@@ -233,3 +233,17 @@ pub struct ProbeRequest {
     pub kind: Arc<ProbeKind>,
     pub timeout: Millis,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a recording calls them, and in a column.
+    #[test]
+    fn orders_have_the_names_of_their_commands() {
+        for verb in [Verb::Enable, Verb::Disable, Verb::Drain, Verb::Eject, Verb::Admit] {
+            assert_eq!(serde_json::to_value(verb).expect("a word"), verb.to_string());
+        }
+        assert_eq!(format!("{:>7}", Verb::Weight(None)), " weight");
+    }
+}

@@ -203,3 +203,34 @@ fn the_number_stops_growing_at_its_bound() {
         assert_eq!((breaker.ejection(), breaker.until()), (last, Some(Instant(max))), "up to {max}");
     }
 }
+
+#[test]
+fn outcomes_are_of_three_kinds() {
+    let window = Window { responses: 2, answers: 3, l4_failures: 5, failures: 2, ..Window::default() };
+    assert_eq!(window.outcomes(), 10);
+}
+
+/// Whether evidence was lost does not depend on the state that it was lost in.
+#[test]
+fn a_change_of_state_forgets_all_but_what_was_lost() {
+    let mut breaker = closed();
+    breaker.window =
+        Window { heads: 7, lost: 3, responses: 5, failures: 2, detections: 1, ..Window::default() };
+    breaker.on(Signal::Detected(Detector::Consecutive5xx), &policy(), Instant(0));
+    assert_eq!(breaker.window, Window { heads: 7, lost: 3, ..Window::default() });
+}
+
+#[test]
+fn each_outcome_of_a_trial_brings_the_next_budget() {
+    for signal in [GOOD, Signal::BadRefused] {
+        let mut breaker = half_open();
+        let wants = |breaker: &Breaker| breaker.wants_budget(false, &policy(), Instant(30_001));
+        assert!(wants(&breaker), "it has had none");
+        breaker.budget_granted(Instant(30_000));
+        assert!(!wants(&breaker), "nothing came yet");
+        breaker.on(signal, &Policy { half_open_successes: 9, ..policy() }, Instant(30_000));
+        assert!(wants(&breaker), "{signal:?}");
+        breaker.on(SWEEP, &Policy { half_open_successes: 9, ..policy() }, Instant(30_000));
+        assert!(wants(&breaker), "{signal:?}, then a sweep");
+    }
+}

@@ -98,3 +98,19 @@ impl Ids {
         self.backends.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_for_an_id_goes_round() {
+        let last = MAX_BACKENDS as u16 - 1;
+        let mut ids = Ids::new(&[], 0);
+        ids.next_backend = last;
+        let mut next = || ids.backend().0.0;
+        assert_eq!([next(), next(), next()], [last, 0, 1]);
+        ids.free_backend(BackendId(0));
+        assert_eq!(ids.backend().0, BackendId(2), "one that was just freed rests longest");
+    }
+}
