@@ -177,4 +177,22 @@ mod tests {
         assert!(frame.put(0, [8; 3]));
         assert_eq!(bytes, [8, 8, 8, 4, 7]);
     }
+
+    #[test]
+    fn each_access_ends_with_the_frame() {
+        let mut bytes = [1u8, 2, 3, 4, 5, 6, 7, 8, 9];
+        let frame = of(&mut bytes);
+        assert_eq!((frame.len(), frame.is_empty()), (9, false));
+        let rest = frame.from(5);
+        assert_eq!((rest.len(), rest.load::<u8>(0), frame.from_any(5).load::<u8>(0)), (4, Some(6), Some(6)));
+        assert!(rest.holds(4) && !rest.holds(5));
+        assert!(frame.from(9).is_empty());
+        assert_eq!((frame.bytes::<4>(5), frame.bytes::<4>(6)), (Some([6, 7, 8, 9]), None));
+        let ends = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| (at + i + 1) as u8));
+        assert_eq!(frame.ends::<9>(0), Some([ends(0), ends(1)]));
+        assert_eq!(frame.ends::<8>(1), Some([ends(1), ends(1)]));
+        assert_eq!((frame.ends::<9>(1), frame.ends::<8>(2)), (None, None));
+        assert!(frame.put(5, [0; 4]) && !frame.put(6, [9; 4]));
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 0, 0, 0, 0]);
+    }
 }

@@ -204,8 +204,13 @@ mod tests {
             (*b"GET", None),
             (*b"PRI", None),
             (*b"get", Some(Speech::Other)),
+            (*b"gET", Some(Speech::Other)),
+            (*b"GeT", Some(Speech::Other)),
+            (*b"GEt", Some(Speech::Other)),
             ([0, 1, 2], Some(Speech::Other)),
             ([0x16, 3, 1], Some(Speech::Tls)),
+            ([0x16, 2, 1], Some(Speech::Other)),
+            ([0x17, 3, 1], Some(Speech::Other)),
         ] {
             assert_eq!(speech_of_few(few), said, "{few:?}");
         }
