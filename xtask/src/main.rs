@@ -9,6 +9,7 @@ mod documents;
 mod files;
 mod fuzz;
 mod layers;
+mod mutants;
 mod place;
 mod promises;
 mod setup;
@@ -128,6 +129,45 @@ Examples:
         #[arg(long)]
         install: bool,
     },
+    /// Change the code in one place at a time and see whether a test notices (hours)
+    ///
+    /// cargo-mutants makes the changes in a copy of the checkout. An interrupted run goes on where it was, and
+    /// after a change of the code only what lies in changed functions is tried again.
+    #[command(after_help = "\
+Examples:
+  cargo xtask mutants --install
+  cargo xtask mutants --part ebpf
+  cargo xtask mutants --part core --shard 0/4 --minutes 30
+  cargo xtask mutants --missed
+  cargo xtask mutants --judge
+  cargo xtask mutants --program
+  cargo xtask mutants --program --only spilled-mark-forgotten")]
+    Mutants {
+        /// Install cargo-mutants first, which takes some minutes
+        #[arg(long)]
+        install: bool,
+        /// Only this part of the code
+        #[arg(long, value_enum)]
+        part: Option<mutants::Part>,
+        /// Only every nth mutant, from the kth (of 0 to n-1)
+        #[arg(long, value_name = "K/N")]
+        shard: Option<mutants::Shard>,
+        /// Begin nothing after so many minutes
+        #[arg(long)]
+        minutes: Option<u64>,
+        /// Try again what was missed before: tests have been added
+        #[arg(long)]
+        missed: bool,
+        /// Try nothing, only judge what was found before
+        #[arg(long, conflicts_with = "missed")]
+        judge: bool,
+        /// The mutants of the XDP program in tests/program-mutants.toml instead (root, half an hour)
+        #[arg(long, conflicts_with_all = ["part", "shard", "minutes", "missed", "judge"])]
+        program: bool,
+        /// Of these only the one with this name
+        #[arg(long, requires = "program")]
+        only: Option<String>,
+    },
     /// Run everything that continuous integration runs
     Ci,
 }
@@ -154,6 +194,14 @@ fn main() -> Result<ExitCode> {
         Task::Words { shrink: false } => return lines("words", words::check(&workspace())?),
         Task::Documents => return lines("documents", documents::check(&workspace())?),
         Task::Deny { install } => deny::run(install)?,
+        Task::Mutants { program: true, only, .. } => {
+            setup::run(setup::Need::Tests)?;
+            return lines("program mutants", mutants::program::run(only.as_deref())?);
+        }
+        Task::Mutants { install, part, shard, minutes, missed, judge, .. } => {
+            let order = mutants::Order { part, shard, minutes, missed, judge };
+            return lines("mutants", mutants::run(install, &order)?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
