@@ -25,3 +25,6 @@ mod flow;
 mod service;
 
 pub use self::{addr::*, backend::*, config::*, counters::*, evidence::*, flow::*, service::*};
+
+#[cfg(test)]
+mod tests;
