@@ -171,7 +171,12 @@ pub fn next_option(tcp: &Frame, at: u32, length: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{family::Ipv4, frame, segment::tests::tcp};
+    use crate::{
+        family::{Ipv4, Ipv6},
+        frame,
+        samples::{checksum, tcp6},
+        segment::{flag::SYN, tests::tcp},
+    };
 
     /// A SYN with these options, whose checksums are right.
     fn syn(options: &[u8]) -> Vec<u8> {
@@ -179,7 +184,7 @@ mod tests {
     }
 
     fn with_ttl(ttl: u8, options: &[u8]) -> Vec<u8> {
-        let mut bytes = tcp(crate::segment::flag::SYN, b"");
+        let mut bytes = tcp(SYN, b"");
         bytes[14 + 8] = ttl;
         bytes.extend_from_slice(options);
         let length = 20 + options.len();
@@ -253,6 +258,8 @@ mod tests {
         {
             assert_eq!(lowered(options), None, "{options:?}");
         }
+        let mut without_options = tcp(SYN, &[2, 4, 5, 0xa0]);
+        assert_eq!(lower_size(&frame::of(&mut without_options).from(34), 1220), None, "it is payload");
     }
 
     #[test]
@@ -269,17 +276,27 @@ mod tests {
         let bsd = [2, 4, 5, 0xb4, 1, 3, 3, 6, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0];
         let without_times = [2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7];
         let without_scale = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 1, 3, 3, 7];
-        for (options, scale) in
-            [(&linux[..], 9), (&bsd, 9), (&without_times, 9), (&without_scale, 0), (&linux[..8], 0), (&[], 0)]
-        {
+        let alone = [2, 4, 5, 0xb4, 1, 3, 3, 7];
+        let [alone_and_4, alone_and_8] = [4, 8].map(|more| [&alone[..], &[1; 8][..more]].concat());
+        for (options, scale) in [
+            (&linux[..], 9),
+            (&bsd, 9),
+            (&without_times, 9),
+            (&without_scale, 0),
+            (&alone, 9),
+            (&alone_and_4, 9),
+            (&alone_and_8, 9),
+            (&linux[..8], 0),
+            (&[], 0),
+        ] {
             let mut bytes = syn(options);
             let tcp = frame::of(&mut bytes).from(34);
             assert_eq!(agreed_scale(&tcp, 20 + options.len() as u32, 9), scale, "{options:?}");
         }
         let mut bytes = syn(&linux);
         let tcp = frame::of(&mut bytes).from(34);
-        let found: Vec<_> = (20..40).filter_map(|at| scale_in(&tcp, at)).collect();
-        assert_eq!(found, [7]);
+        let found: Vec<_> = (20..40).filter_map(|at| Some((at, scale_in(&tcp, at)?))).collect();
+        assert_eq!(found, [(37, 7)]);
     }
 
     #[test]
@@ -296,5 +313,31 @@ mod tests {
             bytes[byte] ^= 0x21;
             assert!(!owed(&mut bytes), "byte {byte}");
         }
+    }
+
+    #[test]
+    fn a_syn_with_data_or_behind_other_headers_is_not_checked() {
+        let mut bytes = syn(&[]);
+        let ip = frame::of(&mut bytes).from(14);
+        let sound = |headers, ip_len| is_sound::<Ipv4>(&ip, headers, ip_len, false, |number| number);
+        assert!(sound(40, 40));
+        for (headers, ip_len) in [(40, 41), (40, 39), (36, 36), (19, 19), (44, 44), (84, 84)] {
+            assert!(!sound(headers, ip_len), "{headers} {ip_len}");
+        }
+        let mut bytes = tcp6(SYN, b"");
+        let ip = frame::of(&mut bytes);
+        assert!(is_sound::<Ipv6>(&ip, 60, 60, false, |number| number));
+    }
+
+    #[test]
+    fn an_unfinished_checksum_covers_the_pseudo_header_alone() {
+        let sound = |bytes: &mut [u8], partial| {
+            is_sound::<Ipv4>(&frame::of(bytes).from(14), 40, 40, partial, |number| number)
+        };
+        let mut bytes = syn(&[]);
+        assert!(!sound(&mut bytes, true));
+        let pseudo = !checksum(&[&bytes[26..34], &[0, 6, 0, 20]]);
+        bytes[50..52].copy_from_slice(&pseudo.to_be_bytes());
+        assert!(sound(&mut bytes, true) && !sound(&mut bytes, false));
     }
 }

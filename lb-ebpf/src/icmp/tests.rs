@@ -74,7 +74,9 @@ fn what_an_error_quotes() {
         bytes.extend([0xaa; 20]);
         assert_eq!(read::<Ipv6>(&bytes), if padded == 28 { WHOLE } else { ports });
     }
-    assert_eq!(read::<Ipv4>(&tcp4(0x10, b"hello")), None);
+    // A message that is no error quotes nothing, although it carries a segment.
+    assert_eq!(read::<Ipv4>(&error4(8, 0, [0; 4], &tcp4(0x10, b"hello"))), None);
+    assert_eq!(read::<Ipv6>(&error6(128, 0, [0; 4], &tcp6(0x10, b"hello"))), None);
     let mut options = error4(3, 1, [0; 4], &tcp4(0x10, b"hello"));
     options[0] = 0x46;
     assert_eq!(read::<Ipv4>(&options), None);

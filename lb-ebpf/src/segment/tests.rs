@@ -79,6 +79,12 @@ fn a_payload_may_go_on_in_other_buffers() {
     assert_eq!(with(50).expect("whole").payload_len, 10);
     assert_eq!(with(55).expect("padded").payload_len, 10);
     assert_eq!(with(49), Err(Reason::Malformed));
+    // The program writes into the header, so all of it must be here.
+    for cut in 34 + 14..54 {
+        let ip = frame::of(&mut bytes[..cut]).from(14);
+        let tuple = Ipv4::tuple(&ip).expect("tcp");
+        assert_eq!(Segment::read::<Ipv4>(&ip, &tuple, || 50), Err(Reason::Malformed), "{cut}");
+    }
 }
 
 #[test]
