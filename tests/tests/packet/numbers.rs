@@ -70,8 +70,14 @@ both_families!(a_blind_syn_ends_nothing_when_the_backend_is_out);
 fn a_blind_syn_ends_nothing_when_the_backend_is_out() {
     let mut talk = Talk::new();
     talk.kernel.admit(0, 1, Admit::None);
+    let Connection { client, client_next, backend_next, .. } = talk.connection;
     for _ in 0..50 {
-        assert_eq!(blind(&mut talk, SYN, (7777, 0)), Action::Tx, "a challenge");
+        let syn = Tcp::new(client, vip(), SYN).numbers(7777, 0);
+        let (action, out) = talk.kernel.run(&syn.bytes());
+        assert_eq!(action, Action::Tx, "a challenge");
+        let challenge = Tcp::read(&out).expect("tcp");
+        assert_eq!((challenge.src, challenge.dst, challenge.flags), (vip(), client, ACK));
+        assert_eq!((challenge.seq, challenge.ack), (backend_next, client_next));
     }
     lives(talk);
 }

@@ -55,13 +55,17 @@ fn answers_follow_the_next_segment_of_the_client() {
     if at_tc() {
         return;
     }
-    let ways: [Way; 6] = [
-        (SECOND, INGRESS, None),
-        (FIRST, ELSEWHERE, None),
-        (FIRST, INGRESS, Some(10)),
-        (SECOND, INGRESS, Some(20)),
+    // First all at once, then each by itself.
+    let ways: [Way; 9] = [
         (SECOND, ELSEWHERE, Some(10)),
-        ([0x06, 0, 0, 0, 0, 0x22], INGRESS, None),
+        (FIRST, INGRESS, None),
+        (SECOND, INGRESS, None),
+        (SECOND, ELSEWHERE, None),
+        (SECOND, ELSEWHERE, Some(10)),
+        (SECOND, ELSEWHERE, Some(20)),
+        (SECOND, INGRESS, Some(20)),
+        (FIRST, INGRESS, Some(20)),
+        ([0x06, 0, 0, 0, 0, 0x22], INGRESS, Some(20)),
     ];
     for mode in [Mode::Nat, Mode::Dnat] {
         let mut kernel = Kernel::new(1);

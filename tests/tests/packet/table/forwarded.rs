@@ -182,7 +182,7 @@ fn sums() -> Vec<Case> {
 #[test]
 fn a_backend_may_be_a_client_by_its_own_way() {
     use lb_common::{abi::Link, reason::Reason};
-    use lb_tests::kernel::{Action, ELSEWHERE, INGRESS, OWN_MAC, backend_mac, in_family};
+    use lb_tests::kernel::{Action, ELSEWHERE, INGRESS, OWN_MAC, at_tc, backend_mac, in_family};
     for family in [Family::V4, Family::V6] {
         in_family(family, || {
             let mut kernel = super::world::kernel();
@@ -193,8 +193,19 @@ fn a_backend_may_be_a_client_by_its_own_way() {
             let link = Link::new(backend_mac(0), OWN_MAC);
             kernel.next_hop_in(0, link, INGRESS, 10);
             assert_eq!(kernel.run(&frame).0, Action::Drop, "in another VLAN");
+            // No test run at tc has a tag.
+            let tagged = |port| {
+                let from = SocketAddr::new(from.ip(), port);
+                Tcp { vlan: Some(10), ..Tcp::new(from, other_vip(), SYN) }.bytes()
+            };
+            if !at_tc() {
+                assert_eq!(kernel.run(&tagged(40_002)).0, Action::Tx);
+            }
             kernel.next_hop(0, link, INGRESS);
             assert_eq!(kernel.run(&frame).0, Action::Tx);
+            if !at_tc() {
+                assert_eq!(kernel.run(&tagged(40_003)).0, Action::Drop, "the VLAN leads there no more");
+            }
             kernel.next_hop(0, link, ELSEWHERE);
             let again = Tcp::new(SocketAddr::new(from.ip(), 40_001), other_vip(), SYN).bytes();
             assert_eq!(kernel.run(&again).0, Action::Drop);
