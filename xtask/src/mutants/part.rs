@@ -57,6 +57,7 @@ impl Part {
                 "lb-ebpf/src/icmp.rs",
                 "lb-ebpf/src/reset.rs",
                 "lb-ebpf/src/segment.rs",
+                "lb-ebpf/src/stamps.rs",
                 "lb-ebpf/src/syn.rs",
                 "lb-ebpf/src/translate.rs",
             ],
