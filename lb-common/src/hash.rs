@@ -202,6 +202,27 @@ mod tests {
         assert_eq!(of(v6("fd00::1"), 65535, v6("fd99::10"), 80), (0x2d47_936a_6dff_4dc7, 11_591));
     }
 
+    /// Computed apart from this code too. The program and the daemon use the same numbers for the same maps.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn what_is_derived_from_a_hash() {
+        for (hash, again, other) in [
+            (0, 0xe220_a839_7b1d_cdaf, 0),
+            (1, 0xe4d9_7177_1b65_2c20, 618),
+            (0x0123_4567_89ab_cdef, 0x8e39_8032_3f3d_ce39, 49),
+        ] {
+            assert_eq!((rehash(hash), other_set(hash, 1000)), (again, other), "{hash:#x}");
+        }
+        assert_eq!([0, 1 << 63, u64::MAX].map(|hash| set(hash, 1000)), [0, 500, 999]);
+        assert_eq!([0, 4, 7, 7 << 32 | 6].map(tag), [1, 5, 7, 7]);
+        let v4 = |bytes: [u8; 4]| V4(u32::from_ne_bytes(bytes));
+        assert_eq!(address_hash(&v4([192, 0, 2, 7])), 0xaf89);
+        assert_eq!(address_hash(&Addr([1, 2, 3, 4])), 0x965f);
+        let (src, dst) = (v4([192, 0, 2, 7]), v4([203, 0, 113, 10]));
+        let key = FlowKey { src, dst, sport: Port::new(41234), dport: Port::new(80) };
+        assert_eq!(keyed_hash(&key, &HashKeys::from_seed(1)), 0xc042_6808_2936_c368);
+    }
+
     #[test]
     fn every_field_counts() {
         let base = key(1, 1024);
