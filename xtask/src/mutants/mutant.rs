@@ -137,11 +137,6 @@ impl Ended {
     pub(super) fn note(&mut self, mutant: &Mutant, outcome: Outcome) {
         self.0.insert(mutant.key.clone(), outcome);
     }
-
-    /// So that they are tried again.
-    pub(super) fn forget(&mut self, outcome: Outcome) {
-        self.0.retain(|_, ended| *ended != outcome);
-    }
 }
 
 #[cfg(test)]

@@ -45,11 +45,16 @@ impl<'t> Run<'t> {
         Ok(run)
     }
 
-    /// Tries what is left, batch by batch.
-    pub(super) fn go(&mut self, shard: Option<Shard>, deadline: Option<Instant>) -> Result<()> {
+    /// Tries what is left, file by file. With `missed` also what was missed before.
+    pub(super) fn go(&mut self, shard: Option<Shard>, missed: bool, deadline: Option<Instant>) -> Result<()> {
         let is_in = |at: &usize| shard.is_none_or(|shard| at % shard.n == shard.k);
         let chosen = (0..self.mutants.len()).filter(is_in).map(|at| self.mutants[at].clone());
-        let left: Vec<_> = chosen.filter(|mutant| self.ended.of(mutant).is_none()).collect();
+        let is_left = |mutant: &Mutant| match self.ended.of(mutant) {
+            None => true,
+            Some(Outcome::Missed) => missed,
+            Some(Outcome::Caught | Outcome::Unviable | Outcome::Timeout) => false,
+        };
+        let left: Vec<_> = chosen.filter(is_left).collect();
         if left.is_empty() {
             return Ok(());
         }
