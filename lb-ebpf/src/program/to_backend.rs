@@ -87,7 +87,7 @@ pub(crate) fn steer<F: Tables>(
     Some(forward::to_backend(packet, flow, backend))
 }
 
-/// Whether a segment of an established flow only acknowledges, and nothing waits for that. Most do.
+/// Whether a segment of an established flow only acknowledges, and nothing waits for that. Most segments are plain.
 #[inline(always)]
 const fn is_plain<A: Address>(segment: &Segment, flow: &Flow<A>, backend: &Backend) -> bool {
     const STATE: u32 = flow_state::ESTABLISHED | flow_state::CLIENT_RESET | flow_state::BACKEND_FIN;

@@ -67,7 +67,7 @@ pub(crate) fn steer<F: Tables>(
     forward::to_client(packet, flow)
 }
 
-/// Whether a segment neither opens nor closes anything, on a flow that waits for nothing. Most do not.
+/// Whether a segment neither opens nor closes anything, on a flow that waits for nothing. Most segments are plain.
 #[inline(always)]
 const fn is_plain<A: Address>(segment: &Segment, flow: &Flow<A>) -> bool {
     const HEAD: u32 = head_state::AWAITED | head_state::NARROW | head_state::CLIENT_FIN_BEYOND;

@@ -4,6 +4,7 @@
 //! another MAC address, and a route that leads by another gateway.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -34,28 +35,24 @@ pub struct MovedNeighbour {
 /// The ways to clients by the kernel's routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// By the length of the prefix and its first address. `None`: by no gateway, by several, or by one that does not
-    /// answer.
-    ways: BTreeMap<(u8, IpAddr), Option<ClientWay>>,
+    /// By the length of the prefix, the longest first, and by its first address: every flow is looked up. `None`: by no
+    /// gateway, by several, or by one that does not answer.
+    ways: BTreeMap<Reverse<u8>, BTreeMap<IpAddr, Option<ClientWay>>>,
 }
 
 impl Routes {
     /// The way by the route with the longest prefix.
     fn to(&self, client: IpAddr) -> Option<ClientWay> {
-        let lengths: BTreeSet<u8> = self.ways.keys().map(|(length, _)| *length).collect();
-        lengths
-            .into_iter()
-            .rev()
-            .find_map(|length| self.ways.get(&(length, first_of(client, length))))
-            .copied()?
+        self.ways.iter().find_map(|(Reverse(length), ways)| ways.get(&first_of(client, *length))).copied()?
     }
-}
 
-impl Routes {
     /// The same, with the former way where there is none: a gateway whose device is gone was by that one.
     pub fn or(mut self, former: &Self) -> Self {
-        for (prefix, way) in &mut self.ways {
-            *way = way.or(former.ways.get(prefix).copied().flatten());
+        for (length, ways) in &mut self.ways {
+            let Some(former) = former.ways.get(length) else { continue };
+            for (prefix, way) in ways {
+                *way = way.or(former.get(prefix).copied().flatten());
+            }
         }
         self
     }
@@ -63,7 +60,11 @@ impl Routes {
 
 impl FromIterator<((u8, IpAddr), Option<ClientWay>)> for Routes {
     fn from_iter<T: IntoIterator<Item = ((u8, IpAddr), Option<ClientWay>)>>(ways: T) -> Self {
-        Self { ways: ways.into_iter().collect() }
+        let mut routes = Self::default();
+        for ((length, prefix), way) in ways {
+            routes.ways.entry(Reverse(length)).or_default().insert(prefix, way);
+        }
+        routes
     }
 }
 

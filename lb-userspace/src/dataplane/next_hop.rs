@@ -249,7 +249,7 @@ impl Follower {
     }
 
     /// Connections follow the gateways of their clients. The kernel learns of a change only where it has an entry, so the
-    /// entries of the default gateways are kept fresh.
+    /// entries of the default gateways are kept fresh: also of those in other tables, and where routes are too many.
     async fn follow_neighbours(
         &mut self,
         neighbours: &BTreeMap<(u32, IpAddr), Neighbour>,

@@ -6,8 +6,9 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use lb_common::abi::Link;
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia},
 };
 use rtnetlink::{
@@ -17,7 +18,6 @@ use rtnetlink::{
 
 use super::kernel::{Device, plain};
 use crate::dataplane::client_ways::{ClientWay, Routes};
-use lb_common::abi::Link;
 
 /// A host with more routes has them from a routing protocol, and reading them at each of its changes would take too long.
 pub(super) const MOST: usize = 4096;
@@ -92,7 +92,7 @@ fn route(message: &RouteMessage) -> Option<((u8, IpAddr), u32, Option<Gateway>)>
         return None;
     }
     let everything: IpAddr = match header.address_family {
-        netlink_packet_route::AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
         _ => Ipv6Addr::UNSPECIFIED.into(),
     };
     let gateway = ifindex.zip(via).map(|(ifindex, via)| Gateway { ifindex, via });
@@ -116,7 +116,7 @@ pub(super) fn ways(
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use netlink_packet_route::{AddressFamily, route::RouteAddress};
+    use netlink_packet_route::route::RouteAddress;
 
     use super::*;
 
