@@ -22,6 +22,7 @@ use lb_userspace::dataplane::{
 use crate::connections::{BACKEND_ISN, Connection};
 
 /// The look through the tables that the daemon's thread takes, at a time of the test's choice.
+/// It is made before the first segment.
 struct Sweep {
     scanner: TimeoutScanner,
     start: Now,
@@ -39,21 +40,23 @@ impl Sweep {
         }
     }
 
-    /// Scans as if so many seconds had passed since it was made. Returns the failures that it reports.
+    /// Scans at a moment so early that no segment of the test is so many seconds old.
+    ///
+    /// Returns the failures that it reports.
+    fn before(&self, seconds: u32) -> Vec<L4Failure> {
+        failures(&self.scan(self.start, seconds))
+    }
+
+    /// Scans at a moment so late that each segment of the test is so many seconds old, however
+    /// long the machine took over them. Returns the failures that it reports.
     fn after(&self, seconds: u32) -> Vec<L4Failure> {
-        self.scan(seconds).new.iter().map(|timed_out| timed_out.failure).collect()
+        failures(&self.scan(Now::read(), seconds))
     }
 
-    /// The same. Returns the segments that it sends.
-    fn resets(&self, seconds: u32) -> Vec<Tcp> {
-        let sent = self.scan(seconds).resets;
-        sent.iter().map(|(_, frame)| Tcp::read(frame).expect("tcp")).collect()
-    }
-
-    fn scan(&self, seconds: u32) -> Scan {
+    fn scan(&self, from: Now, seconds: u32) -> Scan {
         let now = Now {
-            us: self.start.us.wrapping_add(seconds * 1_000_000),
-            ticks: self.start.ticks.wrapping_add(((u64::from(seconds) * 1_000_000_000) >> 30) as u32),
+            us: from.us.wrapping_add(seconds * 1_000_000),
+            ticks: from.ticks.wrapping_add(((u64::from(seconds) * 1_000_000_000) >> 30) as u32),
         };
         self.scanner.scan(&self.limits, Some(&HashSet::new()), now)
     }
@@ -61,6 +64,15 @@ impl Sweep {
     fn forgotten(&self) -> ExpiredFlows {
         self.scanner.expired_flows()
     }
+}
+
+fn failures(scan: &Scan) -> Vec<L4Failure> {
+    scan.new.iter().map(|timed_out| timed_out.failure).collect()
+}
+
+/// The segments that it sends.
+fn resets(scan: &Scan) -> Vec<Tcp> {
+    scan.resets.iter().map(|(_, frame)| Tcp::read(frame).expect("tcp")).collect()
 }
 
 #[track_caller]
@@ -100,21 +112,21 @@ fn each_is_forgotten_in_its_time_and_not_before() {
     reset.send(&mut kernel, RST, b"");
     holds(&kernel, 4, 1, 1);
 
-    sweep.after(4);
+    sweep.before(4);
     holds(&kernel, 4, 1, 1);
     sweep.after(8);
     holds(&kernel, 4, 0, 1);
-    sweep.after(29);
+    sweep.before(29);
     holds(&kernel, 4, 0, 1);
     sweep.after(33);
     holds(&kernel, 3, 0, 1);
     assert_eq!(closing.reply(&mut kernel, ACK, b""), Action::Pass, "no business of ours any more");
-    sweep.after(59);
+    sweep.before(59);
     holds(&kernel, 3, 0, 1);
     sweep.after(63);
     holds(&kernel, 3, 0, 0);
     // A connection that is open in one direction is as open as any.
-    sweep.after(899);
+    sweep.before(899);
     holds(&kernel, 3, 0, 0);
     assert_eq!(half.reply(&mut kernel, ACK, b"still sending"), Action::Redirect);
     assert_eq!(other_half.send(&mut kernel, ACK, b"still sending"), Action::Redirect);
@@ -135,8 +147,8 @@ fn both_ends_of_an_idle_connection_are_reset() {
     open.client_next = open.client_next.wrapping_add(18);
     let mut closing = Connection::open(&mut kernel, 2);
     close(&mut kernel, &mut closing, true, true);
-    assert_eq!(sweep.resets(899), [], "and a connection that closes gets none");
-    let [to_client, to_backend] = sweep.resets(903).try_into().expect("one for each end");
+    assert_eq!(resets(&sweep.scan(sweep.start, 899)), [], "and a connection that closes gets none");
+    let [to_client, to_backend] = resets(&sweep.scan(Now::read(), 903)).try_into().expect("one for each end");
     let backend = backend_address(open.backend);
     for (got, (from, to), (seq, ack)) in [
         (to_client, (vip(), open.client), (open.backend_next, open.client_next)),
@@ -154,7 +166,7 @@ fn a_connection_that_the_table_joins_too_is_only_forgotten() {
     kernel.mode(Mode::Dnat);
     let sweep = Sweep::new(&kernel, 0);
     Connection::open(&mut kernel, 1);
-    assert_eq!(sweep.resets(903), []);
+    assert_eq!(resets(&sweep.scan(Now::read(), 903)), []);
     holds(&kernel, 0, 0, 0);
 }
 
@@ -170,7 +182,7 @@ fn a_dead_handshake_leaves_once_it_was_reported() {
         .numbers(BACKEND_ISN, answered.client_next);
     assert_eq!(kernel.run(&reply.bytes()).0, Action::Redirect);
     // Nothing is reported about the one that was answered.
-    assert_eq!(sweep.after(10), []);
+    assert_eq!(sweep.before(10), []);
     holds(&kernel, 0, 1, 0);
     assert_eq!(sweep.after(21), [L4Failure::ConnectTimeout]);
     holds(&kernel, 0, 0, 0);
