@@ -155,6 +155,18 @@ codes! {
 }
 
 codes! {
+    /// What an operator's order holds. Beside `what` in `overrides`.
+    OverrideCode {
+        /// The operator drains it.
+        Draining = "draining",
+        /// The operator has disabled it.
+        Disabled = "disabled",
+        /// It has another weight than in the file.
+        Weight = "weight",
+    }
+}
+
+codes! {
     /// Why the maps lack what was decided. In `pending`.
     PendingCode {
         /// A map write failed; the engine tries it again.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::states::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState};
 use crate::{
-    codes::{BackendReason, DetectorNext, NextCode, PendingCode, ProbeCode},
+    codes::{BackendReason, DetectorNext, NextCode, OverrideCode, PendingCode, ProbeCode},
     event::{Event, Seen},
     ids::{BackendId, Generation, ServiceId},
     io::FlowReset,
@@ -191,6 +191,7 @@ pub struct DetectorSnapshot {
 /// An operator's order that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
+    pub code: OverrideCode,
     /// `disabled`, `draining`, `weight 50`.
     pub what: String,
     pub actor: String,

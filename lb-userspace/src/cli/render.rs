@@ -3,6 +3,7 @@
 
 use lb_common::ABI_VERSION;
 use lb_core::{
+    codes::OverrideCode,
     io::{BackendId, FlowReset},
     snapshot::{
         BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, Panic, PathState, PendingWrite,
@@ -279,8 +280,8 @@ fn why(
 
 /// Each override with its author and its end, except the one that is the backend's reason already.
 fn overrides(backend: &BackendSnapshot, now: Instant) -> impl Iterator<Item = String> {
-    let state = backend.operator.to_string();
-    backend.overrides.iter().filter(move |of| of.what != state).map(move |of| override_words(of, now))
+    let others = backend.overrides.iter().filter(|of| of.code == OverrideCode::Weight);
+    others.map(move |of| override_words(of, now))
 }
 
 /// `weight 50 by alice (canary), 4 m 10 s left`.

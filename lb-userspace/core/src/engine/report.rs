@@ -9,12 +9,12 @@ use super::{
     service::Service,
 };
 use crate::{
-    codes::BackendReason,
+    codes::{BackendReason, OverrideCode},
     ids::BackendId,
     outcome::ProbeResult,
     probe,
     snapshot::{self, BackendSnapshot, LeavingSnapshot, ServiceSnapshot, Snapshot},
-    states::{Effective, Panic, ProbeState},
+    states::{Effective, OperatorState, Panic, ProbeState},
     time::{Instant, span},
 };
 
@@ -43,12 +43,20 @@ pub(super) struct View {
 
 impl Backend {
     fn overrides(&self) -> Vec<snapshot::Override> {
-        let shown = |what: String, order: &Override| {
+        let shown = |code, what, order: &Override| {
             let Override { actor, reason, since, until } = order.clone();
-            snapshot::Override { what, actor, reason, since_ms: since, until_ms: until }
+            snapshot::Override { code, what, actor, reason, since_ms: since, until_ms: until }
         };
-        let state = self.operator_override.as_ref().map(|order| shown(self.operator.to_string(), order));
-        let weight = self.weight.as_ref().map(|(weight, order)| shown(format!("weight {weight}"), order));
+        let code = match self.operator {
+            OperatorState::Enabled => None,
+            OperatorState::Draining => Some(OverrideCode::Draining),
+            OperatorState::Disabled => Some(OverrideCode::Disabled),
+        };
+        let state = code.zip(self.operator_override.as_ref());
+        let state = state.map(|(code, order)| shown(code, code.to_string(), order));
+        let weight = self.weight.as_ref();
+        let weight =
+            weight.map(|(weight, order)| shown(OverrideCode::Weight, format!("weight {weight}"), order));
         state.into_iter().chain(weight).collect()
     }
 }

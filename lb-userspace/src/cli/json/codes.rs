@@ -3,7 +3,7 @@
 use std::{env, fs, path::Path};
 
 use lb_core::codes::{
-    BackendReason, DaemonCode, DetectorNext, EventReason, NextCode, PendingCode, ProbeCode,
+    BackendReason, DaemonCode, DetectorNext, EventReason, NextCode, OverrideCode, PendingCode, ProbeCode,
 };
 
 use crate::{
@@ -46,6 +46,7 @@ fn page() -> String {
         "A probe: `last_probe_code`, and `probe_code` of an event": ProbeCode,
         "What comes next: `code` in `next` of `why`": NextCode,
         "A detector: `next_code`": DetectorNext,
+        "An operator's order: `code` in `overrides`": OverrideCode,
         "A write that waits: `code` in `pending`": PendingCode,
         "A path warning: `path_warning_code`": PathWarning,
         "The daemon: `state_error_code`, `counters_error_code`, `probe_error_code`": DaemonCode,

@@ -1,7 +1,7 @@
 //! Each text in a document has its code. A field that is new has to be entered in one of the lists here.
 
 use lb_core::{
-    codes::{BackendReason, DaemonCode, EventReason, ProbeCode},
+    codes::{BackendReason, DaemonCode, EventReason, OverrideCode, ProbeCode},
     event::{Event, EventKind},
     snapshot::{Drain, LeavingSnapshot, Override},
     time::Instant,
@@ -20,13 +20,14 @@ use crate::{
 };
 
 /// A text, and the code that stands beside it. The first of several that is there counts.
-const TEXTS: [(&str, &[&str]); 14] = [
+const TEXTS: [(&str, &[&str]); 15] = [
     ("reason", &["reason_code"]),
     ("last_probe", &["last_probe_code"]),
     ("says", &["code"]),
     ("remedy", &["code", "kind"]),
     ("error", &["code", "kind"]),
     ("message", &["code"]),
+    ("what", &["code"]),
     ("help", &["code"]),
     ("problem", &["condition"]),
     ("path_warning", &["path_warning_code"]),
@@ -39,7 +40,7 @@ const TEXTS: [(&str, &[&str]); 14] = [
 ];
 
 /// Codes and names of states.
-const CODES: [&str; 37] = [
+const CODES: [&str; 36] = [
     "reason_code",
     "last_probe_code",
     "probe_code",
@@ -73,7 +74,6 @@ const CODES: [&str; 37] = [
     "instance",
     "interface",
     "version",
-    "what",
     "also",
     "needs_restart",
     "subject",
@@ -202,7 +202,8 @@ fn status_and_why() {
     let web = &mut status.snapshot.services[0];
     web.pending = Some(fixture::pending());
     web.backends[0].overrides = vec![Override {
-        what: "draining".to_owned(),
+        code: OverrideCode::Weight,
+        what: "weight 7".to_owned(),
         actor: "alice".to_owned(),
         reason: Some("a new version".to_owned()),
         since_ms: Instant(0),

@@ -1,4 +1,4 @@
-use lb_core::{io::Generation, snapshot::ProbeState};
+use lb_core::{codes::OverrideCode, io::Generation, snapshot::ProbeState};
 
 use super::*;
 use crate::control::{fixture, model::RemainingConnections};
@@ -252,6 +252,7 @@ fn an_override_shows_its_author_reason_and_end() {
     let web_1 = &mut state.snapshot.services[0].backends[0];
     web_1.weight = 7;
     web_1.overrides = vec![Override {
+        code: OverrideCode::Weight,
         what: "weight 7".to_owned(),
         actor: "alice (as root)".to_owned(),
         reason: Some("canary".to_owned()),

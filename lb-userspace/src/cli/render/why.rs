@@ -1,6 +1,7 @@
 //! One backend in depth.
 
 use lb_core::{
+    codes::OverrideCode,
     event::{Event, Evidence, Seen},
     snapshot::{BreakerState, DetectorSnapshot, Effective, OperatorState, PathState, ProbeState},
     time::Instant,
@@ -116,7 +117,7 @@ impl Depth<'_> {
     fn axes(&self) -> Vec<String> {
         let why = &self.view.why;
         let backend = &why.backend;
-        let operator = backend.overrides.iter().find(|of| of.what == backend.operator.to_string());
+        let operator = backend.overrides.iter().find(|of| of.code != OverrideCode::Weight);
         let operator = operator.map(|of| override_words(of, self.now)).unwrap_or_default();
         let probe = match (&backend.last_probe, backend.probe) {
             (_, ProbeState::None) => "the service has no probe".to_owned(),

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use super::lab::{Lab, said, web};
 use crate::{
+    codes::OverrideCode,
     engine::Refused,
     event::EventKind,
     io::{Admit, Operation, Verb},
@@ -52,8 +53,8 @@ fn disabled_and_draining_get_nothing_until_enabled() {
         assert_eq!((event.from.as_str(), event.to.clone()), ("enabled", state.to_string()));
         assert_eq!(event.evidence.detail.as_deref(), Some("deploy"));
         let [over] = &a.overrides[..] else { panic!("one override") };
-        assert_eq!((over.what.clone(), over.actor.as_str()), (state.to_string(), "alice"));
-        assert_eq!((over.since_ms, over.until_ms), (Instant(1000), None));
+        assert_eq!((over.code.to_string(), over.what.as_str()), (state.to_string(), &*state.to_string()));
+        assert_eq!((&*over.actor, over.since_ms, over.until_ms), ("alice", Instant(1000), None));
 
         assert_eq!(lab.operate(&order("a", Verb::Enable)), Ok(()));
         assert_eq!((lab.admit("a"), lab.backend("a").overrides), (Some(Admit::All), vec![]));
@@ -148,7 +149,7 @@ fn a_weight_holds_over_reloads_until_it_is_taken_back() {
     assert_eq!((event.from.as_str(), event.to.as_str()), ("100", "300"));
     let a = lab.backend("a");
     assert_eq!((a.weight, a.share, a.weight_percent), (300, 7500, 100));
-    assert_eq!(a.overrides[0].what, "weight 300");
+    assert_eq!((a.overrides[0].code, a.overrides[0].what.as_str()), (OverrideCode::Weight, "weight 300"));
     let mut service = web(&["a", "b"]);
     service.backends[0].weight = 50;
     lab.reload(vec![service]);

@@ -1,5 +1,5 @@
 use lb_core::{
-    codes::NextCode,
+    codes::{NextCode, OverrideCode},
     io::FlowReset,
     snapshot::{Drain, Next, Override},
 };
@@ -85,15 +85,18 @@ fn a_backend_with_overrides_shows_them_first() {
     (backend.operator, backend.effective) = (OperatorState::Draining, Effective::Draining);
     backend.since_ms = Instant(0);
     backend.reason = Some("draining: no new connections, by alice (deploy), 9 min left".to_owned());
-    let alice = |what: &str, reason: Option<&str>, until_ms| Override {
+    let alice = |code, what: &str, reason: Option<&str>, until_ms| Override {
+        code,
         what: what.to_owned(),
         actor: "alice (as root)".to_owned(),
         reason: reason.map(str::to_owned),
         since_ms: Instant(3_700_000),
         until_ms,
     };
-    backend.overrides =
-        vec![alice("draining", Some("deploy"), Some(Instant(4_300_000))), alice("weight 10", None, None)];
+    backend.overrides = vec![
+        alice(OverrideCode::Draining, "draining", Some("deploy"), Some(Instant(4_300_000))),
+        alice(OverrideCode::Weight, "weight 10", None, None),
+    ];
     view.why.operator_since_ms = Instant(3_700_000);
     assert_eq!(
         why(&view, &Palette::PLAIN),
