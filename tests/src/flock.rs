@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicU16, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use lb_lab::{Error, Host, Result};
@@ -94,12 +95,14 @@ async fn serve(
         let listener = TcpListener::bind(birds[number].address).await?;
         let birds = Arc::clone(&birds);
         tokio::spawn(async move {
-            // A listener fails only for want of descriptors; those that wait are accepted later.
             loop {
-                if let Ok((stream, _)) = listener.accept().await {
-                    birds[number].accepted.fetch_add(1, Ordering::Relaxed);
-                    tokio::spawn(converse(stream, Arc::clone(&birds), number));
-                }
+                let Ok((stream, _)) = listener.accept().await else {
+                    // It lacks descriptors. Those that wait are accepted later.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                birds[number].accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(converse(stream, Arc::clone(&birds), number));
             }
         });
     }

@@ -1,11 +1,14 @@
 //! Removed backends leave when they have no connection left.
 
+use std::net::SocketAddr;
+
 use super::lab::{Lab, web};
 use crate::{
     Settings,
-    config::Service,
+    config::{Connections, Service},
     ids::{Adopted, BackendId, Generation, ServiceId},
-    io::Input,
+    io::{FlowReset, Input},
+    time::Millis,
 };
 
 fn without_a() -> Service {
@@ -81,12 +84,12 @@ fn it_is_counted_only_when_the_maps_give_it_no_new_connections() {
     assert_eq!(leaving(&lab).len(), 1);
 }
 
-#[test]
-fn one_of_an_earlier_run_leaves_too() {
-    let (service, a) = (web(&["b"]), (BackendId(8), Generation(3)));
+/// A lab with a backend that an earlier run has left in the maps, for this VIP.
+fn adopted(vip: SocketAddr) -> (Lab, (BackendId, Generation)) {
+    let a = (BackendId(8), Generation(3));
     let adopted = Adopted {
         service: ServiceId(4),
-        vip: Some(service.vip),
+        vip: Some(vip),
         admits: true,
         id: a.0,
         generation: a.1,
@@ -94,9 +97,27 @@ fn one_of_an_earlier_run_leaves_too() {
     };
     let mut lab = Lab::empty(Settings { seed: 1, adopted: vec![adopted], ..Settings::default() });
     lab.maps.adopt(adopted.service, adopted.vip, a.0, a.1);
-    lab.reload(vec![service]);
+    lab.reload(vec![web(&["b"])]);
+    (lab, a)
+}
+
+#[test]
+fn one_of_an_earlier_run_leaves_too() {
+    let (mut lab, a) = adopted(web(&["b"]).vip);
     assert_eq!(leaving(&lab), [a]);
     count(&mut lab, a, 0);
     count(&mut lab, a, 0);
     assert_eq!(is_there(&lab, a), (false, false));
+}
+
+#[test]
+fn one_of_an_earlier_run_whose_service_is_gone_drains_for_the_default() {
+    let (mut lab, a) = adopted("10.99.0.99:99".parse().expect("literal"));
+    let begun = lab.now;
+    let flow_reset = |lab: &Lab| lab.maps.backends[&a.0].flow_reset;
+    lab.until(begun.0 + 59_999);
+    assert_eq!((leaving(&lab), flow_reset(&lab)), (vec![a], FlowReset::Never));
+    lab.until(begun.0 + 60_000);
+    assert_eq!(flow_reset(&lab), FlowReset::Now);
+    assert_eq!(Connections::default().drain_timeout, Millis(60_000));
 }
