@@ -14,6 +14,25 @@ pub(crate) enum Part {
     Userspace,
 }
 
+/// How much a mutant gets to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rigour {
+    /// What is quick. Nearly all are noticed here.
+    Quick,
+    /// Everything, for those that are left.
+    Thorough,
+}
+
+impl Rigour {
+    /// Seconds after which a test stands still. The machine may be busy.
+    pub(super) const fn patience(self) -> &'static str {
+        match self {
+            Self::Quick => "30",
+            Self::Thorough => "120",
+        }
+    }
+}
+
 impl Part {
     pub(super) const ALL: [Self; 4] = [Self::Core, Self::Common, Self::Ebpf, Self::Userspace];
 
@@ -90,14 +109,22 @@ impl Part {
     }
 
     /// Which of their tests: suites that start the binary or need a kernel are none of them.
-    pub(super) const fn targets(self) -> &'static [&'static str] {
-        match self {
-            Self::Core => &["--lib", "--tests"],
-            Self::Common | Self::Ebpf | Self::Userspace => &["--lib"],
+    pub(super) const fn targets(self, rigour: Rigour) -> &'static [&'static str] {
+        match (self, rigour) {
+            (Self::Core, Rigour::Thorough) => &["--lib", "--tests"],
+            _ => &["--lib"],
         }
     }
 
-    /// Tests of several seconds, by parts of their names. Only a mutant that all others miss gets to see them.
+    /// Tests that are left out, by parts of their names.
+    pub(super) const fn skipped(self, rigour: Rigour) -> &'static [&'static str] {
+        match rigour {
+            Rigour::Quick => self.slow_tests(),
+            Rigour::Thorough => &[],
+        }
+    }
+
+    /// Tests of several seconds, by parts of their names.
     pub(super) const fn slow_tests(self) -> &'static [&'static str] {
         match self {
             Self::Core | Self::Common => &[
@@ -109,7 +136,24 @@ impl Part {
                 "maglev::tests::adding_it_again",
                 "flows_fall_into_sets_as_if_thrown",
             ],
-            Self::Ebpf | Self::Userspace => &[],
+            Self::Ebpf => &[],
+            // First the modules that touch nothing, and of their tests the quick ones.
+            Self::Userspace => &[
+                "attach_mode::",
+                "control::",
+                "daemon::",
+                "dataplane::",
+                "doctor::",
+                "files::",
+                "journal::file",
+                "probe::",
+                "state::",
+                "a_damaged_file_never_panics",
+                "replay::tests::founding",
+                "replay::tests::recording",
+                "too_many_services_or_backends",
+                "what_an_intake_remembers",
+            ],
         }
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::{
     Shard,
     mutant::{self, Ended, Mutant, Outcome},
-    part::Part,
+    part::{Part, Rigour},
     tally::Tally,
 };
 use crate::{
@@ -65,11 +65,11 @@ impl<'t> Run<'t> {
                 println!("{}: the time is over; the next run goes on here", self.part.name());
                 break;
             }
-            self.try_all(batch, self.part.slow_tests())?;
+            self.try_all(batch, Rigour::Quick)?;
             let is_missed = |mutant: &&Mutant| self.ended.of(mutant) == Some(Outcome::Missed);
             let missed: Vec<_> = batch.iter().filter(is_missed).cloned().collect();
             if !missed.is_empty() && !self.part.slow_tests().is_empty() {
-                self.try_all(&missed, &[])?;
+                self.try_all(&missed, Rigour::Thorough)?;
             }
             println!("{}: {}", self.part.name(), self.tally());
         }
@@ -79,7 +79,7 @@ impl<'t> Run<'t> {
     /// Otherwise every mutant would count as noticed.
     fn ensure_tests_pass(&self) -> Result<()> {
         let mut test = patient(cargo());
-        test.args(["test", "--quiet", "--profile", "mutants"]).args(self.part.targets());
+        test.args(["test", "--quiet", "--profile", "mutants"]).args(self.part.targets(Rigour::Thorough));
         for package in self.part.tested_by().split(',') {
             test.args(["--package", package]);
         }
@@ -87,8 +87,8 @@ impl<'t> Run<'t> {
             .context("the tests must pass before anything is changed")
     }
 
-    /// Tries these, of one file. Tests whose names hold one of `skipped` are left out.
-    fn try_all(&mut self, batch: &[Mutant], skipped: &[&str]) -> Result<()> {
+    /// Tries these, of one file.
+    fn try_all(&mut self, batch: &[Mutant], rigour: Rigour) -> Result<()> {
         let found = self.found();
         if found.is_dir() {
             fs::remove_dir_all(&found).with_context(|| format!("removing {}", found.display()))?;
@@ -98,10 +98,11 @@ impl<'t> Run<'t> {
         let mut run = tool(self.part, &[&batch[0].file], self.tree);
         run.arg("--output").arg(&found).args(["--re", &format!("^(?:{})$", names.join("|"))]);
         // The copy is ours. A build has its own limit: the first one also builds what is depended on.
-        run.args(["--in-place", "--baseline", "skip", "--timeout", "90", "--build-timeout", "900"]);
+        run.args(["--in-place", "--baseline", "skip", "--build-timeout", "900"]);
+        run.args(["--timeout", rigour.patience()]);
         run.args(["--profile", "mutants", "--no-times", "--test-package", self.part.tested_by()]);
-        run.args(self.part.targets().iter().map(|target| format!("--cargo-arg={target}")));
-        run.args(["--", "--"]).args(skipped.iter().flat_map(|test| ["--skip", test]));
+        run.args(self.part.targets(rigour).iter().map(|target| format!("--cargo-arg={target}")));
+        run.args(["--", "--"]).args(self.part.skipped(rigour).iter().flat_map(|test| ["--skip", test]));
         let status = run.status().context("starting cargo-mutants")?;
         self.note(&found).with_context(|| format!("cargo-mutants: {status}"))?;
         let lost = batch.iter().find(|mutant| self.ended.of(mutant).is_none());
