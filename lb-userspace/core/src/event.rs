@@ -242,3 +242,59 @@ impl Event {
         line
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ejection() -> Event {
+        Event {
+            kind: EventKind::Eject,
+            service: "web".to_owned(),
+            backend: Some("web-2".to_owned()),
+            from: "closed".to_owned(),
+            to: "open".to_owned(),
+            reason: EventReason::Consecutive5xx,
+            ..Event::of_the_node(Instant(1000))
+        }
+    }
+
+    #[test]
+    fn a_sentence_names_its_subject() {
+        let mut event = ejection();
+        assert_eq!(event.sentence(), "web/web-2: closed -> open (consecutive_5xx)");
+        event.backend = None;
+        assert_eq!(event.sentence(), "web: closed -> open (consecutive_5xx)");
+        event.service.clear();
+        assert_eq!(event.sentence(), "this node: closed -> open (consecutive_5xx)");
+    }
+
+    #[test]
+    fn a_sentence_has_the_evidence_that_there_is() {
+        let mut event = ejection();
+        event.until_ms = Some(Instant(31_000));
+        event.enforced = false;
+        let seen = |status, failure| Seen { t_ms: Instant(0), status, failure, client: None };
+        event.evidence = Evidence {
+            consecutive_gateway_failure: Some(Run { count: 1, threshold: 5 }),
+            consecutive_5xx: Some(Run { count: 3, threshold: 3 }),
+            consecutive_l4_failure: Some(Run { count: 0, threshold: 4 }),
+            rate: Some(Rate::of(1, 3, 5000, Millis(10_000))),
+            last: vec![seen(200, None), seen(503, Some(L4Failure::ConnectTimeout))],
+            probe: Some(ProbeState::Up),
+            detail: Some("why".to_owned()),
+            ..Evidence::default()
+        };
+        let sentence = "web/web-2: closed -> open (consecutive_5xx), 1 of 5 gateway failures in a row, \
+                        3 of 3 failures in a row, 1 of 3 in 10000 ms, 33.33 % where the threshold is 50.00 %, \
+                        last 200 connect_timeout, probe up, for 30000 ms: why [not enforced]";
+        assert_eq!(event.sentence(), sentence);
+    }
+
+    #[test]
+    fn kinds_are_called_as_in_json() {
+        for kind in [EventKind::Eject, EventKind::Refused, EventKind::Interface] {
+            assert_eq!(serde_json::to_value(kind).expect("plain data"), kind.to_string());
+        }
+    }
+}

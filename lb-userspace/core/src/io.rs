@@ -246,4 +246,21 @@ mod tests {
         }
         assert_eq!(format!("{:>7}", Verb::Weight(None)), " weight");
     }
+
+    #[test]
+    fn a_plan_knows_the_highest_backend_that_it_writes() {
+        let backend = |id| Step::Backend {
+            id: BackendId(id),
+            service: ServiceId(1),
+            address: "10.0.0.1:80".parse().expect("literal"),
+            generation: Generation(1),
+            admit: Admit::All,
+            flow_reset: FlowReset::Never,
+            count_successes: false,
+        };
+        let plan = |steps| Plan { id: 1, service: ServiceId(1), steps };
+        let steps = vec![backend(3), backend(7), backend(5), Step::RemoveBackend { id: BackendId(9) }];
+        assert_eq!(plan(steps).highest(), Some(BackendId(7)));
+        assert_eq!(plan(vec![Step::RemoveBackend { id: BackendId(9) }]).highest(), None);
+    }
 }

@@ -118,3 +118,22 @@ impl fmt::Display for ProbeResult {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_clients_of_one_network_are_not_one() {
+        let counts = |prefixes, addresses| ClientCounts { prefixes, addresses };
+        assert!(counts(0, 0).is_lone() && counts(1, 1).is_lone());
+        assert!(!counts(1, 2).is_lone() && !counts(2, 1).is_lone());
+    }
+
+    #[test]
+    fn failures_are_called_as_in_json() {
+        for failure in [L4Failure::ConnectRefused, L4Failure::ConnectTimeout, L4Failure::ResponseTimeout] {
+            assert_eq!(serde_json::to_value(failure).expect("a word"), failure.to_string());
+        }
+    }
+}

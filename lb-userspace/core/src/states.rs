@@ -172,3 +172,17 @@ impl Effective {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_state_of_the_path_has_its_own_words() {
+        let words: BTreeSet<&str> = PathState::ALL.into_iter().map(PathState::message).collect();
+        assert_eq!(words.len(), PathState::ALL.len());
+        assert!(PathState::NoNatAddress.message().contains("ip address add"));
+    }
+}

@@ -47,6 +47,18 @@ fn rise_and_fall() {
 }
 
 #[test]
+fn results_in_a_row_against_the_state_are_counted() {
+    let slow = Policy { rise: 5, ..policy() };
+    let mut health = Health::new(Some(&slow), 42, Instant(0));
+    let results =
+        [(fail(), 0), (ProbeResult::Pass, 1), (ProbeResult::Pass, 2), (ProbeResult::Pass, 3), (fail(), 0)];
+    for (result, against) in results {
+        health.result(&slow, result);
+        assert_eq!(health.against(), against);
+    }
+}
+
+#[test]
 fn a_lower_fall_in_a_reload_holds_at_the_next_failure() {
     let mut health = health();
     for result in [ProbeResult::Pass, fail(), fail()] {

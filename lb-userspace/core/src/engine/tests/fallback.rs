@@ -45,6 +45,8 @@ fn fallback_news(lab: &mut Lab) -> Vec<String> {
 fn it_is_used_only_while_none_of_the_others_serves() {
     let mut lab = lab(service());
     assert_eq!(lab.table(), names(&["a", "b"]));
+    let regular: Vec<_> = lab.service().regular().map(|backend| backend.name.clone()).collect();
+    assert_eq!(regular, ["a", "b"]);
     lab.statuses("a", &[500; 3]);
     assert_eq!((lab.table(), lab.service().fallback), (names(&["b"]), false));
     lab.news();

@@ -2,6 +2,7 @@
 
 use super::lab::{Lab, said, web};
 use crate::{
+    engine::Timeouts,
     event::{EventKind, Run},
     io::Admit,
     outcome::Outcome,
@@ -339,4 +340,14 @@ fn the_number_decays_with_time_alone_if_so_configured() {
     assert_eq!(lab.backend("a").ejection, 1);
     lab.wait(5000);
     assert_eq!(lab.backend("a").ejection, 0);
+}
+
+#[test]
+fn each_service_waits_as_its_breaker_says() {
+    let lab = two(|breaker| {
+        breaker.connect_timeout = Millis(300);
+        breaker.response_timeout = Millis(700);
+    });
+    let waits = Timeouts { connect: Millis(300), response: Millis(700) };
+    assert_eq!(lab.engine.timeouts(), [(lab.service().id, waits)].into());
 }
