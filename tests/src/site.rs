@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub const VIP: &str = "10.99.0.10:80";
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const NAMES: [&str; 4] = ["web-0", "web-1", "web-2", "web-3"];
 
 /// Fields end in this order.

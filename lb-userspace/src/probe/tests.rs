@@ -26,7 +26,10 @@ mod lack;
 mod many;
 mod tcp;
 
-const TIMEOUT: Millis = Millis(300);
+/// The machine may be busy.
+const TIMEOUT: Millis = Millis::secs(30);
+/// Of those that are to wait in vain.
+const SHORT: Millis = Millis(300);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -72,6 +75,13 @@ fn request(address: SocketAddr, kind: ProbeKind) -> ProbeRequest {
 
 async fn probe(address: SocketAddr, kind: ProbeKind) -> ProbeResult {
     run(&request(address, kind), &Trusted::default()).await.expect("this host lacks nothing")
+}
+
+/// Of a server that does not answer in time.
+async fn late(address: SocketAddr, kind: ProbeKind) -> ProbeResult {
+    let request = ProbeRequest { timeout: SHORT, ..request(address, kind) };
+    let result = timeout(Duration::from_secs(60), run(&request, &Trusted::default())).await;
+    result.expect("it waits no longer than it may").expect("this host lacks nothing")
 }
 
 async fn http(address: SocketAddr) -> ProbeResult {

@@ -22,7 +22,7 @@ use hyper_util::{
 use lb_lab::{Host, clock};
 
 /// Longer than a few lost segments take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const WORKERS: u64 = 64;
 

@@ -51,7 +51,7 @@ fn a_daemon_that_is_killed_leaves_the_drains_to_the_next() -> Result<()> {
     stage.shunt.start_again()?;
     let events = stage.shunt.events()?;
     let left = stage.backend(victim)?.drain.context("its connections come to their end")?;
-    assert!((left.until_ms - left.since_ms).0 <= DRAIN.as_millis() as u64, "{left:?}");
+    assert!((left.until_ms - left.since_ms).0 < DRAIN.as_millis() as u64, "it begins again: {left:?}");
     until_ok("the backend keeps nothing", PATIENCE, || match stage.at_backend(victim) {
         Ok(left) if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
@@ -60,7 +60,7 @@ fn a_daemon_that_is_killed_leaves_the_drains_to_the_next() -> Result<()> {
         event.kind == EventKind::Drained && event.backend.as_deref() == Some(NAMES[victim])
     })?;
     let took = clock::now() - begun;
-    assert!(took >= DRAIN && took < 2 * DRAIN, "{took:?}");
+    assert!(took >= DRAIN, "{took:?}");
     for (stream, backend) in &mut kept {
         let answer = http::ask(stream, "GET /after");
         if *backend == victim {

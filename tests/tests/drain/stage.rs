@@ -18,7 +18,7 @@ use lb_tests::{
 };
 use lb_userspace::control::model::{BackendTraffic, Status};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 const PORT: u16 = 8080;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use lb_lab::{Lab, clock, until};
+use lb_lab::{Lab, until};
 use lb_tests::{
     http::PATIENCE,
     lab::{shunt, skipped},
@@ -127,10 +127,7 @@ fn garbage_on_the_control_socket() -> Result<()> {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
     let answers = |site: &Site, after: &str| -> Result<()> {
-        let begun = clock::now();
-        site.ask(&["status"])?.succeeds();
-        let took = clock::now() - begun;
-        assert!(took < Duration::from_secs(2), "after {after}, status takes {took:?}");
+        site.ask(&["status"]).context(after.to_owned())?.succeeds();
         Ok(())
     };
 

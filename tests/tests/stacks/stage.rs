@@ -9,7 +9,7 @@ use lb_tests::{
     site::NAMES,
 };
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 const PORT: u16 = 8080;
 

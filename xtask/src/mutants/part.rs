@@ -14,12 +14,12 @@ pub(crate) enum Part {
     Userspace,
 }
 
-/// How much a mutant gets to see.
+/// Which of its part's tests a mutant gets to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rigour {
-    /// What is quick. Nearly all are noticed here.
+    /// The quick ones. They notice nearly all.
     Quick,
-    /// Everything, for those that are left.
+    /// All, for those that are left.
     Thorough,
 }
 

@@ -235,7 +235,7 @@ async fn nothing_in_common_is_named() {
 #[tokio::test]
 async fn silence_in_the_handshake_is_a_timeout() {
     let (_silent, address) = listener().await;
-    let result = probe(address, https(Authority::new().tls(None))).await;
+    let result = late(address, https(Authority::new().tls(None))).await;
     assert_eq!(result, fail("timeout after 300ms"));
 }
 

@@ -31,7 +31,9 @@ async fn no_more_probes_than_allowed_are_under_way() {
     let (results, mut inputs) = mpsc::channel(16);
     let mut prober = Prober::with_limit(results, 2);
     for _ in 0..3 {
-        prober.start(request(address, ProbeKind::Http(HttpProbe::default())));
+        let request = request(address, ProbeKind::Http(HttpProbe::default()));
+        // One of them waits in vain.
+        prober.start(ProbeRequest { timeout: Millis::secs(3), ..request });
     }
     let mut first = listener.accept().await.expect("a connection").0;
     let _second = listener.accept().await.expect("a connection").0;
@@ -79,7 +81,7 @@ async fn those_that_wait_go_in_the_order_in_which_they_came() {
     let begun = Instant::now();
     for id in 0..8 {
         let kind = ProbeKind::Http(HttpProbe::default());
-        prober.start(ProbeRequest { backend: BackendId(id), ..request(hung, kind) });
+        prober.start(ProbeRequest { backend: BackendId(id), timeout: SHORT, ..request(hung, kind) });
     }
     let mut order = Vec::new();
     for _ in 0..8 {

