@@ -7,6 +7,7 @@ use lb_core::{
 
 use super::*;
 
+mod edges;
 mod limits;
 mod probes;
 mod report;
