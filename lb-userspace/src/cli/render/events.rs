@@ -127,6 +127,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_well_again_is_green() {
+        for (event, to, paint) in [
+            (EventKind::Path, "ok", Paint::Good),
+            (EventKind::Path, "no_route", Paint::Bad),
+            (EventKind::Interface, "attached", Paint::Good),
+            (EventKind::Interface, "gone", Paint::Bad),
+        ] {
+            let event = Event { kind: event, to: to.to_owned(), ..fixture::event(1, "web") };
+            assert_eq!(kind(&event).1, paint, "{to}");
+        }
+    }
+
+    #[test]
     fn each_event_has_a_line_and_each_date_too() {
         let mut lines = EventLines::new(fixture::STARTED, Palette::PLAIN);
         assert_eq!(

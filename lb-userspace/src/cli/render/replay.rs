@@ -182,6 +182,30 @@ warning: 3 lines are missing in the recording"
     }
 
     #[test]
+    fn there_are_only_the_remarks_that_there_is_a_reason_for() {
+        let quiet = Summary { total: Totals { diverted: 0, ..run(0, 0).total }, ..run(0, 0) };
+        assert_eq!(remarks(&quiet), Vec::<String>::new());
+        assert_eq!(summary(&quiet, Palette::PLAIN).lines().count(), 3);
+        let total = Totals { unserved: 4, ..quiet.total };
+        let loud = Summary { total, unused_probes: 5, misplaced: 1, skipped: 6, ..quiet };
+        let said = [
+            "warning: replay ignored 5 probe results, because their services have no probe",
+            "replay left out 1 order about nobody who is there",
+            "replay left out 6 lines about other services",
+        ];
+        assert_eq!(remarks(&loud), said);
+        assert!(summary(&loud, Palette::PLAIN).contains("\n4 of them would have found no backend;"));
+        let two = Summary { misplaced: 2, ..loud };
+        assert_eq!(remarks(&two)[1], "replay left out 2 orders about nobody who is there");
+    }
+
+    #[test]
+    fn errors_that_clients_saw_are_marked() {
+        let painted = |number| format!("{:?}", alarming(number));
+        assert!(painted(0).contains("Plain") && painted(1).contains("Warning"), "{}", painted(1));
+    }
+
+    #[test]
     fn a_comparison_shows_the_difference() {
         let side = |config: &str, summary| Side { config: config.to_owned(), summary };
         let text = comparison(

@@ -70,6 +70,17 @@ fn a_drain_shows_what_happens_to_connections() {
 }
 
 #[test]
+fn a_drain_that_is_over_is_news_for_ten_seconds() {
+    let mut state = fixture::status();
+    let now = state.snapshot.t_ms.0;
+    let mut shown = |ago| {
+        state.snapshot.services[0].backends[2].drain = drain(FlowReset::Now, now - ago);
+        service(&state, "web").contains("Shunt resets its remaining")
+    };
+    assert!(shown(10_000) && !shown(10_001));
+}
+
+#[test]
 fn removed_backends_are_shown() {
     let mut state = fixture::status();
     let leaving = |name: Option<&str>, id| LeavingSnapshot {
@@ -188,6 +199,35 @@ fn evidence_that_is_missing_is_shown() {
 }
 
 #[test]
+fn a_next_hop_that_does_not_answer_is_said_once_and_of_the_right_backend() {
+    let mut state = fixture::status();
+    let words = "its next hop does not answer";
+    assert!(!plain(&state, false).contains(words));
+    // Of another service's backend with the same name, and of another backend of the same service.
+    let template = state.traffic[0].clone();
+    for (service, backend) in [("api", "web-1"), ("other", "api-1")] {
+        let (service, backend) = (service.to_owned(), backend.to_owned());
+        let foreign = BackendTraffic { service, backend, reachable: false, ..template.clone() };
+        state.traffic.insert(0, foreign);
+    }
+    assert!(!plain(&state, false).contains(words), "{}", plain(&state, false));
+    let of_api = state.traffic.iter_mut().find(|one| one.service == "api" && one.backend == "api-1");
+    of_api.expect("it is there").reachable = false;
+    assert!(plain(&state, false).contains(words));
+    // The path says it already.
+    state.snapshot.services[1].backends[0].path = PathState::NoNeighbour;
+    assert!(!plain(&state, false).contains(words));
+}
+
+#[test]
+fn lines_of_the_log_that_are_lost_are_counted() {
+    let mut state = fixture::status();
+    assert!(!plain(&state, false).contains("of its log are lost"));
+    state.daemon.lost_log_lines = 3;
+    assert!(plain(&state, false).contains("  why shunt: 3 lines of its log are lost"));
+}
+
+#[test]
 fn a_service_without_trouble_has_no_explanations() {
     let mut state = fixture::status();
     state.only("api");
@@ -225,6 +265,19 @@ fn colours_change_no_letter() {
         }
         assert_eq!(stripped, plain(&state, wide));
     }
+}
+
+#[test]
+fn the_colour_of_a_service_is_that_of_its_backends() {
+    let mut state = fixture::status();
+    let shown = |state: &Status| status(state, Wide(false), &Palette::COLOURED);
+    let painted = |paint, text| Palette::COLOURED.paint(paint, text);
+    assert!(shown(&state).contains(&painted(Paint::Warning, "1 of 4 serving")));
+    assert!(shown(&state).contains(&painted(Paint::Good, "1 of 1 serving")));
+    assert!(shown(&state).contains(&painted(Paint::Warning, "84")), "errors: {}", shown(&state));
+    assert!(!shown(&state).contains(&painted(Paint::Warning, "0")));
+    state.snapshot.services[1].backends[0].effective = Effective::Down;
+    assert!(shown(&state).contains(&painted(Paint::Bad, "0 of 1 serving")));
 }
 
 #[test]

@@ -54,7 +54,6 @@ pub(super) fn short(number: u64) -> String {
 /// From hundredths of a percent. Only all is 100 %, only nothing is 0 %.
 pub(super) fn share(share: u32) -> String {
     match share {
-        0 => "0%".to_owned(),
         1..=99 => "<1%".to_owned(),
         10_000 => "100%".to_owned(),
         _ => format!("{}%", ((share + 50) / 100).min(99)),
@@ -81,6 +80,7 @@ mod tests {
             (9_999, "9999"),
             (10_000, "10.0k"),
             (99_999, "99.9k"),
+            (100_000, "100k"),
             (999_999, "999k"),
             (1_000_000, "1.0M"),
             (u64::MAX, "18446744T"),
