@@ -105,6 +105,9 @@ fn everything_else() {
     assert_eq!((line.at, line.service.as_deref()), (Instant(7), Some("web")));
     assert_eq!(line.what, What::Operator { backend: "a".into(), order });
 
+    let forced = read(r#"{"t_ms":7,"service":"web","backend":"a","op":"drain","force":true}"#).what;
+    assert!(matches!(forced, What::Operator { order: Order { force: true, .. }, .. }), "{forced:?}");
+
     let add = read(r#"{"t_ms":1,"backend":"a","op":"add","address":"10.0.0.1:80","weight":5}"#).what;
     let address = Some("10.0.0.1:80".parse().expect("literal"));
     assert_eq!(add, What::Add { backend: "a".into(), address, weight: NonZeroU16::new(5) });
@@ -177,6 +180,33 @@ fn an_error_is_reported_with_its_place_and_a_remedy() {
             61,
             "`address` means nothing beside this `op` | it belongs to `\"op\":\"add\"`",
         ),
+        (
+            r#"{"t_ms":1,"backend":"a","status":200,"weight":5}"#,
+            49,
+            "`weight` means nothing beside this `status` | it belongs to `\"op\":\"add\"` and `\"op\":\"weight\"`",
+        ),
+        (
+            r#"{"t_ms":1,"backend":"a","began_unix_ms":1}"#,
+            42,
+            "`backend` means nothing beside this `began_unix_ms` | it belongs to `status`",
+        ),
+        (r#"{"t_ms":1,"weight":5}"#, 21, "`weight` means nothing alone |"),
+        (
+            r#"{"t_ms":1,"backend":"a","good":4294967296}"#,
+            41,
+            "`good` is 4294967296 | write a whole number from 0 on",
+        ),
+        (r#"{"t_ms":1,"backend":"a","answered":false}"#, 40, "`answered` is false | write true;"),
+        (
+            r#"{"t_ms":1,"service":"w","members":[{"name":"a","address":"10.0.0.1:80","weight":1},{"name":"a","address":"10.0.0.2:80","weight":1}]}"#,
+            134,
+            "`a` or its address is among the members twice | remove one of them",
+        ),
+        (
+            r#"{"t_ms":1,"service":"w","members":[{"name":"a","address":"10.0.0.1:80","weight":1},{"name":"b","address":"10.0.0.1:80","weight":1}]}"#,
+            134,
+            "`b` or its address is among the members twice | remove one of them",
+        ),
         (r#"{"t_ms":1,"backend":"a","op":"weight"}"#, 38, "which weight? | add `weight`"),
         (r#"{"t_ms":1,"backend":"a","status":200,"ttfb_ms":-1}"#, 49, "`ttfb_ms` is -1 | write milliseconds"),
         (r#"{"t_ms":1,"backend":"a","status":200,"client":"x"}"#, 49, "`x` is not an address with a port |"),
@@ -189,6 +219,17 @@ fn an_error_is_reported_with_its_place_and_a_remedy() {
         let (at, text) = wrong(line);
         assert!(text.starts_with(said), "{line}\n{text}");
         assert!((column as i64 - at as i64).abs() <= 1, "{line}: column {at}, not {column}");
+    }
+}
+
+#[test]
+fn a_member_is_a_fallback_only_where_it_says_so() {
+    let read = |text| serde_json::from_str::<Member>(text).expect("a member");
+    for text in [
+        r#"{"name":"a","address":"10.0.0.1:80","weight":1}"#,
+        r#"{"name":"a","address":"10.0.0.1:80","weight":1,"fallback":true}"#,
+    ] {
+        assert_eq!(serde_json::to_string(&read(text)).expect("plain data"), text);
     }
 }
 

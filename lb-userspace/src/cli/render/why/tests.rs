@@ -1,5 +1,6 @@
 use lb_core::{
     codes::{NextCode, OverrideCode},
+    event::{Run, Totals},
     io::FlowReset,
     snapshot::{Drain, Next, Override},
 };
@@ -161,4 +162,68 @@ fn no_text_controls_the_terminal() {
     }
     let text = why(&view, &Palette::PLAIN) + &changed(&view, &Palette::PLAIN);
     assert!(!text.contains(['\x1b', '\x07']), "{text}");
+}
+
+#[test]
+fn a_change_that_is_not_in_the_maps_yet_is_said() {
+    let mut view = fixture::view();
+    let words = "the daemon has not written the last change to the maps yet";
+    assert!(!why(&view, &Palette::PLAIN).contains(words));
+    view.why.in_maps = false;
+    assert!(why(&view, &Palette::PLAIN).contains(words));
+}
+
+#[test]
+fn nothing_is_next_only_of_one_that_serves_and_waits_for_nothing() {
+    let words = "nothing, unless a detector trips";
+    let mut view = fixture::view();
+    view.why.backend.effective = Effective::Serving;
+    assert!(!why(&view, &Palette::PLAIN).contains(words));
+    (view.why.backend.effective, view.why.next) = (Effective::Ejected, Vec::new());
+    assert!(!why(&view, &Palette::PLAIN).contains(words));
+}
+
+#[test]
+fn the_outcomes_of_a_decision_are_shown_where_others_came_since() {
+    let mut view = fixture::view();
+    let words = "outcomes that led to it, oldest first:";
+    assert!(!why(&view, &Palette::PLAIN).contains(words));
+    view.why.last_outcomes.remove(0);
+    assert!(why(&view, &Palette::PLAIN).contains(words));
+    view.why.last_decision.as_mut().expect("one").evidence.last.clear();
+    assert!(!why(&view, &Palette::PLAIN).contains(words));
+}
+
+#[test]
+fn bad_outcomes_are_red() {
+    let text = why(&fixture::view(), &Palette::COLOURED);
+    let red = |outcome| text.contains(&Palette::COLOURED.paint(Paint::Bad, outcome));
+    assert!(red("500") && red("502") && red("connect_refused") && !red("200"), "{text}");
+}
+
+#[test]
+fn the_numbers_of_a_decision_are_those_that_there_are() {
+    let run = |count| Some(Run { count, threshold: 3 });
+    let with = |responses, failures, l4_failures, lost| Evidence {
+        window: Some(Totals { responses, failures, l4_failures, lost }),
+        ..Evidence::default()
+    };
+    assert_eq!(numbers(&Evidence { consecutive_5xx: run(0), ..with(0, 0, 0, 5) }), "");
+    for (window, words) in [
+        (with(4, 2, 0, 0), ": 2 of 4 responses since the sweep failed"),
+        (with(4, 2, 4, 0), ": 2 of 4 responses since the sweep failed, 4 L4 failures"),
+        (with(0, 0, 1, 0), ": 0 of 0 responses since the sweep failed, 1 L4 failures"),
+        (with(1, 0, 0, 0), ": 0 of 1 responses since the sweep failed"),
+        (with(9, 1, 2, 3), ": 1 of 9 responses since the sweep failed, 2 L4 failures, 3 heads lost"),
+    ] {
+        assert_eq!(numbers(&window), words);
+    }
+}
+
+#[test]
+fn a_detector_that_has_seen_nothing_says_so() {
+    let mut detector = fixture::view().why.detectors.remove(1);
+    assert_eq!(standing(&detector).0, "3 of 4, 75.00%");
+    (detector.count, detector.total) = (0, Some(0));
+    assert_eq!(standing(&detector).0, "nothing seen");
 }
