@@ -199,12 +199,12 @@ fn an_error_is_reported_with_its_place_and_a_remedy() {
         (r#"{"t_ms":1,"backend":"a","answered":false}"#, 40, "`answered` is false | write true;"),
         (
             r#"{"t_ms":1,"service":"w","members":[{"name":"a","address":"10.0.0.1:80","weight":1},{"name":"a","address":"10.0.0.2:80","weight":1}]}"#,
-            134,
+            132,
             "`a` or its address is among the members twice | remove one of them",
         ),
         (
             r#"{"t_ms":1,"service":"w","members":[{"name":"a","address":"10.0.0.1:80","weight":1},{"name":"b","address":"10.0.0.1:80","weight":1}]}"#,
-            134,
+            132,
             "`b` or its address is among the members twice | remove one of them",
         ),
         (r#"{"t_ms":1,"backend":"a","op":"weight"}"#, 38, "which weight? | add `weight`"),
