@@ -37,6 +37,8 @@ pub(crate) fn of_name(seed: u64, name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -48,6 +50,21 @@ mod tests {
         }
         assert_eq!(up_to(u64::MAX, u64::MAX), u64::MAX);
         assert_eq!(up_to(u64::MAX, 0), 0);
+    }
+
+    /// The first numbers of splitmix64 after these seeds.
+    #[test]
+    fn draws_are_those_of_splitmix64() {
+        assert_eq!(draw(0, 0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(draw(1_234_567, 0), 6_457_827_717_110_365_317);
+        assert_eq!(draw(1_234_567 ^ GOLDEN, 1), draw(1_234_567, 0));
+    }
+
+    #[test]
+    fn names_have_keys_of_their_own() {
+        let keys: BTreeSet<u64> = ["", "a", "b", "ab", "ba"].map(|name| of_name(1, name)).into();
+        assert_eq!(keys.len(), 5);
+        assert_ne!(of_name(1, "a"), of_name(2, "a"));
     }
 
     #[test]

@@ -189,3 +189,76 @@ impl Default for Breaker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(change: impl FnOnce(&mut Breaker)) -> Vec<Detector> {
+        let mut policy = Breaker { consecutive_5xx: 0, consecutive_gateway_failure: 0, ..Breaker::default() };
+        (policy.consecutive_l4_failure, policy.error_rate_threshold) = (0, 0);
+        (policy.slow_threshold, policy.slow_rate_threshold) = (Millis(0), 0);
+        (policy.success_rate_stdev_factor, policy.failure_percentage_threshold) = (0, 0);
+        change(&mut policy);
+        Detector::ALL.into_iter().filter(|detector| policy.is_on(*detector)).collect()
+    }
+
+    #[test]
+    fn each_detector_is_turned_on_by_its_own_keys() {
+        use Detector::*;
+        assert_eq!(on(|_| {}), []);
+        assert_eq!(on(|policy| policy.split_l4_failures = true), []);
+        assert_eq!(on(|policy| policy.consecutive_gateway_failure = 1), [ConsecutiveGatewayFailure]);
+        assert_eq!(on(|policy| policy.consecutive_5xx = 1), [Consecutive5xx]);
+        assert_eq!(on(|policy| policy.consecutive_l4_failure = 1), []);
+        let split = |policy: &mut Breaker| policy.split_l4_failures = true;
+        let both = |more: fn(&mut Breaker)| {
+            on(|policy| {
+                split(policy);
+                more(policy);
+            })
+        };
+        assert_eq!(both(|policy| policy.consecutive_l4_failure = 1), [ConsecutiveL4Failure]);
+        assert_eq!(on(|policy| policy.error_rate_threshold = 1), [ErrorRate]);
+        assert_eq!(on(|policy| policy.slow_threshold = Millis(1)), []);
+        assert_eq!(on(|policy| policy.slow_rate_threshold = 1), []);
+        let slow = |policy: &mut Breaker| {
+            (policy.slow_threshold, policy.slow_rate_threshold) = (Millis(1), 1);
+        };
+        assert_eq!(on(slow), [SlowRate]);
+        assert_eq!(on(|policy| policy.success_rate_stdev_factor = 1), [SuccessRate]);
+        assert_eq!(both(|policy| policy.success_rate_stdev_factor = 1), [SuccessRate, SuccessRateL4]);
+        assert_eq!(on(|policy| policy.failure_percentage_threshold = 1), [FailurePercentage]);
+        let percentages = [FailurePercentage, FailurePercentageL4];
+        assert_eq!(both(|policy| policy.failure_percentage_threshold = 1), percentages);
+    }
+
+    #[test]
+    fn slow_responses_and_failures_eject_by_their_own_detectors() {
+        let only = |change: fn(&mut Breaker)| {
+            let mut policy =
+                Breaker { consecutive_5xx: 0, consecutive_gateway_failure: 0, ..Breaker::default() };
+            (policy.success_rate_stdev_factor, policy.failure_percentage_threshold) = (0, 0);
+            (policy.error_rate_threshold, policy.slow_rate_threshold) = (0, 0);
+            change(&mut policy);
+            (
+                policy.could_have_ejected(Detector::Consecutive5xx),
+                policy.could_have_ejected(Detector::SlowRate),
+            )
+        };
+        assert_eq!(only(|policy| policy.error_rate_threshold = 1), (true, false));
+        let slow = |policy: &mut Breaker| {
+            (policy.slow_threshold, policy.slow_rate_threshold) = (Millis(1), 1);
+        };
+        assert_eq!(only(slow), (false, true));
+        assert_eq!(only(|_| {}), (false, false));
+    }
+
+    #[test]
+    fn detectors_are_known_by_their_names() {
+        for detector in Detector::ALL {
+            assert_eq!(Detector::named(detector.name()), Some(detector));
+        }
+        assert_eq!(Detector::named("consecutive"), None);
+    }
+}

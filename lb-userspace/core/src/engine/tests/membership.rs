@@ -7,9 +7,10 @@ use lb_common::{MAX_BACKENDS, MAX_SERVICES};
 use super::lab::{Lab, probe, said, web};
 use crate::{
     Settings,
+    codes::EventReason,
     config::{self, Config},
     engine::{Exhausted, fits},
-    event::EventKind,
+    event::{Event, EventKind, Evidence},
     ids::{Adopted, BackendId, Generation, ServiceId},
     io::{Admit, FlowReset, Input, Step},
     states::{BreakerState, ProbeState},
@@ -339,8 +340,42 @@ fn a_configuration_that_the_maps_cannot_hold_is_refused() {
     lab.send(Input::Config(Arc::new(config)));
     assert_eq!(lab.engine.snapshot(lab.now), before);
     let event = lab.events.last().expect("refused");
-    assert_eq!(
-        (event.kind, event.reason.as_str(), event.to.as_str()),
-        (EventKind::Membership, "exhausted", "refused")
-    );
+    let expected = Event {
+        seq: event.seq,
+        kind: EventKind::Membership,
+        from: "loaded".to_owned(),
+        to: "refused".to_owned(),
+        reason: EventReason::Exhausted,
+        actor: "config".to_owned(),
+        config_generation: 1,
+        evidence: Evidence {
+            detail: Some("16384 backends, but the maps hold at most 16382".to_owned()),
+            ..Evidence::default()
+        },
+        ..Event::of_the_node(lab.now)
+    };
+    assert_eq!(*event, expected);
+    // `web` is in the maps until its connections have ended.
+    assert!(lab.engine.fits(&crowd(MAX_SERVICES as usize - 1, 1)).is_ok());
+    assert!(lab.engine.fits(&crowd(MAX_SERVICES as usize, 1)).is_err());
+}
+
+#[test]
+fn what_an_earlier_run_left_needs_no_more_space() {
+    let config = crowd(MAX_SERVICES as usize, 1);
+    let known = &config.services[7];
+    let adopted = |vip| Adopted {
+        service: ServiceId(4),
+        vip: Some(vip),
+        admits: true,
+        id: BackendId(8),
+        generation: Generation(3),
+        address: known.backends[0].address,
+    };
+    let fits = |vip| {
+        let settings = Settings { seed: 1, adopted: vec![adopted(vip)], ..Settings::default() };
+        Lab::empty(settings).engine.fits(&config).is_ok()
+    };
+    assert!(fits(known.vip));
+    assert!(!fits("192.0.2.1:1".parse().expect("literal")));
 }

@@ -2,8 +2,9 @@
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
+    codes::EventReason,
     config::{self, NoBackend},
-    event::EventKind,
+    event::{Event, EventKind, Evidence},
     io::{Admit, FlowReset, Input, Operation, Verb},
     snapshot::{BackendSnapshot, BreakerState, Effective, PathState},
     time::Millis,
@@ -33,6 +34,30 @@ fn it_gets_no_connections_and_says_why() {
         lab.path("a", PathState::Ok);
         assert_eq!(lab.news(), [said(EventKind::Path, "a", "reachable")]);
         assert_eq!((lab.backend("a").effective, lab.admit("a")), (Effective::Serving, Some(Admit::All)));
+    }
+}
+
+#[test]
+fn an_interface_that_changes_is_an_event_of_the_node() {
+    let mut lab = Lab::new(vec![web(&["a", "b"])]);
+    for (detail, said) in [(None, "interface eth0"), (Some("is down"), "interface eth0: is down")] {
+        let (from, to) = ("attached".to_owned(), "no_link".to_owned());
+        let detail = detail.map(str::to_owned);
+        let reason = EventReason::NoLink;
+        lab.send(Input::Interface { name: "eth0".to_owned(), from, to, reason, detail });
+        let event = lab.events.last().expect("one");
+        let expected = Event {
+            seq: event.seq,
+            kind: EventKind::Interface,
+            from: "attached".to_owned(),
+            to: "no_link".to_owned(),
+            reason: EventReason::NoLink,
+            actor: "dataplane".to_owned(),
+            config_generation: 1,
+            evidence: Evidence { detail: Some(said.to_owned()), ..Evidence::default() },
+            ..Event::of_the_node(lab.now)
+        };
+        assert_eq!(*event, expected);
     }
 }
 
