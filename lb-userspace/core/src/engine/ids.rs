@@ -112,5 +112,19 @@ mod tests {
         assert_eq!([next(), next(), next()], [last, 0, 1]);
         ids.free_backend(BackendId(0));
         assert_eq!(ids.backend().0, BackendId(2), "one that was just freed rests longest");
+        ids.free_backend(BackendId(2));
+        assert_eq!(ids.backend().0, BackendId(3), "also the last one that was given");
+    }
+
+    #[test]
+    fn the_id_of_a_service_that_is_gone_is_given_again() {
+        let mut ids = Ids::new(&[], 0);
+        for id in 0..MAX_SERVICES as u16 {
+            assert_eq!(ids.check_space(1, 0), Ok(()));
+            assert_eq!(ids.service(), ServiceId(id));
+        }
+        assert!(ids.check_space(1, 0).is_err());
+        ids.free_service(ServiceId(7));
+        assert_eq!((ids.check_space(1, 0), ids.service()), (Ok(()), ServiceId(7)));
     }
 }

@@ -201,6 +201,22 @@ fn a_removed_backend_leaves_when_its_connections_have_ended() {
 }
 
 #[test]
+fn another_drain_timeout_holds_for_backends_that_are_removed_already() {
+    let mut lab = lab(service(OnOut::Drain, 20_000));
+    let a = lab.backend("a").id;
+    let mut less = service(OnOut::Drain, 20_000);
+    less.backends.remove(0);
+    lab.reload(vec![less.clone()]);
+    lab.until(2000);
+    less.connections.drain_timeout = Millis(5000);
+    lab.reload(vec![less]);
+    lab.until(5999);
+    assert_eq!(lab.maps.backends[&a].flow_reset, FlowReset::Never);
+    lab.until(6000);
+    assert_eq!(lab.maps.backends[&a].flow_reset, FlowReset::Now);
+}
+
+#[test]
 fn removed_while_it_drains_its_time_runs_on() {
     let mut lab = lab(service(OnOut::Drain, 20_000));
     lab.statuses("a", &[500; 3]);

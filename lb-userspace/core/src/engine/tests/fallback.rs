@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
+    codes::BackendReason,
     config::{self, NoBackend},
     engine::Refused,
     event::EventKind,
@@ -205,4 +206,30 @@ fn a_reload_may_move_a_backend_into_it_and_out_again() {
     assert_eq!((after.id, after.fallback, lab.table()), (before.id, true, names(&["a"])));
     lab.reload(vec![service()]);
     assert_eq!((lab.backend("b").id, lab.table()), (before.id, names(&["a", "b"])));
+}
+
+#[test]
+fn a_decision_about_the_fallback_counts_the_fallback() {
+    let mut service = service();
+    service.fallback.push(web(&["a", "b", "x", "y", "z"]).backends.remove(4));
+    let mut lab = lab(service);
+    lab.statuses("a", &[500; 3]);
+    let evidence = lab.events.last().expect("one").evidence.clone();
+    assert_eq!((evidence.serving, evidence.backends), (2, 2));
+    lab.statuses("b", &[500; 3]);
+    lab.statuses("x", &[500; 3]);
+    let ejection = lab.events.iter().rfind(|event| event.backend.as_deref() == Some("x")).expect("one");
+    assert_eq!((ejection.evidence.serving, ejection.evidence.backends), (3, 3));
+}
+
+#[test]
+fn a_fallback_that_was_not_probed_says_whether_it_is_used() {
+    let mut lab = lab(config::Service { probe: Some(probe()), ..service() });
+    for name in ["a", "b"] {
+        lab.probe(name, false);
+    }
+    let reason = |lab: &Lab, name| lab.backend(name).reason_code.map(BackendReason::as_str);
+    assert_eq!(reason(&lab, "x"), Some("not_probed_used"));
+    lab.probe("y", true);
+    assert_eq!(reason(&lab, "x"), Some("not_probed_unused"));
 }

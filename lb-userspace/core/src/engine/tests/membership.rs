@@ -361,6 +361,19 @@ fn a_configuration_that_the_maps_cannot_hold_is_refused() {
 }
 
 #[test]
+fn a_service_that_is_gone_leaves_its_space_when_its_backends_have_left() {
+    let mut lab = Lab::new(vec![web(&["a"])]);
+    let a = lab.backend("a");
+    lab.reload(vec![named("other", "203.0.113.11:80", &["b"])]);
+    let more = crowd(MAX_SERVICES as usize - 1, 1);
+    assert!(lab.engine.fits(&more).is_err());
+    for _ in 0..2 {
+        lab.send(Input::Remaining { backend: a.id, generation: a.generation, connections: 0 });
+    }
+    assert_eq!(lab.engine.fits(&more), Ok(()));
+}
+
+#[test]
 fn what_an_earlier_run_left_needs_no_more_space() {
     let config = crowd(MAX_SERVICES as usize, 1);
     let known = &config.services[7];
