@@ -154,5 +154,8 @@ mod tests {
         assert!(!merged.suffice(2, client_counts(9, 9)));
         merged.merge(&of(&["198.51.100.1"]));
         assert!(merged.suffice(2, client_counts(9, 9)));
+        let mut certain = of(&["192.0.2.1"]);
+        certain.merge(&sources);
+        assert!(certain.suffice(9, client_counts(9, 9)));
     }
 }

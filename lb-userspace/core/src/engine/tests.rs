@@ -1,3 +1,4 @@
+mod corners;
 mod detectors;
 mod drain;
 mod exact;

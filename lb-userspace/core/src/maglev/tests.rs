@@ -70,6 +70,19 @@ fn shares_follow_weights() {
     }
 }
 
+/// All nodes and all versions have to build the same tables.
+#[test]
+fn the_table_is_always_the_same_to_the_slot() {
+    let sum = |weights: &[u16]| {
+        let slots = build(&members(weights)).0;
+        slots.iter().fold(0u64, |sum, slot| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(*slot))
+    };
+    assert_eq!(
+        [sum(&[100, 100, 100]), sum(&[3, 2, 7, 1])],
+        [4_015_510_649_534_961_738, 8_240_447_885_041_832_711]
+    );
+}
+
 #[test]
 fn the_lightest_beside_the_heaviest_ends() {
     let shares = shares(&build(&members(&[65_535, 1])));

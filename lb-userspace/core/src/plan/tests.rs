@@ -90,6 +90,14 @@ fn an_ejection_is_one_write_ahead_of_everything() {
 }
 
 #[test]
+fn a_budget_is_no_part_of_a_place() {
+    let held = forwarding(&[Admit::Trials]);
+    let (entry, member, in_trial_slot) = held.place(BackendId(0));
+    assert_eq!(entry, Some(Target { budget: None, ..held.backends[&BackendId(0)] }));
+    assert_eq!((member, in_trial_slot), (None, true));
+}
+
+#[test]
 fn a_fresh_budget_is_one_write() {
     let held = forwarding(&[Admit::Trials]);
     let mut wanted = held.clone();

@@ -145,6 +145,16 @@ fn memory_is_bounded_and_runs_are_counted() {
 }
 
 #[test]
+fn the_rest_after_a_confirmation_outlives_a_change_of_the_breaker() {
+    let mut suspicion = one_client();
+    suspicion.ask();
+    suspicion.ended(Confirmation::Failed, NOW);
+    let mut after = suspicion.after_change();
+    after.add(suspect(REFUSED, [192, 0, 2, 1]));
+    assert_eq!(after.due(), Some(NOW + REST));
+}
+
+#[test]
 fn nothing_outlives_a_change_of_the_breaker() {
     let mut suspicion = one_client();
     suspicion.ask();

@@ -133,6 +133,7 @@ fn successes_are_counted_only_of_a_closed_backend_whose_detectors_need_counts_al
     assert!(counts(|breaker| breaker.response_timeout = Millis(501)));
     assert!(!counts(|breaker| breaker.response_timeout = Millis(500)), "a late one is a failure");
     assert!(!counts(|breaker| breaker.slow_threshold = Millis(100)), "each is fast or slow");
+    assert!(counts(|breaker| (breaker.slow_threshold, breaker.slow_rate_threshold) = (Millis(100), 0)));
     assert!(!counts(|breaker| breaker.errors = vec![204..=204]));
 
     let mut lab = Lab::empty(Settings { mirror_all: true, ..Settings::default() });
