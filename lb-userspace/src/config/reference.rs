@@ -235,6 +235,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_the_page_may_have_its_whole_width() {
+        let mut page = Page::default();
+        let word = "x".repeat(WIDTH - 4);
+        page.paragraph(&format!("one {word} two"));
+        assert_eq!(page.text, format!("one {word}\ntwo\n\n"));
+    }
+
+    #[test]
     fn lines_are_at_most_a_hundred_columns_wide() {
         for line in EXAMPLE.lines().chain(reference().lines()) {
             assert!(line.chars().count() <= WIDTH, "{line}");

@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn a_response_is_remembered_from_fifty_milliseconds_on() {
+        for (took, remembered) in [(49, false), (50, true)] {
+            let mut reported = Reported::default();
+            assert!(reported.ended(&reading(7, 5000, took)));
+            assert_eq!(timed_out(&mut reported, 7, 5_000_000), !remembered);
+        }
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut reported = Reported::default();
         for began in 0..2 * MOST as u32 {

@@ -94,3 +94,35 @@ impl Totals {
         self.unenforced += unenforced;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_total_is_a_sum() {
+        let one = Totals {
+            responses: 1,
+            errors: 2,
+            client_errors: 3,
+            diverted: 4,
+            unserved: 5,
+            trials: 6,
+            out_ms: 7,
+            ejections: 8,
+            failed_trials: 9,
+            readmissions: 10,
+            false_readmissions: 11,
+            refused: 12,
+            unenforced: 13,
+        };
+        let mut sum = Totals::default();
+        sum.add(&one);
+        assert_eq!(sum, one);
+        sum.add(&one);
+        assert_eq!((sum.responses, sum.out_ms, sum.unenforced), (2, 14, 26));
+        assert_eq!((sum.errors, sum.client_errors, sum.diverted, sum.unserved), (4, 6, 8, 10));
+        assert_eq!((sum.trials, sum.ejections, sum.failed_trials), (12, 16, 18));
+        assert_eq!((sum.readmissions, sum.false_readmissions, sum.refused), (20, 22, 24));
+    }
+}

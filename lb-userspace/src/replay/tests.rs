@@ -1,4 +1,6 @@
 mod founding;
+mod lines;
+mod members;
 mod orders;
 mod recording;
 mod unserved;

@@ -49,3 +49,21 @@ impl Timeline {
         Ok(origin)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_jumps_no_further_than_400_days() {
+        let timeline = Timeline { now: Instant(5), clock: None };
+        let furthest = 5 + LONGEST_JUMP.0;
+        assert_eq!(timeline.moment(Instant(furthest)).ok(), Some(Instant(furthest)));
+        assert!(timeline.moment(Instant(furthest + 1)).is_err());
+        let clock = Clock { began_unix_ms: 1000, origin: Instant(0) };
+        let restart = |later| timeline.restart(clock, 1000 + later).ok();
+        assert_eq!(restart(furthest), Some(Instant(furthest)));
+        assert_eq!(restart(furthest + 1), None);
+        assert_eq!(restart(3), Some(Instant(5)), "a clock that was set back");
+    }
+}

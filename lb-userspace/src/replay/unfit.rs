@@ -63,3 +63,18 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
         _ => shown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_is_cut_and_counted() {
+        let all: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+        let shown = |count: usize| names(all[..count].iter().map(String::as_str));
+        assert_eq!((shown(0).as_str(), shown(2).as_str()), ("none", "`0`, `1`"));
+        assert!(shown(10).ends_with("`8`, `9`"), "{}", shown(10));
+        assert!(shown(11).ends_with("`9` and 1 more"), "{}", shown(11));
+        assert!(shown(12).ends_with("`9` and 2 more"), "{}", shown(12));
+    }
+}

@@ -226,6 +226,7 @@ fn a_continuation_that_nobody_waits_for_is_ignored() {
 fn a_continuation_belongs_to_its_own_connection() {
     let mut heads = Heads::new();
     assert_eq!(heads.read(&record_of(1, UNFINISHED, b"HTTP/1.1 5")), None);
+    assert_eq!(heads.unfinished(), 1);
     assert_eq!(heads.read(&record_of(2, CONTINUES, b"00 X\r\n")), None);
     let other_generation = ExchangeRecord { generation: 10, ..record_of(1, CONTINUES, b"00 X\r\n") };
     assert_eq!(heads.read(&other_generation), None);

@@ -169,6 +169,16 @@ fn lost_records_are_reported_before_the_record_after_them() {
 }
 
 #[test]
+fn lost_records_are_reported_also_with_a_response_after_its_timeout() {
+    let mut intake = Intake::new();
+    let exchange = Exchange(7, 5000, 2000);
+    intake.timed_out(timeout(exchange), None, |_| 0).for_each(drop);
+    let late = ExchangeRecord { lost: 4, ..status(exchange, 200) };
+    let lost = without_segment(Input::EvidenceLost { backend: BACKEND, lost: 4 });
+    assert_eq!(given(&mut intake, &late), [lost]);
+}
+
+#[test]
 fn a_response_after_its_timeout_is_not_reported_again() {
     let mut intake = Intake::new();
     let exchange = Exchange(7, 5000, 2000);
