@@ -15,6 +15,7 @@ mod probing;
 mod remembering;
 mod returning;
 mod rules;
+mod said;
 mod storm;
 mod success_counts;
 mod suspects;
