@@ -240,6 +240,9 @@ mod tests {
         let word = "x".repeat(WIDTH - 4);
         page.paragraph(&format!("one {word} two"));
         assert_eq!(page.text, format!("one {word}\ntwo\n\n"));
+        let mut page = Page::default();
+        page.paragraph(&"x".repeat(WIDTH + 1));
+        assert!(page.text.starts_with('x'), "no line is empty");
     }
 
     #[test]

@@ -49,3 +49,14 @@ impl Outbox {
         self.outputs.push_back(Output::Confirm(request));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_plan_has_a_number_of_its_own() {
+        let mut outbox = Outbox::default();
+        assert_eq!([(); 3].map(|()| outbox.plan(ServiceId(1), Vec::new())), [1, 2, 3]);
+    }
+}

@@ -22,7 +22,6 @@ impl Engine {
         let subject = format!("interface {name}");
         let detail = Some(detail.map_or_else(|| subject.clone(), |detail| format!("{subject}: {detail}")));
         let event = Event {
-            kind: EventKind::Interface,
             reason,
             from,
             to,

@@ -11,7 +11,7 @@ use crate::{
     event::{EventKind, Rate},
     io::{Input, Operation, Verb},
     outcome::{ClientCounts, L4Failure, Outcome},
-    states::{BreakerState, Panic},
+    states::{BreakerState, Panic, PathState},
     time::Millis,
 };
 
@@ -91,6 +91,16 @@ fn counted_good_responses_come_first_in_a_window_too() {
 }
 
 #[test]
+fn counted_good_responses_are_heads_that_were_not_lost() {
+    let mut lab = lab(&["a", "b"], |_| {});
+    let backend = lab.backend("a").id;
+    lab.send(Input::Successes { backend, count: 1000 });
+    lab.lose("a", 5);
+    lab.statuses("a", &[500; 3]);
+    assert_eq!(lab.news(), [said(EventKind::Eject, "a", "consecutive_5xx")]);
+}
+
+#[test]
 fn the_share_of_failures_that_ejects_is_in_the_event() {
     let six = ["a", "b", "c", "d", "e", "f"];
     let mut lab = lab(&six, |policy| {
@@ -119,7 +129,8 @@ fn nothing_is_enforced_and_a_trial_that_fails_is_only_reported() {
     lab.news();
     lab.status("a", 500);
     let event = lab.events.last().expect("one").clone();
-    assert_eq!((event.enforced, event.reason.as_str()), (false, "half_open_failure"));
+    assert_eq!((event.kind, event.enforced), (EventKind::Eject, false));
+    assert_eq!(event.reason.as_str(), "half_open_failure");
     assert_eq!(lab.backend("a").reason_code.map(|code| code.as_str()), Some("half_open"));
     lab.statuses("a", &[200; 3]);
     let event = lab.events.last().expect("one");
@@ -176,6 +187,12 @@ fn probes_fail_open_by_those_alone_that_could_serve() {
     assert_eq!(fail(&mut lab, &["b"]), Some(Panic::ProbesFail));
     let mut lab = probed(|service| service.fallback = service.backends.split_off(2));
     assert_eq!(fail(&mut lab, &["c", "a"]), None, "of two one");
+    // Nor one that the packet path cannot reach.
+    let mut lab = probed(|_| {});
+    let backend = lab.backend("c");
+    let path = PathState::NoRoute;
+    lab.send(Input::Path { backend: backend.id, generation: backend.generation, path });
+    assert_eq!(fail(&mut lab, &["a", "b"]), Some(Panic::ProbesFail));
     // With all of them disabled there is nobody to ask.
     let mut lab = probed(|_| {});
     for name in ["a", "b", "c"] {
