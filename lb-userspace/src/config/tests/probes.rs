@@ -84,6 +84,7 @@ fn the_name_of_the_server_is_given_or_that_of_the_host() {
         ("host = \"shop.example:8443\"", "shop.example"),
         ("host = \"192.0.2.1\"", "192.0.2.1"),
         ("host = \"[2001:db8::1]:8443\"", "2001:db8::1"),
+        ("host = \"2001:db8::1\"", "2001:db8::1"),
         ("host = \"shop.example\"\nserver_name = \"inside.example\"", "inside.example"),
         ("host = \"-odd-\"\nserver_name = \"inside.example\"", "inside.example"),
     ] {
@@ -200,8 +201,9 @@ fn the_certificates_of_a_file_are_read_with_the_configuration() {
     // The content of the file is configured: another content is another configuration.
     let before = right(&with("https", &keys));
     assert_eq!(right(&with("https", &keys)), before);
-    std::fs::write(&path, two).expect("written");
-    assert_eq!(trust(&keys), Trust::Authorities(vec![two_der]));
+    let filled = format!("{two}{}", "\n".repeat((1 << 20) - two.len()));
+    std::fs::write(&path, filled).expect("written");
+    assert_eq!(trust(&keys), Trust::Authorities(vec![two_der]), "also with all that it may hold");
     assert_ne!(right(&with("https", &keys)), before);
 }
 
@@ -256,4 +258,34 @@ fn a_file_that_cannot_be_read_is_an_error_at_its_key() {
             "10:6 [service.web.probe.https.ca] `ca.pem` is not an absolute path | write for example `ca = \"/etc/shunt/ca.pem\"`"
         ]
     );
+}
+
+#[test]
+fn the_limits_of_a_probe() {
+    let x = |length: usize| "x".repeat(length);
+    let path = |length: usize| format!("path = \"/{}\"", x(length - 1));
+    let body = |length| format!("expect_body = \"{}\"", x(length));
+    let host = |length| format!("host = \"{}\"", x(length));
+    let header = |name, value| format!("headers = {{ {} = \"{}\" }}", x(name), x(value));
+    let service = |length| format!("service = \"{}\"", x(length));
+    for (kind, fine, beyond) in [
+        ("http", path(2048), path(2049)),
+        ("http", body(1024), body(1025)),
+        ("http", host(255), host(256)),
+        ("http", host(1), host(0)),
+        ("http", header(256, 1), header(257, 1)),
+        ("http", header(1, 4096), header(1, 4097)),
+        ("http", "headers = { a = \"b c\" }".to_owned(), "headers = { a = \" b\" }".to_owned()),
+        ("http", "headers = { a = \"!~\" }".to_owned(), "headers = { a = \"é\" }".to_owned()),
+        ("grpc", service(1024), service(1025)),
+        ("grpc", service(0), "service = \"a\\u0007\"".to_owned()),
+        (
+            "tcp",
+            "interval = \"2s\"\ntimeout = \"2s\"".to_owned(),
+            "interval = \"2s\"\ntimeout = \"2001ms\"".to_owned(),
+        ),
+    ] {
+        right(&with(kind, &fine));
+        assert_eq!(wrong(&with(kind, &beyond)).count(), 1, "{beyond}");
+    }
 }
