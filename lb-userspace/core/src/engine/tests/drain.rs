@@ -1,4 +1,6 @@
 //! How connections end whose backend gets no new ones.
+//!
+//! One file because each rule is tried on the same few drains.
 
 use super::lab::{Lab, probe, said, web};
 use crate::{

@@ -1,4 +1,4 @@
-//! What status and `why` say: the numbers, the codes, and for how long.
+//! The words of status and `why`: their numbers, their codes, and for how long they hold.
 
 use super::lab::{Lab, probe, said, web};
 use crate::{
