@@ -110,6 +110,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_has_a_name_of_its_own() {
+        for (i, reason) in Reason::ALL.into_iter().enumerate() {
+            let name = reason.name();
+            assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+            assert!(Reason::ALL[..i].iter().all(|other| other.name() != name), "{name}");
+        }
+        assert_eq!((Reason::Malformed.name(), Reason::PathMtu.name()), ("malformed", "path_mtu"));
+    }
+
+    #[test]
     fn numbers_are_dense() {
         for (i, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);

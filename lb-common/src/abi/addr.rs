@@ -300,6 +300,19 @@ mod tests {
     }
 
     #[test]
+    fn only_addresses_of_hosts_are_plausible() {
+        let is = |text: &str| Addr::from(text.parse::<IpAddr>().expect("literal")).is_plausible();
+        for text in
+            ["2001:db8::1", "2001:db8:2001:db8::1", "2001:db8:2001:db8:0:ffff:a00:1", "::2", "fe80::1"]
+        {
+            assert!(is(text), "{text}");
+        }
+        for text in ["::", "::1", "ff02::1", "ff00::", "::ffff:10.0.0.1"] {
+            assert!(!is(text), "{text}");
+        }
+    }
+
+    #[test]
     fn links_keep_both_addresses() {
         let (a, b) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 9, 8, 7]);
         let link = Link::new(a, b);
