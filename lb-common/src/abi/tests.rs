@@ -175,6 +175,8 @@ fn the_usual_address_of_each_interface() {
         assert_ne!(UsualMacs::entry(first(1, noise), 3 + 64 * 0x100), usual.0[3]);
     }
     assert_eq!(UsualMacs::place(67), 3);
+    assert_ne!(UsualMacs::entry(u64::MAX, 3), UsualMacs::NONE.0[3], "a broadcast is nobody's");
+    assert_eq!(UsualMacs::entry(first(1, 0), 64 << 16), UsualMacs::entry(first(1, 0), 0));
     assert!((0..64).filter(|at| *at != 3 && *at != 6).all(|at| usual.0[at] == u64::MAX));
 }
 
