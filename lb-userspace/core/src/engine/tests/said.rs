@@ -3,7 +3,7 @@
 use super::lab::{Lab, probe, said, web};
 use crate::{
     codes::{BackendReason, DetectorNext, NextCode},
-    config::{Breaker, Detector, HttpProbe, Probe, ProbeKind},
+    config::{self, Breaker, Detector, HttpProbe, Probe, ProbeKind},
     event::EventKind,
     io::{Admit, Input, Operation, Verb},
     outcome::{ClientCounts, L4Failure, Outcome, ProbeResult},
@@ -77,6 +77,10 @@ fn an_ejection_is_over_when_its_time_is_over() {
     assert_eq!(reason(&lab), Some(BackendReason::Ejected));
     lab.until(31_000);
     assert_eq!(reason(&lab), Some(BackendReason::EjectedTimeOver));
+    let mut unknown = Lab::new(vec![config::Service { probe: Some(probe()), ..web(&["a", "b"]) }]);
+    unknown.statuses("a", &[500; 3]);
+    unknown.until(31_000);
+    assert_eq!(reason(&unknown), Some(BackendReason::EjectedProbeNotUp));
     let mut lab = probed(http(), |policy| policy.probe_readmits = true);
     lab.statuses("a", &[500; 3]);
     (0..3).for_each(|_| lab.probe("a", false));
@@ -239,7 +243,8 @@ fn the_line_of_the_success_rate_is_that_of_those_who_serve() {
         lab.statuses("b", &[200; 5]);
         lab.statuses("b", &[500; 5]);
         if ejected {
-            lab.statuses("c", &[500; 40]);
+            // Clients that were connected before go on.
+            lab.statuses("c", &[500; 60]);
         }
         detector(&lab, Detector::SuccessRate).threshold
     };
