@@ -24,7 +24,7 @@ pub(super) enum Rigour {
 }
 
 impl Rigour {
-    /// Seconds after which a test stands still. The machine may be busy.
+    /// After so many seconds a run of the tests counts as endless. The machine may be busy.
     pub(super) const fn patience(self) -> &'static str {
         match self {
             Self::Quick => "30",
@@ -124,7 +124,7 @@ impl Part {
         }
     }
 
-    /// Tests of several seconds, by parts of their names.
+    /// Tests that take seconds or are far from what is changed, by parts of their names.
     pub(super) const fn slow_tests(self) -> &'static [&'static str] {
         match self {
             Self::Core | Self::Common => &[
@@ -137,7 +137,7 @@ impl Part {
                 "flows_fall_into_sets_as_if_thrown",
             ],
             Self::Ebpf => &[],
-            // First the modules that touch nothing, and of their tests the quick ones.
+            // The mutants lie in modules that touch nothing, so the tests of the other modules come last.
             Self::Userspace => &[
                 "attach_mode::",
                 "control::",

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::{
     super::forwarding,
+    drain::order,
+    exact::lab,
     lab::{Lab, probe, said, web},
 };
 use crate::{
     config::{self, Breaker, Probe},
     event::{EventKind, Rate},
-    io::{Input, Operation, Verb},
+    io::{Input, Verb},
     outcome::{ClientCounts, L4Failure, Outcome},
     states::{BreakerState, Panic, PathState},
     time::Millis,
@@ -17,14 +19,6 @@ use crate::{
 
 const MANY: ClientCounts = ClientCounts { prefixes: 5, addresses: 5 };
 const CLIENTS: [&str; 2] = ["192.0.2.1", "198.51.100.1"];
-
-fn lab(names: &[&str], change: impl FnOnce(&mut Breaker)) -> Lab {
-    let mut service = web(names);
-    change(&mut service.breaker);
-    let mut lab = Lab::new(vec![service]);
-    lab.news();
-    lab
-}
 
 /// `a` is half-open.
 fn half_open(change: impl FnOnce(&mut Breaker)) -> Lab {
@@ -34,12 +28,6 @@ fn half_open(change: impl FnOnce(&mut Breaker)) -> Lab {
     assert_eq!(lab.backend("a").breaker, BreakerState::HalfOpen);
     lab.news();
     lab
-}
-
-fn order(lab: &mut Lab, backend: &str, verb: Verb) {
-    let (service, backend, actor) = ("web".to_owned(), backend.to_owned(), "alice".to_owned());
-    let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: true };
-    lab.operate(&order).expect("it is forced and there");
 }
 
 #[test]

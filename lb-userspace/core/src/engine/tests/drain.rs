@@ -30,7 +30,7 @@ fn lab(service: config::Service) -> Lab {
     lab
 }
 
-fn order(lab: &mut Lab, backend: &str, verb: Verb) {
+pub(super) fn order(lab: &mut Lab, backend: &str, verb: Verb) {
     let (service, backend, actor) = ("web".to_owned(), backend.to_owned(), "alice".to_owned());
     let order = Operation { service, backend, verb, duration: None, reason: None, actor, force: true };
     lab.operate(&order).expect("it is forced and there");

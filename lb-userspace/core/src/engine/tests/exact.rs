@@ -17,7 +17,7 @@ use crate::{
 
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-fn lab(names: &[&str], change: impl FnOnce(&mut Breaker)) -> Lab {
+pub(super) fn lab(names: &[&str], change: impl FnOnce(&mut Breaker)) -> Lab {
     let mut service = web(names);
     change(&mut service.breaker);
     let mut lab = Lab::new(vec![service]);

@@ -1,6 +1,10 @@
 //! The words of status and `why`: their numbers, their codes, and for how long they hold.
 
-use super::lab::{Lab, probe, said, web};
+use super::{
+    exact::lab,
+    lab::{Lab, probe, said, web},
+    suspects::probed_by,
+};
 use crate::{
     codes::{BackendReason, DetectorNext, NextCode},
     config::{self, Breaker, Detector, HttpProbe, Probe, ProbeKind},
@@ -14,26 +18,6 @@ use crate::{
 const MANY: ClientCounts = ClientCounts { prefixes: 5, addresses: 5 };
 const LONE: ClientCounts = ClientCounts { prefixes: 1, addresses: 1 };
 const CLIENT: &str = "192.0.2.1";
-
-fn lab(names: &[&str], change: impl FnOnce(&mut Breaker)) -> Lab {
-    let mut service = web(names);
-    change(&mut service.breaker);
-    let mut lab = Lab::new(vec![service]);
-    lab.news();
-    lab
-}
-
-/// With a probe of this kind, which is up.
-fn probed(kind: ProbeKind, change: impl FnOnce(&mut Breaker)) -> Lab {
-    let mut service = web(&["a", "b"]);
-    service.probe = Some(Probe { kind, ..probe() });
-    change(&mut service.breaker);
-    let mut lab = Lab::new(vec![service]);
-    lab.probe("a", true);
-    lab.probe("b", true);
-    lab.news();
-    lab
-}
 
 fn http() -> ProbeKind {
     ProbeKind::Http(HttpProbe::default())
@@ -70,7 +54,7 @@ fn those_in_the_fallback_are_not_among_all() {
 
 #[test]
 fn an_ejection_is_over_when_its_time_is_over() {
-    let mut lab = probed(http(), |_| {});
+    let mut lab = probed_by(http(), |_| {});
     lab.until(1000);
     lab.statuses("a", &[500; 3]);
     lab.until(30_999);
@@ -81,7 +65,7 @@ fn an_ejection_is_over_when_its_time_is_over() {
     unknown.statuses("a", &[500; 3]);
     unknown.until(31_000);
     assert_eq!(reason(&unknown), Some(BackendReason::EjectedProbeNotUp));
-    let mut lab = probed(http(), |policy| policy.probe_readmits = true);
+    let mut lab = probed_by(http(), |policy| policy.probe_readmits = true);
     lab.statuses("a", &[500; 3]);
     (0..3).for_each(|_| lab.probe("a", false));
     lab.until(29_000);
@@ -104,7 +88,7 @@ fn a_suspicion_is_reported_once_a_second() {
 #[test]
 fn a_probe_that_asks_for_an_answer_says_more_than_a_handshake() {
     for (kind, waits) in [(http(), false), (ProbeKind::Tcp, true)] {
-        let mut lab = probed(kind.clone(), |_| {});
+        let mut lab = probed_by(kind.clone(), |_| {});
         lab.seen_by("a", Outcome::Failure(L4Failure::ResponseTimeout), CLIENT, MANY);
         let (_, asked) = lab.confirmations[0].clone();
         assert_eq!(*asked.kind, kind);
@@ -117,7 +101,7 @@ fn a_probe_that_asks_for_an_answer_says_more_than_a_handshake() {
 #[test]
 fn unconfirmed_failures_are_reported_at_the_threshold_or_at_five() {
     for (threshold, reported) in [(0, 5), (3, 3), (1, 1)] {
-        let mut lab = probed(http(), |policy| policy.consecutive_5xx = threshold);
+        let mut lab = probed_by(http(), |policy| policy.consecutive_5xx = threshold);
         for count in 1..=reported {
             assert_eq!(lab.news(), [], "{count} of {reported}");
             lab.seen_by("a", Outcome::Failure(L4Failure::ConnectTimeout), CLIENT, MANY);
@@ -181,10 +165,6 @@ fn a_budget_is_counted_until_its_trials_are_taken() {
     let budgets = |lab: &Lab| lab.engine.trial_budgets().collect::<Vec<_>>();
     assert_eq!(budgets(&lab), []);
     lab.slow = true;
-    // The ejection, and then the trial, are written step by step.
-    while !lab.waiting.is_empty() {
-        lab.answer();
-    }
     lab.until(35_000);
     let a = lab.backend("a").id;
     assert_eq!(budgets(&lab), [], "it is being written");

@@ -15,8 +15,13 @@ const CLIENTS: [&str; 3] = ["192.0.2.1", "198.51.100.1", "2001:db8::1"];
 
 /// Two backends and an HTTP probe, which is up. Three failures eject.
 fn probed(change: impl FnOnce(&mut Breaker)) -> Lab {
+    probed_by(ProbeKind::Http(HttpProbe::default()), change)
+}
+
+/// The same with a probe of this kind.
+pub(super) fn probed_by(kind: ProbeKind, change: impl FnOnce(&mut Breaker)) -> Lab {
     let mut service = web(&["a", "b"]);
-    service.probe = Some(Probe { kind: ProbeKind::Http(HttpProbe::default()), ..probe() });
+    service.probe = Some(Probe { kind, ..probe() });
     change(&mut service.breaker);
     let mut lab = Lab::new(vec![service]);
     lab.probe("a", true);
