@@ -4,12 +4,11 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use lb_lab::{Error, Host, Lab, Result, until};
 
-use crate::{answer::Answer, lab::shunt};
+use crate::{answer::Answer, http::PATIENCE, lab::shunt};
 
 const PINS: &str = "/sys/fs/bpf/shunt";
 
@@ -78,8 +77,7 @@ impl Attempt {
     /// process that held it are gone.
     #[track_caller]
     pub fn left(&self, expected: &[String]) {
-        let gone =
-            until("it is gone", Duration::from_secs(5), || self.remains().is_ok_and(|left| left == expected));
+        let gone = until("it is gone", PATIENCE, || self.remains().is_ok_and(|left| left == expected));
         assert_eq!(self.remains().expect("`ip` works"), expected, "{gone:?}");
     }
 

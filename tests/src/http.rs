@@ -9,7 +9,7 @@ use std::{
 use lb_lab::{Error, Host, Result};
 
 /// Longer than a few lost segments take.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {

@@ -13,6 +13,8 @@ use std::{
 
 use lb_lab::{Error, Host, Lab, Process, until_ok};
 
+use crate::http::PATIENCE;
+
 /// A need of a test that a machine may not meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -128,7 +130,7 @@ pub fn nginx(lab: &Lab, host: &Host, listen: SocketAddr, servers: &str) -> Resul
     let mut command = host.command("nginx");
     command.arg("-c").arg(&path).stdin(Stdio::null());
     let mut process = host.spawn(&mut command)?;
-    until_ok("nginx listens", Duration::from_secs(5), || match process.ended() {
+    until_ok("nginx listens", PATIENCE, || match process.ended() {
         Some(ended) => Err(format!("it ended: {ended}")),
         None => connects(host, listen).map_err(|error| error.to_string()),
     })?;

@@ -1,6 +1,6 @@
 //! The usual service: plain web servers behind the real daemon.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr};
 
 use anyhow::{Context as _, Result};
 use lb_core::snapshot::BackendSnapshot;
@@ -19,8 +19,9 @@ use crate::{
     load::{Connections, Load, Sample},
 };
 
+pub use crate::http::PATIENCE;
+
 pub const VIP: &str = "10.99.0.10:80";
-pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const NAMES: [&str; 4] = ["web-0", "web-1", "web-2", "web-3"];
 
 /// Fields end in this order.

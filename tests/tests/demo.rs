@@ -114,7 +114,7 @@ fn a_killed_demo_is_removed_by_the_next_lab() -> Result<()> {
     child.wait()?;
     assert!(!remains("demo", pid).is_empty());
     let _lab = Lab::new("sweep")?;
-    until_ok("it is gone", Duration::from_secs(5), || {
+    until_ok("it is gone", Duration::from_secs(20), || {
         let left = remains("demo", pid);
         if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
     })?;

@@ -34,6 +34,9 @@ const ROUTERS: &str =
 const TIMEOUTS: &str =
     "client_header_timeout 2s; client_body_timeout 2s; send_timeout 5s; keepalive_timeout 2s;";
 
+/// A probe that fails because the machine is slow would confirm what an attack pretends.
+const PROBE: &str = "interval = \"10s\"\ntimeout = \"10s\"\nfast_interval = \"1s\"\n";
+
 pub(crate) struct Stage {
     _servers: Vec<Process>,
     pub(crate) events: Events,
@@ -150,9 +153,9 @@ fn configuration(topology: &Topology, attacks: &[Attack]) -> String {
                 toml += &format!("bad = \"{}\"\n", Stage::server(HEALTHY.len()));
             }
             toml += &match attack.service {
-                Kind::Tls => format!("[service.{name}.probe.tcp]\ninterval = \"1s\"\n"),
+                Kind::Tls => format!("[service.{name}.probe.tcp]\n{PROBE}"),
                 Kind::Healthy | Kind::Dnat | Kind::Bad => {
-                    format!("[service.{name}.probe.http]\npath = \"/\"\ninterval = \"1s\"\n")
+                    format!("[service.{name}.probe.http]\npath = \"/\"\n{PROBE}")
                 }
             };
             toml += &format!(

@@ -78,9 +78,7 @@ fn on_a_bad_road_every_response_is_counted() -> Result<()> {
     let tally = || Ok(Tally::of(&shunt.status()?, "web"));
     let counted = |tally: &Tally| (tally.s2xx, tally.s5xx);
     let read = || -> Result<Tally, lb_lab::Error> { tally() };
-    let waited = until("all are counted", Duration::from_secs(5), || {
-        read().is_ok_and(|tally| counted(&tally) == expected)
-    });
+    let waited = until("all are counted", PATIENCE, || read().is_ok_and(|tally| counted(&tally) == expected));
     let tally = read()?;
     println!("{} frames were lost, doubled or late; {tally:?}", bad_road.hurt());
     assert_eq!(counted(&tally), expected, "{waited:?}: {tally:?}");

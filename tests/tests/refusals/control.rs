@@ -4,7 +4,6 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     process::Stdio,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -184,7 +183,7 @@ fn garbage_on_the_control_socket() -> Result<()> {
 
     // None of them keeps the daemon from stopping.
     site.shunt.process().signal(Signal::SIGTERM)?;
-    let ended = site.shunt.process().wait(Duration::from_secs(3))?;
+    let ended = site.shunt.process().wait(PATIENCE)?;
     assert_eq!(ended.code(), Some(0));
     drop(slow);
     until("the socket is gone", PATIENCE, || !path.exists())?;
