@@ -14,6 +14,7 @@ pub mod dataplane;
 pub mod doctor;
 pub mod evidence;
 pub mod files;
+pub mod import;
 pub mod journal;
 pub mod printable;
 pub mod probe;

@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand};
 
 mod defaults;
 mod format;
+mod import;
 mod operator;
 mod query;
 mod replay;
 
 pub use defaults::{DEFAULT_CONFIG, DEFAULT_SOCKET};
 pub use format::{EventsFormat, Plain, ReplayFormat, StatusFormat};
+pub use import::{Import, ImportOutput};
 pub use operator::{Backend, Hold, Named, Reload, Take, Wait, Weight};
 pub use query::{Doctor, Events, Explain, Status, Version, Why};
 pub use replay::Replay;
@@ -28,6 +30,7 @@ Examples:
   shunt status                        the state of services and backends
   shunt why web/web-2                 why a backend is in its state
   shunt replay -c b.toml a.jsonl      what would another configuration have done?
+  shunt import istio *.yaml           a configuration from Istio's, Envoy's or HAProxy's
 
 Exit codes:
   0 done                      1 run-time failure        2 usage
@@ -54,6 +57,7 @@ pub enum Command {
     Backend(Backend),
     Reload(Reload),
     Replay(Replay),
+    Import(Import),
     Doctor(Doctor),
     Detach(Detach),
     #[command(subcommand)]

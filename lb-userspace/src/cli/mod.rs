@@ -19,6 +19,7 @@ mod doctor;
 mod events;
 pub mod exit;
 mod explain;
+mod import;
 #[cfg(test)]
 mod json;
 pub mod logging;
@@ -60,6 +61,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Backend(args) => ask(async || backend::run(&client(socket), args).await),
         Command::Reload(args) => ask(async || reload::run(&client(socket), &args).await),
         Command::Replay(args) => replay::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Doctor(args) => ask(async || doctor::run(&args).await),
         Command::Detach(args) => detach::run(&args),
         Command::Config(args::Config::Example) => {

@@ -21,6 +21,7 @@ use crate::{
 mod columns;
 mod events;
 mod explain;
+mod import;
 mod replay;
 mod table;
 mod text;
@@ -28,6 +29,7 @@ mod why;
 
 pub use events::EventLines;
 pub use explain::explanation;
+pub use import::import;
 pub use replay::{comparison, summary};
 use text::{printable, span, wrap};
 pub use why::{changed, why as backend};

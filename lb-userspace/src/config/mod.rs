@@ -37,7 +37,7 @@ use diagnostic::{Class, Problem, Problems};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use file::{default_socket, default_state_file};
 pub use reference::reference;
-pub use value::parse_duration;
+pub use value::{parse_duration, shown as shown_duration};
 
 pub use crate::attach_mode::XdpMode;
 

@@ -209,7 +209,7 @@ pub fn parse_duration(text: &str) -> Option<Millis> {
 }
 
 /// The text that [`duration`] reads as this span.
-pub(super) fn shown(span: Millis) -> String {
+pub fn shown(span: Millis) -> String {
     match span.0 {
         ms if ms > 0 && ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
         ms if ms > 0 && ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),

@@ -6,8 +6,11 @@
 mod config;
 mod drive;
 mod heads;
+mod import;
 mod replay;
 mod state;
+
+use lb_userspace::import::Format;
 
 /// One reader and its properties.
 #[derive(Clone, Copy)]
@@ -21,6 +24,9 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config::run },
     Target { name: "heads", run: heads::run },
+    Target { name: "import_envoy", run: |bytes| import::run(Format::Envoy, bytes) },
+    Target { name: "import_haproxy", run: |bytes| import::run(Format::Haproxy, bytes) },
+    Target { name: "import_istio", run: |bytes| import::run(Format::Istio, bytes) },
     Target { name: "replay", run: replay::run },
     Target { name: "state", run: state::run },
 ];

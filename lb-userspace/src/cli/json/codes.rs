@@ -11,6 +11,7 @@ use crate::{
     control::model::{ChangeCode, HazardCode, ProblemKind},
     dataplane::PathWarning,
     doctor::FindingCode,
+    import::NoteCode,
 };
 
 const HEAD: &str = "\
@@ -53,6 +54,7 @@ fn page() -> String {
         "An event: `reason`": EventReason,
         "`doctor`, and `warnings` of `status`: `code`": FindingCode,
         "`check`: `code`": config::Code,
+        "`import`: `code` in `notes`": NoteCode,
         "`reload`: `code` in `changes`": ChangeCode,
         "`reload`: `code` in `hazards`": HazardCode,
         "A refused request: `kind`": ProblemKind,
