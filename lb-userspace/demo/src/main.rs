@@ -9,6 +9,7 @@
 //! [`story`] lists what must be seen; the demo succeeds only if all of it was. It leaves nothing behind, however
 //! it ends: the scene owns all and takes it down when dropped.
 
+mod founding;
 mod load;
 mod moment;
 mod scene;
@@ -18,7 +19,7 @@ mod summary;
 mod terminal;
 mod view;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -34,11 +35,20 @@ use self::{scene::Scene, stage::Stage, story::End, terminal::Terminal, view::Vie
 #[command(after_help = "\
 Examples:
   cargo xtask demo             live, with keys to break and heal a backend
-  cargo xtask demo --script    by itself, ends with a summary; exits 0 if every step was seen")]
+  cargo xtask demo --script    by itself, ends with a summary; exits 0 if every step was seen
+  cargo xtask demo --founding  Istio's files, imported and run, beside what Envoy made of them")]
 struct Args {
     /// Run by itself [default without a terminal]
     #[arg(long)]
     script: bool,
+
+    /// Import the files of Istio and Kubernetes that Shunt was made for, and run them with three settings
+    #[arg(long, conflicts_with = "script")]
+    founding: bool,
+
+    /// How long the clients of --founding work
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(10..=3600))]
+    seconds: u64,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +69,11 @@ fn play(args: &Args) -> Result<bool> {
     }
     // Taken off last: until everything is down, a signal must not end the program.
     let signals = signals::Guard::install()?;
+    if args.founding {
+        let is_as_good = founding::play(Duration::from_secs(args.seconds));
+        drop(signals);
+        return is_as_good;
+    }
     let interactive = !args.script && Terminal::is_there();
     let view = if interactive { View::live()? } else { View::lines() };
     view.opening();

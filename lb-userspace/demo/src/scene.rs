@@ -75,7 +75,7 @@ pub(super) fn vip(service: &str) -> SocketAddr {
 }
 
 /// A program that is built beside this one.
-fn built(name: &str) -> Result<PathBuf> {
+pub(super) fn built(name: &str) -> Result<PathBuf> {
     let path = env::current_exe().context("finding this program")?.with_file_name(name);
     ensure!(path.is_file(), "{} is missing; `cargo xtask demo` builds it", path.display());
     Ok(path)

@@ -87,13 +87,13 @@ fn mute(report: &Report) -> Vec<String> {
         .collect()
 }
 
-fn tenths(part: usize, whole: usize) -> String {
+pub(super) fn tenths(part: usize, whole: usize) -> String {
     let tenths = part * 1000 / whole;
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
 /// Everything that still carries the lab's name.
-fn left_behind(lab: &str) -> Vec<String> {
+pub(super) fn left_behind(lab: &str) -> Vec<String> {
     let folders = ["/run/netns", "/tmp", "/sys/fs/bpf/shunt"];
     let instance = lab.strip_prefix("shunt-").unwrap_or(lab);
     let mut found = Vec::new();
