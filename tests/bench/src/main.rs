@@ -1,4 +1,4 @@
-//! The project's benchmark: `cargo xtask bench [packet|live|http|verdict|scale|storm|all] [--json] [--smoke] [--repeat N] [--peer NAME|FILE]`.
+//! The project's benchmark: `cargo xtask bench [packet|live|http|verdict|scale|storm|founding|all] [--json] [--smoke] [--repeat N] [--peer NAME|FILE]`.
 //!
 //! Numbers depend on the machine and on what else it does, so no test looks at them: a run says what was
 //! measured on, repeats, and shows how far the repetitions lie apart. All traffic stays in network namespaces that it
@@ -8,6 +8,7 @@
 //! a promise does not hold, or when `--smoke`, which looks at no promise, finds a number that cannot be true.
 
 mod binary;
+mod founding;
 mod http;
 mod live;
 mod machine;
@@ -53,7 +54,7 @@ struct Args {
     /// With `--tc`: devices as the kernel makes them, which finish checksums and take segments of 64 KiB
     #[arg(long, requires = "tc")]
     offloads: bool,
-    /// How often each is measured [default: packet 5, live 9, http 3, verdict 100 and 20 of each peer, scale 5, storm 3]
+    /// How often each is measured [default: packet 5, live 9, http 3, verdict 100 and 20 of each peer, scale 5, storm 3, founding 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
     /// `http`, `verdict`: only these beside the bases; may be repeated [default: all that are installed]. `packet`, `live`: a file
@@ -79,6 +80,8 @@ enum Part {
     Scale,
     /// How late the loop is while two hundred backends flap
     Storm,
+    /// Good answers of the founding documents, beside a running Envoy
+    Founding,
     All,
 }
 
@@ -92,6 +95,7 @@ struct Report {
     verdict: Option<verdict::Report>,
     scale: Option<scale::Report>,
     storm: Option<storm::Report>,
+    founding: Option<founding::Report>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -121,6 +125,7 @@ fn main() -> Result<ExitCode> {
         wrong.extend(report.live.as_ref().and_then(live::Report::broken_promise));
         wrong.extend(report.scale.iter().flat_map(scale::Report::broken_promises));
         wrong.extend(report.storm.as_ref().and_then(storm::Report::broken_promise));
+        wrong.extend(report.founding.as_ref().and_then(founding::Report::broken_promise));
     }
     for line in &wrong {
         eprintln!("FAILED: {line}");
@@ -177,7 +182,16 @@ fn measure(args: &Args) -> Result<Report> {
         let plan = if args.smoke { storm::Plan::SMOKE } else { storm::Plan::FULL };
         storm::run(storm::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan }, &shunt()?)
     });
-    Ok(Report { machine, smoke: args.smoke, packet, live, http, verdict, scale, storm: storm.transpose()? })
+    let storm = storm.transpose()?;
+    let founding = wants(Part::Founding).then(|| {
+        let plan = if args.smoke { founding::Plan::SMOKE } else { founding::Plan::FULL };
+        founding::run(
+            founding::Plan { repetitions: args.repeat.unwrap_or(plan.repetitions), ..plan },
+            &shunt()?,
+        )
+    });
+    let founding = founding.transpose()?;
+    Ok(Report { machine, smoke: args.smoke, packet, live, http, verdict, scale, storm, founding })
 }
 
 /// A peer that no wanted part knows would be left out without a word.
@@ -186,7 +200,7 @@ fn check(part: Part, peer: Peer) -> Result<()> {
         Part::Http => &[http::PEERS],
         Part::Verdict => &[verdict::beside::PEERS],
         Part::All => &[http::PEERS, verdict::beside::PEERS],
-        Part::Packet | Part::Live | Part::Scale | Part::Storm => &[],
+        Part::Packet | Part::Live | Part::Scale | Part::Storm | Part::Founding => &[],
     };
     let known = known.concat();
     let names: Vec<_> = known.iter().map(|peer| peer.name()).collect();
@@ -209,6 +223,7 @@ fn print(report: &Report) {
         report.verdict.as_ref().map(verdict::Report::table),
         report.scale.as_ref().map(scale::Report::table),
         report.storm.as_ref().map(storm::Report::table),
+        report.founding.as_ref().map(founding::Report::table),
     ];
     for table in parts.into_iter().flatten() {
         println!("\n{}", table.trim_end());
@@ -223,6 +238,7 @@ fn implausible(report: &Report) -> Vec<String> {
         report.verdict.as_ref().map(verdict::Report::implausible),
         report.scale.as_ref().map(scale::Report::implausible),
         report.storm.as_ref().map(storm::Report::implausible),
+        report.founding.as_ref().map(founding::Report::implausible),
     ];
     parts.into_iter().flatten().flatten().collect()
 }

@@ -14,14 +14,29 @@ use super::{
 const MANY: u32 = 100_000;
 
 pub(super) fn start(place: &Place<'_>, layer: Layer) -> Result<Running> {
-    let path = written(place, "envoy.json", &config(place, layer).to_string())?;
+    let time = format!("{OUT_SECONDS}s");
+    let outlier = json!({
+        "consecutive_5xx": THRESHOLD,
+        "enforcing_consecutive_5xx": 100,
+        "enforcing_success_rate": 0,
+        "interval": "0.5s",
+        "base_ejection_time": time,
+        "max_ejection_time": time,
+        "max_ejection_percent": 50,
+    });
+    start_with(place, (layer == Layer::Http).then_some(outlier))
+}
+
+/// With outlier detection it speaks HTTP.
+pub(super) fn start_with(place: &Place<'_>, outlier: Option<Value>) -> Result<Running> {
+    let path = written(place, "envoy.json", &config(place, outlier).to_string())?;
     let cpus = thread::available_parallelism().context("counting CPUs")?.to_string();
     let envoy = found("envoy").context("envoy is gone")?;
     let words = ["--disable-hot-restart", "--log-level", "error", "--concurrency", &cpus, "-c"];
     program(place, envoy, words.iter().map(OsStr::new).chain([path.as_os_str()]))
 }
 
-fn config(place: &Place<'_>, layer: Layer) -> Value {
+fn config(place: &Place<'_>, outlier: Option<Value>) -> Value {
     let address = |ip: String, port: u16| json!({ "socket_address": { "address": ip, "port_value": port } });
     let endpoints: Vec<_> = place
         .backends
@@ -44,8 +59,8 @@ fn config(place: &Place<'_>, layer: Layer) -> Value {
             "max_connections": MANY, "max_pending_requests": MANY, "max_requests": MANY,
         }] },
     });
-    let filter = match layer {
-        Layer::Tcp => json!({
+    let filter = match outlier {
+        None => json!({
             "name": "envoy.filters.network.tcp_proxy",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -53,17 +68,8 @@ fn config(place: &Place<'_>, layer: Layer) -> Value {
                 "cluster": "web",
             },
         }),
-        Layer::Http => {
-            let time = format!("{OUT_SECONDS}s");
-            cluster["outlier_detection"] = json!({
-                "consecutive_5xx": THRESHOLD,
-                "enforcing_consecutive_5xx": 100,
-                "enforcing_success_rate": 0,
-                "interval": "0.5s",
-                "base_ejection_time": time,
-                "max_ejection_time": time,
-                "max_ejection_percent": 50,
-            });
+        Some(outlier) => {
+            cluster["outlier_detection"] = outlier;
             http()
         }
     };

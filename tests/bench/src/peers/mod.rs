@@ -240,6 +240,11 @@ impl Peer {
     }
 }
 
+/// Envoy with these rules for outliers, on the node of a place.
+pub(crate) fn envoy(place: &Place<'_>, outlier: serde_json::Value) -> Result<Running> {
+    envoy::start_with(place, Some(outlier))
+}
+
 /// A program of a Python package: where `cargo xtask bench --install-peers` puts it, or on the `PATH`.
 fn found(program: &str) -> Option<PathBuf> {
     // target/PROFILE/bench
