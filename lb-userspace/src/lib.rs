@@ -3,7 +3,8 @@
 //! [`cli`] reads the command line and [`config`] the configuration. [`daemon`] runs the engine of `lb_core` and connects
 //! it with the edges: [`dataplane`] writes the maps and reads counters, [`evidence`] turns records into inputs, [`probe`]
 //! checks backends, [`control`] serves operators, [`state`] and [`journal`] write files. [`replay`] runs a recording
-//! through the same engine. [`doctor`] checks the host. [`files`] and [`printable`] keep out what others planted or wrote.
+//! through the same engine. [`doctor`] checks the host. [`files`], [`naming`] and [`printable`] keep out what
+//! others planted or wrote.
 
 pub mod attach_mode;
 pub mod cli;
@@ -16,6 +17,7 @@ pub mod evidence;
 pub mod files;
 pub mod import;
 pub mod journal;
+pub mod naming;
 pub mod printable;
 pub mod probe;
 pub mod replay;

@@ -12,6 +12,7 @@ use super::{
     keys,
     reader::{Node, quoted},
 };
+use crate::naming;
 
 /// One year. More is a mistake, and sums stay far from an overflow.
 const LONGEST: Millis = Millis::secs(365 * 24 * 3600);
@@ -25,18 +26,10 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
 }
 
 pub(super) fn checked_name(node: &Node<'_>, text: &str) -> Option<String> {
-    const LONGEST: usize = 64;
-    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(inside)
-        && text.len() <= LONGEST
-    {
+    if naming::is_name(text) {
         return Some(text.to_owned());
     }
-    node.reject(
-        format!("{} is not a name", quoted(text)),
-        format!("use at most {LONGEST} letters, digits, `-`, `_` and `.`, a letter or digit first"),
-    )
+    node.reject(format!("{} is not a name", quoted(text)), naming::A_NAME)
 }
 
 /// A network interface, by the rules of the kernel (`dev_valid_name`).
@@ -148,19 +141,7 @@ fn without_zone(node: &Node<'_>, text: &str) -> Option<()> {
 }
 
 fn unicast(node: &Node<'_>, address: IpAddr) -> Option<IpAddr> {
-    let kind = match address {
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => "not the address of a host",
-        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
-        IpAddr::V6(v6) if v6.is_unspecified() => "not the address of a host",
-        IpAddr::V4(_) | IpAddr::V6(_) if address.is_loopback() => {
-            "the loopback of this node, which no frame reaches"
-        }
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address written as IPv6",
-        // Such an address does not say on which link it is.
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address",
-        IpAddr::V4(_) | IpAddr::V6(_) if address.is_multicast() => "a multicast address",
-        IpAddr::V4(_) | IpAddr::V6(_) => return Some(address),
-    };
+    let Some(kind) = naming::unfit_host(address) else { return Some(address) };
     node.reject(format!("{address} is {kind}"), "write the address of one host")
 }
 
