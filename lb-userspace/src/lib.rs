@@ -2,9 +2,9 @@
 //!
 //! [`cli`] reads the command line and [`config`] the configuration. [`daemon`] runs the engine of `lb_core` and connects
 //! it with the edges: [`dataplane`] writes the maps and reads counters, [`evidence`] turns records into inputs, [`probe`]
-//! checks backends, [`control`] serves operators, [`state`] and [`journal`] write files. [`replay`] runs a recording
-//! through the same engine. [`doctor`] checks the host. [`files`], [`naming`] and [`printable`] keep out what
-//! others planted or wrote.
+//! checks backends, [`discovery`] reads the sets that other programs keep, [`control`] serves operators, [`state`] and
+//! [`journal`] write files. [`replay`] runs a recording through the same engine. [`doctor`] checks the host. [`files`],
+//! [`naming`] and [`printable`] keep out what others planted or wrote.
 
 pub mod attach_mode;
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dataplane;
+pub mod discovery;
 pub mod doctor;
 pub mod evidence;
 pub mod files;

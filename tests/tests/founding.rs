@@ -41,7 +41,8 @@ fn decision(event: &Event) -> Option<String> {
         | EventKind::Panic
         | EventKind::Drained
         | EventKind::Dataplane
-        | EventKind::Interface => None,
+        | EventKind::Interface
+        | EventKind::Discovery => None,
     }
 }
 

@@ -64,6 +64,7 @@ impl Bench {
             )),
             weight: 100,
             probe_address: None,
+            discovered: None,
         };
         let service = |service: usize| Service {
             name: format!("s{service}"),

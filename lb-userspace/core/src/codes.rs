@@ -3,9 +3,11 @@
 //! The texts may change with any version. A code keeps its meaning; a new one may appear. `docs/codes.md` lists all of
 //! them, and a test compares that page with the enums.
 
+mod discovery_code;
 mod event_reason;
 mod probe_code;
 
+pub use discovery_code::DiscoveryCode;
 pub use event_reason::EventReason;
 pub use probe_code::ProbeCode;
 
@@ -59,6 +61,10 @@ codes! {
         Draining = "draining",
         /// The operator has disabled it.
         Disabled = "disabled",
+        /// Discovery drains it.
+        DiscoveryDrains = "discovery_drains",
+        /// Discovery calls it out.
+        DiscoveryOut = "discovery_out",
         /// The packet path cannot reach it; `path` has the cause.
         Unreachable = "unreachable",
         /// The last probe failed; `last_probe_code` has the cause.
@@ -105,6 +111,8 @@ codes! {
     NextCode {
         /// The operator enables it, or the order ends.
         Enable = "enable",
+        /// Discovery calls it ready again.
+        DiscoveryReady = "discovery_ready",
         /// Frames reach it again.
         Reachable = "reachable",
         /// Enough probes pass in a row.

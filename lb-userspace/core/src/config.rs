@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::time::Millis;
+use crate::{states::Standing, time::Millis};
 
 mod breaker;
 mod detector;
@@ -32,7 +32,8 @@ pub struct Service {
     pub evidence: bool,
     pub sources: Sources,
     pub connections: Connections,
-    /// At least one; names and addresses are unique within the service, `fallback` included.
+    /// At least one, unless discovery gives them. Names and addresses are unique within the service, `fallback`
+    /// included.
     pub backends: Vec<Backend>,
     /// Used only while none of `backends` serves. Default none.
     pub fallback: Vec<Backend>,
@@ -106,6 +107,16 @@ pub struct Backend {
     pub weight: u16,
     /// Where its probe connects to. Default: its own address, with the probe's `port`.
     pub probe_address: Option<SocketAddr>,
+    /// `None`: the configuration file names it.
+    pub discovered: Option<Discovered>,
+}
+
+/// A source of discovery names the backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovered {
+    pub standing: Standing,
+    /// Another identity under the same name and address is another backend.
+    pub identity: Option<String>,
 }
 
 impl Backend {
@@ -113,6 +124,20 @@ impl Backend {
     pub fn probed_at(&self, probe: &Probe) -> SocketAddr {
         let own = || SocketAddr::new(self.address.ip(), probe.port.unwrap_or(self.address.port()));
         self.probe_address.unwrap_or_else(own)
+    }
+
+    /// The opinion of discovery about it. A backend of the file is always ready.
+    pub fn standing(&self) -> Standing {
+        self.discovered.as_ref().map_or(Standing::Ready, |of| of.standing)
+    }
+
+    pub fn identity(&self) -> Option<&str> {
+        self.discovered.as_ref()?.identity.as_deref()
+    }
+
+    /// The actor that adds, removes and changes it.
+    pub fn actor(&self) -> &'static str {
+        if self.discovered.is_some() { "discovery" } else { "config" }
     }
 }
 

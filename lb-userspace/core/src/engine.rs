@@ -40,6 +40,7 @@ use self::{
     service::Service,
 };
 use crate::{
+    event::{Event, EventKind, Evidence},
     ids::{Adopted, BackendId, Generation, ServiceId},
     io::{Input, Operation, Output},
     state::State,
@@ -231,6 +232,20 @@ impl Engine {
             }
             Input::Interface { name, from, to, reason, detail } => {
                 self.interface_changed(&name, from, to, reason, detail, now)
+            }
+            Input::Discovery { service, from, to, reason, detail } => {
+                let event = Event {
+                    kind: EventKind::Discovery,
+                    service,
+                    from,
+                    to,
+                    reason,
+                    actor: "discovery".to_owned(),
+                    config_generation: self.config_generation,
+                    evidence: Evidence { detail, ..Evidence::default() },
+                    ..Event::of_the_node(now)
+                };
+                self.outbox.publish([event]);
             }
             Input::Tick => {}
         }

@@ -24,7 +24,7 @@ pub struct Event {
     pub backend: Option<String>,
     /// State names: of the breaker for `eject`, `trial`, `readmit` and a detection that was `refused`; of the
     /// operator's axis for `operator` and an order that was `refused`; of the probe for `probe`; of the path for
-    /// `path`.
+    /// `path`; of discovery for `discovery`.
     pub from: String,
     pub to: String,
     /// The detector or rule.
@@ -34,7 +34,7 @@ pub struct Event {
     /// The backend's ejection number after this event.
     pub ejection: u32,
     pub until_ms: Option<Instant>,
-    /// The cause: `breaker`, `probe`, `config`, an operator's name.
+    /// The cause: `breaker`, `probe`, `config`, `discovery`, an operator's name.
     pub actor: String,
     /// Of the configuration in force; grows with each reload.
     pub config_generation: u64,
@@ -68,6 +68,8 @@ pub enum EventKind {
     Dataplane,
     /// An interface of the node has changed. The event names no service.
     Interface,
+    /// Discovery has another opinion about a backend. Without a backend: its source fails, or works again.
+    Discovery,
 }
 
 impl fmt::Display for EventKind {
@@ -88,6 +90,7 @@ impl fmt::Display for EventKind {
             Self::Drained => "drained",
             Self::Dataplane => "dataplane",
             Self::Interface => "interface",
+            Self::Discovery => "discovery",
         })
     }
 }

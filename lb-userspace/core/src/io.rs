@@ -51,6 +51,9 @@ pub enum Input {
     Remaining { backend: BackendId, generation: Generation, connections: u64 },
     /// An interface of the node has changed its condition. The engine makes an event of it, and decides nothing.
     Interface { name: String, from: String, to: String, reason: EventReason, detail: Option<String> },
+    /// The source of a discovered service has failed, or works again. The engine makes an event of it, and decides
+    /// nothing.
+    Discovery { service: String, from: String, to: String, reason: EventReason, detail: Option<String> },
     /// Time passes.
     Tick,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::states::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState};
+pub use crate::states::{BreakerState, Effective, OperatorState, Panic, PathState, ProbeState, Standing};
 use crate::{
     codes::{BackendReason, DetectorNext, NextCode, OverrideCode, PendingCode, ProbeCode},
     event::{Event, Seen},
@@ -80,6 +80,12 @@ pub struct BackendSnapshot {
     pub fallback: bool,
     pub effective: Effective,
     pub operator: OperatorState,
+    /// The opinion of discovery. `None`: the configuration file names the backend.
+    #[serde(default)]
+    pub discovery: Option<Standing>,
+    /// The identity that discovery gives it.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// Whether the packet path can reach it: `ok`, or the code of what keeps it from that.
     #[serde(default = "reachable")]
     pub path: PathState,

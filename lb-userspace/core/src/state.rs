@@ -2,7 +2,8 @@
 //!
 //! [`Engine::export`](crate::Engine::export) makes one at any time, and [`Settings::restored`](crate::Settings)
 //! takes it. Times are spans, so that another clock can continue them. [`State::aged`] subtracts the time that
-//! a state lay in a file. Service, name and address identify a backend.
+//! a state lay in a file. Service, name, address and
+//! identity identify a backend.
 
 use std::{net::SocketAddr, num::NonZeroU16};
 
@@ -28,6 +29,9 @@ pub struct ServiceState {
 pub struct BackendState {
     pub name: String,
     pub address: SocketAddr,
+    /// The identity that discovery gave it: another incarnation remembers nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The ejection number.
     pub ejection: u32,
     /// Ejections ever.

@@ -32,6 +32,31 @@ names! {
 }
 
 names! {
+    /// The opinion of discovery about a backend. Where the operator has no order, it counts like one.
+    #[derive(Default)]
+    Standing {
+        #[default]
+        Ready = "ready",
+        /// No new connections.
+        Draining = "draining",
+        /// Out, also in a panic.
+        Out = "out",
+    }
+}
+
+impl OperatorState {
+    /// The order that holds for a backend of this standing: the operator's own, or else that of discovery.
+    #[must_use]
+    pub const fn or_discovery(self, standing: Standing) -> Self {
+        match (self, standing) {
+            (Self::Enabled, Standing::Draining) => Self::Draining,
+            (Self::Enabled, Standing::Out) => Self::Disabled,
+            (order, Standing::Ready | Standing::Draining | Standing::Out) => order,
+        }
+    }
+}
+
+names! {
     /// The probe's axis. `none`: the service has no probe.
     ProbeState { None = "none", Unknown = "unknown", Up = "up", Down = "down" }
 }

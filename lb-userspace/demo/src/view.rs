@@ -71,7 +71,8 @@ impl View {
             | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
-            | EventKind::Interface => false,
+            | EventKind::Interface
+            | EventKind::Discovery => false,
         };
         // A lone backend that is half bad is refused again and again; the view that stays shows the first.
         if loud && event.kind != EventKind::Refused {

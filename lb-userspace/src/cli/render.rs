@@ -3,7 +3,7 @@
 
 use lb_common::ABI_VERSION;
 use lb_core::{
-    codes::OverrideCode,
+    codes::{DiscoveryCode, OverrideCode},
     io::{BackendId, FlowReset},
     snapshot::{
         BackendSnapshot, Drain, Effective, LeavingSnapshot, Override, Panic, PathState, PendingWrite,
@@ -15,7 +15,7 @@ use lb_core::{
 use super::palette::{Paint, Palette};
 use crate::{
     attach_mode::Condition,
-    control::model::{AttachMode, BackendTraffic, Evidence, ExpiredFlows, Status, Warning},
+    control::model::{AttachMode, BackendTraffic, Discovery, Evidence, ExpiredFlows, Status, Warning},
 };
 
 mod columns;
@@ -187,6 +187,14 @@ fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Pale
     };
     line += "  ";
     line += &palette.paint(paint, &format!("{serving} of {all} serving"));
+    match status.discovery.iter().find(|of| of.service == service.name).map(|of| of.code) {
+        Some(DiscoveryCode::Current) => line += "  discovered",
+        Some(code) => {
+            line += "  ";
+            line += &palette.paint(Paint::Bad, &format!("DISCOVERY {code}"));
+        }
+        None => {}
+    }
     if service.panic.is_some() {
         line += "  ";
         line += &palette.paint(Paint::Bad, "PANIC");
@@ -226,6 +234,8 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
     if service.fallback {
         about.push("no backend serves, so new connections go to its fallback".to_owned());
     }
+    let failing = |of: &&Discovery| of.service == service.name && of.code != DiscoveryCode::Current;
+    about.extend(status.discovery.iter().find(failing).map(undiscovered));
     if let Some(pending) = &service.pending {
         about.push(unwritten(pending, now));
     }
@@ -250,6 +260,22 @@ fn whys(status: &Status, service: &ServiceSnapshot) -> Vec<String> {
         why(backend, traffic, remaining, now)
     });
     of_service.chain(of_backends).collect()
+}
+
+/// A source of discovery that fails.
+fn undiscovered(of: &Discovery) -> String {
+    let error = of.error.as_deref().unwrap_or_default();
+    let s = if of.backends == 1 { "" } else { "s" };
+    match of.age_ms {
+        Some(age) => {
+            let (backends, age) = (of.backends, span(age));
+            format!(
+                "discovery fails ({}), so the last good set stays ({backends} backend{s}, {age} old): {error}",
+                of.code
+            )
+        }
+        None => format!("discovery fails ({}), and there has been no good set yet: {error}", of.code),
+    }
 }
 
 fn unwritten(pending: &PendingWrite, now: Instant) -> String {

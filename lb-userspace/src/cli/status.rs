@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use lb_core::snapshot::Effective;
+use lb_core::{codes::DiscoveryCode, snapshot::Effective};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time,
@@ -88,10 +88,11 @@ fn wide(format: StatusFormat) -> Option<Wide> {
     }
 }
 
-/// The exit code of `--check`: that of the worst service, and of the interfaces.
+/// The exit code of `--check`: that of the worst service, of the interfaces, and of discovery.
 fn health(status: &Status) -> Exit {
     let attached = status.interfaces.iter().all(|interface| interface.condition == Condition::Attached);
-    let mut worst = if attached { Exit::Done } else { Exit::Degraded };
+    let current = status.discovery.iter().all(|of| of.code == DiscoveryCode::Current);
+    let mut worst = if attached && current { Exit::Done } else { Exit::Degraded };
     for service in &status.snapshot.services {
         let serving = service.regular().filter(|backend| backend.effective == Effective::Serving).count();
         if serving == 0 {
@@ -184,6 +185,12 @@ mod tests {
         status.interfaces[0].condition = Condition::NoLink;
         assert_eq!(health(&status), Exit::Degraded);
         status.interfaces[0].condition = Condition::Attached;
+
+        status.discovery = vec![fixture::discovery(DiscoveryCode::Current)];
+        assert_eq!(health(&status), Exit::Done);
+        status.discovery[0].code = DiscoveryCode::Missing;
+        assert_eq!(health(&status), Exit::Degraded);
+        status.discovery.clear();
 
         // A backend on trial does not serve yet.
         status.snapshot.services[0].backends[2].effective = Effective::Trial;

@@ -69,7 +69,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
     let record = record::read(&table);
     let timeouts = timeouts::read(&table);
     let min_path_mtu = path_mtu::read(&table);
-    let services = services(&table);
+    let (services, discovery) = services(&table).unzip();
     Some(File {
         instance: instance?.value,
         interfaces: interfaces?,
@@ -88,6 +88,7 @@ pub(super) fn read(root: &Node<'_>) -> Option<File> {
         record: record?,
         timeouts: timeouts?,
         core: Config { services: services? },
+        discovery: discovery?,
         // The caller knows them all.
         warnings: None,
     })
@@ -169,7 +170,7 @@ fn each_once<'a, T: Clone + Eq + std::hash::Hash>(
     values.into_iter().collect()
 }
 
-fn services(table: &Table<'_>) -> Option<Vec<lb_core::config::Service>> {
+fn services(table: &Table<'_>) -> Option<service::Services> {
     match table.node("service") {
         Some(node) => service::read_all(node),
         None if table.is_misspelt("service") => None,

@@ -75,6 +75,7 @@ pub(super) const SERVICE: Keys = Keys {
         "deny",
         "backends",
         "fallback",
+        "discovery",
         "probe",
         "breaker",
     ],
@@ -98,6 +99,12 @@ pub(super) const SERVICE: Keys = Keys {
         ("draintime", "drain_timeout"),
         ("deregistrationdelay", "drain_timeout"),
     ],
+};
+
+pub(super) const DISCOVERY: Keys = Keys {
+    known: &["file", "interval"],
+    later: &[],
+    aliases: &[("path", "file"), ("inter", "interval"), ("refresh", "interval"), ("period", "interval")],
 };
 
 pub(super) const BACKEND: Keys = Keys {

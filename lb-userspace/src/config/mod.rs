@@ -7,6 +7,7 @@
 //! configured, not their path. `dist/shunt.toml`, which is [`EXAMPLE`], describes durations, sizes and defaults.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     io::Read,
     net::IpAddr,
@@ -19,6 +20,7 @@ use toml::de::DeTable;
 
 mod breaker;
 mod diagnostic;
+mod discovery;
 mod file;
 mod keys;
 mod path_mtu;
@@ -85,8 +87,22 @@ pub struct File {
     pub record: Option<Record>,
     pub timeouts: Timeouts,
     pub core: Config,
+    /// By service: where its backends come from, if not from this file. In `core` these services have none.
+    pub discovery: BTreeMap<String, Discovery>,
     /// Values that are allowed and hardly meant.
     pub warnings: Option<Diagnostics>,
+}
+
+/// `[service.NAME.discovery]`: another program keeps the backends of the service in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    pub file: PathBuf,
+    /// How often its content is compared. Default 1 s.
+    pub interval: Millis,
+}
+
+impl Discovery {
+    const INTERVAL: Millis = Millis::secs(1);
 }
 
 /// `min_path_mtu`: the program drops ICMP errors that report a smaller path MTU.

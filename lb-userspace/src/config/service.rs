@@ -1,6 +1,9 @@
 //! `[service.NAME]` with its backends, and checks between services.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
 
 use lb_core::{
     config::{Backend, Breaker, Connections, Mode, NoBackend, OnOut, Service},
@@ -8,7 +11,7 @@ use lb_core::{
 };
 
 use super::{
-    Code, breaker, keys, probe,
+    Code, Discovery, breaker, discovery, keys, probe,
     reader::{Entry, Node, Placed, Table, quoted},
     sources, value,
 };
@@ -29,7 +32,10 @@ struct Addresses<'a> {
     sources: usize,
 }
 
-pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Service>> {
+/// All services, and the sources of those that are discovered.
+pub(super) type Services = (Vec<Service>, BTreeMap<String, Discovery>);
+
+pub(super) fn read_all(node: &Node<'_>) -> Option<Services> {
     let entries = node.entries("tables of services", EXAMPLE)?;
     if entries.is_empty() {
         return no_services(node);
@@ -45,7 +51,12 @@ pub(super) fn read_all(node: &Node<'_>) -> Option<Vec<Service>> {
     let services: Vec<_> = entries.iter().map(|entry| read(entry, &mut addresses)).collect();
     let apart = check_between(&addresses);
     let services: Option<Vec<_>> = services.into_iter().collect();
-    apart.and(services)
+    let sourced = |(service, source): (Service, Option<Discovery>)| {
+        let source = source.map(|source| (service.name.clone(), source));
+        (service, source)
+    };
+    let (services, sources): (Vec<_>, Vec<_>) = apart.and(services)?.into_iter().map(sourced).unzip();
+    Some((services, sources.into_iter().flatten().collect()))
 }
 
 pub(super) fn no_services<T>(node: &Node<'_>) -> Option<T> {
@@ -55,7 +66,7 @@ pub(super) fn no_services<T>(node: &Node<'_>) -> Option<T> {
     )
 }
 
-fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service> {
+fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<(Service, Option<Discovery>)> {
     let name = value::checked_name(&entry.key, entry.name);
     let table = entry.value.table(&keys::SERVICE, EXAMPLE)?;
     let vip = table.required("vip", VIP, |node| read_vip(node, addresses));
@@ -69,9 +80,22 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
     let sources = sources::read(&table, vip, &mut addresses.sources);
     let first = addresses.backends.len();
     let mut own = Own::default();
-    let (backends, count) = match table.node("backends") {
-        Some(node) => read_backends(node, BACKENDS, &mut own, addresses),
-        None => {
+    let discovery = table.or("discovery", None, |node| discovery::read(node).map(Some));
+    let (backends, count) = match (table.node("backends"), table.entry("discovery")) {
+        (Some(node), Some(discovery)) => {
+            let none = discovery.key.conflict(
+                "the service has `backends` and `discovery`",
+                "remove one of them: either this file names the backends, or the discovery file does",
+                node.span.clone(),
+                "the backends",
+            );
+            (none, usize::MAX)
+        }
+        (Some(node), None) => read_backends(node, BACKENDS, &mut own, addresses),
+        // Their number is not known here.
+        (None, Some(_)) => (Some(Vec::new()), usize::MAX),
+        (None, None) if table.is_misspelt("discovery") => (None, usize::MAX),
+        (None, None) => {
             let help = format!("add for example `{BACKENDS}`");
             (table.node.absent("`backends` is missing", help), usize::MAX)
         }
@@ -87,7 +111,7 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
     let probe = table.or("probe", None, |node| probe::read(node).map(Some));
     let breaker = table.or("breaker", Breaker::default(), |node| breaker::read(node, count));
     families?;
-    Some(Service {
+    let service = Service {
         name: name?,
         vip: vip?,
         mode: mode?.value,
@@ -99,7 +123,8 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<Service>
         fallback: fallback?,
         probe: probe?.value,
         breaker: breaker?.value,
-    })
+    };
+    Some((service, discovery?.value))
 }
 
 fn read_connections(table: &Table<'_>, evidence: Option<&Placed<bool>>) -> Option<Connections> {
@@ -257,7 +282,7 @@ fn read_backends<'a>(
                 }
             });
             let (name, address, (weight, probe_address)) = (name?, address?, more?);
-            Some(Backend { name, address, weight, probe_address })
+            Some(Backend { name, address, weight, probe_address, discovered: None })
         })
         .collect();
     (backends.into_iter().collect(), entries.len())

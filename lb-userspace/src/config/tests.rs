@@ -7,6 +7,7 @@ use lb_core::{
 
 use super::*;
 
+mod discovery;
 mod edges;
 mod limits;
 mod probes;
@@ -365,6 +366,7 @@ fn the_example_shows_every_key() {
         &keys::RECORD,
         &keys::TIMEOUTS,
         &keys::SERVICE,
+        &keys::DISCOVERY,
         &keys::BACKEND,
         &keys::PROBE,
         &keys::PROBE_HTTP,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_common::abi::{BackendCounters, TTFB_BUCKETS};
 use lb_core::{
-    codes::{BackendReason, DetectorNext, EventReason, NextCode, PendingCode, ProbeCode},
+    codes::{BackendReason, DetectorNext, DiscoveryCode, EventReason, NextCode, PendingCode, ProbeCode},
     event::{Event, EventKind, Run, Seen},
     io::{BackendId, Generation, L4Failure, ServiceId},
     snapshot::{
@@ -15,8 +15,8 @@ use lb_core::{
 };
 
 use super::model::{
-    AttachMode, BackendTraffic, BackendView, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode,
-    Program, ResetCounts, ServiceDrops, Status,
+    AttachMode, BackendTraffic, BackendView, Daemon, Discovery, Evidence, ExpiredFlows, Forwarding,
+    Interface, Mode, Program, ResetCounts, ServiceDrops, Status,
 };
 
 /// 2025-03-01 11:59:00 UTC.
@@ -95,10 +95,27 @@ pub(crate) fn status() -> Status {
         warnings: Vec::new(),
         program: Program::default(),
         reactions: None,
+        discovery: Vec::new(),
         daemon: Daemon::default(),
         mirror_lost: 2,
         expired_flows: ExpiredFlows { handshakes: 3, established: 1, closing: 0, time_wait: 40 },
     })
+}
+
+/// The discovery file of `web`, which last had its set 12 s ago.
+pub(crate) fn discovery(code: DiscoveryCode) -> Discovery {
+    let file = "/run/shunt/discovery/web.json".to_owned();
+    Discovery {
+        service: "web".to_owned(),
+        error: (code != DiscoveryCode::Current).then(|| format!("{file}: it does not exist")),
+        file,
+        code,
+        backends: 4,
+        good_unix_ms: Some(STARTED + 3_711_400),
+        age_ms: Some(12_000),
+        source: Some("shunt-kube".to_owned()),
+        generated_at: Some("2025-03-01T13:00:51Z".to_owned()),
+    }
 }
 
 /// With the breaker open, 18.3 s before its time is over and 21.6 s before the sweep at which it may return.
@@ -144,6 +161,8 @@ fn backend(id: u16, name: &str, address: &str) -> BackendSnapshot {
         fallback: false,
         effective: Effective::Serving,
         operator: OperatorState::Enabled,
+        discovery: None,
+        identity: None,
         path: PathState::Ok,
         probe: ProbeState::Up,
         breaker: BreakerState::Closed,

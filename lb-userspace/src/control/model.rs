@@ -13,8 +13,8 @@ mod view;
 
 pub use change::{Change, ChangeCode, Hazard, HazardCode, Order, Problem, ProblemKind, Reloaded};
 pub use status::{
-    Daemon, Evidence, ExpiredFlows, Forwarding, Interface, LoopLag, Mode, Program, ProgramMap, Reactions,
-    RemainingConnections, Status, Warning,
+    Daemon, Discovery, Evidence, ExpiredFlows, Forwarding, Interface, LoopLag, Mode, Program, ProgramMap,
+    Reactions, RemainingConnections, Status, Warning,
 };
 pub use traffic::{BackendTraffic, Counters, ResetCounts, ServiceDrops};
 pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot, Way};

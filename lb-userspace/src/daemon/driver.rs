@@ -17,6 +17,7 @@ use crate::{
     dataplane::{actor, bpf::Limits},
     journal::Recorder,
     probe::Prober,
+    state::Discovered,
 };
 
 /// The edges that inputs and outputs of the engine go to.
@@ -122,6 +123,11 @@ impl Driver {
     /// Writes the state file, if anything has changed.
     pub(super) fn save(&mut self) {
         self.edges.saving.save(&self.engine, &self.clock);
+    }
+
+    /// The state file holds these sets of discovery from now on.
+    pub(super) fn remember(&mut self, discovered: Vec<Discovered>) {
+        self.edges.saving.remember(discovered);
     }
 
     /// When [`save`](Self::save) is to be called next.

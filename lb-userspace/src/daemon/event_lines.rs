@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lb_core::{
+    codes::EventReason,
     event::{Event, EventKind},
     snapshot::PathState,
 };
@@ -34,6 +35,9 @@ impl EventLines {
             }
             // The edge has logged it.
             EventKind::Interface => debug!(seq, reason, "{}: {sentence}", event.kind),
+            EventKind::Discovery if event.backend.is_none() && event.reason != EventReason::Current => {
+                warn!(seq, reason, "{}: {sentence}", event.kind);
+            }
             EventKind::Trial
             | EventKind::Readmit
             | EventKind::Path
@@ -41,6 +45,7 @@ impl EventLines {
             | EventKind::Operator
             | EventKind::Weight
             | EventKind::Membership
+            | EventKind::Discovery
             | EventKind::Drained => info!(seq, reason, "{}: {sentence}", event.kind),
         }
         if !matches!(event.kind, EventKind::Refused | EventKind::Suspected) {

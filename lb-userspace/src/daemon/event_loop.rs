@@ -23,6 +23,7 @@ use crate::{
         interfaces::Interface,
         next_hop::Paths,
     },
+    discovery::Reading,
     evidence::{self, Inputs, Intake, Timeout},
 };
 
@@ -41,6 +42,7 @@ pub(super) struct Sources {
     pub(super) inspected: mpsc::UnboundedReceiver<Inspected>,
     pub(super) paths: watch::Receiver<Paths>,
     pub(super) interfaces: watch::Receiver<Vec<Interface>>,
+    pub(super) readings: mpsc::Receiver<Reading>,
     pub(super) timeouts: mpsc::Receiver<TimedOut>,
 }
 
@@ -130,6 +132,10 @@ impl EventLoop {
                 let interfaces = sources.interfaces.borrow_and_update().clone();
                 self.handlers.follow_interfaces(&interfaces, &mut self.driver);
             }
+            Some(reading) = sources.readings.recv() => {
+                self.begin();
+                self.discover(&[reading]);
+            }
             Some(found) = sources.timeouts.recv() => {
                 self.begin();
                 self.timed_out(found);
@@ -184,7 +190,18 @@ impl EventLoop {
         self.handlers.hang_up(&self.driver);
     }
 
-    pub(super) async fn stop(self) {
+    /// Takes the first readings of discovery files. The state file has the sets from now on.
+    pub(super) fn begin_discovery(&mut self, readings: &[Reading]) {
+        self.discover(readings);
+        self.handlers.remember(&mut self.driver);
+    }
+
+    fn discover(&mut self, readings: &[Reading]) {
+        self.handlers.follow_discovery(readings, &mut self.driver);
+    }
+
+    pub(super) async fn stop(mut self) {
+        self.handlers.remember(&mut self.driver);
         self.driver.stop().await;
     }
 

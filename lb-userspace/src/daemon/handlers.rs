@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use lb_common::abi::{FlowKey, Port};
 use lb_core::{
     codes::DaemonCode,
+    config::Config,
     io::Input,
     snapshot::{LeavingSnapshot, ServiceSnapshot, Snapshot, Why},
     time::Millis,
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{
+    discovered::{Decision, DiscoveredSets, News},
     driver::Driver,
     explanation::explanation,
     lag::Lag,
@@ -39,6 +41,7 @@ use crate::{
         interfaces::{Interface, Interfaces},
         next_hop::Paths,
     },
+    discovery::Reading,
 };
 
 /// How a request is answered. `None`: there is no such service or backend. A caller may have gone: then the
@@ -48,6 +51,7 @@ type Answer<T> = oneshot::Sender<Option<Result<Box<T>, Problem>>>;
 pub(super) struct Handlers {
     facts: Facts,
     configured: Configured,
+    sets: DiscoveredSets,
     paths: Paths,
     interfaces: Arc<Interfaces>,
     /// To the loop.
@@ -63,13 +67,14 @@ impl Handlers {
     pub(super) fn new(
         facts: Facts,
         configured: Configured,
+        sets: DiscoveredSets,
         interfaces: Arc<Interfaces>,
         inspected: UnboundedSender<Inspected>,
         lost_log_lines: ErrorCounter,
         tasks: Handle,
     ) -> Self {
         let (paths, inspection) = (Paths::default(), None);
-        Self { facts, configured, paths, interfaces, inspected, inspection, lost_log_lines, tasks }
+        Self { facts, configured, sets, paths, interfaces, inspected, inspection, lost_log_lines, tasks }
     }
 
     pub(super) fn handle(&mut self, request: Request, driver: &mut Driver, lag: Lag) {
@@ -124,6 +129,36 @@ impl Handlers {
         }
     }
 
+    /// Puts the sets in force that fit, as a reload does, and makes an event of each change of a source.
+    pub(super) fn follow_discovery(&mut self, readings: &[Reading], driver: &mut Driver) {
+        for reading in readings {
+            let (unix_ms, engine) = (driver.clock().unix_ms(), driver.engine());
+            let fits = |config: &Config| engine.fits(config);
+            let Decision { config, news } = self.sets.decide(reading, self.configured.core(), fits, unix_ms);
+            if config.is_some() || news.is_some() {
+                self.remember(driver);
+            }
+            if let Some(config) = config {
+                self.configured.take_sets(config, &driver.snapshot().leaving);
+                self.configure(driver);
+            }
+            if let Some(News { from, to, detail }) = news {
+                driver.handle(Input::Discovery {
+                    service: reading.service.clone(),
+                    from: from.to_string(),
+                    to: to.to_string(),
+                    reason: to.into(),
+                    detail: Some(detail),
+                });
+            }
+        }
+    }
+
+    /// Has the last good sets written to the state file.
+    pub(super) fn remember(&self, driver: &mut Driver) {
+        driver.remember(self.sets.remembered());
+    }
+
     /// SIGHUP.
     pub(super) fn hang_up(&mut self, driver: &Driver) {
         self.reload(driver, Order { dry_run: false, force: false, answer: None });
@@ -132,7 +167,11 @@ impl Handlers {
     /// Reads the file again, and has the kernel asked what would not work after the reload. The loop gives the result to
     /// [`decide`](Self::decide).
     fn reload(&mut self, driver: &Driver, order: Order) {
-        let file = match self.configured.read() {
+        let read = self.configured.read().and_then(|mut file| {
+            self.sets.fill(&mut file, self.configured.core())?;
+            Ok(file)
+        });
+        let file = match read {
             Ok(file) => file,
             Err(problem) => return order.answer(Err(problem)),
         };
@@ -160,10 +199,12 @@ impl Handlers {
     fn change(
         &mut self,
         driver: &mut Driver,
-        file: File,
+        mut file: File,
         hazards: Vec<Hazard>,
         &Order { dry_run, force, .. }: &Order,
     ) -> Result<Reloaded, Problem> {
+        // Again: while the kernel was asked, a set may have changed.
+        let readings = self.sets.fill(&mut file, self.configured.core())?;
         driver.engine().fits(&file.core).map_err(|exhausted| Problem {
             kind: ProblemKind::InvalidConfig,
             error: exhausted.to_string(),
@@ -198,9 +239,12 @@ impl Handlers {
         })?;
         if !dry_run {
             self.facts.configured(&file.core);
-            self.configured.take(file);
+            self.sets.configured(&file.discovery, &file.core);
+            self.configured.take(file, &driver.snapshot().leaving);
             driver.edges().prober.forget_trusted();
             self.configure(driver);
+            self.follow_discovery(&readings, driver);
+            self.remember(driver);
             if !needs_restart.is_empty() {
                 warn!(keys = needs_restart.join(", "), "changed, and in force with a restart only");
             }
@@ -218,6 +262,7 @@ impl Handlers {
         let (facts, dataplane) = (self.facts.clone(), edges.dataplane.clone());
         let (snapshot, clock, seq) = (driver.snapshot(), driver.clock(), edges.events.last_seq());
         let reactions = driver.reactions();
+        let discovery = self.sets.shown(clock.unix_ms());
         let keeper = edges.saving.keeper();
         let state_error = keeper.failing();
         let (probe_error_code, probe_error) = edges.prober.lack().unzip();
@@ -240,7 +285,7 @@ impl Handlers {
             let counters = counters.map_err(|error| chain(&error));
             let remaining_connections = remaining_connections(&snapshot, &dataplane).await;
             let status = facts.status(snapshot, counters, &clock, seq, daemon);
-            let _ = answer.send(Status { remaining_connections, reactions, ..status });
+            let _ = answer.send(Status { remaining_connections, reactions, discovery, ..status });
         });
     }
 

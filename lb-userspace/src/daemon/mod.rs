@@ -11,6 +11,7 @@
 //! | reset sender thread | a packet socket | it ends with the dataplane; later segments of its flows get a reset |
 //! | next hops | a netlink socket | it only reads, asks for neighbours, and reports paths |
 //! | interfaces | a netlink socket, and the program to attach | the next daemon looks again |
+//! | discovery | a file that it reads | the next daemon reads it again |
 //! | control server | its connections | readers reconnect |
 //! | kernel log | the aya-log ring | lines are lost, nothing else |
 //! | state keeper | the state to write next | each state replaces the one before; a stop waits for it |
@@ -21,6 +22,7 @@
 //! `event_loop` waits and moves. It has the engine's `driver` and the request `handlers`.
 
 mod clock;
+mod discovered;
 mod driver;
 mod error;
 mod event_lines;
@@ -42,6 +44,7 @@ mod status;
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use lb_common::MAX_SERVICES;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -53,6 +56,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 pub use self::error::Error;
 use self::{
     clock::Clock,
+    discovered::DiscoveredSets,
     driver::{Driver, Edges},
     error::failed,
     event_loop::{Counts, EventLoop, Sources},
@@ -66,6 +70,7 @@ use crate::{
     config::File,
     control::{self, EventLog, socket},
     dataplane::{actor, bpf, interfaces::Interfaces, next_hop},
+    discovery,
     evidence::Intake,
     probe::Prober,
     state,
@@ -84,7 +89,7 @@ type Ended = Result<Result<(), Error>, oneshot::error::RecvError>;
 
 /// Runs until SIGTERM or SIGINT. Forwarding continues afterwards.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { file, config_path, socket, lost_log_lines } = options;
+    let Options { mut file, config_path, socket, lost_log_lines } = options;
     let path = socket.unwrap_or_else(|| file.control_socket.clone());
     open_files::raise_limit()?;
     // Before everything else: a second daemon must not touch the maps of the first.
@@ -107,7 +112,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let clock = Clock::start();
     let seed = start::seed();
-    let (engine, saving) = start::engine(&file, opened.adopted, clock, seed, recording.is_some());
+    let (engine, saving, remembered) = start::engine(&file, opened.adopted, clock, seed, recording.is_some());
+    let (sets, first_readings, sources) = DiscoveredSets::start(&mut file, remembered);
     let recorder = start::recorder(recording, clock, seed)?;
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
@@ -122,9 +128,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (path_changes, paths) = watch::channel(next_hop::Paths::default());
     let next_hops = tokio::spawn(start::follow_next_hops(dataplane.clone(), addresses, ports, path_changes));
     let following = tokio::spawn(start::follow_interfaces(Arc::clone(&interfaces)));
+    // Half of the services may be discovered, and each has a reading on its way.
+    let (reading, readings) = mpsc::channel(MAX_SERVICES as usize / 2);
+    let discovery = tokio::spawn(discovery::follow(sources, reading));
     let kernel_log = opened.logger.map(|logger| tokio::spawn(kernel_log::read(logger)));
 
-    let background = Background { stop, server, next_hops, interfaces: following, kernel_log };
+    let background = Background { stop, server, next_hops, interfaces: following, discovery, kernel_log };
 
     opened.reset_sender.spawn().map_err(failed("start the reset sender"))?;
     let (limits, watched) = watch::channel(bpf::Limits::new());
@@ -138,7 +147,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let driver = Driver::new(engine, clock, edges);
     let (inspections, inspected) = mpsc::unbounded_channel();
     let handlers =
-        Handlers::new(facts, configured, interfaces, inspections, lost_log_lines, Handle::current());
+        Handlers::new(facts, configured, sets, interfaces, inspections, lost_log_lines, Handle::current());
     let ring = opened.evidence;
     let counts = Counts {
         success_counts: opened.success_counts,
@@ -152,9 +161,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let ring = kernel_log::watch_fd(ring).map_err(failed("watch the ring of response heads"))?;
         let interfaces = interface_changes;
         let requests = asked;
-        let mut sources = Sources { ring, reports, inputs, requests, inspected, paths, interfaces, timeouts };
+        let mut sources =
+            Sources { ring, reports, inputs, requests, inspected, paths, interfaces, readings, timeouts };
         let leaving = LeavingCounts::new(counted, tasks);
         let mut event_loop = EventLoop::new(driver, handlers, intake, counts, leaving);
+        event_loop.begin_discovery(&first_readings);
         loop {
             tokio::select! {
                 () = event_loop.turn(&mut sources) => {}
@@ -215,6 +226,7 @@ struct Background {
     server: JoinHandle<()>,
     next_hops: JoinHandle<()>,
     interfaces: JoinHandle<()>,
+    discovery: JoinHandle<()>,
     kernel_log: Option<JoinHandle<()>>,
 }
 
@@ -225,6 +237,7 @@ impl Background {
         let _ = self.server.await;
         self.next_hops.abort();
         self.interfaces.abort();
+        self.discovery.abort();
         if let Some(task) = self.kernel_log {
             task.abort();
         }

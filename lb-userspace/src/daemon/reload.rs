@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_core::config::{Backend, Config, Service};
+use lb_core::{
+    config::{Backend, Config, Service},
+    snapshot::LeavingSnapshot,
+};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -73,6 +76,10 @@ impl Configured {
             detached.map(|name| change(ChangeCode::InterfaceDetached, format!("interface {name}: detached"))),
         );
         all.extend(differences(&self.file.core, &new.core));
+        let both = new.core.services.iter().map(|service| &service.name);
+        let both = both.filter(|name| self.file.core.services.iter().any(|service| service.name == **name));
+        let moved = both.filter(|name| self.file.discovery.get(*name) != new.discovery.get(*name));
+        all.extend(moved.map(|name| change(ChangeCode::Policy, format!("{name}: discovery changed"))));
         all
     }
 
@@ -98,6 +105,7 @@ impl Configured {
             record,
             timeouts,
             core: _,
+            discovery: _,
             warnings: _,
         } = &self.file;
         let keys = [
@@ -127,13 +135,27 @@ impl Configured {
         keys
     }
 
-    pub(super) fn take(&mut self, file: File) {
+    /// A reload. `leaving`: backends that were removed before and still have connections.
+    pub(super) fn take(&mut self, file: File, leaving: &[LeavingSnapshot]) {
         log_warnings(&file);
-        // A backend that this reload removes still has connections: its next hop is followed until the next
-        // reload.
-        self.addresses.send_replace(backend_addresses([&self.file.core, &file.core]));
+        self.follow_addresses(&file.core, leaving);
         self.file.core = file.core;
+        self.file.discovery = file.discovery;
         self.file.interfaces = file.interfaces;
+    }
+
+    /// The same configuration with other sets of discovery.
+    pub(super) fn take_sets(&mut self, core: Config, leaving: &[LeavingSnapshot]) {
+        self.follow_addresses(&core, leaving);
+        self.file.core = core;
+    }
+
+    /// A backend that is removed now or was removed before still has connections. Its next hop is followed until the next
+    /// change.
+    fn follow_addresses(&self, new: &Config, leaving: &[LeavingSnapshot]) {
+        let mut all: BTreeSet<IpAddr> = backend_addresses([&self.file.core, new]).into_iter().collect();
+        all.extend(leaving.iter().map(|of| of.address.ip()));
+        self.addresses.send_replace(all.into_iter().collect());
     }
 
     pub(super) fn bpffs(&self) -> &Path {

@@ -7,7 +7,7 @@ use lb_core::{
 };
 
 use super::clock::Clock;
-use crate::state::{Keeper, Record};
+use crate::state::{Discovered, Keeper, Record};
 
 /// Between two writes, and between two comparisons after an event.
 const PACE: Millis = Millis::secs(1);
@@ -25,14 +25,26 @@ pub(super) struct Saving {
     free: Instant,
     /// There was an event since the last comparison.
     dirty: bool,
+    discovered: Vec<Discovered>,
+    /// Those in the file, or on their way there.
+    saved_discovered: Vec<Discovered>,
 }
 
 impl Saving {
     /// `restored`: the file holds the state of an earlier run.
     pub(super) fn new(keeper: Keeper, restored: bool) -> Self {
+        let (discovered, saved_discovered) = (Vec::new(), Vec::new());
         let nothing = State { version: State::VERSION, services: Vec::new() };
         let saved = (!restored).then_some((nothing, Instant(0)));
-        Self { keeper, saved, compared: Instant(0), free: Instant(0), dirty: false }
+        Self {
+            keeper,
+            saved,
+            compared: Instant(0),
+            free: Instant(0),
+            dirty: false,
+            discovered,
+            saved_discovered,
+        }
     }
 
     pub(super) fn keeper(&self) -> &Keeper {
@@ -42,6 +54,12 @@ impl Saving {
     /// Something has changed that the state file may have to hold.
     pub(super) fn mark_dirty(&mut self) {
         self.dirty = true;
+    }
+
+    /// The last good sets of discovery, from now on.
+    pub(super) fn remember(&mut self, discovered: Vec<Discovered>) {
+        self.discovered = discovered;
+        self.mark_dirty();
     }
 
     /// When [`save`](Self::save) is to be called next.
@@ -58,11 +76,13 @@ impl Saving {
         }
         let state = engine.export(now);
         let holds = |(saved, at): &(State, Instant)| saved.clone().aged(now - *at) == state;
-        if self.saved.as_ref().is_some_and(holds) {
+        if self.saved.as_ref().is_some_and(holds) && self.saved_discovered == self.discovered {
             return;
         }
         self.free = now + PACE;
-        self.keeper.keep(Record { written_unix_ms: clock.unix_ms(), state: state.clone() });
+        self.saved_discovered.clone_from(&self.discovered);
+        let discovered = self.discovered.clone();
+        self.keeper.keep(Record { written_unix_ms: clock.unix_ms(), discovered, state: state.clone() });
         self.saved = Some((state, now));
     }
 

@@ -99,15 +99,17 @@ pub(super) async fn warnings(file: &File) -> Vec<Finding> {
     findings
 }
 
-/// The engine with the state of an earlier run, and what saves that state from now on.
+/// The engine with the state of an earlier run, the saving of that state from now on, and the last good sets of
+/// discovery.
 pub(super) fn engine(
     file: &File,
     adopted: Vec<Adopted>,
     clock: Clock,
     seed: u64,
     is_recorded: bool,
-) -> (Engine, Saving) {
-    let restored = state::load(&file.state_file, clock.unix_ms());
+) -> (Engine, Saving, Vec<state::Discovered>) {
+    let record = state::load(&file.state_file, clock.unix_ms());
+    let (restored, discovered) = record.map(|of| (of.state, of.discovered)).unzip();
     let saving = Saving::new(state::Keeper::start(file.state_file.clone()), restored.is_some());
     let settings = Settings {
         seed,
@@ -117,7 +119,7 @@ pub(super) fn engine(
         // A replay with another configuration may need the time of each response.
         mirror_all: is_recorded,
     };
-    (Engine::new(settings, Instant(0)), saving)
+    (Engine::new(settings, Instant(0)), saving, discovered.unwrap_or_default())
 }
 
 pub(super) fn recorder(recording: Option<Recording>, clock: Clock, seed: u64) -> Result<Recorder, Error> {

@@ -144,6 +144,7 @@ impl Facts {
             warnings: self.warnings.clone(),
             program: self.program.clone(),
             reactions: None,
+            discovery: Vec::new(),
             daemon,
             forwarding,
             events_seq,

@@ -70,7 +70,14 @@ pub(super) fn memberships(config: &Config, snapshot: &Snapshot) -> Vec<Membershi
             let known = known.backends.iter().find(|known| known.name == backend.name)?;
             let weight = NonZeroU16::new(backend.weight)?;
             let fallback = place >= service.backends.len();
-            let member = Member { name: backend.name.clone(), address: backend.address, weight, fallback };
+            let member = Member {
+                name: backend.name.clone(),
+                address: backend.address,
+                weight,
+                fallback,
+                discovery: backend.discovered.as_ref().map(|of| of.standing),
+                id: backend.identity().map(str::to_owned),
+            };
             Some((member, (known.id, known.generation)))
         });
         let (members, ids) = with_id.unzip();

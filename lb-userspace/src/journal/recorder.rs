@@ -105,7 +105,11 @@ impl Recorder {
             }
             Input::Successes { backend, count } => Entry::SuccessCounts { backend: *backend, count: *count },
             Input::EvidenceLost { backend, lost } => Entry::EvidenceLost { backend: *backend, lost: *lost },
-            Input::Applied { .. } | Input::Remaining { .. } | Input::Interface { .. } | Input::Tick => {
+            Input::Applied { .. }
+            | Input::Remaining { .. }
+            | Input::Interface { .. }
+            | Input::Discovery { .. }
+            | Input::Tick => {
                 return None;
             }
         };

@@ -19,6 +19,7 @@ fn configuration() -> Config {
         address: "10.0.0.11:80".parse().expect("literal"),
         weight: 100,
         probe_address: None,
+        discovered: None,
     };
     let web = config::Service {
         name: "web".to_owned(),

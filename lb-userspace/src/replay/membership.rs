@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use lb_core::config::{Backend, Config};
+use lb_core::config::{Backend, Config, Discovered};
 
 use super::unfit::Unfit;
 use crate::journal::line::Member;
@@ -47,6 +47,7 @@ pub(super) fn add(
             .unwrap_or_else(|| unused(&all)),
         weight: weight.map(u16::from).or(configured.map(|known| known.weight)).unwrap_or(DEFAULT_WEIGHT),
         probe_address: None,
+        discovered: None,
     };
     let mut everyone = present.backends.iter_mut().chain(&mut present.fallback);
     match everyone.find(|known| known.name == name) {
@@ -68,11 +69,12 @@ pub(super) fn add(
 pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bool {
     let wanted = |of_fallback: bool| -> Vec<Backend> {
         let of = members.iter().filter(|member| member.fallback == of_fallback);
-        of.map(|Member { name, address, weight, fallback: _ }| Backend {
+        of.map(|Member { name, address, weight, fallback: _, discovery, id }| Backend {
             name: name.clone(),
             address: *address,
             weight: weight.get(),
             probe_address: None,
+            discovered: discovery.map(|standing| Discovered { standing, identity: id.clone() }),
         })
         .collect()
     };
@@ -81,6 +83,14 @@ pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bo
     let new = present.backends != backends || present.fallback != fallback;
     (present.backends, present.fallback) = (backends, fallback);
     new
+}
+
+/// A service that has no backends in its file keeps those that discovery gave it.
+pub(super) fn keep_discovered(config: &mut Config, before: &Config) {
+    for service in config.services.iter_mut().filter(|service| service.backends.is_empty()) {
+        let known = before.services.iter().find(|known| known.name == service.name);
+        service.backends = known.map(|known| known.backends.clone()).unwrap_or_default();
+    }
 }
 
 /// An address for a backend that has none: the first unused one of those that are reserved for benchmarks

@@ -192,13 +192,15 @@ impl Replay {
         Ok(())
     }
 
-    /// A daemon that starts again continues with the state that the one before remembered, and with the
-    /// members in its file.
+    /// A daemon that starts again continues with the state that the one before remembered, with the members in its
+    /// file, and with the last good sets of discovery.
     fn restart(&mut self, origin: Instant, began_unix_ms: u64, seed: u64) {
         let restored = Some(self.engine.export(self.time.now));
         self.engine = Engine::new(Settings { seed, restored, ..Settings::default() }, self.time.now);
         self.time.clock = Some(Clock { began_unix_ms, origin });
+        let discovered = self.config.clone();
         self.config = self.original.clone();
+        membership::keep_discovered(&mut self.config, &discovered);
         self.start(origin);
     }
 

@@ -141,7 +141,8 @@ impl ServiceAccount {
             | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
-            | EventKind::Interface => {}
+            | EventKind::Interface
+            | EventKind::Discovery => {}
         }
     }
 

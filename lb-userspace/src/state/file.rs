@@ -3,11 +3,18 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
+    net::SocketAddr,
+    num::NonZeroU16,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use lb_core::{state::State, time::Millis};
+use lb_core::{
+    config::{self, Backend},
+    snapshot::Standing,
+    state::State,
+    time::Millis,
+};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -26,8 +33,54 @@ const ASIDE: &str = ".damaged-";
 pub struct Record {
     /// The Unix time of `state`.
     pub written_unix_ms: u64,
+    /// The last good sets of discovery.
+    #[serde(default)]
+    pub discovered: Vec<Discovered>,
     #[serde(flatten)]
     pub state: State,
+}
+
+/// The last good set of a service whose backends come from discovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovered {
+    pub service: String,
+    /// When the daemon last read it from the file.
+    pub good_unix_ms: u64,
+    pub backends: Vec<Member>,
+}
+
+/// A backend of such a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub name: String,
+    pub address: SocketAddr,
+    pub weight: NonZeroU16,
+    pub state: Standing,
+    pub id: Option<String>,
+}
+
+impl Discovered {
+    pub fn of(service: &str, good_unix_ms: u64, backends: &[Backend]) -> Self {
+        let member = |of: &Backend| Member {
+            name: of.name.clone(),
+            address: of.address,
+            weight: NonZeroU16::new(of.weight).expect("a weight is at least 1"),
+            state: of.standing(),
+            id: of.identity().map(str::to_owned),
+        };
+        Self { service: service.to_owned(), good_unix_ms, backends: backends.iter().map(member).collect() }
+    }
+
+    pub fn into_backends(self) -> Vec<Backend> {
+        let backend = |Member { name, address, weight, state, id }| Backend {
+            name,
+            address,
+            weight: weight.get(),
+            probe_address: None,
+            discovered: Some(config::Discovered { standing: state, identity: id }),
+        };
+        self.backends.into_iter().map(backend).collect()
+    }
 }
 
 /// The folder of the state file is another user's, or any user's.
@@ -68,15 +121,15 @@ pub fn trust_folder(path: &Path) -> Result<(), UntrustedFolder> {
     }
 }
 
-/// The state in the file, aged until `unix_ms`. `None`: there is no file, or an unusable one.
-pub fn load(path: &Path, unix_ms: u64) -> Option<State> {
+/// The content of the file, its state aged until `unix_ms`. `None`: there is no file, or an unusable one.
+pub fn load(path: &Path, unix_ms: u64) -> Option<Record> {
     match read(path) {
         Ok(Some(record)) => {
             // A clock that was set back makes no state younger.
             let age = Millis(unix_ms.saturating_sub(record.written_unix_ms));
             let backends: usize = record.state.services.iter().map(|service| service.backends.len()).sum();
             info!(path = %path.display(), backends, age_ms = age.0, "goes on with the state of an earlier run");
-            Some(record.state.aged(age))
+            Some(Record { state: record.state.aged(age), ..record })
         }
         Ok(None) => None,
         Err(unusable) => {

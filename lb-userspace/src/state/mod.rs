@@ -1,4 +1,5 @@
-//! The state file: what the engine remembers over a restart ([`lb_core::state`]).
+//! The state file: the memory of a restart. It holds the engine's state ([`lb_core::state`]) and the last good sets of
+//! discovery.
 //!
 //! It is one JSON document with the wall-clock time of its writing. It is replaced as a whole: the daemon
 //! writes a new file beside it, waits until that is on the disk, and renames it. [`load`] reads the file at
@@ -11,6 +12,6 @@ mod keeper;
 mod tests;
 
 pub use self::{
-    file::{Record, UntrustedFolder, files, load, trust_folder},
+    file::{Discovered, Record, UntrustedFolder, files, load, trust_folder},
     keeper::Keeper,
 };

@@ -16,6 +16,7 @@ fn state(left: u64) -> State {
     let backend = BackendState {
         name: "web-1".to_owned(),
         address: "10.0.0.1:80".parse().expect("literal"),
+        identity: None,
         ejection: 2,
         ejections: 5,
         open_for: Some(Millis(left)),
@@ -34,6 +35,11 @@ fn state(left: u64) -> State {
     State { version: State::VERSION, services }
 }
 
+/// The engine's part of the file.
+fn restored(path: &Path, unix_ms: u64) -> Option<State> {
+    load(path, unix_ms).map(|record| record.state)
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("readable");
     let mut names: Vec<_> =
@@ -46,16 +52,17 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_written_state_is_read_and_has_aged() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("made/for/it/state.json");
-    assert_eq!(load(&path, 5000), None, "nothing is there, and nothing is wrong with that");
-    write(&path, &Record { written_unix_ms: 5000, state: state(30_000) }).expect("writable");
+    assert_eq!(restored(&path, 5000), None, "nothing is there, and nothing is wrong with that");
+    write(&path, &Record { written_unix_ms: 5000, discovered: Vec::new(), state: state(30_000) })
+        .expect("writable");
     assert_eq!(names(path.parent().expect("has one")), ["state.json"], "no rest of the writing");
-    assert_eq!(load(&path, 5000), Some(state(30_000)));
-    let aged = load(&path, 15_000).expect("there");
+    assert_eq!(restored(&path, 5000), Some(state(30_000)));
+    let aged = restored(&path, 15_000).expect("there");
     assert_eq!(aged, state(30_000).aged(Millis(10_000)));
     assert_eq!(aged.services[0].backends[0].open_for, Some(Millis(20_000)));
-    let over = load(&path, 5_000_000).expect("there");
+    let over = restored(&path, 5_000_000).expect("there");
     assert_eq!(over.services[0].backends[0].open_for, Some(Millis(0)));
-    assert_eq!(load(&path, 1000), Some(state(30_000)), "the clock ran back");
+    assert_eq!(restored(&path, 1000), Some(state(30_000)), "the clock ran back");
 }
 
 #[test]
@@ -63,7 +70,7 @@ fn modes_keep_strangers_out() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("shunt/state.json");
-    write(&path, &Record { written_unix_ms: 0, state: state(1) }).expect("writable");
+    write(&path, &Record { written_unix_ms: 0, discovered: Vec::new(), state: state(1) }).expect("writable");
     let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
     // Less what the umask of the test takes away.
     assert_eq!(mode(path.parent().expect("has one")) & !0o750, 0);
@@ -74,14 +81,16 @@ fn modes_keep_strangers_out() {
 fn an_unusable_file_is_set_aside_and_few_of_them_stay() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("state.json");
-    let whole = serde_json::to_string(&Record { written_unix_ms: 0, state: state(9) }).expect("plain data");
+    let whole =
+        serde_json::to_string(&Record { written_unix_ms: 0, discovered: Vec::new(), state: state(9) })
+            .expect("plain data");
     let future = whole.replace("\"version\":1", "\"version\":2");
     assert_ne!(future, whole);
     let cut = &whole[..whole.len() / 2];
     let cases = ["", "\0\0\0\0", cut, "[]", "{\"version\":1}", "{\"version\":-1}", &future];
     for (number, text) in (1..).zip(cases) {
         fs::write(&path, text).expect("writable");
-        assert_eq!(load(&path, number * 1000), None, "{text}");
+        assert_eq!(restored(&path, number * 1000), None, "{text}");
         assert!(!path.exists(), "{text}");
         let aside = dir.path().join(format!("state.json.damaged-{number}"));
         assert_eq!(fs::read_to_string(aside).expect("set aside"), text);
@@ -99,7 +108,7 @@ fn other_files_are_left_alone() {
     }
     for number in 1..6 {
         fs::write(&path, "?").expect("writable");
-        load(&path, number * 1000);
+        restored(&path, number * 1000);
     }
     assert_eq!(names(dir.path()).len(), 3 + KEPT);
 }
@@ -109,7 +118,7 @@ fn a_directory_in_its_place_is_no_reason_to_fail() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("state.json");
     fs::create_dir(&path).expect("writable");
-    assert_eq!(load(&path, 7000), None);
+    assert_eq!(restored(&path, 7000), None);
     assert_eq!(names(dir.path()), ["state.json.damaged-7"]);
 }
 
@@ -118,12 +127,13 @@ fn a_pipe_or_a_link_in_its_place_is_set_aside_and_leads_nowhere() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("state.json");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("writable");
-    assert_eq!(load(&path, 1000), None, "and nobody waits for a writer");
+    assert_eq!(restored(&path, 1000), None, "and nobody waits for a writer");
     let elsewhere = dir.path().join("elsewhere.json");
-    write(&elsewhere, &Record { written_unix_ms: 0, state: state(9) }).expect("writable");
+    write(&elsewhere, &Record { written_unix_ms: 0, discovered: Vec::new(), state: state(9) })
+        .expect("writable");
     std::os::unix::fs::symlink(&elsewhere, &path).expect("writable");
-    assert_eq!(load(&path, 2000), None);
-    assert_eq!(load(&elsewhere, 0), Some(state(9)));
+    assert_eq!(restored(&path, 2000), None);
+    assert_eq!(restored(&elsewhere, 0), Some(state(9)));
     let kept = ["elsewhere.json", "state.json.damaged-1", "state.json.damaged-2"];
     assert_eq!(names(dir.path()), kept);
 }
@@ -134,9 +144,10 @@ fn the_new_file_is_not_written_through_a_link() {
     let (path, precious) = (dir.path().join("state.json"), dir.path().join("precious"));
     fs::write(&precious, "precious").expect("writable");
     std::os::unix::fs::symlink(&precious, dir.path().join("state.json.new")).expect("writable");
-    write(&path, &Record { written_unix_ms: 0, state: state(9) }).expect("its own file");
+    write(&path, &Record { written_unix_ms: 0, discovered: Vec::new(), state: state(9) })
+        .expect("its own file");
     assert_eq!(fs::read_to_string(&precious).expect("there"), "precious");
-    assert_eq!(load(&path, 0), Some(state(9)));
+    assert_eq!(restored(&path, 0), Some(state(9)));
 }
 
 #[test]
@@ -150,7 +161,8 @@ fn a_folder_that_all_may_change_holds_no_state() {
     let error = trust_folder(&path).expect_err("everybody's");
     assert!(error.to_string().ends_with("may be changed by other users: its mode is 777"), "{error}");
     assert!(error.remedy().starts_with("`chmod go-w "), "{}", error.remedy());
-    write(&path, &Record { written_unix_ms: 0, state: state(9) }).expect_err("nor does a write go there");
+    write(&path, &Record { written_unix_ms: 0, discovered: Vec::new(), state: state(9) })
+        .expect_err("nor does a write go there");
 }
 
 #[tokio::test]
@@ -159,10 +171,10 @@ async fn the_keeper_writes_the_last_state() {
     let path = dir.path().join("state.json");
     let keeper = Keeper::start(path.clone());
     for left in 1..=100 {
-        keeper.keep(Record { written_unix_ms: 0, state: state(left) });
+        keeper.keep(Record { written_unix_ms: 0, discovered: Vec::new(), state: state(left) });
     }
     keeper.stop().await;
-    assert_eq!(load(&path, 0), Some(state(100)));
+    assert_eq!(restored(&path, 0), Some(state(100)));
 }
 
 #[tokio::test]
@@ -179,7 +191,7 @@ async fn a_write_that_fails_is_reported_and_tried_again() {
     // A file where the folder should be: no user may write below it, root included.
     fs::write(&folder, "").expect("writable");
     let keeper = Keeper::start(folder.join("state.json"));
-    keeper.keep(Record { written_unix_ms: 0, state: state(1) });
+    keeper.keep(Record { written_unix_ms: 0, discovered: Vec::new(), state: state(1) });
     while keeper.failing().is_none() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
@@ -187,6 +199,6 @@ async fn a_write_that_fails_is_reported_and_tried_again() {
     while keeper.failing().is_some() {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    assert_eq!(load(&folder.join("state.json"), 0), Some(state(1)));
+    assert_eq!(restored(&folder.join("state.json"), 0), Some(state(1)));
     keeper.stop().await;
 }

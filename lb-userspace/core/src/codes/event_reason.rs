@@ -1,5 +1,6 @@
 //! The reasons of events.
 
+use super::discovery_code::DiscoveryCode;
 use crate::{
     config::Detector,
     states::{Panic, PathState},
@@ -52,6 +53,26 @@ crate::codes! {
         Restored = "restored",
         /// The configuration says so.
         Config = "config",
+        /// Discovery says so.
+        Discovery = "discovery",
+        /// Discovery: the set in the file is in force.
+        Current = "current",
+        /// Discovery: the file does not exist.
+        Missing = "missing",
+        /// Discovery: the file cannot be read.
+        Unreadable = "unreadable",
+        /// Discovery: other users may change the file or its folder.
+        Untrusted = "untrusted",
+        /// Discovery: the file is too large.
+        TooLarge = "too_large",
+        /// Discovery: the file is no JSON document of the right form.
+        Broken = "broken",
+        /// Discovery: the document has another schema.
+        OtherSchema = "other_schema",
+        /// Discovery: the set does not fit the service or the configuration.
+        Unfit = "unfit",
+        /// Discovery: the maps have no space for the set.
+        NoSpace = "no_space",
         /// The first result of the probe.
         FirstResult = "first_result",
         /// `rise` probes passed in a row.
@@ -157,6 +178,22 @@ impl From<PathState> for EventReason {
     }
 }
 
+impl From<DiscoveryCode> for EventReason {
+    fn from(code: DiscoveryCode) -> Self {
+        match code {
+            DiscoveryCode::Current => Self::Current,
+            DiscoveryCode::Missing => Self::Missing,
+            DiscoveryCode::Unreadable => Self::Unreadable,
+            DiscoveryCode::Untrusted => Self::Untrusted,
+            DiscoveryCode::TooLarge => Self::TooLarge,
+            DiscoveryCode::Broken => Self::Broken,
+            DiscoveryCode::OtherSchema => Self::OtherSchema,
+            DiscoveryCode::Unfit => Self::Unfit,
+            DiscoveryCode::NoSpace => Self::NoSpace,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +206,9 @@ mod tests {
         }
         for path in PathState::ALL.into_iter().filter(|path| *path != PathState::Ok) {
             assert_eq!(EventReason::from(path).as_str(), path.to_string());
+        }
+        for code in DiscoveryCode::ALL {
+            assert_eq!(EventReason::from(*code).as_str(), code.as_str());
         }
         for panic in [Panic::NobodyServes, Panic::FewServe, Panic::ProbesFail] {
             assert_eq!(EventReason::from(panic).as_str(), panic.to_string());

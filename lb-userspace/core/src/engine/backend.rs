@@ -156,7 +156,12 @@ impl Backend {
     }
 
     pub(super) fn effective(&self) -> Effective {
-        Effective::of(self.operator, self.path, self.health.state(), self.breaker.state())
+        Effective::of(self.order(), self.path, self.health.state(), self.breaker.state())
+    }
+
+    /// The operator's order, or else that of discovery.
+    pub(super) fn order(&self) -> OperatorState {
+        self.operator.or_discovery(self.config.standing())
     }
 
     /// The operator's weight, or else the configured one.

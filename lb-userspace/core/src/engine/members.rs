@@ -95,7 +95,7 @@ fn probes_fail(backends: &[Backend], policy: &config::Service) -> bool {
     let least = policy.probe.as_ref().map_or(0, |probe| usize::from(probe.fail_open_percent));
     let enabled = || {
         let counts = |backend: &&Backend| {
-            !backend.fallback && reachable(backend) && backend.operator == OperatorState::Enabled
+            !backend.fallback && reachable(backend) && backend.order() == OperatorState::Enabled
         };
         backends.iter().filter(counts)
     };
@@ -161,10 +161,10 @@ pub(super) fn reachable(backend: &Backend) -> bool {
 fn usable(backend: &Backend, panic: Panic) -> bool {
     let fits = match panic {
         Panic::ProbesFail => {
-            backend.operator == OperatorState::Enabled && backend.breaker.state() == BreakerState::Closed
+            backend.order() == OperatorState::Enabled && backend.breaker.state() == BreakerState::Closed
         }
         Panic::NobodyServes | Panic::FewServe => {
-            backend.operator != OperatorState::Disabled && backend.health.state() != ProbeState::Down
+            backend.order() != OperatorState::Disabled && backend.health.state() != ProbeState::Down
         }
     };
     fits && !backend.fallback && reachable(backend)

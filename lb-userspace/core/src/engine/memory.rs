@@ -4,6 +4,7 @@ use super::{
     Engine,
     backend::{Backend, Note, Override},
     drain::Drain,
+    reconfigure::key,
     service::Service,
 };
 use crate::{
@@ -40,8 +41,8 @@ impl Engine {
             let service = self.services.get_mut(id).expect("it is configured");
             let its = state.services.iter().find(|of| of.name == service.config.name);
             for of in its.into_iter().flat_map(|its| &its.backends) {
-                let is_its =
-                    |known: &Backend| (&known.config.name, known.config.address) == (&of.name, of.address);
+                let its_key = (of.name.as_str(), of.address, of.identity.as_deref());
+                let is_its = |known: &Backend| key(&known.config) == its_key;
                 if let Some(index) = service.backends.iter().position(is_its) {
                     service.restore(index, of, now);
                 }
@@ -71,6 +72,7 @@ impl Backend {
         let state = BackendState {
             name: self.config.name.clone(),
             address: self.config.address,
+            identity: self.config.identity().map(str::to_owned),
             ejection: self.breaker.ejection(),
             ejections: self.breaker.ejections(),
             open_for,

@@ -112,13 +112,17 @@ impl Service {
             self.backends.drain(..).map(|backend| (owned_key(&backend.config), backend)).collect();
         let mut added = Vec::new();
         let mut reweighted = Vec::new();
+        let mut restanding = Vec::new();
         for (index, config) in wanted.everyone().enumerate() {
             let mut backend = match present.remove(&owned_key(config)) {
                 Some(mut backend) => {
-                    let before = backend.weight();
+                    let (weight, standing) = (backend.weight(), backend.config.standing());
                     backend.config = config.clone();
-                    if backend.weight() != before {
-                        reweighted.push((index, before));
+                    if backend.weight() != weight {
+                        reweighted.push((index, weight));
+                    }
+                    if backend.config.standing() != standing {
+                        restanding.push((index, standing));
                     }
                     backend
                 }
@@ -137,12 +141,22 @@ impl Service {
 
         for index in added {
             let event = self.event(EventKind::Membership, Some(index), now);
-            self.report(event, ABSENT, PRESENT, EventReason::Added, "config");
+            let actor = self.backends[index].config.actor();
+            self.report(event, ABSENT, PRESENT, EventReason::Added, actor);
         }
         for (index, from) in reweighted {
             let event = self.event(EventKind::Weight, Some(index), now);
             let to = self.backends[index].weight();
-            self.report(event, from.to_string(), to.to_string(), EventReason::Config, "config");
+            let (reason, actor) = match self.backends[index].config.discovered {
+                Some(_) => (EventReason::Discovery, "discovery"),
+                None => (EventReason::Config, "config"),
+            };
+            self.report(event, from.to_string(), to.to_string(), reason, actor);
+        }
+        for (index, from) in restanding {
+            let event = self.event(EventKind::Discovery, Some(index), now);
+            let to = self.backends[index].config.standing();
+            self.report(event, from, to, EventReason::Discovery, "discovery");
         }
         if old.breaker != self.config.breaker {
             self.follow_policy(now);
@@ -190,7 +204,8 @@ impl Service {
 
     fn remove_event(&mut self, index: usize, now: Instant) {
         let event = self.event(EventKind::Membership, Some(index), now);
-        self.report(event, PRESENT, ABSENT, EventReason::Removed, "config");
+        let actor = self.backends[index].config.actor();
+        self.report(event, PRESENT, ABSENT, EventReason::Removed, actor);
     }
 }
 
@@ -200,10 +215,10 @@ fn policy(config: &config::Service) -> config::Service {
 }
 
 /// Identifies a backend within its service.
-pub(super) fn key(config: &config::Backend) -> (&str, SocketAddr) {
-    (&config.name, config.address)
+pub(super) fn key(config: &config::Backend) -> (&str, SocketAddr, Option<&str>) {
+    (&config.name, config.address, config.identity())
 }
 
-fn owned_key(config: &config::Backend) -> (String, SocketAddr) {
-    (config.name.clone(), config.address)
+fn owned_key(config: &config::Backend) -> (String, SocketAddr, Option<String>) {
+    (config.name.clone(), config.address, config.identity().map(str::to_owned))
 }

@@ -1,6 +1,6 @@
 //! A new configuration: adds and removes services. Within a service `reconfigure` does the same with backends.
 //!
-//! The engine knows a service by its name, and a backend by service, name and address. A backend that stays
+//! The engine knows a service by its name, and a backend by service, name, address and identity. A backend that stays
 //! keeps all its state under the new policy. A backend that was removed and comes back in a later reload
 //! starts clean. A configuration that does not fit changes nothing.
 

@@ -104,6 +104,8 @@ impl Service {
             fallback: backend.fallback,
             effective: backend.effective(),
             operator: backend.operator,
+            discovery: backend.config.discovered.as_ref().map(|of| of.standing),
+            identity: backend.config.identity().map(str::to_owned),
             path: backend.path,
             probe: backend.health.state(),
             breaker: backend.breaker.state(),
@@ -142,6 +144,13 @@ impl Service {
                 }
             }),
             Effective::Unreachable => Some((BackendReason::Unreachable, backend.path.message().to_owned())),
+            Effective::Draining if backend.operator == OperatorState::Enabled => {
+                let says = "draining: no new connections, by discovery".to_owned();
+                Some((BackendReason::DiscoveryDrains, says))
+            }
+            Effective::Disabled if backend.operator == OperatorState::Enabled => {
+                Some((BackendReason::DiscoveryOut, "out: no connections, by discovery".to_owned()))
+            }
             Effective::Draining => {
                 let by = self.override_source(index, now);
                 Some((BackendReason::Draining, format!("draining: no new connections, by {by}")))

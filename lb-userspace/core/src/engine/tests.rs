@@ -1,5 +1,6 @@
 mod corners;
 mod detectors;
+mod discovered;
 mod drain;
 mod exact;
 mod fail_open;

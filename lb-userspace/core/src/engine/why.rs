@@ -178,6 +178,9 @@ impl Service {
             let end = end.map(|end| format!(", or by itself in {}", span(end - now))).unwrap_or_default();
             let says = format!("it is {} until an operator enables it{end}", backend.operator);
             next.push(change(NextCode::Enable, says));
+        } else if backend.order() != OperatorState::Enabled {
+            let says = format!("it is {} until discovery calls it ready", backend.order());
+            next.push(change(NextCode::DiscoveryReady, says));
         }
         if backend.path != PathState::Ok {
             let says = format!("it serves again once frames reach it: {}", backend.path.message());

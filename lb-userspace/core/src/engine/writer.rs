@@ -191,6 +191,7 @@ fn announces(event: &Event) -> bool {
         | EventKind::Membership
         | EventKind::Fallback
         | EventKind::Panic
+        | EventKind::Discovery
         | EventKind::Drained => true,
         EventKind::Refused | EventKind::Suspected | EventKind::Dataplane | EventKind::Interface => false,
     }

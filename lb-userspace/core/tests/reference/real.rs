@@ -107,7 +107,8 @@ impl Real {
             | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
-            | EventKind::Interface => false,
+            | EventKind::Interface
+            | EventKind::Discovery => false,
         };
         if is_compared {
             self.said.push((
@@ -128,6 +129,7 @@ impl Real {
                 address: SocketAddr::from(([10, 0, 0, place as u8 + 1], 80)),
                 weight: 100,
                 probe_address: None,
+                discovered: None,
             })
             .collect();
         let (rise, fall) = RISE_AND_FALL;

@@ -3,7 +3,8 @@
 use std::{env, fs, path::Path};
 
 use lb_core::codes::{
-    BackendReason, DaemonCode, DetectorNext, EventReason, NextCode, OverrideCode, PendingCode, ProbeCode,
+    BackendReason, DaemonCode, DetectorNext, DiscoveryCode, EventReason, NextCode, OverrideCode, PendingCode,
+    ProbeCode,
 };
 
 use crate::{
@@ -51,6 +52,7 @@ fn page() -> String {
         "A write that waits: `code` in `pending`": PendingCode,
         "A path warning: `path_warning_code`": PathWarning,
         "The daemon: `state_error_code`, `counters_error_code`, `probe_error_code`": DaemonCode,
+        "A discovery file: `code` in `discovery` of `status`": DiscoveryCode,
         "An event: `reason`": EventReason,
         "`doctor`, and `warnings` of `status`: `code`": FindingCode,
         "`check`: `code`": config::Code,

@@ -1,7 +1,7 @@
 //! Each text in a document has its code. A field that is new has to be entered in one of the lists here.
 
 use lb_core::{
-    codes::{BackendReason, DaemonCode, EventReason, OverrideCode, ProbeCode},
+    codes::{BackendReason, DaemonCode, DiscoveryCode, EventReason, OverrideCode, ProbeCode},
     event::{Event, EventKind},
     snapshot::{Drain, LeavingSnapshot, Override},
     time::Instant,
@@ -14,7 +14,7 @@ use crate::{
     config::{self, LoadError},
     control::{
         fixture,
-        model::{Change, ChangeCode, Hazard, HazardCode, Problem, ProblemKind, Reloaded, Warning},
+        model::{Change, ChangeCode, Discovery, Hazard, HazardCode, Problem, ProblemKind, Reloaded, Warning},
     },
     doctor::{self, FindingCode},
 };
@@ -40,7 +40,8 @@ const TEXTS: [(&str, &[&str]); 15] = [
 ];
 
 /// Codes and names of states.
-const CODES: [&str; 36] = [
+const CODES: [&str; 37] = [
+    "discovery",
     "reason_code",
     "last_probe_code",
     "probe_code",
@@ -80,7 +81,13 @@ const CODES: [&str; 36] = [
 ];
 
 /// Addresses, files, and numbers that may be absent.
-const OTHERS: [&str; 28] = [
+const OTHERS: [&str; 34] = [
+    "identity",
+    "file",
+    "source",
+    "generated_at",
+    "good_unix_ms",
+    "age_ms",
     "address",
     "vip",
     "client",
@@ -196,6 +203,10 @@ fn status_and_why() {
     daemon.counters_error_code = Some(DaemonCode::CountersNotRead);
     daemon.probe_error = Some("Too many open files (2 wait)".to_owned());
     daemon.probe_error_code = Some(DaemonCode::LacksDescriptors);
+    status.discovery = vec![fixture::discovery(DiscoveryCode::Missing), {
+        let current = fixture::discovery(DiscoveryCode::Current);
+        Discovery { good_unix_ms: None, age_ms: None, source: None, generated_at: None, ..current }
+    }];
     status.traffic[0].path_warning = Some("its router must send replies back".to_owned());
     status.traffic[0].path_warning_code = Some("behind_router".to_owned());
     let drain = Drain { since_ms: Instant(0), until_ms: Instant(1), flow_reset: Default::default() };

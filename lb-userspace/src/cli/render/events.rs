@@ -1,6 +1,7 @@
 //! Events as lines for people.
 
 use lb_core::{
+    codes::EventReason,
     event::{Event, EventKind},
     snapshot::PathState,
 };
@@ -89,6 +90,9 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Dataplane => ("DATAPLANE", Paint::Warning),
         EventKind::Interface if event.to == "attached" => ("INTERFACE", Paint::Good),
         EventKind::Interface => ("INTERFACE", Paint::Bad),
+        EventKind::Discovery if event.backend.is_some() => ("DISCOVERY", Paint::Plain),
+        EventKind::Discovery if event.reason == EventReason::Current => ("DISCOVERY", Paint::Good),
+        EventKind::Discovery => ("DISCOVERY", Paint::Bad),
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use lb_core::{codes::DaemonCode, config, io::BackendId, snapshot::Snapshot};
+use lb_core::{
+    codes::{DaemonCode, DiscoveryCode},
+    config,
+    io::BackendId,
+    snapshot::Snapshot,
+};
 use serde::{Deserialize, Serialize};
 
 use super::traffic::{BackendTraffic, ServiceDrops};
@@ -29,6 +34,9 @@ pub struct Status {
     pub program: Program,
     /// How fast ejections came into force; absent before the first.
     pub reactions: Option<Reactions>,
+    /// One entry a service whose backends are discovered.
+    #[serde(default)]
+    pub discovery: Vec<Discovery>,
     /// How the daemon itself is.
     pub daemon: Daemon,
     /// One entry a service, in the order of `snapshot.services`.
@@ -73,7 +81,28 @@ impl Status {
         self.snapshot.leaving.retain(|leaving| leaving.service == service);
         self.traffic.retain(|traffic| traffic.service == service);
         self.drops.retain(|drops| drops.service == service);
+        self.discovery.retain(|discovery| discovery.service == service);
     }
+}
+
+/// The file that the backends of a service come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovery {
+    pub service: String,
+    pub file: String,
+    /// `current`: the set in the file is in force.
+    pub code: DiscoveryCode,
+    /// Why it is not.
+    pub error: Option<String>,
+    /// The backends of the last good set.
+    pub backends: usize,
+    /// When the file last had that set. Absent: it never had one.
+    pub good_unix_ms: Option<u64>,
+    /// How long ago that is.
+    pub age_ms: Option<u64>,
+    /// The program that wrote the set, and when, in its own words.
+    pub source: Option<String>,
+    pub generated_at: Option<String>,
 }
 
 /// A finding of `shunt doctor` that keeps traffic from working.

@@ -93,7 +93,7 @@ fn the_next_hop_of_a_removed_backend_is_followed_until_the_next_reload() {
     let (mut configured, watched) = Configured::new(file(BEFORE), "shunt.toml".into());
     let removed: IpAddr = "10.0.0.11".parse().expect("literal");
     for is_followed in [true, false] {
-        configured.take(file(&BEFORE.replace("10.0.0.11", "10.0.0.99")));
+        configured.take(file(&BEFORE.replace("10.0.0.11", "10.0.0.99")), &[]);
         assert_eq!(watched.borrow().contains(&removed), is_followed);
     }
 }
@@ -105,7 +105,7 @@ fn what_needs_a_restart_is_named_until_it_is_in_force() {
     let moved = other.replace("10.0.0.11", "10.0.0.99");
     for _ in 0..2 {
         assert_eq!(configured.needs_restart(&file(&moved)), ["max_flows"]);
-        configured.take(file(&moved));
+        configured.take(file(&moved), &[]);
     }
     // The keys that a reload changes are compared with the last reload.
     assert_eq!(configured.differences(&file(&moved)), []);

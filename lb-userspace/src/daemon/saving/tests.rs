@@ -16,6 +16,7 @@ fn engine() -> Engine {
         address: ([10, 0, 0, n], 80).into(),
         weight: 100,
         probe_address: None,
+        discovered: None,
     };
     let web = Service {
         name: "web".to_owned(),
@@ -72,7 +73,7 @@ async fn a_state_that_only_ages_is_not_written_again() {
 
     saving.stop(&engine, &clock).await;
     let restored = state::load(&path, clock.unix_ms()).expect("written");
-    let web_1 = &restored.services[0].backends[0];
+    let web_1 = &restored.state.services[0].backends[0];
     let left = web_1.operator_override.as_ref().and_then(|order| order.left).expect("it has an end");
     assert_eq!((web_1.name.as_str(), web_1.operator), ("web-1", OperatorState::Draining));
     assert!((Millis::secs(590)..=Millis::secs(600)).contains(&left), "{left:?}");

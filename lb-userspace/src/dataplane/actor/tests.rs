@@ -17,6 +17,7 @@ fn config() -> Config {
         address: ([10, 0, 0, n], 80).into(),
         weight: 100,
         probe_address: None,
+        discovered: None,
     };
     let web = Service {
         name: "web".to_owned(),

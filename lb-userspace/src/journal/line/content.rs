@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 
 use lb_core::{
     io::{Context, Outcome, ProbeResult, Verb},
-    snapshot::PathState,
+    snapshot::{PathState, Standing},
     time::{Instant, Millis},
 };
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,12 @@ pub struct Member {
     /// It is a fallback.
     #[serde(default, skip_serializing_if = "is_no")]
     pub fallback: bool,
+    /// The opinion of discovery, if it names the backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Standing>,
+    /// The identity that discovery gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 // By reference, as serde wants it.

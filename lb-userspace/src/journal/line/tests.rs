@@ -3,7 +3,7 @@ use std::{borrow::Cow, net::SocketAddr, num::NonZeroU16, time::Duration};
 use lb_core::{
     codes::ProbeCode,
     io::{ClientCounts, Context, L4Failure, Outcome, ProbeResult, Verb},
-    snapshot::PathState,
+    snapshot::{PathState, Standing},
     time::{Instant, Millis},
 };
 use proptest::prelude::*;
@@ -291,6 +291,8 @@ fn what() -> impl Strategy<Value = What<'static>> {
                 address: ([10, 0, 0, 1], port).into(),
                 weight,
                 fallback: port.is_multiple_of(2),
+                discovery: port.is_multiple_of(3).then_some(Standing::Draining),
+                id: port.is_multiple_of(5).then(|| format!("uid-{port}")),
             };
             (1..).zip(members).map(member).collect::<Vec<_>>()
         });

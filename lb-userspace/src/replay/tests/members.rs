@@ -12,7 +12,7 @@ use crate::{
 
 fn member(name: &str, address: &str) -> Member {
     let (name, address) = (name.to_owned(), address.parse().expect("literal"));
-    Member { name, address, weight: NonZeroU16::MIN, fallback: false }
+    Member { name, address, weight: NonZeroU16::MIN, fallback: false, discovery: None, id: None }
 }
 
 fn address(config: &Config, name: &str) -> Option<String> {

@@ -241,6 +241,7 @@ fn config() -> Config {
         address: lb_tests::kernel::backend_address(id),
         weight: 100,
         probe_address: None,
+        discovered: None,
     });
     let service = Service {
         name: "s".to_owned(),

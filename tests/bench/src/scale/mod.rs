@@ -141,6 +141,7 @@ fn config(port: u16, kind: &ProbeKind) -> Config {
                 address: (Ipv4Addr::from_bits(0x7f01_0000 + service * each + number + 1), port).into(),
                 weight: 100,
                 probe_address: None,
+                discovered: None,
             })
             .collect(),
         probe: Some(Probe {

@@ -390,7 +390,8 @@ impl Play {
                 | EventKind::Panic
                 | EventKind::Drained
                 | EventKind::Dataplane
-                | EventKind::Interface => {}
+                | EventKind::Interface
+                | EventKind::Discovery => {}
             }
         }
         self.folded = self.lab.events.len();

@@ -365,6 +365,7 @@ pub(super) fn web(names: &[&str]) -> config::Service {
         address: SocketAddr::from(([10, 0, 0, index as u8 + 1], 8080)),
         weight: 100,
         probe_address: None,
+        discovered: None,
     };
     config::Service {
         name: "web".to_owned(),

@@ -138,7 +138,8 @@ impl Reported {
             | EventKind::Panic
             | EventKind::Drained
             | EventKind::Dataplane
-            | EventKind::Interface => return,
+            | EventKind::Interface
+            | EventKind::Discovery => return,
         };
         let before = axis.insert(name, event.to.clone());
         assert!(before.is_none_or(|before| before == event.from), "{event:?}");
