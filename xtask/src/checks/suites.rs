@@ -46,6 +46,7 @@ pub(super) const SUITES: &[Suite] = &[
     row("lab", Lane::Computes, XDP),
     row("drain", Lane::Drains, XDP),
     row("stacks", Lane::Drains, BOTH),
+    row("discovery", Lane::Drains, XDP),
     row("detect", Lane::Waits, BOTH),
     row("suspects", Lane::Waits, BOTH),
     row("demo", Lane::Waits, XDP),
