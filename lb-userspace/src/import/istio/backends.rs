@@ -192,5 +192,5 @@ fn discovery(target: &Target<'_, '_>, given: &Given<'_>) -> Entry {
                    an overlay";
     let help = "else give the NodePorts: --backend DEPLOYMENT=NODE:PORT";
     target.service.field.note(NoteCode::Differs, message, help);
-    Entry::new("file", file, &target.service.field)
+    Entry::new("file", file, &target.port.field)
 }
