@@ -19,11 +19,9 @@ use tokio::sync::watch;
 use crate::{
     config::{self, File},
     control::model::{self, Problem, ProblemKind},
-    discovery::{Document, Fault, Reading, Source},
+    discovery::{Fault, Found, Reading, Source},
     state,
 };
-
-type Found = Arc<Result<Document, Fault>>;
 
 /// All services whose backends are discovered.
 #[derive(Debug)]

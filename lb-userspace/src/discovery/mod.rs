@@ -16,5 +16,5 @@ pub use self::{
     document::{Document, MAX_BYTES, SCHEMA, parse},
     fault::Fault,
     file::read,
-    watch::{Reading, Source, follow},
+    watch::{Found, Reading, Source, follow},
 };

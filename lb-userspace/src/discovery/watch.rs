@@ -22,13 +22,16 @@ pub struct Source {
     pub interval: Duration,
 }
 
+/// The content of a file, or the fault of it.
+pub type Found = Arc<Result<Document, Fault>>;
+
 /// One look at a file.
 #[derive(Clone, Debug)]
 pub struct Reading {
     pub service: String,
     pub path: PathBuf,
     /// The same `Arc` as before, if the content is the same.
-    pub found: Arc<Result<Document, Fault>>,
+    pub found: Found,
 }
 
 impl Source {
@@ -59,7 +62,7 @@ pub async fn follow(mut sources: watch::Receiver<Vec<Source>>, readings: mpsc::S
 async fn follow_one(source: Source, readings: mpsc::Sender<Reading>) {
     let mut next = interval(source.interval);
     next.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last: Option<(Result<Vec<u8>, Fault>, Arc<Result<Document, Fault>>)> = None;
+    let mut last: Option<(Result<Vec<u8>, Fault>, Found)> = None;
     loop {
         next.tick().await;
         let path = source.path.clone();

@@ -3,7 +3,10 @@ use std::path::Path;
 use lb_core::snapshot::Standing;
 
 use super::*;
-use crate::{config, discovery};
+use crate::{
+    config,
+    discovery::{self, Document},
+};
 
 const FILE: &str = "/run/shunt/discovery/web.json";
 
