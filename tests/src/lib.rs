@@ -1,6 +1,7 @@
 //! Common parts of the suites.
 
 pub mod answer;
+pub mod api_server;
 pub mod attempt;
 pub mod cpu;
 pub mod devices;

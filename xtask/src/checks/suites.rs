@@ -51,6 +51,7 @@ pub(super) const SUITES: &[Suite] = &[
     row("suspects", Lane::Waits, BOTH),
     row("demo", Lane::Waits, XDP),
     row("founding", Lane::Waits, XDP),
+    row("kube", Lane::Waits, XDP),
     row("operator", Lane::Waits, XDP),
     row("breaker", Lane::Waits, XDP),
     row("refusals", Lane::Waits, XDP),
