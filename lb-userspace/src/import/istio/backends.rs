@@ -152,7 +152,7 @@ fn of_slices(
             let rest = endpoint.name.and_then(|name| name.strip_prefix(workload.id.name.as_str()));
             rest.is_some_and(|rest| rest.starts_with('-'))
         };
-        target.subset.is_none() || workloads.iter().any(|workload| of(&workload))
+        target.subset.is_none() || workloads.iter().any(of)
     };
     let mut all: Vec<(SocketAddr, &Endpoint<'_>)> = Vec::new();
     for slice in slices {

@@ -133,8 +133,8 @@ fn of_service<'p, 'n>(
     port: &'p ServicePort<'n>,
 ) -> Option<Entrance<'p, 'n>> {
     let named = |virtual_service: &&VirtualService<'_>| {
-        let is_of = |host: &&str| Id::of_host(host, &virtual_service.id.namespace) == service.id;
-        virtual_service.gateways.is_empty() && virtual_service.hosts.iter().any(|host| is_of(&host))
+        let is_of = |host: &str| Id::of_host(host, &virtual_service.id.namespace) == service.id;
+        virtual_service.gateways.is_empty() && virtual_service.hosts.iter().any(|host| is_of(host))
     };
     let route = picture.virtual_services.iter().find(named).and_then(|own| {
         let fits = |route: &&Route<'_>| route.port.is_none_or(|asked| asked == port.port);
