@@ -8,11 +8,13 @@ mod answers;
 mod groups;
 mod http;
 mod objects;
+mod tls;
 mod watch;
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,20 +25,21 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::{oneshot, watch as channel};
+use tokio_rustls::TlsAcceptor;
 
 pub use self::objects::Kind;
 use self::objects::Store;
 
 /// Ends when it is dropped.
-#[derive(Debug)]
 pub struct ApiServer {
     shared: Arc<Shared>,
     address: SocketAddr,
+    /// Of the certificate, with TLS.
+    authority: Option<PathBuf>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     store: Mutex<Store>,
     faults: Mutex<Faults>,
@@ -50,6 +53,8 @@ struct Shared {
     versions: Vec<&'static str>,
     /// Between two bookmarks.
     bookmarks: Duration,
+    /// Every connection begins with TLS.
+    tls: Option<TlsAcceptor>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +71,23 @@ struct Faults {
 impl ApiServer {
     /// `versions`: of EndpointSlices, such as `v1`.
     pub fn start(listener: TcpListener, versions: &[&'static str]) -> io::Result<Self> {
+        Self::serve(listener, versions, None, None)
+    }
+
+    /// On the loopback with TLS. The certificate of its authority is written to this file.
+    pub fn local_tls(versions: &[&'static str], authority: &Path) -> io::Result<Self> {
+        let (acceptor, pem) = tls::acceptor();
+        fs::write(authority, pem)?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::serve(listener, versions, Some(acceptor), Some(authority.to_owned()))
+    }
+
+    fn serve(
+        listener: TcpListener,
+        versions: &[&'static str],
+        tls: Option<TlsAcceptor>,
+        authority: Option<PathBuf>,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -76,6 +98,7 @@ impl ApiServer {
             away: AtomicBool::new(false),
             versions: versions.to_vec(),
             bookmarks: Duration::from_millis(200),
+            tls,
         });
         let (end, ended) = oneshot::channel();
         let serving = Arc::clone(&shared);
@@ -88,7 +111,7 @@ impl ApiServer {
                 }
             });
         });
-        Ok(Self { shared, address, end: Some(end), thread: Some(thread) })
+        Ok(Self { shared, address, authority, end: Some(end), thread: Some(thread) })
     }
 
     /// On the loopback of this host.
@@ -97,15 +120,19 @@ impl ApiServer {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// The text of a kubeconfig for it. `user`: the YAML of the user's entry, such as `token: abc`.
     pub fn kubeconfig(&self, user: &str) -> String {
         let url = self.url();
+        let authority = self.authority.as_ref();
+        let authority = authority.map(|path| format!("\n    certificate-authority: {}", path.display()));
+        let authority = authority.unwrap_or_default();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
-             clusters:\n- name: lab\n  cluster:\n    server: {url}\n\
+             clusters:\n- name: lab\n  cluster:\n    server: {url}{authority}\n\
              contexts:\n- name: lab\n  context:\n    cluster: lab\n    user: lab\n    namespace: shop\n\
              users:\n- name: lab\n  user:\n    {user}\n"
         )

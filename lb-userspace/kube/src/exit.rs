@@ -1,6 +1,6 @@
 //! How the program ends.
 
-use std::{fmt, process::ExitCode};
+use std::{error::Error, fmt, process::ExitCode};
 
 /// The exit codes, as `shunt` has them. 2 is clap's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,19 @@ impl Failure {
     }
 }
 
+/// An error and its causes in one line. A cause that the message before it quotes already is left out.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let (mut line, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        next = cause.source();
+    }
+    line
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Failed, error)
@@ -47,7 +60,7 @@ impl From<anyhow::Error> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {:#}", self.error)?;
+        write!(f, "error: {}", chain(&*self.error))?;
         match &self.remedy {
             Some(remedy) => write!(f, "\nhelp: {remedy}"),
             None => Ok(()),

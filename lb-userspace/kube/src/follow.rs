@@ -23,7 +23,7 @@ use crate::{
     clock::{now, rfc3339},
     cluster::Cluster,
     connect::{self, ConnectError, Lists},
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, chain},
     files::{Files, WriteError},
     names::named,
     objects::{SERVICE_NAME, Service, Slice},
@@ -253,17 +253,4 @@ fn cause(error: &watcher::Error) -> Option<&kube::Error> {
         | watcher::Error::WatchFailed(cause) => Some(cause),
         watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
     }
-}
-
-/// An error and its causes in one line. A cause that the message before it quotes already is left out.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let (mut line, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        next = cause.source();
-    }
-    line
 }

@@ -26,7 +26,10 @@ use self::{args::Args, exit::Failure};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Our own lines say what the libraries would say a second time.
+    let quiet = format!("{},kube_client=off,rustls_platform_verifier=off", args.log);
+    let chosen = if matches!(args.log.as_str(), "debug" | "trace") { &args.log } else { &quiet };
+    let filter = EnvFilter::try_new(chosen).unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = io::IsTerminal::is_terminal(&io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {

@@ -11,7 +11,10 @@ use std::{
 use hyper::{Request, Response, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
     Shared,
@@ -33,7 +36,18 @@ pub(super) async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>)
             let _ = socket_reset(&stream);
             continue;
         }
-        tokio::spawn(converse(stream, Arc::clone(&shared)));
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            match shared.tls.clone() {
+                None => converse(stream, shared).await,
+                // A client that breaks the handshake off is not served.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(stream, shared).await;
+                    }
+                }
+            }
+        });
     }
 }
 
@@ -44,7 +58,10 @@ fn socket_reset(stream: &TcpStream) -> io::Result<()> {
     setsockopt(stream, sockopt::Linger, &linger).map_err(io::Error::from)
 }
 
-async fn converse(stream: TcpStream, shared: Arc<Shared>) {
+async fn converse<S>(stream: S, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut cuts = shared.cuts.subscribe();
     cuts.mark_unchanged();
     let answers = Arc::clone(&shared);

@@ -76,6 +76,23 @@ fn each_failure_has_its_code() -> Result<()> {
     Ok(())
 }
 
+/// As API servers are outside of laboratories.
+#[test]
+fn the_certificate_of_the_server_is_checked() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = ApiServer::local_tls(&["v1"], &folder.path().join("ca.pem"))?;
+    server.put(Kind::Service, service(Some("true")));
+    server.put(Kind::EndpointSlice, slice("web-1", &[Pod::ready("a", "10.0.0.1")]));
+    let fine = once(folder.path(), &server.kubeconfig("{}"), &[])?;
+    assert_eq!((fine.code, fine.stdout.lines().count()), (Some(0), 2), "{}", fine.stderr);
+    ApiServer::local_tls(&[], &folder.path().join("ca.pem"))?;
+    let wrong = once(folder.path(), &server.kubeconfig("{}"), &[])?;
+    assert_eq!(wrong.code, Some(4), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("certificate"), "{}", wrong.stderr);
+    assert_eq!(wrong.stderr.lines().count(), 2, "an error and its remedy: {}", wrong.stderr);
+    Ok(())
+}
+
 #[test]
 fn its_help_has_the_annotation_and_examples() -> Result<()> {
     let output = Command::new(program()).arg("--help").output()?;
