@@ -154,9 +154,11 @@ fn configuration(topology: &Topology, attacks: &[Attack]) -> String {
             }
             toml += &match attack.service {
                 Kind::Tls => format!("[service.{name}.probe.tcp]\n{PROBE}"),
-                Kind::Healthy | Kind::Dnat | Kind::Bad => {
+                Kind::Healthy | Kind::Dnat => {
                     format!("[service.{name}.probe.http]\npath = \"/\"\n{PROBE}")
                 }
+                // The bad one has to be down soon.
+                Kind::Bad => format!("[service.{name}.probe.http]\npath = \"/\"\ninterval = \"1s\"\n"),
             };
             toml += &format!(
                 "[service.{name}.breaker]\nconsecutive_5xx = 5\ninterval = \"2s\"\nbase_ejection_time = \"2s\"\n"
