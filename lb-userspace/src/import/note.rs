@@ -4,6 +4,8 @@ use std::{cell::RefCell, fmt, rc::Rc};
 
 use serde::{Serialize, Serializer};
 
+use crate::printable::printable;
+
 /// A place in an input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -170,9 +172,10 @@ impl Notes {
             weight: code.weight(),
             code,
             place: place.cloned(),
-            field: field.to_owned(),
-            message: message.into(),
-            help: help.into(),
+            // Words of the input may have ends of lines in them.
+            field: printable(field),
+            message: printable(&message.into()),
+            help: printable(&help.into()),
         };
         let mut list = self.list.borrow_mut();
         // The same object may be looked at from two sides.

@@ -9,6 +9,7 @@ use super::{
     draft::{Draft, Entry, Member, Origin, Service},
     note::{Note, Weight},
 };
+use crate::printable::printable;
 
 const WIDTH: usize = 100;
 
@@ -131,7 +132,7 @@ fn line(out: &mut String, entry: &Entry) {
     placed(out, &format!("{} = {}", entry.key, entry.value), &entry.origin);
 }
 
-/// A line with its place behind it, or above it if it is long.
+/// A line with its place behind it, or above it if it is long. An end of line in the input must not end the comment.
 fn placed(out: &mut String, line: &str, origin: &Origin) {
     let from = match origin {
         Origin::Field { path, place } => format!("{place} {}", tail(path)),
@@ -139,6 +140,7 @@ fn placed(out: &mut String, line: &str, origin: &Origin) {
         Origin::Option(option) => (*option).to_owned(),
         Origin::Both { path, place, option } => format!("{place} {}, {option}", tail(path)),
     };
+    let from = printable(&from);
     if line.chars().count() + from.chars().count() + 4 <= WIDTH {
         let _ = writeln!(out, "{line}  # {from}");
     } else {
@@ -157,7 +159,7 @@ fn tail(path: &str) -> &str {
 
 /// Comment lines of at most [`WIDTH`] columns. A word that is longer stands alone. No character of the input ends one.
 fn comment(out: &mut String, text: &str) {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = printable(text);
     let mut columns = 0;
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         let wide = word.chars().count();
@@ -219,6 +221,7 @@ fn from(origin: &Origin, key: String, value: String, differs: &str) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::import::note::Place;
 
     #[test]
     fn comments_keep_to_their_columns() {
@@ -227,6 +230,17 @@ mod tests {
         assert!(out.lines().all(|line| line.starts_with("# ") || line.starts_with("#")), "{out}");
         assert!(out.lines().filter(|line| line.len() > WIDTH).count() == 1, "{out}");
         assert!(!out.contains("\nvip"), "{out}");
+    }
+
+    /// A word of HAProxy may have an end of line in it.
+    #[test]
+    fn no_input_ends_a_comment() {
+        let place = Place { file: "a\nb".into(), line: 1, column: 1 };
+        let origin = Origin::Field { path: "server x\n[service.evil]".to_owned(), place };
+        let mut out = String::new();
+        placed(&mut out, "a = 1", &origin);
+        placed(&mut out, &format!("b = \"{}\"", "x".repeat(90)), &origin);
+        assert_eq!(out.lines().filter(|line| !line.starts_with('#')).count(), 2, "{out}");
     }
 
     #[test]
