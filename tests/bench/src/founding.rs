@@ -13,7 +13,6 @@ use lb_lab::{
 };
 use lb_tests::{
     http::get,
-    lab::lab_backend,
     load::{Connections, Load},
 };
 use lb_userspace::import::{self, Format, Options, Source};
@@ -177,6 +176,7 @@ impl Stage {
     fn set(setting: &Setting, service: &Service, balancer: Balancer, shunt: &Path) -> Result<Self> {
         let topology = Topology::new("bfound", service.apps)?;
         topology.lab.pin_neighbours()?;
+        let server = shunt.with_file_name("lab-backend");
         let mut servers = Vec::new();
         let mut backends = Vec::new();
         for (number, name) in service.apps.iter().enumerate() {
@@ -190,7 +190,7 @@ impl Stage {
                 seed: 11,
                 probe_path: "/healthz".to_owned(),
             };
-            servers.push(Remote::start(&topology.backends[number], lab_backend(), &args)?);
+            servers.push(Remote::start(&topology.backends[number], &server, &args)?);
             backends.push((*name, listen));
         }
         let vip = SocketAddrV4::new(*peers::vip().ip(), service.port);
