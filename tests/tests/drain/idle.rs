@@ -93,11 +93,8 @@ fn swept(prefix: &str, family: Family, mode: &str) -> Result<()> {
         }
     }
     assert_eq!(reset, before.len() - of_victim);
-    let traffic = stage.traffic(victim)?;
-    assert_eq!(
-        (traffic.resets.idle, traffic.resets.drain, traffic.resets.at_request),
-        (before.len() as u64, 0, 0)
-    );
+    let count = before.len() as u64;
+    stage.resets_are(victim, |resets| (resets.idle, resets.drain, resets.at_request) == (count, 0, 0))?;
     let ends = stage.ended(victim, before.len())?;
     assert_eq!(ends.len(), before.len(), "{ends:?}");
     assert!(ends.iter().all(|end| end.error == Some(ErrorKind::ConnectionReset)), "{ends:?}");

@@ -16,7 +16,7 @@ use lb_tests::{
     ledger::{End, Ledger},
     site::NAMES,
 };
-use lb_userspace::control::model::{BackendTraffic, Status};
+use lb_userspace::control::model::{BackendTraffic, ResetCounts, Status};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -131,6 +131,15 @@ impl Stage {
         let status = self.shunt.status()?;
         let found = status.traffic.iter().find(|one| one.backend == NAMES[number]);
         found.cloned().with_context(|| format!("no traffic of {}", NAMES[number]))
+    }
+
+    /// Waits until the resets of a backend are counted like this. The count follows the frames.
+    pub(crate) fn resets_are(&self, number: usize, expected: impl Fn(&ResetCounts) -> bool) -> Result<()> {
+        Ok(until_ok("its resets are counted", PATIENCE, || match self.traffic(number) {
+            Ok(traffic) if expected(&traffic.resets) => Ok(()),
+            Ok(traffic) => Err(format!("{:?}", traffic.resets)),
+            Err(error) => Err(format!("{error:#}")),
+        })?)
     }
 
     /// The connections to the VIP in the client's kernel.

@@ -103,11 +103,8 @@ fn drained(prefix: &str, family: Family) -> Result<()> {
     assert_eq!([fate(&mut slow), fate(&mut half)], [Some(ErrorKind::ConnectionReset); 2]);
     // A client that spoke between the write and the scan got its reset from the program, and its backend in
     // the scan.
-    let traffic = stage.traffic(victim)?;
-    assert_eq!(
-        (traffic.resets.drain + traffic.resets.at_request, traffic.resets.idle),
-        (at_victim.len() as u64, 0)
-    );
+    let count = at_victim.len() as u64;
+    stage.resets_are(victim, |resets| (resets.drain + resets.at_request, resets.idle) == (count, 0))?;
     let before = load.samples().len();
     until("the load goes on", PATIENCE, || load.samples().len() > before + 50)?;
     let samples = load.stop();
