@@ -18,9 +18,6 @@ mod policy;
 mod write;
 mod yaml;
 
-#[cfg(test)]
-mod tests;
-
 use draft::{Draft, Entry, Origin};
 use given::Given;
 use note::Notes;

@@ -1,7 +1,10 @@
 //! Rules of Shunt's breaker that other programs do not have.
 
+use toml::Value;
+
 use super::{
     draft::{Entry, Origin},
+    fields::{Field, Fields},
     given::Given,
     note::{NoteCode, Notes},
 };
@@ -10,7 +13,7 @@ use super::{
 pub(super) fn own_or_faithful(program: &'static str, given: &Given<'_>) -> Vec<Entry> {
     if given.options.faithful {
         let as_there = Origin::Option("--faithful");
-        let entry = |key, value: toml::Value| Entry::new(key, value, as_there.clone());
+        let entry = |key, value: Value| Entry::new(key, value, as_there.clone());
         return vec![
             entry("min_serving", 0.into()),
             entry("half_open_trials", 0.into()),
@@ -30,7 +33,7 @@ pub(super) fn own_or_faithful(program: &'static str, given: &Given<'_>) -> Vec<E
         format!("--faithful gives {program}'s own behaviour"),
     );
     let own = Origin::Option("Shunt's own; see --faithful");
-    let entry = |key, value: toml::Value, differs| Entry::new(key, value, own.clone()).differs(differs);
+    let entry = |key, value: Value, differs| Entry::new(key, value, own.clone()).differs(differs);
     vec![
         entry("min_serving", 1.into(), "The last backend stays, whatever it answers"),
         entry("half_open_trials", 3.into(), "A backend returns through trial connections"),
@@ -63,4 +66,19 @@ pub(super) fn warn_of_ceiling(entries: &[Entry], backends: usize, program: &str,
 pub(super) fn without_outlier(program: &'static str, field: &'static str) -> Entry {
     let differs = "Without a rule for outliers nobody was ejected, so the breaker only reports";
     Entry::new("enforce", false, Origin::Default { of: program, field }).differs(differs)
+}
+
+/// A field, or the program's default of it.
+pub(super) fn placed(
+    program: &'static str,
+    fields: &Fields<'_>,
+    field: &'static str,
+    key: &'static str,
+    default: impl Into<Value>,
+    read: impl FnOnce(&Field<'_>) -> Option<Value>,
+) -> Option<Entry> {
+    match fields.get(field) {
+        Some(field) => Some(Entry::new(key, read(&field)?, &field)),
+        None => Some(Entry::new(key, default, Origin::Default { of: program, field })),
+    }
 }

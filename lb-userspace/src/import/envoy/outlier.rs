@@ -7,6 +7,7 @@ use crate::import::{
     draft::{Entry, Origin, span},
     fields::{Field, Fields},
     note::NoteCode,
+    policy::placed,
 };
 
 const ENVOY: &str = "Envoy";
@@ -57,25 +58,26 @@ const DETECTORS: &[Detector] = &[
 pub(super) fn entries(field: &Field<'_>) -> Option<Vec<Entry>> {
     let fields = field.map()?;
     let count = |field, key, default: i64| {
-        placed(&fields, field, key, default, |field| field.integer(0..=1_000_000).map(Value::from))
+        placed(ENVOY, &fields, field, key, default, |field| field.integer(0..=1_000_000).map(Value::from))
     };
     let time = |field, key, seconds| {
-        placed(&fields, field, key, span(Millis::secs(seconds)), |field| field.duration().map(span))
+        placed(ENVOY, &fields, field, key, span(Millis::secs(seconds)), |field| field.duration().map(span))
     };
     let flag = |field, key, default: bool| {
-        placed(&fields, field, key, default, |field| field.boolean().map(Value::from))
+        placed(ENVOY, &fields, field, key, default, |field| field.boolean().map(Value::from))
     };
     let five = count("consecutive_5xx", "consecutive_5xx", 5);
     let gateway = count("consecutive_gateway_failure", "consecutive_gateway_failure", 5);
     let split = flag("split_external_local_origin_errors", "split_l4_failures", false);
     let local = count("consecutive_local_origin_failure", "consecutive_l4_failure", 5);
-    let factor = placed(&fields, "success_rate_stdev_factor", "success_rate_stdev_factor", 1900, |field| {
-        field.integer(0..=10_000).map(Value::from)
-    });
+    let factor =
+        placed(ENVOY, &fields, "success_rate_stdev_factor", "success_rate_stdev_factor", 1900, |field| {
+            field.integer(0..=10_000).map(Value::from)
+        });
     let volume = count("success_rate_request_volume", "success_rate_min_responses", 100);
     let hosts = count("success_rate_minimum_hosts", "success_rate_min_backends", 5);
     let percent =
-        placed(&fields, "failure_percentage_threshold", "failure_percentage_threshold", 85, |field| {
+        placed(ENVOY, &fields, "failure_percentage_threshold", "failure_percentage_threshold", 85, |field| {
             field.integer(0..=100).map(Value::from)
         });
     let percent_volume = count("failure_percentage_request_volume", "failure_percentage_min_responses", 50);
@@ -84,7 +86,7 @@ pub(super) fn entries(field: &Field<'_>) -> Option<Vec<Entry>> {
     let base = time("base_ejection_time", "base_ejection_time", 30);
     let longest = time("max_ejection_time", "max_ejection_time", 300);
     let jitter = time("max_ejection_time_jitter", "max_ejection_time_jitter", 0);
-    let ceiling = placed(&fields, "max_ejection_percent", "max_ejection_percent", 10, |field| {
+    let ceiling = placed(ENVOY, &fields, "max_ejection_percent", "max_ejection_percent", 10, |field| {
         field.integer(0..=100).map(Value::from)
     });
     let one = flag("always_eject_one_host", "always_eject_one", false);
@@ -117,19 +119,6 @@ pub(super) fn entries(field: &Field<'_>) -> Option<Vec<Entry>> {
     enforce(&fields, &mut entries);
     at_least_base(&mut entries);
     Some(entries)
-}
-
-fn placed(
-    fields: &Fields<'_>,
-    field: &'static str,
-    key: &'static str,
-    default: impl Into<Value>,
-    read: impl FnOnce(&Field<'_>) -> Option<Value>,
-) -> Option<Entry> {
-    match fields.get(field) {
-        Some(field) => Some(Entry::new(key, read(&field)?, &field)),
-        None => Some(Entry::new(key, default, Origin::Default { of: ENVOY, field })),
-    }
 }
 
 /// How much of a detector is enforced: nothing means that it only reports.

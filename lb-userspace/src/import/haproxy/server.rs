@@ -50,7 +50,6 @@ const QUIET: &[&str] = &[
     "no-tls-tickets",
     "no-backup",
     "enabled",
-    "send-proxy-v2-ssl-off",
     "tfo",
 ];
 /// The same, with a value behind them.

@@ -7,23 +7,10 @@ use crate::import::{
     draft::{Entry, Origin, span},
     fields::{Field, Fields},
     note::NoteCode,
+    policy::placed,
 };
 
 const ISTIO: &str = "Istio";
-
-/// A field, or Istio's default of it.
-fn placed(
-    fields: &Fields<'_>,
-    field: &'static str,
-    key: &'static str,
-    default: impl Into<Value>,
-    read: impl FnOnce(&Field<'_>) -> Option<Value>,
-) -> Option<Entry> {
-    match fields.get(field) {
-        Some(field) => Some(Entry::new(key, read(&field)?, &field)),
-        None => Some(Entry::new(key, default, Origin::Default { of: ISTIO, field })),
-    }
-}
 
 /// Keys of the breaker, each with Istio's default where the field is not there.
 pub(super) fn entries(field: &Field<'_>) -> Option<Vec<Entry>> {
@@ -32,19 +19,20 @@ pub(super) fn entries(field: &Field<'_>) -> Option<Vec<Entry>> {
     let count = |field: &Field<'_>| field.integer(0..=MOST).map(Value::from);
     let percent = |field: &Field<'_>| field.integer(0..=100).map(Value::from);
     let time = |field: &Field<'_>| field.duration().map(span);
-    let consecutive = placed(&fields, "consecutive5xxErrors", "consecutive_5xx", 5, count);
+    let consecutive = placed(ISTIO, &fields, "consecutive5xxErrors", "consecutive_5xx", 5, count);
     let old = fields.has("consecutiveErrors") && !fields.has("consecutiveGatewayErrors");
     let name = if old { "consecutiveErrors" } else { "consecutiveGatewayErrors" };
     fields.ignore(&["consecutiveErrors"]);
-    let gateway = placed(&fields, name, "consecutive_gateway_failure", 0, count);
-    let split = placed(&fields, "splitExternalLocalOriginErrors", "split_l4_failures", false, |field| {
-        field.boolean().map(Value::from)
-    });
-    let local = placed(&fields, "consecutiveLocalOriginFailures", "consecutive_l4_failure", 5, count);
-    let interval = placed(&fields, "interval", "interval", span(Millis::secs(10)), time);
-    let base = placed(&fields, "baseEjectionTime", "base_ejection_time", span(Millis::secs(30)), time);
-    let ceiling = placed(&fields, "maxEjectionPercent", "max_ejection_percent", 10, percent);
-    let panic = placed(&fields, "minHealthPercent", "panic_threshold", 0, percent);
+    let gateway = placed(ISTIO, &fields, name, "consecutive_gateway_failure", 0, count);
+    let split =
+        placed(ISTIO, &fields, "splitExternalLocalOriginErrors", "split_l4_failures", false, |field| {
+            field.boolean().map(Value::from)
+        });
+    let local = placed(ISTIO, &fields, "consecutiveLocalOriginFailures", "consecutive_l4_failure", 5, count);
+    let interval = placed(ISTIO, &fields, "interval", "interval", span(Millis::secs(10)), time);
+    let base = placed(ISTIO, &fields, "baseEjectionTime", "base_ejection_time", span(Millis::secs(30)), time);
+    let ceiling = placed(ISTIO, &fields, "maxEjectionPercent", "max_ejection_percent", 10, percent);
+    let panic = placed(ISTIO, &fields, "minHealthPercent", "panic_threshold", 0, percent);
     let errors = errors(&fields);
     let (consecutive, mut gateway) = (consecutive?, gateway?);
     let threshold = |entry: &Entry| entry.value.as_integer().unwrap_or_default();
