@@ -5,7 +5,7 @@
 
 use crate::{
     TABLE_SLOTS,
-    abi::{Address, FlowKey},
+    abi::{Address, FlowKey, Port},
 };
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -24,6 +24,20 @@ pub fn flow_hash<A: Address>(key: &FlowKey<A>) -> u64 {
         mix(mix(mix(mix(0, a), b), c), d)
     };
     finish(mix(hash, ports))
+}
+
+/// The same for a service with affinity: all connections of a source prefix have one slot.
+#[inline(always)]
+pub fn source_hash<A: Address>(key: &FlowKey<A>, bits: u32) -> u64 {
+    // No client has port 0.
+    flow_hash(&FlowKey { src: key.src.masked(bits), sport: Port::default(), ..*key })
+}
+
+/// The acknowledgement number of a challenge: a client sends it back only if it receives at its address. `hash`: of the
+/// tuple, by keys that nobody else knows.
+#[inline(always)]
+pub const fn cookie(hash: u64, key: u64) -> u32 {
+    finish(hash ^ key) as u32
 }
 
 /// The keys of [`keyed_hash`]: random numbers that nobody else knows.
@@ -221,6 +235,23 @@ mod tests {
         let (src, dst) = (v4([192, 0, 2, 7]), v4([203, 0, 113, 10]));
         let key = FlowKey { src, dst, sport: Port::new(41234), dport: Port::new(80) };
         assert_eq!(keyed_hash(&key, &HashKeys::from_seed(1)), 0xc042_6808_2936_c368);
+    }
+
+    #[test]
+    fn of_a_source_prefix_all_connections_have_one_slot() {
+        let of = |client, port, bits| source_hash(&key(client, port), bits);
+        let one = of(0x0a00_0001, 1024, 32);
+        assert_eq!(one, of(0x0a00_0001, 65_535, 32));
+        assert_ne!(one, of(0x0a00_0002, 1024, 32));
+        assert_eq!(of(0x0a00_0001, 1, 24), of(0x0a00_00ff, 2, 24));
+        assert_ne!(of(0x0a00_0001, 1, 24), of(0x0a00_0101, 1, 24));
+        let elsewhere = FlowKey { dport: Port::new(81), ..key(0x0a00_0001, 1024) };
+        assert_ne!(one, source_hash(&elsewhere, 32), "another service");
+        let mut slots = [0u32; 64];
+        for client in 0..65_536 {
+            slots[slot(of(0x0a00_0000 + client, 1, 32)) as usize * 64 / TABLE_SLOTS] += 1;
+        }
+        assert!(slots.iter().all(|count| (824..1224).contains(count)), "{slots:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod hash;
 pub mod reason;
 
 /// Version of the map layout. Names the directory the maps are pinned in.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// Entries of a Maglev lookup table. Prime, and at least 100 × the largest
 /// number of backends that should share evenly (Maglev, NSDI 2016, section 5.3).
@@ -22,6 +22,10 @@ pub const TABLE_SLOTS: usize = 65_537;
 /// next hop does not answer. With half of the backends ejected (the default ceiling) all tries fail for one
 /// SYN in 65 536, for the few milliseconds until the new table is in.
 pub const SLOT_TRIES: u32 = 16;
+
+/// How many slots the program tries for a service with limits, whose backends may be full. With every hundredth slot free
+/// it misses one SYN in 30 000.
+pub const LIMITED_TRIES: u32 = 1024;
 
 /// Service ids run from 0 to this, exclusive.
 pub const MAX_SERVICES: u32 = 1024;

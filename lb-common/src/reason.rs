@@ -50,10 +50,15 @@ pub enum Reason {
     IcmpStray = 18,
     /// An ICMP error that reports a smaller path MTU than `min_path_mtu`.
     PathMtu = 19,
+    /// The service has `max_connections`, or every backend that may serve has.
+    Full = 20,
+    /// Half-open handshakes hold half of `max_connections`, and the client has not proven its address. The program
+    /// answers with a challenge.
+    Unproven = 21,
 }
 
 impl Reason {
-    pub const COUNT: usize = 20;
+    pub const COUNT: usize = 22;
 
     pub const ALL: [Self; Self::COUNT] = [
         Self::Malformed,
@@ -76,7 +81,19 @@ impl Reason {
         Self::SourceShare,
         Self::IcmpStray,
         Self::PathMtu,
+        Self::Full,
+        Self::Unproven,
     ];
+
+    /// The reason with this number.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        if number as usize >= Self::COUNT {
+            return None;
+        }
+        // SAFETY: the numbers of the reasons are dense, and a reason is its number.
+        Some(unsafe { core::mem::transmute::<u8, Self>(number) })
+    }
 
     /// Its name in status, metrics and events.
     pub const fn name(self) -> &'static str {
@@ -101,6 +118,8 @@ impl Reason {
             Self::SourceShare => "source_share",
             Self::IcmpStray => "icmp_stray",
             Self::PathMtu => "path_mtu",
+            Self::Full => "full",
+            Self::Unproven => "unproven",
         }
     }
 }
@@ -116,13 +135,15 @@ mod tests {
             assert!(!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
             assert!(Reason::ALL[..i].iter().all(|other| other.name() != name), "{name}");
         }
-        assert_eq!((Reason::Malformed.name(), Reason::PathMtu.name()), ("malformed", "path_mtu"));
+        assert_eq!((Reason::Malformed.name(), Reason::Unproven.name()), ("malformed", "unproven"));
     }
 
     #[test]
     fn numbers_are_dense() {
         for (i, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
+            assert_eq!(Reason::from_number(i as u8), Some(reason));
         }
+        assert_eq!(Reason::from_number(Reason::COUNT as u8), None);
     }
 }

@@ -6,7 +6,10 @@
 use aya_log_ebpf::warn;
 use lb_common::reason::Reason;
 
-use crate::{hook::Context, program::maps::DROPS};
+use crate::{
+    hook::{Context, Raw},
+    program::maps::DROPS,
+};
 
 /// Target of the log lines.
 const TARGET: &str = concat!(env!("CARGO_CRATE_NAME"), "::program");
@@ -15,15 +18,24 @@ const TARGET: &str = concat!(env!("CARGO_CRATE_NAME"), "::program");
 /// cannot flood it.
 #[inline(always)]
 pub(crate) fn count(ctx: &Context, service: u16, reason: Reason) {
-    let index = service as u32 * Reason::COUNT as u32 + reason as u32;
-    let Some(counter) = DROPS.get_ptr_mut(index) else { return };
+    count_one(ctx.ctx, service as u32, reason as u32);
+}
+
+// A function of its own, so that the verifier follows it once and not for each drop.
+#[inline(never)]
+fn count_one(ctx: *mut Raw, service: u32, reason: u32) -> u32 {
+    let index = service * Reason::COUNT as u32 + reason;
+    let (Some(counter), Some(reason)) = (DROPS.get_ptr_mut(index), Reason::from_number(reason as u8)) else {
+        return 0;
+    };
+    let ctx = &Context::new(ctx);
     // SAFETY: this CPU's own slot; XDP programs on one CPU do not interrupt each other.
     let seen = unsafe {
         *counter += 1;
         *counter
     };
     if seen & (seen - 1) != 0 {
-        return;
+        return 0;
     }
     match reason {
         Reason::NoBackend => {
@@ -83,6 +95,9 @@ pub(crate) fn count(ctx: &Context, service: u16, reason: Reason) {
         | Reason::Ejected
         | Reason::SourceShare
         | Reason::IcmpStray
-        | Reason::PathMtu => {}
+        | Reason::PathMtu
+        | Reason::Full
+        | Reason::Unproven => {}
     }
+    0
 }

@@ -2,6 +2,7 @@
 
 mod action;
 mod addresses;
+mod limited;
 mod service;
 mod side;
 
@@ -59,6 +60,10 @@ pub struct Kernel {
     hops: BTreeMap<IpAddr, u32>,
     backends: BTreeSet<SocketAddr>,
     own_macs: OwnMacs,
+    /// The last entry of each backend.
+    written: BTreeMap<u16, Step>,
+    redispatches: bool,
+    limits: BTreeMap<u16, u32>,
 }
 
 /// Link and IPv6 header.
@@ -119,6 +124,9 @@ impl Kernel {
             hops: BTreeMap::new(),
             backends: BTreeSet::new(),
             own_macs: usual_macs(),
+            written: BTreeMap::new(),
+            redispatches: false,
+            limits: BTreeMap::new(),
         };
         kernel.own_macs(usual_macs());
         for id in 0..backends {
@@ -180,7 +188,9 @@ impl Kernel {
         flow_reset: FlowReset,
         count_successes: bool,
     ) {
-        self.apply(&Step::Backend {
+        let redispatch = self.redispatches;
+        let max_connections = self.limits.get(&id).copied().unwrap_or(0);
+        let step = Step::Backend {
             id: BackendId(id),
             service: SERVICE,
             address: backend_address(id),
@@ -188,7 +198,11 @@ impl Kernel {
             admit,
             flow_reset,
             count_successes,
-        });
+            redispatch,
+            max_connections,
+        };
+        self.apply(&step);
+        self.written.insert(id, step);
     }
 
     pub fn table(&mut self, members: &[u16]) {
@@ -230,6 +244,8 @@ impl Kernel {
 
     /// The same with half-open backends.
     pub fn redispatch_to(&mut self, trials: &[u16]) {
+        self.redispatches = true;
+        self.rewrite_backends();
         self.serve(ServiceSettings { redispatch: true, ..ServiceSettings::default() }.with_trials(trials));
     }
 

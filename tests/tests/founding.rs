@@ -42,7 +42,8 @@ fn decision(event: &Event) -> Option<String> {
         | EventKind::Drained
         | EventKind::Dataplane
         | EventKind::Interface
-        | EventKind::Discovery => None,
+        | EventKind::Discovery
+        | EventKind::Limit => None,
     }
 }
 

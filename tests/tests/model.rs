@@ -137,6 +137,8 @@ fn admission(service: &Service, number: usize) -> Step {
         admit: if backend.admitted { Admit::All } else { Admit::None },
         flow_reset: lb_core::io::FlowReset::Never,
         count_successes: false,
+        redispatch: false,
+        max_connections: 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Packet fixtures: the program in the kernel, frame by frame. Needs root.
 
+#[path = "packet/affinity.rs"]
+mod affinity;
 #[path = "packet/concurrent.rs"]
 mod concurrent;
 #[path = "packet/connections.rs"]
@@ -20,6 +22,8 @@ mod floods;
 mod icmp;
 #[path = "packet/large.rs"]
 mod large;
+#[path = "packet/limits.rs"]
+mod limits;
 #[path = "packet/numbers.rs"]
 mod numbers;
 #[path = "packet/orders.rs"]

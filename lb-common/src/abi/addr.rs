@@ -101,11 +101,22 @@ pub trait Address: Copy + Default + PartialEq + Eq + 'static {
     /// The source prefix, by which clients are counted: the /24 of an IPv4 address, the /48 of an IPv6 address.
     fn prefix(&self) -> u64;
 
+    /// The first so many bits of the address, and zeros.
+    #[must_use]
+    fn masked(&self, bits: u32) -> Self;
+
     /// The sum of the words, for checksums.
     fn sum(&self) -> u64;
 
     /// The sum of the complements of the words.
     fn negated_sum(&self) -> u64;
+}
+
+/// The first so many bits of a word in network byte order, at most all.
+#[inline(always)]
+const fn first_bits(bits: u32) -> u32 {
+    let bits = if bits > 32 { 32 } else { bits };
+    (((u32::MAX as u64) << (32 - bits)) as u32).to_be()
 }
 
 impl Address for V4 {
@@ -141,6 +152,11 @@ impl Address for V4 {
     #[inline(always)]
     fn prefix(&self) -> u64 {
         (self.0 & u32::from_ne_bytes([0xff, 0xff, 0xff, 0])) as u64
+    }
+
+    #[inline(always)]
+    fn masked(&self, bits: u32) -> Self {
+        Self(self.0 & first_bits(bits))
     }
 
     #[inline(always)]
@@ -190,6 +206,13 @@ impl Address for Addr {
     fn prefix(&self) -> u64 {
         let [a, b, ..] = self.0;
         (a as u64) << 32 | (b & u32::from_ne_bytes([0xff, 0xff, 0, 0])) as u64
+    }
+
+    #[inline(always)]
+    fn masked(&self, bits: u32) -> Self {
+        let [a, b, c, d] = self.0;
+        let word = |word: u32, before: u32| word & first_bits(bits.saturating_sub(before));
+        Self([word(a, 0), word(b, 32), word(c, 64), word(d, 96)])
     }
 
     #[inline(always)]

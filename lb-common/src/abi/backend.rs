@@ -45,6 +45,8 @@ pub mod backend_flags {
     pub const RESET_AT_REQUEST: u16 = 1 << 2;
     /// Its connections are reset at the client's next segment.
     pub const RESET_NOW: u16 = 1 << 3;
+    /// A handshake that it refuses or ignores continues with another backend.
+    pub const REDISPATCH: u16 = 1 << 4;
 }
 
 layout! {

@@ -57,6 +57,8 @@ pub struct BackendCounters {
     pub resets: u64,
     /// Handshakes that continued with another backend.
     pub redispatched: u64,
+    /// SYNs that found it full and looked for another backend.
+    pub spilled: u64,
     /// Responses that are not yet in `ttfb`: they are counted with the next one that is timed.
     pub untimed: u32,
     /// The timer interrupt at which the program last timed a response, modulo 2^32.
@@ -64,7 +66,7 @@ pub struct BackendCounters {
 }
 
 layout! {
-    BackendCounters = 240,
+    BackendCounters = 248,
 }
 
 #[cfg(test)]

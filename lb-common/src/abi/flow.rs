@@ -212,8 +212,8 @@ pub mod flow_state {
     pub const SPOKEN: u32 = 1 << 11;
     /// The program has reset the client's end. The backend does not know yet.
     pub const CLIENT_RESET: u32 = 1 << 12;
-    /// Its service redispatched when the connection began.
-    pub const REDISPATCH: u32 = 1 << 13;
+    /// The connection counts in the limits of its service and its backend, until it ends or goes into time-wait.
+    pub const COUNTED: u32 = 1 << 13;
     /// In a handshake: the backend has refused, and the client does not know.
     pub const REFUSED: u32 = 1 << 14;
 

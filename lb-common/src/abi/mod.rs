@@ -22,9 +22,10 @@ mod config;
 mod counters;
 mod evidence;
 mod flow;
+mod limit;
 mod service;
 
-pub use self::{addr::*, backend::*, config::*, counters::*, evidence::*, flow::*, service::*};
+pub use self::{addr::*, backend::*, config::*, counters::*, evidence::*, flow::*, limit::*, service::*};
 
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,8 @@ pub struct Service {
     pub flags: u16,
     /// How many entries of `trials` are set.
     pub trial_len: u16,
-    pub zero: u16,
+    /// Affinity: so many bits of a client's address choose the backend. 0: its whole tuple does.
+    pub affinity: u16,
     /// Half-open backends. They come before the Maglev table.
     pub trials: [u16; TRIAL_SLOTS],
 }
@@ -45,6 +46,12 @@ pub mod service_flags {
     pub const DNAT: u16 = 1 << 5;
     /// A handshake that its backend refuses or ignores continues with another backend.
     pub const REDISPATCH: u16 = 1 << 6;
+    /// It has limits, or its backends have: see [`Limit`](super::Limit). Its connections count.
+    pub const LIMITED: u16 = 1 << 7;
+    /// A SYN that finds everything full: drop it. Otherwise the program answers with a reset.
+    pub const OVERFLOW_DROP: u16 = 1 << 8;
+    /// The same, and clients that try again go first.
+    pub const OVERFLOW_QUEUE: u16 = 1 << 9;
 }
 
 /// The key of `SOURCES`, over which a prefix is counted. Its first four bytes always belong to the prefix.

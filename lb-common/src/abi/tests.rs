@@ -39,7 +39,7 @@ fn flags_are_bits_of_their_own() {
             OPAQUE,
             SPOKEN,
             CLIENT_RESET,
-            REDISPATCH,
+            COUNTED,
             REFUSED,
         ];
         are_bits(&flags);
@@ -70,12 +70,13 @@ fn flags_are_bits_of_their_own() {
     }
     {
         use backend_flags::*;
-        are_bits(&[ADMIT, TRIAL, RESET_AT_REQUEST, RESET_NOW].map(u32::from));
+        are_bits(&[ADMIT, TRIAL, RESET_AT_REQUEST, RESET_NOW, REDISPATCH].map(u32::from));
     }
     {
         use service_flags::*;
         let flags = [EVIDENCE, NO_BACKEND_DROP, SOURCES, SECOND_SET, LISTED_ONLY, DNAT, REDISPATCH];
-        are_bits(&flags.map(u32::from));
+        let limits = [LIMITED, OVERFLOW_DROP, OVERFLOW_QUEUE];
+        are_bits(&flags.iter().chain(&limits).map(|flag| u32::from(*flag)).collect::<Vec<_>>());
     }
     {
         use record_flags::*;
@@ -178,6 +179,47 @@ fn the_usual_address_of_each_interface() {
     assert_ne!(UsualMacs::entry(u64::MAX, 3), UsualMacs::NONE.0[3], "a broadcast is nobody's");
     assert_eq!(UsualMacs::entry(first(1, 0), 64 << 16), UsualMacs::entry(first(1, 0), 0));
     assert!((0..64).filter(|at| *at != 3 && *at != 6).all(|at| usual.0[at] == u64::MAX));
+}
+
+#[test]
+fn both_counts_of_a_limit_are_in_one_word() {
+    let word = |connections: i64, handshakes: i64| {
+        (handshakes as u64).wrapping_mul(Limit::HANDSHAKE).wrapping_add(connections as u64)
+    };
+    for (connections, handshakes) in [(0, 0), (1, 0), (5, 3), (-1, 0), (-1, 2), (i32::MAX.into(), 7)] {
+        let open = word(connections, handshakes);
+        let found = (Limit::connections(open), Limit::handshakes(open));
+        assert_eq!(found, (connections as i32, handshakes as i32), "{open:#x}");
+    }
+    assert_eq!(Limit::part(flow_state::LIVE), word(1, 1));
+    assert_eq!(Limit::part(flow_state::LIVE | flow_state::ESTABLISHED), word(1, 0));
+    assert_eq!(Limit::of_service(0), crate::MAX_BACKENDS);
+    assert_eq!(Limit::of_service(crate::MAX_SERVICES as u16 - 1), Limit::ENTRIES - 1);
+}
+
+#[test]
+fn an_address_is_masked_to_its_first_bits() {
+    for (address, bits, masked) in [
+        ("192.0.2.129", 32, "192.0.2.129"),
+        ("192.0.2.129", 25, "192.0.2.128"),
+        ("192.0.2.129", 24, "192.0.2.0"),
+        ("192.0.2.129", 1, "128.0.0.0"),
+        ("192.0.2.129", 0, "0.0.0.0"),
+    ] {
+        assert_eq!(v4(address).masked(bits), v4(masked), "{address}/{bits}");
+    }
+    for (bits, masked) in [
+        (128, "2001:db8:8000:ffff::ffff:1"),
+        (127, "2001:db8:8000:ffff::ffff:0"),
+        (96, "2001:db8:8000:ffff::"),
+        (64, "2001:db8:8000:ffff::"),
+        (49, "2001:db8:8000:8000::"),
+        (33, "2001:db8:8000::"),
+        (32, "2001:db8::"),
+        (3, "2000::"),
+    ] {
+        assert_eq!(wide("2001:db8:8000:ffff::ffff:1").masked(bits), wide(masked), "/{bits}");
+    }
 }
 
 #[test]

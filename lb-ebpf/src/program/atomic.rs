@@ -85,6 +85,23 @@ pub(crate) fn fetch_set(at: &mut u32, bits: u32) -> u32 {
     bits
 }
 
+/// Adds to `*at`.
+///
+/// # Safety
+/// `at` must be an aligned and writable word of a map.
+#[inline(always)]
+pub(crate) unsafe fn add32(at: *mut u32, value: u32) {
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u32 *)({at} + 0) += {value}",
+            at = in(reg) at,
+            value = in(wreg) value,
+            options(nostack),
+        );
+    }
+}
+
 /// Replaces `old` by `new`. If there is another value, it writes nothing and returns false.
 ///
 /// # Safety

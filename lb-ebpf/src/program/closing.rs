@@ -13,7 +13,7 @@ use lb_ebpf::{
     stamps::{Stamps, stamps},
 };
 
-use super::{atomic, maps::Tables};
+use super::{atomic, limit, maps::Tables};
 use crate::hook::{Context, Raw, frame};
 
 /// Whether a segment of a client may end something, or acknowledge an end. Most do not.
@@ -56,13 +56,13 @@ pub(crate) fn note_from_client<F: Tables>(ctx: *mut Raw, slot: u32, numbers: u64
     let segment = segment_of(numbers, shape);
     if segment.is_plausible(flow.sent_end) {
         let place = segment.place(flow.client_next());
-        from_client(&segment, flow, place);
+        from_client::<F>(&segment, flow, place);
         if place == Place::Next {
             flow.client_end = segment.end();
         }
         keep_stamp::<F>(ctx, flow, |stamps| stamps.value);
     } else if segment.has(flag::RST) {
-        reset_by_client(&segment, flow);
+        reset_by_client::<F>(&segment, flow);
     }
     0
 }
@@ -80,7 +80,7 @@ pub(crate) fn note_from_backend<F: Tables>(
     // SAFETY: as above.
     let flow = unsafe { &mut *flow };
     let segment = segment_of(numbers, shape);
-    from_backend(&segment, flow, segment.place(next));
+    from_backend::<F>(&segment, flow, segment.place(next));
     keep_stamp::<F>(ctx, flow, |stamps| stamps.echo);
     0
 }
@@ -98,7 +98,7 @@ fn keep_stamp<F: Tables>(ctx: *mut Raw, flow: &mut Flow<F::Addr>, of_client: imp
 /// Notes the FIN of a client, and the acknowledgement of the backend's FIN. `place`: of the segment, before it
 /// counts in `client_end`.
 #[inline(always)]
-fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
+fn from_client<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>, place: Place) {
     let backend_closes = flow.backend_closes();
     if !segment.has(flag::FIN) && !backend_closes {
         return;
@@ -120,21 +120,21 @@ fn from_client<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) 
             }
         }
     }
-    finish(flow, set, false);
+    finish::<F>(flow, set, false);
 }
 
 /// Ends the connection if the number of a client's reset is exact. A client that is gone answers the backend's
 /// segment, and takes its number from that.
 #[inline(always)]
-fn reset_by_client<A: Address>(segment: &Segment, flow: &mut Flow<A>) {
+fn reset_by_client<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) {
     if segment.seq == flow.client_end || segment.seq == flow.acked {
-        finish(flow, 0, true);
+        finish::<F>(flow, 0, true);
     }
 }
 
 /// The same for segments of a backend. A reset of a backend comes here only if its number is exact.
 #[inline(always)]
-fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place) {
+fn from_backend<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>, place: Place) {
     let ends = segment.flags & (flag::FIN | flag::RST) != 0;
     let client_closes = flow.client_closes();
     if !ends && !client_closes {
@@ -161,7 +161,7 @@ fn from_backend<A: Address>(segment: &Segment, flow: &mut Flow<A>, place: Place)
             }
         }
     }
-    finish(flow, set, segment.has(flag::RST));
+    finish::<F>(flow, set, segment.has(flag::RST));
 }
 
 /// Whether a reset of a backend ends the connection. Stacks also accept the number before their FIN, because a
@@ -175,14 +175,15 @@ pub(crate) const fn is_exact<A: Address>(reset: &Segment, flow: &Flow<A>) -> boo
 /// Sets these bits. At a reset, or when both FINs are acknowledged, the flow goes into time-wait and its NAT
 /// port rests.
 #[inline(always)]
-fn finish<A: Address>(flow: &mut Flow<A>, set: u32, reset: bool) {
+fn finish<F: Tables>(flow: &mut Flow<F::Addr>, set: u32, reset: bool) {
     const BOTH: u32 = flow_state::CLIENT_FIN_ACKED | flow_state::BACKEND_FIN_ACKED;
     if reset {
         flow.head |= head_state::FORGOTTEN;
     }
     let over = reset || (flow.state | set) & BOTH == BOTH;
-    let set = if over { set | flow_state::TIME_WAIT } else { set };
-    if set & !flow.state != 0 {
+    if over {
+        limit::rest::<F>(flow.slot, set | flow_state::TIME_WAIT);
+    } else if set & !flow.state != 0 {
         atomic::set(&mut flow.state, set);
     }
 }

@@ -11,7 +11,7 @@ use super::{
     maps::Tables,
     packet::Packet,
     ports::{may_be_dnat_reply, service_of},
-    source,
+    proof, source,
     verdict::{Egress, Leave},
 };
 use crate::hook::{Context, frame, whole};
@@ -43,6 +43,9 @@ pub(crate) fn steer<F: Tables>(
             return Err(Leave::Drop(Reason::Denied));
         }
         return connect(ctx, &packet, service, had_flow);
+    }
+    if service.flags & service_flags::LIMITED != 0 && proof::is_given::<F>(&tuple.key, &packet.segment) {
+        return Err(Leave::Swallow);
     }
     if service.flags & service_flags::DNAT != 0 && !had_flow {
         // A backend may still know the connection, unless the flow says that it is over.

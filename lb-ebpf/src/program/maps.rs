@@ -8,9 +8,9 @@ use aya_ebpf::{
 use lb_common::{
     MAX_BACKENDS, MAX_SERVICES, MAX_SOURCES, TABLE_SLOTS,
     abi::{
-        Addr, Backend, BackendCounters, ClientSet, Config, CrowdKey, ExchangeRecord, Flow, MAX_CROWDED,
-        MAX_OWN_MACS, OwnAddr, OwnAddrFilter, OwnMac, Ports, ReplySet, ReverseNat, SeenClients, Service,
-        ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
+        Addr, Backend, BackendCounters, ClientSet, Config, CrowdKey, ExchangeRecord, Flow, Limit,
+        MAX_CROWDED, MAX_OWN_MACS, OwnAddr, OwnAddrFilter, OwnMac, Ports, RECENT_CLIENTS, ReplySet,
+        ReverseNat, SeenClients, Service, ServiceKey, SourceKey, SuccessCounts, V4, Vlans,
     },
     reason::Reason,
 };
@@ -96,6 +96,18 @@ pub(crate) static PACE: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Backend id → the trial budget: new connections that a half-open backend may still get.
 #[btf_map]
 pub(crate) static TRIAL_BUDGETS: Array<i64, { MAX_BACKENDS as usize }, SHARED> = Array::new();
+
+/// How many connections backends and services have, and may have: see `limit`.
+#[btf_map]
+pub(crate) static LIMITS: Array<Limit, { Limit::ENTRIES as usize }, SHARED> = Array::new();
+
+/// Clients that have shown that they receive at their address, by a hash: see `proof`.
+#[btf_map]
+pub(crate) static PROVEN: Array<u64, { RECENT_CLIENTS as usize }> = Array::new();
+
+/// Clients whose SYN found everything full, by a hash: see `waiting`.
+#[btf_map]
+pub(crate) static WAITING: Array<u64, { RECENT_CLIENTS as usize }> = Array::new();
 
 /// Backend id → when it last answered a SYN, in nanoseconds of the coarse clock. 0: not yet.
 #[btf_map]

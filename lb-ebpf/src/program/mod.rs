@@ -5,6 +5,7 @@
 //! ```
 
 pub(crate) mod action;
+mod affinity;
 mod atomic;
 mod backend;
 mod clients;
@@ -18,6 +19,7 @@ mod forward;
 mod fresh;
 mod icmp;
 mod known;
+mod limit;
 mod mac;
 pub(crate) mod maps;
 mod narrow;
@@ -25,6 +27,7 @@ mod origin;
 mod pace;
 mod packet;
 mod ports;
+mod proof;
 mod reset;
 mod route;
 mod source;
@@ -33,6 +36,7 @@ mod to_backend;
 mod to_client;
 mod verdict;
 pub(crate) mod vlan;
+mod waiting;
 mod way;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;

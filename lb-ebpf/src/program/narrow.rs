@@ -15,9 +15,9 @@ use lb_common::{
 use lb_ebpf::{frame::LINK, reset::reset_about, segment::Segment, syn, verifier::opaque_pointer};
 
 use super::{
-    atomic,
     backend::counters,
     flows::key,
+    limit,
     maps::{NARROW_CLIENTS, NARROW_PLACES, NARROW_REPORTS, Tables},
     packet::Packet,
     verdict::{Egress, Leave},
@@ -86,7 +86,7 @@ pub(crate) fn end<F: Tables>(
     let to = flow.client.reversed();
     let len = reset_about::<F>(&packet.frame, &flow.link, &to, packet.segment.seq).ok_or(Leave::Pass)?;
     let egress = Egress::to_client(flow.ifindex, flow.state);
-    atomic::set(&mut flow.state, flow_state::TIME_WAIT);
+    limit::rest::<F>(flow.slot, flow_state::TIME_WAIT);
     if let Some(counters) = counters(flow.backend) {
         counters.resets += 1;
     }

@@ -8,7 +8,7 @@ use lb_ebpf::{
     segment::Segment,
 };
 
-use super::{action::Action, flows, maps::Tables};
+use super::{action::Action, flows, maps::Tables, proof};
 use crate::hook::{self, Context, frame, send, whole};
 
 #[inline(always)]
@@ -16,15 +16,18 @@ pub(crate) fn answer_with_reset<F: Tables>(ctx: &Context, vlan: u16) -> Action {
     sent(ctx, vlan, turn_into::<F>(ctx, |segment, _| Answer::reset(segment)))
 }
 
-/// Answers the SYN of a client that has a flow with the numbers of the flow.
+/// Answers the SYN of a client that has a flow with the numbers of the flow. Without a flow the client is to prove its
+/// address.
 #[inline(always)]
 pub(crate) fn challenge<F: Tables>(ctx: &Context, vlan: u16) -> Action {
     sent(
         ctx,
         vlan,
         turn_into::<F>(ctx, |_, key| {
-            let flow = flows::by_client::<F>(key)?;
-            Some(Answer::challenge(flow.sent_end, flow.client_next()))
+            Some(match flows::by_client::<F>(key) {
+                Some(flow) => Answer::challenge(flow.sent_end, flow.client_next()),
+                None => Answer::challenge(0, proof::number::<F>(key)),
+            })
         }),
     )
 }

@@ -8,7 +8,7 @@
 use lb_common::{
     NO_BACKEND,
     abi::{Address as _, Backend, FlowKey, Link, Service, ServiceKey},
-    hash::{flow_hash, slot},
+    hash::slot,
     reason::Reason,
 };
 use lb_ebpf::{
@@ -19,6 +19,7 @@ use lb_ebpf::{
 };
 
 use super::{
+    affinity::service_hash,
     backend::counters,
     maps::{BACKENDS, REVERSE_NAT, SERVICES, TABLES, Tables},
     packet::Packet,
@@ -103,7 +104,7 @@ fn to_backend<F: Tables>(
 #[inline(always)]
 fn of_slot<F: Tables>(service: &Service, key: &FlowKey<F::Addr>) -> Option<(u16, &'static Backend)> {
     let table = TABLES.get_value(service.id as u32, &0)?;
-    let id = *table.get(opaque(slot(flow_hash(key))) as usize)?;
+    let id = *table.get(opaque(slot(service_hash::<F>(service, key))) as usize)?;
     if id == NO_BACKEND {
         return None;
     }

@@ -11,9 +11,10 @@ use super::{
     backend::{backend_of, counters},
     clients,
     clock::{coarse_ns, coarse_us, ticks},
-    closing, crowd, evidence, flows, forward,
+    closing, crowd, evidence, flows, forward, limit,
     maps::Tables,
     packet::Packet,
+    proof,
     verdict::{Egress, Leave},
     way,
 };
@@ -38,7 +39,7 @@ pub(crate) fn steer<F: Tables>(
             flows::release::<F>(flow);
         } else if !time_wait || way::is_of_client(segment, flow) {
             flow.seen = ticks(coarse_ns());
-            atomic::set(&mut flow.state, flow_state::TIME_WAIT);
+            limit::rest::<F>(flow.slot, flow_state::TIME_WAIT);
         }
         return None;
     };
@@ -49,7 +50,7 @@ pub(crate) fn steer<F: Tables>(
         if crowd::refuses::<F>(&flow.client, flow.backend) {
             return Some(Err(Leave::Drop(Reason::SourceShare)));
         }
-        if !completes(segment, flow) {
+        if !completes::<F>(segment, flow) {
             return handshake(packet, flow, backend);
         }
     }
@@ -145,7 +146,7 @@ fn note_reset<F: Tables>(slot: u32) -> u32 {
 /// Completes the handshake if this segment acknowledges the backend's SYN-ACK, or more of what the backend has sent: it
 /// may answer early data, and an acknowledgement may be lost (RFC 7413).
 #[inline(always)]
-fn completes<A: Address>(segment: &Segment, flow: &mut Flow<A>) -> bool {
+fn completes<F: Tables>(segment: &Segment, flow: &mut Flow<F::Addr>) -> bool {
     let from = flow.head_seq;
     let completes = flow.state & flow_state::ANSWERED != 0
         && segment.has(flag::ACK)
@@ -160,8 +161,23 @@ fn completes<A: Address>(segment: &Segment, flow: &mut Flow<A>) -> bool {
     {
         counters.established += 1;
         clients::note(flow.service, &flow.client.src);
+        if before & flow_state::COUNTED != 0 {
+            complete::<F>(flow.slot);
+        }
     }
     true
+}
+
+/// A handshake that counts in a limit is complete: its client has proven its address.
+// A function of its own, because most services have no limit.
+#[inline(never)]
+fn complete<F: Tables>(slot: u32) -> u32 {
+    let Some(flow) = F::flow(slot) else { return 0 };
+    // SAFETY: as in `flows`: a place of a map, whose fields are valid each by itself.
+    let flow = unsafe { &*flow };
+    limit::complete(flow);
+    proof::note::<F>(&flow.client.src);
+    0
 }
 
 /// Any other segment of a client that has not yet acknowledged the backend's SYN-ACK.
@@ -178,7 +194,7 @@ fn handshake<F: Tables>(
             flows::release::<F>(flow);
             return None;
         }
-        if is_abandoned(flow) {
+        if is_abandoned(backend, flow) {
             // `connect` finds the flow, and avoids its backend.
             return None;
         }
@@ -195,11 +211,11 @@ fn handshake<F: Tables>(
 
 /// Whether a repeated SYN is to try another backend.
 #[inline(always)]
-fn is_abandoned<A: Address>(flow: &Flow<A>) -> bool {
+fn is_abandoned<A: Address>(backend: &Backend, flow: &Flow<A>) -> bool {
     /// Stacks repeat a SYN after a second (RFC 6298). A client that is sooner has not waited.
     const PATIENCE_US: u32 = 700_000;
     let state = flow.state;
-    if state & flow_state::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
+    if backend.flags & backend_flags::REDISPATCH == 0 || state & flow_state::ANSWERED != 0 {
         return false;
     }
     state & flow_state::REFUSED != 0 || coarse_us().wrapping_sub(flow.asked_us) > PATIENCE_US

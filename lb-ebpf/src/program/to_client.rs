@@ -1,7 +1,7 @@
 //! Backend → client: a segment of a backend that has a flow.
 
 use lb_common::{
-    abi::{Address, Flow, flow_state, head_state},
+    abi::{Address, Backend, Flow, backend_flags, flow_state, head_state},
     reason::Reason,
 };
 use lb_ebpf::{
@@ -11,7 +11,7 @@ use lb_ebpf::{
 
 use super::{
     atomic,
-    backend::note_alive,
+    backend::{backend_of, note_alive},
     clock::{coarse_ns, coarse_us, ticks},
     closing, evidence, flows, forward,
     maps::Tables,
@@ -165,7 +165,8 @@ fn handshake<F: Tables>(packet: &Packet<'_, F>, flow: &mut Flow<F::Addr>) -> Res
     } else if segment.has(flag::RST) {
         let refuses = segment.has(flag::ACK) && segment.ack == flow.asked_seq;
         evidence::note_refusal(segment, flow);
-        if refuses && flow.state & (flow_state::REDISPATCH | flow_state::ANSWERED) == flow_state::REDISPATCH {
+        let redispatches = |of: &Backend| of.flags & backend_flags::REDISPATCH != 0;
+        if refuses && flow.state & flow_state::ANSWERED == 0 && backend_of(flow).is_some_and(redispatches) {
             // The client does not learn of it: its next SYN goes to another backend.
             atomic::set(&mut flow.state, flow_state::REFUSED);
             return Err(Leave::Swallow);

@@ -11,7 +11,7 @@ use std::{
 
 use lb_core::{
     Engine, Settings,
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
+    config::{Backend, Breaker, Config, Limits, Mode, NoBackend, Service, Sources},
     io::{Input, Outcome, Output},
     time::{Instant, Millis},
 };
@@ -64,6 +64,7 @@ impl Bench {
             )),
             weight: 100,
             probe_address: None,
+            max_connections: None,
             discovered: None,
         };
         let service = |service: usize| Service {
@@ -75,6 +76,8 @@ impl Bench {
             connections: Default::default(),
             fallback: Vec::new(),
             sources: Sources::default(),
+            limits: Limits::default(),
+            affinity: None,
             backends: (0..backends).map(|index| backend(service, index)).collect(),
             probe: None,
             breaker: Breaker {

@@ -3,7 +3,10 @@
 //! `lb_userspace::config` makes these from TOML; nothing here is validated again.
 //! Key names, units and defaults are those of the TOML file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU8,
+};
 
 use crate::{states::Standing, time::Millis};
 
@@ -32,6 +35,9 @@ pub struct Service {
     pub evidence: bool,
     pub sources: Sources,
     pub connections: Connections,
+    pub limits: Limits,
+    /// So many bits of a client's address choose the backend. `None`: its whole tuple does. Default `None`.
+    pub affinity: Option<NonZeroU8>,
     /// At least one, unless discovery gives them. Names and addresses are unique within the service, `fallback`
     /// included.
     pub backends: Vec<Backend>,
@@ -46,6 +52,52 @@ impl Service {
     pub fn everyone(&self) -> impl Iterator<Item = &Backend> {
         self.backends.iter().chain(&self.fallback)
     }
+}
+
+/// How many connections may be open at a time, on this node. 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of the whole service. Default 0.
+    pub max_connections: u32,
+    /// Of each backend that has no limit of its own. Default 0.
+    pub max_connections_per_backend: u32,
+    /// Default reset.
+    pub overflow: Overflow,
+}
+
+impl Limits {
+    /// How many connections a backend may have at a time. 0: no limit.
+    pub fn of_backend(&self, backend: &Backend) -> u32 {
+        backend.max_connections.unwrap_or(self.max_connections_per_backend)
+    }
+
+    /// Of a service with these backends: its limit, and what happens to a SYN that finds everything full. `None`: neither it
+    /// nor a backend has a limit.
+    pub fn of_service<'a>(&self, mut backends: impl Iterator<Item = &'a Backend>) -> Option<ServiceLimit> {
+        let Self { max_connections, overflow, .. } = *self;
+        let limited = max_connections > 0 || backends.any(|backend| self.of_backend(backend) > 0);
+        limited.then_some(ServiceLimit { max_connections, overflow })
+    }
+}
+
+/// The limit of a service whose connections count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceLimit {
+    /// 0: only its backends have limits.
+    pub max_connections: u32,
+    pub overflow: Overflow,
+}
+
+/// The answer to a SYN that finds everything full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// A TCP reset.
+    #[default]
+    Reset,
+    /// No answer.
+    Drop,
+    /// No answer. A client that sends its SYN again goes before one that sends its first.
+    QueueByRetry,
 }
 
 /// How connections end whose backend is out or does not answer.
@@ -107,6 +159,8 @@ pub struct Backend {
     pub weight: u16,
     /// Where its probe connects to. Default: its own address, with the probe's `port`.
     pub probe_address: Option<SocketAddr>,
+    /// How many connections it may have at a time. 0: no limit. `None`: as many as the service says for each.
+    pub max_connections: Option<u32>,
     /// `None`: the configuration file names it.
     pub discovered: Option<Discovered>,
 }

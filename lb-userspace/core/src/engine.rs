@@ -9,6 +9,7 @@ mod follow;
 mod forwarding;
 mod ids;
 mod leaving;
+mod limit;
 mod members;
 mod memory;
 mod observe;
@@ -247,6 +248,7 @@ impl Engine {
                 };
                 self.outbox.publish([event]);
             }
+            Input::Full { service, refused, was_full } => self.full(service, refused, was_full, now),
             Input::Tick => {}
         }
     }

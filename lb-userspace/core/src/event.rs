@@ -68,6 +68,8 @@ pub enum EventKind {
     Dataplane,
     /// An interface of the node has changed. The event names no service.
     Interface,
+    /// SYNs find a service full, or no longer.
+    Limit,
     /// Discovery has another opinion about a backend. Without a backend: its source fails, or works again.
     Discovery,
 }
@@ -90,6 +92,7 @@ impl fmt::Display for EventKind {
             Self::Drained => "drained",
             Self::Dataplane => "dataplane",
             Self::Interface => "interface",
+            Self::Limit => "limit",
             Self::Discovery => "discovery",
         })
     }

@@ -1,12 +1,18 @@
 //! The inputs and the outputs of the engine.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU8, NonZeroU16},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     codes::EventReason,
-    config::{Config, Mode, NoBackend, ProbeKind, Sources},
+    config::{Config, Mode, NoBackend, ProbeKind, ServiceLimit, Sources},
     event::Event,
     states::PathState,
     time::Millis,
@@ -54,6 +60,9 @@ pub enum Input {
     /// The source of a discovered service has failed, or works again. The engine makes an event of it, and decides
     /// nothing.
     Discovery { service: String, from: String, to: String, reason: EventReason, detail: Option<String> },
+    /// SYNs of a service have found it, or all of its backends, full: so many since the last of these inputs. 0: none any
+    /// more. The engine makes an event of it, and decides nothing.
+    Full { service: ServiceId, refused: u64, was_full: bool },
     /// Time passes.
     Tick,
 }
@@ -163,6 +172,10 @@ pub enum Step {
         no_backend: NoBackend,
         evidence: bool,
         redispatch: bool,
+        /// So many bits of a client's address choose the backend.
+        affinity: Option<NonZeroU8>,
+        /// Its connections count.
+        limit: Option<ServiceLimit>,
         sources: Sources,
         /// Half-open backends that get trials, at most `lb_common::abi::TRIAL_SLOTS`.
         trials: Vec<BackendId>,
@@ -180,6 +193,10 @@ pub enum Step {
         flow_reset: FlowReset,
         /// The program may count its good responses instead of mirroring them.
         count_successes: bool,
+        /// A handshake that it does not take continues with another backend.
+        redispatch: bool,
+        /// 0: no limit.
+        max_connections: u32,
     },
     RemoveBackend {
         id: BackendId,
@@ -260,6 +277,8 @@ mod tests {
             admit: Admit::All,
             flow_reset: FlowReset::Never,
             count_successes: false,
+            redispatch: false,
+            max_connections: 0,
         };
         let plan = |steps| Plan { id: 1, service: ServiceId(1), steps };
         let steps = vec![backend(3), backend(7), backend(5), Step::RemoveBackend { id: BackendId(9) }];

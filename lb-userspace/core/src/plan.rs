@@ -9,10 +9,10 @@
 //! 6. The service: its VIP never matches before its table is there.
 //! 7. Removed backends, when their connections have ended and nothing refers to them any more.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU8};
 
 use crate::{
-    config::{Mode, NoBackend, Sources},
+    config::{Mode, NoBackend, ServiceLimit, Sources},
     ids::{BackendId, Generation, ServiceId},
     io::{Admit, FlowReset, Member, Step},
 };
@@ -34,6 +34,8 @@ pub struct Entry {
     pub no_backend: NoBackend,
     pub evidence: bool,
     pub redispatch: bool,
+    pub affinity: Option<NonZeroU8>,
+    pub limit: Option<ServiceLimit>,
     pub sources: Sources,
     pub trials: Vec<BackendId>,
 }
@@ -46,6 +48,8 @@ pub struct Target {
     pub admit: Admit,
     pub flow_reset: FlowReset,
     pub count_successes: bool,
+    pub redispatch: bool,
+    pub max_connections: u32,
     /// Wanted: `None` leaves the budget in the map as it is. Applied: the last one written.
     pub budget: Option<Grant>,
 }
@@ -85,8 +89,20 @@ impl Forwarding {
         }
 
         if let Some(entry) = target.service.as_ref().filter(|wanted| self.service.as_ref() != Some(*wanted)) {
-            let Entry { vip, mode, no_backend, evidence, redispatch, sources, trials } = entry.clone();
-            steps.push(Step::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials });
+            let Entry { vip, mode, no_backend, evidence, redispatch, affinity, limit, sources, trials } =
+                entry.clone();
+            steps.push(Step::Service {
+                id,
+                vip,
+                mode,
+                no_backend,
+                evidence,
+                redispatch,
+                affinity,
+                limit,
+                sources,
+                trials,
+            });
         }
 
         let left = self.backends.keys().filter(|id| !target.backends.contains_key(id));
@@ -102,15 +118,26 @@ impl Forwarding {
                 self.table = None;
             }
             Step::Service { .. } => self.service.clone_from(&target.service),
-            Step::Backend { id, service: _, address, generation, admit, flow_reset, count_successes } => {
+            Step::Backend {
+                id,
+                service: _,
+                address,
+                generation,
+                admit,
+                flow_reset,
+                count_successes,
+                redispatch,
+                max_connections,
+            } => {
                 let budget = self.backends.get(id).and_then(|held| held.budget);
-                let (address, generation) = (*address, *generation);
                 let held = Target {
-                    address,
-                    generation,
+                    address: *address,
+                    generation: *generation,
                     admit: *admit,
                     flow_reset: *flow_reset,
                     count_successes: *count_successes,
+                    redispatch: *redispatch,
+                    max_connections: *max_connections,
                     budget,
                 };
                 self.backends.insert(*id, held);
@@ -154,8 +181,27 @@ impl Forwarding {
 }
 
 fn backend(service: ServiceId, (id, target): (&BackendId, &Target)) -> Step {
-    let Target { address, generation, admit, flow_reset, count_successes, budget: _ } = *target;
-    Step::Backend { id: *id, service, address, generation, admit, flow_reset, count_successes }
+    let Target {
+        address,
+        generation,
+        admit,
+        flow_reset,
+        count_successes,
+        redispatch,
+        max_connections,
+        budget: _,
+    } = *target;
+    Step::Backend {
+        id: *id,
+        service,
+        address,
+        generation,
+        admit,
+        flow_reset,
+        count_successes,
+        redispatch,
+        max_connections,
+    }
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ impl View {
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface
-            | EventKind::Discovery => false,
+            | EventKind::Discovery
+            | EventKind::Limit => false,
         };
         // A lone backend that is half bad is refused again and again; the view that stays shows the first.
         if loud && event.kind != EventKind::Refused {

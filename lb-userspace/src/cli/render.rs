@@ -15,7 +15,9 @@ use lb_core::{
 use super::palette::{Paint, Palette};
 use crate::{
     attach_mode::Condition,
-    control::model::{AttachMode, BackendTraffic, Discovery, Evidence, ExpiredFlows, Status, Warning},
+    control::model::{
+        AttachMode, BackendTraffic, Discovery, Evidence, ExpiredFlows, LimitUse, Status, Warning,
+    },
 };
 
 mod columns;
@@ -177,6 +179,11 @@ fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Pale
     }
     if let Some(forwarding) = status.forwarding.iter().find(|forwarding| forwarding.service == service.name) {
         line += &format!("  {}  evidence {}", forwarding.mode, forwarding.evidence);
+        if let Some(limit) = &forwarding.limit {
+            let paint = if limit.is_full() { Paint::Bad } else { Paint::Plain };
+            line += "  ";
+            line += &palette.paint(paint, &limit_words(limit));
+        }
     }
     let all = service.regular().count();
     let serving = service.regular().filter(|backend| backend.effective == Effective::Serving).count();
@@ -204,6 +211,14 @@ fn heading(status: &Status, service: &ServiceSnapshot, wide: Wide, palette: Pale
         line += &palette.paint(Paint::Bad, "FALLBACK");
     }
     line
+}
+
+/// `80 of 100 connections`.
+fn limit_words(of: &LimitUse) -> String {
+    match of.limit {
+        0 => format!("{} connections", of.used),
+        limit => format!("{} of {limit} connections", of.used),
+    }
 }
 
 fn drops(status: &Status, service: &str) -> Option<String> {
@@ -300,10 +315,17 @@ fn why(
         parts.push("its next hop does not answer, so new connections go to other backends".to_owned());
     }
     parts.extend(traffic.and_then(|traffic| traffic.path_warning.clone()));
+    parts.extend(traffic.and_then(full));
     if backend.responses.lost > 0 {
         parts.push(format!("{} of its response heads were lost and are not counted", backend.responses.lost));
     }
     (!parts.is_empty()).then(|| format!("{}: {}", backend.name, parts.join("; ")))
+}
+
+/// A backend that has as many connections as it may have.
+fn full(traffic: &BackendTraffic) -> Option<String> {
+    let limit = traffic.limit.filter(LimitUse::is_full)?;
+    Some(format!("it is full with {}, and other backends get new ones", limit_words(&limit)))
 }
 
 /// Each override with its author and its end, except the one that is the backend's reason already.

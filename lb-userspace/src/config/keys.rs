@@ -70,6 +70,11 @@ pub(super) const SERVICE: Keys = Keys {
         "on_drain",
         "drain_timeout",
         "redispatch",
+        "max_connections",
+        "max_connections_per_backend",
+        "overflow",
+        "affinity",
+        "affinity_prefix",
         "evidence",
         "allow",
         "deny",
@@ -95,6 +100,11 @@ pub(super) const SERVICE: Keys = Keys {
         ("outlierdetection", "breaker"),
         ("circuitbreaker", "breaker"),
         ("backup", "fallback"),
+        ("maxconn", "max_connections"),
+        ("connectionlimit", "max_connections"),
+        ("stickiness", "affinity"),
+        ("sessionaffinity", "affinity"),
+        ("persistence", "affinity"),
         ("onmarkeddown", "on_eject"),
         ("draintime", "drain_timeout"),
         ("deregistrationdelay", "drain_timeout"),
@@ -108,9 +118,14 @@ pub(super) const DISCOVERY: Keys = Keys {
 };
 
 pub(super) const BACKEND: Keys = Keys {
-    known: &["address", "weight", "probe_address"],
+    known: &["address", "weight", "probe_address", "max_connections"],
     later: &[],
-    aliases: &[("addr", "address"), ("host", "address"), ("checkaddress", "probe_address")],
+    aliases: &[
+        ("addr", "address"),
+        ("host", "address"),
+        ("checkaddress", "probe_address"),
+        ("maxconn", "max_connections"),
+    ],
 };
 
 pub(super) const PROBE: Keys = Keys {

@@ -23,6 +23,7 @@ mod diagnostic;
 mod discovery;
 mod file;
 mod keys;
+mod limits;
 mod path_mtu;
 mod probe;
 mod reader;

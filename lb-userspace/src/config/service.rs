@@ -11,7 +11,7 @@ use lb_core::{
 };
 
 use super::{
-    Code, Discovery, breaker, discovery, keys, probe,
+    Code, Discovery, breaker, discovery, keys, limits, probe,
     reader::{Entry, Node, Placed, Table, quoted},
     sources, value,
 };
@@ -77,6 +77,8 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<(Service
     });
     let evidence = table.or("evidence", true, Node::boolean);
     let connections = read_connections(&table, evidence.as_ref());
+    let limits = limits::read(&table);
+    let affinity = limits::read_affinity(&table, vip);
     let sources = sources::read(&table, vip, &mut addresses.sources);
     let first = addresses.backends.len();
     let mut own = Own::default();
@@ -118,6 +120,8 @@ fn read<'a>(entry: &Entry<'a>, addresses: &mut Addresses<'a>) -> Option<(Service
         no_backend: no_backend?.value,
         evidence: evidence?.value,
         connections: connections?,
+        limits: limits?,
+        affinity: affinity?,
         sources: sources?,
         backends: backends?,
         fallback: fallback?,
@@ -281,8 +285,8 @@ fn read_backends<'a>(
                     }
                 }
             });
-            let (name, address, (weight, probe_address)) = (name?, address?, more?);
-            Some(Backend { name, address, weight, probe_address, discovered: None })
+            let (name, address, More { weight, probe_address, max_connections }) = (name?, address?, more?);
+            Some(Backend { name, address, weight, probe_address, max_connections, discovered: None })
         })
         .collect();
     (backends.into_iter().collect(), entries.len())
@@ -291,8 +295,12 @@ fn read_backends<'a>(
 /// An address, and its place in the file.
 type At<'a> = (SocketAddr, Node<'a>);
 
-/// Weight, and where the probe goes instead.
-type More = (u16, Option<SocketAddr>);
+/// The rest of a backend.
+struct More {
+    weight: u16,
+    probe_address: Option<SocketAddr>,
+    max_connections: Option<u32>,
+}
 
 /// A backend is an address, or a table with the address and more.
 fn read_backend<'a>(node: &Node<'a>) -> (Option<At<'a>>, Option<More>) {
@@ -300,15 +308,20 @@ fn read_backend<'a>(node: &Node<'a>) -> (Option<At<'a>>, Option<More>) {
     const TABLE: &str = "web-1 = { address = \"10.0.0.11:8080\", weight = 50 }";
     let placed = |node: &Node<'a>| value::endpoint(node, ADDRESS).map(|address| (address, node.clone()));
     if !node.is_table() {
-        return (placed(node), Some((DEFAULT_WEIGHT as u16, None)));
+        let more = More { weight: DEFAULT_WEIGHT as u16, probe_address: None, max_connections: None };
+        return (placed(node), Some(more));
     }
     let Some(table) = node.table(&keys::BACKEND, TABLE) else { return (None, None) };
     let address = table.required("address", TABLE, placed);
     let weight = table.or("weight", DEFAULT_WEIGHT, |node| node.integer(1..=u32::from(u16::MAX)));
     let elsewhere = |node: &Node<'_>| value::endpoint(node, "probe_address = \"10.0.0.11:9000\"").map(Some);
     let probe_address = table.or("probe_address", None, elsewhere);
-    let weight = weight.and_then(|weight| u16::try_from(weight.value).ok());
-    (address, weight.zip(probe_address.map(|address| address.value)))
+    let max_connections = table.or("max_connections", None, |node| limits::count(node).map(Some));
+    let more = || {
+        let weight = u16::try_from(weight?.value).ok()?;
+        Some(More { weight, probe_address: probe_address?.value, max_connections: max_connections?.value })
+    };
+    (address, more())
 }
 
 /// Checks that no backend is a VIP, and that all backends fit into the maps.

@@ -1,6 +1,7 @@
 use lb_core::{
     config::{
-        BackoffDecay, Breaker, Connections, Detector, HalfOpenExit, Mode, NoBackend, OnOut, Prefix, ProbeKind,
+        BackoffDecay, Breaker, Connections, Detector, HalfOpenExit, Limits, Mode, NoBackend, OnOut, Prefix,
+        ProbeKind,
     },
     time::Millis,
 };
@@ -135,6 +136,7 @@ fn defaults_are_filled_in() {
     let Connections { on_eject, on_drain, drain_timeout, redispatch } = service.connections;
     assert_eq!((on_eject, on_drain), (OnOut::Reset, OnOut::Drain));
     assert_eq!((drain_timeout, redispatch), (Millis::secs(60), false));
+    assert_eq!((service.limits, service.affinity), (Limits::default(), None));
     assert_eq!(service.fallback, []);
     assert_eq!(service.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [100, 100]);
     assert_eq!(service.breaker, Breaker::default());

@@ -192,7 +192,7 @@ fn with_effective(mut status: Status) -> Status {
 }
 
 fn forwarding(service: &str, evidence: Evidence) -> Forwarding {
-    Forwarding { service: service.to_owned(), mode: Mode::Nat, evidence }
+    Forwarding { service: service.to_owned(), mode: Mode::Nat, evidence, limit: None }
 }
 
 fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
@@ -217,6 +217,7 @@ fn traffic(service: &str, backend: &str, connections: u64) -> BackendTraffic {
         path_warning_code: None,
         counters: counters.into(),
         resets: ResetCounts::default(),
+        limit: None,
     }
 }
 

@@ -16,7 +16,7 @@ pub use status::{
     Daemon, Discovery, Evidence, ExpiredFlows, Forwarding, Interface, LoopLag, Mode, Program, ProgramMap,
     Reactions, RemainingConnections, Status, Warning,
 };
-pub use traffic::{BackendTraffic, Counters, ResetCounts, ServiceDrops};
+pub use traffic::{BackendTraffic, Counters, LimitUse, ResetCounts, ServiceDrops};
 pub use view::{BackendView, By, Choice, Explanation, KnownConnection, Stage, TrialSlot, Way};
 
 pub use crate::attach_mode::AttachMode;
@@ -131,6 +131,7 @@ mod tests {
             path_warning_code: None,
             counters: BackendCounters { connections: 7, ..BackendCounters::default() }.into(),
             resets: ResetCounts { drain: 2, ..ResetCounts::default() },
+            limit: None,
         };
         let json = serde_json::to_value(&traffic).expect("plain data");
         assert_eq!(json["backend"], "web-1");

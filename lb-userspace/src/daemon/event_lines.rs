@@ -27,6 +27,9 @@ impl EventLines {
                 Some(count) => warn!(seq, reason, count, "{}, again: {sentence}", event.kind),
                 None => debug!(seq, reason, "{}: {sentence}", event.kind),
             },
+            EventKind::Limit if event.reason == EventReason::Full => {
+                warn!(seq, reason, "{}: {sentence}", event.kind);
+            }
             EventKind::Eject | EventKind::Fallback | EventKind::Panic | EventKind::Dataplane => {
                 warn!(seq, reason, "{}: {sentence}", event.kind);
             }
@@ -46,6 +49,7 @@ impl EventLines {
             | EventKind::Weight
             | EventKind::Membership
             | EventKind::Discovery
+            | EventKind::Limit
             | EventKind::Drained => info!(seq, reason, "{}: {sentence}", event.kind),
         }
         if !matches!(event.kind, EventKind::Refused | EventKind::Suspected) {

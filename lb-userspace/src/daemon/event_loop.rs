@@ -14,12 +14,15 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use super::{driver::Driver, handlers::Handlers, lag::Lag, leaving::LeavingCounts, reload::Inspected};
+use super::{
+    driver::Driver, handlers::Handlers, lag::Lag, leaving::LeavingCounts, overflow::Overflows,
+    reload::Inspected,
+};
 use crate::{
     control::Request,
     dataplane::{
         actor,
-        bpf::{ClientsSeen, EvidenceRing, SuccessCounts, SynAcks, TimedOut, TrialBudgets},
+        bpf::{ClientsSeen, ConnectionLimits, EvidenceRing, SuccessCounts, SynAcks, TimedOut, TrialBudgets},
         interfaces::Interface,
         next_hop::Paths,
     },
@@ -52,6 +55,7 @@ pub(super) struct Counts {
     pub(super) syn_acks: SynAcks,
     pub(super) clients_seen: ClientsSeen,
     pub(super) trial_budgets: Arc<TrialBudgets>,
+    pub(super) connection_limits: Arc<ConnectionLimits>,
 }
 
 pub(super) struct EventLoop {
@@ -61,6 +65,7 @@ pub(super) struct EventLoop {
     counts: Counts,
     /// When the present period of the clients that were seen ends.
     clients_until: Duration,
+    overflows: Overflows,
     leaving: LeavingCounts,
     lag: Lag,
     /// Good responses wake nobody, so the ring is also read at these moments.
@@ -80,7 +85,8 @@ impl EventLoop {
         let mut next_read = interval(evidence::read_interval(0));
         next_read.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let clients_until = driver.clock().elapsed() + CLIENTS_PERIOD;
-        Self { driver, handlers, intake, counts, clients_until, leaving, lag: Lag::default(), next_read }
+        let (overflows, lag) = (Overflows::default(), Lag::default());
+        Self { driver, handlers, intake, counts, clients_until, overflows, leaving, lag, next_read }
     }
 
     /// Waits for the next thing to happen and deals with it. May be dropped while it waits.
@@ -162,6 +168,7 @@ impl EventLoop {
             _ = self.next_read.tick() => {
                 self.begin();
                 self.turn_clients();
+                self.look_for_overflows();
                 self.read_success_counts();
                 match self.read_ring(sources.ring.get_mut()) {
                     // More is in the ring. It would otherwise wait for the next read, and the ring fill.
@@ -242,6 +249,13 @@ impl EventLoop {
         if now >= self.clients_until {
             self.clients_until = now + CLIENTS_PERIOD;
             self.counts.clients_seen.turn();
+        }
+    }
+
+    fn look_for_overflows(&mut self) {
+        let now = self.driver.clock().elapsed();
+        for input in self.overflows.look(&self.counts.connection_limits, now) {
+            self.driver.handle(input);
         }
     }
 

@@ -33,6 +33,7 @@ mod kernel_log;
 mod lag;
 mod leaving;
 mod open_files;
+mod overflow;
 mod own_thread;
 mod paths;
 mod reaction;
@@ -115,6 +116,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let (engine, saving, remembered) = start::engine(&file, opened.adopted, clock, seed, recording.is_some());
     let (sets, first_readings, sources) = DiscoveredSets::start(&mut file, remembered);
     let recorder = start::recorder(recording, clock, seed)?;
+    let connection_limits = opened.dataplane.connection_limits();
     let (dataplane, reports) =
         actor::spawn(opened.dataplane).map_err(failed("start the dataplane thread"))?;
 
@@ -153,6 +155,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         success_counts: opened.success_counts,
         syn_acks: opened.syn_acks,
         clients_seen: opened.clients_seen,
+        connection_limits,
         trial_budgets: opened.trial_budgets,
     };
     let intake = Intake::after(opened.lost_heads);

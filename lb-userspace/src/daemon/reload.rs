@@ -215,6 +215,8 @@ fn service_differences(old: &Service, new: &Service) -> Vec<Change> {
         no_backend,
         evidence,
         connections,
+        limits,
+        affinity,
         sources,
         backends,
         fallback,
@@ -233,6 +235,13 @@ fn service_differences(old: &Service, new: &Service) -> Vec<Change> {
         ("on_drain", connections.on_drain != new.connections.on_drain),
         ("drain_timeout", connections.drain_timeout != new.connections.drain_timeout),
         ("redispatch", connections.redispatch != new.connections.redispatch),
+        ("max_connections", limits.max_connections != new.limits.max_connections),
+        (
+            "max_connections_per_backend",
+            limits.max_connections_per_backend != new.limits.max_connections_per_backend,
+        ),
+        ("overflow", limits.overflow != new.limits.overflow),
+        ("affinity", *affinity != new.affinity),
         ("probe", *probe != new.probe),
         ("allow", sources.allow != new.sources.allow),
         ("deny", sources.deny != new.sources.deny),
@@ -254,6 +263,9 @@ fn service_differences(old: &Service, new: &Service) -> Vec<Change> {
         if was.weight != is.weight {
             let says = format!("{of}: weight {} -> {}", was.weight, is.weight);
             all.push(change(ChangeCode::BackendWeight, says));
+        }
+        if was.max_connections != is.max_connections {
+            all.push(change(ChangeCode::Policy, format!("{of}: max_connections changed")));
         }
     }
     let moved = |to: &[Backend], from: &[Backend], what: &str| -> Vec<Change> {

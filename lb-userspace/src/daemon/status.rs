@@ -18,10 +18,10 @@ use crate::{
     attach_mode::Condition,
     config::File,
     control::model::{
-        BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, Mode, Program, ProgramMap,
-        ResetCounts, ServiceDrops, Status, Warning,
+        BackendTraffic, Daemon, Evidence, ExpiredFlows, Forwarding, Interface, LimitUse, Mode, Program,
+        ProgramMap, ResetCounts, ServiceDrops, Status, Warning,
     },
-    dataplane::{self, Counters, bpf, interfaces},
+    dataplane::{self, Counters, LimitCounts, bpf, interfaces},
     doctor,
 };
 
@@ -124,6 +124,7 @@ impl Facts {
                 service: service.name.clone(),
                 mode: self.services.get(&service.name).map_or(Mode::Nat, |(mode, _)| *mode),
                 evidence: self.evidence(service, counters),
+                limit: limit(service.id, &counters.service_limits),
             })
             .collect();
         let drops = snapshot
@@ -172,6 +173,7 @@ impl Facts {
             path_warning_code: warning.map(ToString::to_string),
             counters: of(backend.id, counters).into(),
             resets: resets(backend.id, counters),
+            limit: limit(backend.id, &counters.backend_limits),
         }
     }
 
@@ -211,6 +213,12 @@ fn resets(id: BackendId, counters: &Counters) -> ResetCounts {
     let dataplane::ResetCounts { idle, drained } =
         found.map(|place| counters.resets[place].1).unwrap_or_default();
     ResetCounts { at_request: of(id, counters).resets, idle, drain: drained }
+}
+
+fn limit<I: Copy + Ord>(id: I, all: &[(I, LimitCounts)]) -> Option<LimitUse> {
+    let found = all.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+    let LimitCounts { used, handshakes, limit } = all[found].1;
+    Some(LimitUse { used, handshakes, limit })
 }
 
 fn drops(id: ServiceId, name: &str, counters: &Counters) -> Option<ServiceDrops> {

@@ -17,6 +17,19 @@ pub struct Counters {
     /// Only those that are not zero.
     pub drops: Vec<(ServiceId, Reason, u64)>,
     pub expired_flows: ExpiredFlows,
+    /// Of the services whose connections count, and of their backends.
+    pub service_limits: Vec<(ServiceId, LimitCounts)>,
+    pub backend_limits: Vec<(BackendId, LimitCounts)>,
+}
+
+/// Connections that count in a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitCounts {
+    pub used: u32,
+    /// Of these, half-open handshakes.
+    pub handshakes: u32,
+    /// 0: there is none.
+    pub limit: u32,
 }
 
 /// Connections of one backend that the reset sender has reset at both ends, by cause. If the program resets a client

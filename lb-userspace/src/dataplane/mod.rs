@@ -29,7 +29,7 @@ use lb_core::io::{BackendId, Generation, Member, Step};
 
 use self::{client_ways::Moved, steering::Steering};
 pub use self::{
-    counters::{Counters, ExpiredFlows, ResetCounts},
+    counters::{Counters, ExpiredFlows, LimitCounts, ResetCounts},
     error::{Error, chain},
     path_warning::PathWarning,
 };

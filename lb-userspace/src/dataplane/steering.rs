@@ -6,12 +6,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lb_common::{
-    NO_BACKEND, SLOT_TRIES,
+    LIMITED_TRIES, NO_BACKEND, SLOT_TRIES,
     abi::{
-        Addr, Address, Backend, Flow, FlowKey, OwnAddr, OwnWay, Service, ServiceKey, Table, V4,
+        Addr, Address, Backend, Flow, FlowKey, Limit, OwnAddr, OwnWay, Service, ServiceKey, Table, V4,
         backend_flags, flow_state, service_flags, socket_addr,
     },
-    hash::{flow_hash, rehash, slot},
+    hash::{flow_hash, rehash, slot, source_hash},
     reason::Reason,
 };
 use lb_core::{
@@ -37,6 +37,8 @@ pub trait Maps {
     /// The trials that are left in a budget.
     fn tokens(&self, id: u16) -> Result<i64, Error>;
     fn table(&self, service: u16) -> Result<Option<Box<Table>>, Error>;
+    /// Whether an entry of `LIMITS` has as many connections as it may have.
+    fn is_full(&self, entry: u32) -> bool;
 }
 
 /// A connection, as the flow tables have it.
@@ -149,12 +151,13 @@ impl Choice {
 pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<Option<Steering>, Error> {
     let vip = ServiceKey { addr: key.dst, port: key.dport, proto: 6, zero: 0 };
     let Some(service) = maps.service(&vip)? else { return Ok(None) };
-    let hash = key.as_v4().map_or_else(|| flow_hash(key), |key| flow_hash(&key));
+    let hash = key.as_v4().map_or_else(|| hash_of(&service, key), |key| hash_of(&service, &key));
     let slot = slot(hash);
     let table = maps.table(service.id)?;
     let in_slot = table.as_ref().map(|table| table.0[slot as usize]).filter(|id| *id != NO_BACKEND);
     let pinned = pinned(maps, key)?;
     let trial_slots = trial_slots(maps, &service)?;
+    let choose = |slots: &[TrialSlot], table: Option<&Table>| choose(maps, &service, slots, table, hash);
     let own = maps.own_address(&key.src)?;
     let choice = match pinned.filter(|pinned| pinned.takes_syn) {
         Some(pinned) if pinned.reachable => Choice::Pinned(pinned.backend),
@@ -163,13 +166,13 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
         None if !is_plausible(key) || own.is_some_and(|own| own.is_vip()) => Choice::Nobody(Reason::Martian),
         None if maps.denies(&service, &key.src)? => Choice::Nobody(Reason::Denied),
         None if maps.holds_too_much(&key.src, NO_BACKEND) => Choice::Nobody(Reason::SourceShare),
-        None => possible(maps, &service, key, choose(maps, &trial_slots, table.as_deref(), hash)?)?,
+        None => possible(maps, &service, key, choose(&trial_slots, table.as_deref())?)?,
     };
     let without = match choice.backend() {
         Some(gone) => {
             let others: Vec<_> = trial_slots.iter().filter(|slot| slot.backend != gone).copied().collect();
             let rest: Vec<_> = members.iter().filter(|member| member.id != gone).copied().collect();
-            let instead = choose(maps, &others, Some(&*maglev::build(&rest)), hash)?;
+            let instead = choose(&others, Some(&*maglev::build(&rest)))?;
             Some(possible(maps, &service, key, instead)?)
         }
         None => None,
@@ -184,6 +187,11 @@ pub fn of(maps: &impl Maps, key: &FlowKey<Addr>, members: &[Member]) -> Result<O
         _ => None,
     });
     Ok(Some(Steering { hash, slot, in_slot, pinned, only_by, trial_slots, choice, without }))
+}
+
+/// The hash by which the service chooses.
+fn hash_of<A: Address>(service: &Service, key: &FlowKey<A>) -> u64 {
+    if service.affinity == 0 { flow_hash(key) } else { source_hash(key, service.affinity.into()) }
 }
 
 /// Whether a tuple's source can be a client of its destination.
@@ -225,10 +233,11 @@ fn trial_slots(maps: &impl Maps, service: &Service) -> Result<Vec<TrialSlot>, Er
     let ids = service.trials.iter().take(service.trial_len.into());
     ids.map(|id| {
         let left = maps.tokens(*id)?;
+        let full = service.flags & service_flags::LIMITED != 0 && maps.is_full((*id).into());
         let ready = maps
             .backend(*id)?
             .is_some_and(|backend| backend.flags & backend_flags::TRIAL != 0 && backend.link.is_resolved());
-        Ok(TrialSlot { backend: BackendId(*id), left, takes: ready && left > 0 })
+        Ok(TrialSlot { backend: BackendId(*id), left, takes: ready && left > 0 && !full })
     })
     .collect()
 }
@@ -250,27 +259,34 @@ fn possible(
     Ok(if itself { Choice::Nobody(Reason::Hairpin) } else { choice })
 }
 
-/// The choice for a SYN without a connection.
+/// The choice for a SYN without a connection. Where limits hold the client is taken to have proven its address.
 fn choose(
     maps: &impl Maps,
+    service: &Service,
     trial_slots: &[TrialSlot],
     table: Option<&Table>,
     mut hash: u64,
 ) -> Result<Choice, Error> {
+    let limited = service.flags & service_flags::LIMITED != 0;
+    if limited && maps.is_full(Limit::of_service(service.id)) {
+        return Ok(Choice::Nobody(Reason::Full));
+    }
     if let Some(slot) = trial_slots.iter().find(|slot| slot.takes) {
         return Ok(Choice::Trial(slot.backend));
     }
     let Some(table) = table else { return Ok(Choice::Nobody(Reason::NoBackend)) };
     let mut reason = Reason::Swapping;
-    for tries in 1..=SLOT_TRIES {
+    for tries in 1..=if limited { LIMITED_TRIES } else { SLOT_TRIES } {
         let id = table.0[slot(hash) as usize];
         let backend = if id == NO_BACKEND { None } else { maps.backend(id)? };
         let Some(backend) = backend else { return Ok(Choice::Nobody(Reason::NoBackend)) };
         if backend.flags & backend_flags::ADMIT != 0 {
-            if backend.link.is_resolved() {
-                return Ok(Choice::Table { backend: BackendId(id), tries });
-            }
-            reason = Reason::Neighbour;
+            reason = match backend.link.is_resolved() {
+                true if limited && maps.is_full(id.into()) => Reason::Full,
+                true => return Ok(Choice::Table { backend: BackendId(id), tries }),
+                false if reason == Reason::Full => Reason::Full,
+                false => Reason::Neighbour,
+            };
         }
         hash = rehash(hash);
     }

@@ -105,7 +105,14 @@ impl Entry {
     fn into_backend(self) -> Backend {
         let Self { name, address, weight, state, id } = self;
         let discovered = Some(Discovered { standing: state, identity: id });
-        Backend { name, address, weight: weight.get(), probe_address: None, discovered }
+        Backend {
+            name,
+            address,
+            weight: weight.get(),
+            probe_address: None,
+            max_connections: None,
+            discovered,
+        }
     }
 }
 

@@ -109,6 +109,7 @@ impl Recorder {
             | Input::Remaining { .. }
             | Input::Interface { .. }
             | Input::Discovery { .. }
+            | Input::Full { .. }
             | Input::Tick => {
                 return None;
             }

@@ -19,6 +19,7 @@ fn configuration() -> Config {
         address: "10.0.0.11:80".parse().expect("literal"),
         weight: 100,
         probe_address: None,
+        max_connections: None,
         discovered: None,
     };
     let web = config::Service {
@@ -30,6 +31,8 @@ fn configuration() -> Config {
         connections: Default::default(),
         fallback: Vec::new(),
         sources: config::Sources::default(),
+        limits: config::Limits::default(),
+        affinity: None,
         backends: vec![backend],
         probe: None,
         breaker: Breaker::default(),

@@ -47,6 +47,7 @@ pub(super) fn add(
             .unwrap_or_else(|| unused(&all)),
         weight: weight.map(u16::from).or(configured.map(|known| known.weight)).unwrap_or(DEFAULT_WEIGHT),
         probe_address: None,
+        max_connections: None,
         discovered: None,
     };
     let mut everyone = present.backends.iter_mut().chain(&mut present.fallback);
@@ -74,6 +75,7 @@ pub(super) fn set(config: &mut Config, service: usize, members: &[Member]) -> bo
             address: *address,
             weight: weight.get(),
             probe_address: None,
+            max_connections: None,
             discovered: discovery.map(|standing| Discovered { standing, identity: id.clone() }),
         })
         .collect()

@@ -142,7 +142,8 @@ impl ServiceAccount {
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface
-            | EventKind::Discovery => {}
+            | EventKind::Discovery
+            | EventKind::Limit => {}
         }
     }
 

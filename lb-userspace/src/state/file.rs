@@ -77,6 +77,7 @@ impl Discovered {
             address,
             weight: weight.get(),
             probe_address: None,
+            max_connections: None,
             discovered: Some(config::Discovered { standing: state, identity: id }),
         };
         self.backends.into_iter().map(backend).collect()

@@ -1,9 +1,9 @@
 //! The service of a fixture.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, num::NonZeroU8};
 
 use lb_core::{
-    config::{Mode, NoBackend, Sources},
+    config::{Mode, NoBackend, ServiceLimit, Sources},
     io::{BackendId, ServiceId, Step},
 };
 
@@ -19,6 +19,8 @@ pub struct ServiceSettings {
     pub no_backend: NoBackend,
     pub evidence: bool,
     pub redispatch: bool,
+    pub affinity: Option<NonZeroU8>,
+    pub limit: Option<ServiceLimit>,
     pub sources: Sources,
     pub trials: Vec<BackendId>,
 }
@@ -32,6 +34,8 @@ impl Default for ServiceSettings {
             no_backend: NoBackend::Reset,
             evidence: true,
             redispatch: false,
+            affinity: None,
+            limit: None,
             sources: Sources::default(),
             trials: Vec::new(),
         }
@@ -47,7 +51,18 @@ impl ServiceSettings {
 
 impl From<ServiceSettings> for Step {
     fn from(settings: ServiceSettings) -> Self {
-        let ServiceSettings { id, vip, mode, no_backend, evidence, redispatch, sources, trials } = settings;
-        Self::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials }
+        let ServiceSettings {
+            id,
+            vip,
+            mode,
+            no_backend,
+            evidence,
+            redispatch,
+            affinity,
+            limit,
+            sources,
+            trials,
+        } = settings;
+        Self::Service { id, vip, mode, no_backend, evidence, redispatch, affinity, limit, sources, trials }
     }
 }

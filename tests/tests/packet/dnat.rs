@@ -96,6 +96,8 @@ fn two_services_on_one_backend_are_distinguished_by_their_flows() {
         admit: Admit::All,
         flow_reset: FlowReset::Never,
         count_successes: false,
+        redispatch: false,
+        max_connections: 0,
     });
     let members = vec![Member { id, weight: 100, address: backend_address(0) }];
     kernel.apply(&Step::Table { service: OTHER, members });
@@ -186,6 +188,8 @@ fn in_nat_our_own_address_is_no_backend() {
         admit: Admit::All,
         flow_reset: FlowReset::Never,
         count_successes: false,
+        redispatch: false,
+        max_connections: 0,
     });
     kernel.apply(&Step::Table { service, members: vec![Member { id, weight: 1, address: here }] });
     assert_eq!(kernel.run(&syn(1).bytes()).0, Action::Tx);

@@ -43,6 +43,7 @@ pub(super) const SUITES: &[Suite] = &[
     row("storm", Lane::Computes, XDP),
     row("evidence", Lane::Computes, XDP),
     row("families", Lane::Computes, BOTH),
+    row("limits", Lane::Computes, BOTH),
     row("lab", Lane::Computes, XDP),
     row("drain", Lane::Drains, XDP),
     row("stacks", Lane::Drains, BOTH),

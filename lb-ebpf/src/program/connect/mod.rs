@@ -1,29 +1,31 @@
 //! A new connection: which backend, which NAT port.
 
 mod choose;
+mod limited;
 mod nat_port;
 mod redispatch;
+mod result;
 mod syn;
+mod trial;
 
 use lb_common::{
     NO_BACKEND,
     abi::{Service, flow_state, service_flags},
-    hash::flow_hash,
     reason::Reason,
 };
-use lb_ebpf::translate::deltas;
+use lb_ebpf::{translate::deltas, verifier::opaque};
 
 use self::{
-    choose::{Choice, choose},
+    choose::choose,
     nat_port::{ITSELF, PRESERVED, aim_first, preserve, reserve},
-    redispatch::{REFUSED, end_abandoned, other_backend},
+    result::{Choice, choice_of},
     syn::check_syn,
 };
 use super::{
     atomic,
     backend::counters,
     clock::{coarse_ns, coarse_us, ticks},
-    crowd, flows, forward, mac,
+    crowd, flows, forward, limit, mac,
     maps::Tables,
     narrow, pace,
     packet::Packet,
@@ -46,33 +48,15 @@ pub(crate) fn connect<F: Tables>(
     if crowd::refuses::<F>(key, NO_BACKEND) {
         return Err(Leave::Drop(Reason::SourceShare));
     }
-    let hash = flow_hash(key);
-    let (mut moved, mut retry) = (NO_BACKEND, false);
-    if had_flow && service.flags & service_flags::REDISPATCH != 0 {
-        let abandoned = end_abandoned::<F>(key);
-        if abandoned as u16 != NO_BACKEND {
-            moved = other_backend(service.id, hash, abandoned as u16) as u16;
-            if moved == NO_BACKEND && abandoned & REFUSED != 0 {
-                // No other backend is there. The client learns so at once instead of waiting.
-                return Err(Leave::Reset(Reason::NoBackend));
-            }
-            retry = true;
-        }
-    }
-    let choice = match choose(service, hash, moved, retry) {
-        Ok(choice) => choice,
-        Err(Reason::NoBackend) if service.flags & service_flags::NO_BACKEND_DROP == 0 => {
-            return Err(Leave::Reset(Reason::NoBackend));
-        }
-        Err(reason) => return Err(Leave::Drop(reason)),
-    };
-    let Choice { id, backend, trial } = choice;
+    let Choice { id, backend, trial } = choice_of(choose::<F>(key, service, had_flow))?;
+    let counted = bits(service.flags, service_flags::LIMITED, flow_state::COUNTED);
     let now = coarse_ns();
     let mut place = flows::claim::<F>(key);
     if place == flows::NOWHERE {
         place = flows::claim_taken::<F>(key, now);
     }
     if place == flows::NOWHERE {
+        limit::end(limit::who(id, service.id), backend.generation, counted);
         return Err(Leave::Drop(Reason::TableFull));
     }
     let place = place as u32;
@@ -121,14 +105,14 @@ pub(crate) fn connect<F: Tables>(
         reserve::<F>(flow)
     };
     if let Err(reason) = reserved {
-        flows::free_place::<F>(place);
+        step_back::<F>(place, counted);
         return Err(if reason == Reason::Hairpin { Leave::Reset(reason) } else { Leave::Drop(reason) });
     }
     (flow.tcp_delta, flow.ip_delta) = deltas(&flow.client, &flow.reply);
     let state = flow_state::LIVE
-        | if service.flags & service_flags::REDISPATCH != 0 { flow_state::REDISPATCH } else { 0 }
-        | if trial { flow_state::TRIAL } else { 0 }
-        | if watched { flow_state::EVIDENCE } else { 0 }
+        | counted
+        | trial * flow_state::TRIAL
+        | bits(service.flags, service_flags::EVIDENCE, flow_state::EVIDENCE)
         | (packet.vlan as u32) << flow_state::VLAN
         | flow_state::incarnation(now);
     // SAFETY: a word of a map.
@@ -141,4 +125,22 @@ pub(crate) fn connect<F: Tables>(
         narrow::lower::<F>(ctx.ctx, &flow.client.src, packet.segment.tcp);
     }
     forward::to_backend(packet, flow, backend)
+}
+
+/// Frees the place of a connection that finds no NAT port, and counts it off.
+// A function of its own, so that its caller need not keep what the flow has already.
+#[inline(never)]
+fn step_back<F: Tables>(place: u32, counted: u32) -> u32 {
+    if let Some(flow) = F::flow(place) {
+        // SAFETY: a place of the map that is the new connection's alone.
+        limit::ended(unsafe { &*flow }, counted);
+    }
+    flows::free_place::<F>(place);
+    0
+}
+
+/// `to` if the flag is there, otherwise 0. It has no branch, because the verifier would follow both sides from there on.
+#[inline(always)]
+fn bits(flags: u16, flag: u16, to: u32) -> u32 {
+    opaque((flags as u32 / flag as u32 & 1) * to) as u32
 }

@@ -39,5 +39,5 @@ pub(crate) use self::{
     evict::claim_taken,
     owner::{Resting, free_place, release},
     reply::{by_reply, prefetch, reserve_preserved, reserve_reply},
-    sets::key,
+    sets::{hash, key},
 };

@@ -11,6 +11,7 @@ use crate::program::{
     atomic,
     backend::backend_of,
     clock::{coarse_ns, ticks},
+    limit,
     maps::Tables,
 };
 
@@ -43,7 +44,11 @@ pub(crate) fn release<F: Tables>(flow: &mut Flow<F::Addr>) {
 #[inline(always)]
 pub(crate) fn owns<A: Address>(flow: &mut Flow<A>, state: u32) -> bool {
     // SAFETY: a word of a map.
-    unsafe { atomic::replace32(&raw mut flow.state, state, 0) }
+    let owns = unsafe { atomic::replace32(&raw mut flow.state, state, 0) };
+    if owns {
+        limit::ended(flow, state);
+    }
+    owns
 }
 
 #[inline(always)]

@@ -30,6 +30,8 @@ pub(super) fn wanted(service: &Service, mirror_all: bool) -> Forwarding {
         admit: members::admitted(backend, members.panic()),
         flow_reset: backend.drain.map_or(FlowReset::Never, |drain| drain.flow_reset(backend.on_out(policy))),
         count_successes: counts_successes(service, mirror_all) && !backend.out(),
+        redispatch: policy.redispatch,
+        max_connections: service.config.limits.of_backend(&backend.config),
         budget: backend.grant.filter(|_| trials.contains(&backend.id)).map(|grant| Grant {
             tokens: grant.tokens.min(service.config.breaker.half_open_trials),
             ..grant
@@ -43,6 +45,8 @@ pub(super) fn wanted(service: &Service, mirror_all: bool) -> Forwarding {
         no_backend: service.config.no_backend,
         evidence: service.config.evidence,
         redispatch: policy.redispatch,
+        affinity: service.config.affinity,
+        limit: service.config.limits.of_service(service.backends.iter().map(|backend| &backend.config)),
         sources: service.config.sources.clone(),
         trials,
     };

@@ -163,6 +163,9 @@ impl Removed {
             admit: Admit::None,
             flow_reset: self.drain.flow_reset(self.on_out(policy)),
             count_successes: false,
+            redispatch: policy.redispatch,
+            // It gets no new connections.
+            max_connections: 0,
             budget: None,
         }
     }

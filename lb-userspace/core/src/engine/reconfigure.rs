@@ -59,6 +59,8 @@ impl Service {
             admit: Admit::All,
             flow_reset: FlowReset::Never,
             count_successes: false,
+            redispatch: false,
+            max_connections: 0,
             budget: None,
         };
         self.writer.applied.backends.insert(id, held);

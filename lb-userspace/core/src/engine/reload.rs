@@ -142,6 +142,8 @@ impl Engine {
                 no_backend: config::NoBackend::default(),
                 evidence: false,
                 connections: config::Connections::default(),
+                limits: config::Limits::default(),
+                affinity: None,
                 sources: config::Sources::default(),
                 backends: Vec::new(),
                 fallback: Vec::new(),
@@ -156,6 +158,8 @@ impl Engine {
                 no_backend,
                 evidence,
                 redispatch: false,
+                affinity: None,
+                limit: None,
                 sources,
                 trials: Vec::new(),
             };

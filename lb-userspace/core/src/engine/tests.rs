@@ -9,6 +9,7 @@ mod founding;
 mod history;
 mod lab;
 mod leaving;
+mod limits;
 mod membership;
 mod operating;
 mod path;

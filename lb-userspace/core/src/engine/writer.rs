@@ -193,7 +193,11 @@ fn announces(event: &Event) -> bool {
         | EventKind::Panic
         | EventKind::Discovery
         | EventKind::Drained => true,
-        EventKind::Refused | EventKind::Suspected | EventKind::Dataplane | EventKind::Interface => false,
+        EventKind::Refused
+        | EventKind::Suspected
+        | EventKind::Dataplane
+        | EventKind::Interface
+        | EventKind::Limit => false,
     }
 }
 

@@ -18,6 +18,8 @@ fn target(id: u16, admit: Admit) -> (BackendId, Target) {
             admit,
             flow_reset: FlowReset::Never,
             count_successes: false,
+            redispatch: false,
+            max_connections: 0,
             budget,
         },
     )
@@ -36,6 +38,8 @@ fn forwarding(admits: &[Admit]) -> Forwarding {
         no_backend: NoBackend::Reset,
         evidence: true,
         redispatch: false,
+        affinity: None,
+        limit: None,
         sources: Sources::default(),
         trials: of(Admit::Trials).map(|(id, _)| *id).collect(),
     };

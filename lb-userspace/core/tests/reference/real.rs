@@ -11,7 +11,8 @@ use lb_core::{
     Engine, Settings,
     codes::ProbeCode,
     config::{
-        self, Breaker, Config, Connections, HttpProbe, Mode, NoBackend, OnOut, Probe, ProbeKind, Sources,
+        self, Breaker, Config, Connections, HttpProbe, Limits, Mode, NoBackend, OnOut, Probe, ProbeKind,
+        Sources,
     },
     event::{Event, EventKind},
     io::{
@@ -108,7 +109,8 @@ impl Real {
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface
-            | EventKind::Discovery => false,
+            | EventKind::Discovery
+            | EventKind::Limit => false,
         };
         if is_compared {
             self.said.push((
@@ -129,6 +131,7 @@ impl Real {
                 address: SocketAddr::from(([10, 0, 0, place as u8 + 1], 80)),
                 weight: 100,
                 probe_address: None,
+                max_connections: None,
                 discovered: None,
             })
             .collect();
@@ -147,6 +150,8 @@ impl Real {
             },
             fallback: Vec::new(),
             sources: Sources::default(),
+            limits: Limits::default(),
+            affinity: None,
             backends,
             probe: self.probed.then(|| Probe {
                 kind: ProbeKind::Http(HttpProbe::default()),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::palette::{Paint, Palette},
-    control::model::{BackendTraffic, Counters, ResetCounts, Status},
+    control::model::{BackendTraffic, Counters, LimitUse, ResetCounts, Status},
 };
 
 pub(super) fn table(
@@ -115,6 +115,9 @@ const WIDE: &[Column] = &[
     right("IDLE-RESET", |row| resets(row, |resets| resets.idle)),
     right("DRAIN-RESET", |row| resets(row, |resets| resets.drain)),
     right("REDISPATCHED", |row| row.count(|counters| counters.redispatched, as_is)),
+    right("OPEN", |row| limit(row, |limit| limit.used)),
+    right("LIMIT", |row| limit(row, |limit| limit.limit)),
+    right("SPILLED", |row| row.count(|counters| counters.spilled, as_is)),
     right("HEADS", |row| row.count(|counters| counters.heads, as_is)),
     right("LOST", |row| alarming(row.backend.responses.lost, as_is)),
     right("PKTS-TO", |row| row.count(|counters| counters.packets_to, as_is)),
@@ -143,6 +146,12 @@ fn ttfb(row: &Row<'_>, share: f64) -> Cell {
 
 fn resets(row: &Row<'_>, number: fn(&ResetCounts) -> u64) -> Cell {
     row.traffic.map_or_else(|| Cell::plain("-"), |traffic| exact(number(&traffic.resets)))
+}
+
+/// Of a service without limits connections do not count.
+fn limit(row: &Row<'_>, number: fn(&LimitUse) -> u32) -> Cell {
+    let limit = row.traffic.and_then(|traffic| traffic.limit);
+    limit.map_or_else(|| Cell::plain("-"), |limit| exact(number(&limit).into()))
 }
 
 fn exact(number: u64) -> Cell {

@@ -90,6 +90,8 @@ fn kind(event: &Event) -> (&'static str, Paint) {
         EventKind::Dataplane => ("DATAPLANE", Paint::Warning),
         EventKind::Interface if event.to == "attached" => ("INTERFACE", Paint::Good),
         EventKind::Interface => ("INTERFACE", Paint::Bad),
+        EventKind::Limit if event.reason == EventReason::Full => ("LIMIT", Paint::Warning),
+        EventKind::Limit => ("LIMIT", Paint::Good),
         EventKind::Discovery if event.backend.is_some() => ("DISCOVERY", Paint::Plain),
         EventKind::Discovery if event.reason == EventReason::Current => ("DISCOVERY", Paint::Good),
         EventKind::Discovery => ("DISCOVERY", Paint::Bad),

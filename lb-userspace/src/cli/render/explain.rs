@@ -73,7 +73,9 @@ fn refused(reason: &str) -> Option<&'static str> {
         | Reason::SynRate
         | Reason::Ejected
         | Reason::IcmpStray
-        | Reason::PathMtu => return None,
+        | Reason::PathMtu
+        | Reason::Full
+        | Reason::Unproven => return None,
     })
 }
 

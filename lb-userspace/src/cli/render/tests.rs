@@ -132,14 +132,34 @@ fn wide_leaves_nothing_out() {
         words(lines[4]),
         "NAME ID GEN ADDRESS WEIGHT STATE OPERATOR PROBE BREAKER EJECTION RUN-5xx SHARE CONNS TRIALS \
          ESTABLISHED 1xx 2xx 3xx 4xx 5xx L4-FAILURES ANSWERED TTFB-50% TTFB-99% OPAQUE PIPELINED \
-         RESET IDLE-RESET DRAIN-RESET REDISPATCHED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
+         RESET IDLE-RESET DRAIN-RESET REDISPATCHED OPEN LIMIT SPILLED HEADS LOST PKTS-TO BYTES-TO PKTS-FROM BYTES-FROM LAST-PROBE"
     );
     assert_eq!(
         words(lines[5]),
         "web-1 1 1 10.0.0.11:8080 100 serving enabled up closed 0 0 100.00% 12352 0 12352 0 12345 0 7 0 0 0 \
-         2.0 ms 32.8 ms 0 0 0 0 0 0 0 0 61760 4940800 49408 12352000 pass"
+         2.0 ms 32.8 ms 0 0 0 0 0 0 - - 0 0 0 61760 4940800 49408 12352000 pass"
     );
     assert_eq!(lines[9], "  dropped  neighbour 1  no_flow 4");
+}
+
+#[test]
+fn limits_are_shown_where_there_are_some() {
+    let mut state = fixture::status();
+    let limit = |used, limit| Some(LimitUse { used, handshakes: 1, limit });
+    state.forwarding[0].limit = limit(12, 100);
+    state.traffic[0].limit = limit(8, 8);
+    state.traffic[0].counters.spilled = 70;
+    state.traffic[1].limit = limit(4, 0);
+    let text = plain(&state, false);
+    assert!(text.contains("  evidence inline  12 of 100 connections  1 of 4 serving\n"), "{text}");
+    let why = "  why web-1: it is full with 8 of 8 connections, and other backends get new ones\n";
+    assert!(text.contains(why), "{text}");
+    assert!(!text.contains("web-2: it is full"), "{text}");
+    let wide = plain(&state, true);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+    assert!(words(&wide).contains(" 8 8 70 0 0 61760 "), "{wide}");
+    state.forwarding[0].limit = limit(4, 0);
+    assert!(plain(&state, false).contains("  evidence inline  4 connections  1 of 4 serving\n"));
 }
 
 #[test]

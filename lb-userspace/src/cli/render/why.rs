@@ -8,7 +8,7 @@ use lb_core::{
 };
 
 use super::{
-    WIDTH, columns, drain, events, override_words, overrides,
+    WIDTH, columns, drain, events, limit_words, override_words, overrides,
     table::{
         self, Cell,
         Side::{Left, Right},
@@ -104,6 +104,15 @@ impl Depth<'_> {
                 about.push("evidence is off, so only probes decide".to_owned());
             }
             model::Evidence::Inline => {}
+        }
+        if let Some(limit) = &traffic.limit {
+            let spilled = match traffic.counters.spilled {
+                0 => "no SYN has found it full".to_owned(),
+                1 => "1 SYN has found it full and looked for another backend".to_owned(),
+                spilled => format!("{spilled} SYNs have found it full and looked for another backend"),
+            };
+            let full = if limit.is_full() { ", so it gets no new ones" } else { "" };
+            about.push(format!("it has {}{full}; {spilled}", limit_words(limit)));
         }
         match connections {
             Some(1) => about.push("1 connection is open".to_owned()),

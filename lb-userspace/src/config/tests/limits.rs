@@ -1,8 +1,8 @@
 //! Inputs of unusual size or content.
 
-use std::io::Write;
+use std::{io::Write, num::NonZeroU8};
 
-use lb_core::config::Mode;
+use lb_core::config::{Limits, Mode, Overflow, Service, ServiceLimit};
 use proptest::prelude::*;
 
 use super::*;
@@ -186,4 +186,72 @@ fn keys_about_connections_are_read() {
     assert_eq!((service.connections, service.no_backend), (expected, NoBackend::Drop));
     let text = small_with(5, "on_eject = \"drain\"\nevidence = false\ndrain_timeout = \"24h\"");
     assert_eq!(right(&text).core.services[0].connections.drain_timeout, Millis::secs(86_400));
+}
+
+#[test]
+fn limits_of_connections_are_read() {
+    let none = right(SMALL).core.services.remove(0);
+    assert_eq!(
+        (none.limits, none.affinity, none.limits.of_service(none.everyone())),
+        (Limits::default(), None, None)
+    );
+    let text = small_with(
+        5,
+        "max_connections = 1000\nmax_connections_per_backend = 100\noverflow = \"queue-by-retry\"",
+    );
+    let service = right(&text).core.services.remove(0);
+    let overflow = Overflow::QueueByRetry;
+    let limits = Limits { max_connections: 1000, max_connections_per_backend: 100, overflow };
+    assert_eq!(service.limits, limits);
+    assert_eq!(
+        service.limits.of_service(service.everyone()),
+        Some(ServiceLimit { max_connections: 1000, overflow })
+    );
+    assert_eq!(service.limits.of_backend(&service.backends[0]), 100);
+}
+
+#[test]
+fn a_backend_has_a_limit_of_its_own() {
+    let text = "interfaces = [\"eth0\"]\n[service.web]\nvip = \"203.0.113.10:80\"\noverflow = \"drop\"\n\
+                [service.web.backends]\na = { address = \"10.0.0.1:80\", max_connections = 5 }\n\
+                b = { address = \"10.0.0.2:80\", max_connections = 0 }\nc = \"10.0.0.3:80\"\n";
+    let service = right(text).core.services.remove(0);
+    let of = |service: &Service| -> Vec<u32> {
+        service.backends.iter().map(|backend| service.limits.of_backend(backend)).collect()
+    };
+    assert_eq!(of(&service), [5, 0, 0]);
+    let limit = ServiceLimit { max_connections: 0, overflow: Overflow::Drop };
+    assert_eq!(
+        service.limits.of_service(service.everyone()),
+        Some(limit),
+        "one limit is enough for connections to count"
+    );
+    let text = text.replace("overflow", "max_connections_per_backend = 9\noverflow");
+    assert_eq!(of(&right(&text).core.services[0]), [5, 0, 9]);
+}
+
+#[test]
+fn affinity_is_of_a_whole_address_or_of_a_prefix() {
+    let of = |keys: &str| right(&small_with(5, keys)).core.services[0].affinity.map(NonZeroU8::get);
+    assert_eq!(of("affinity = \"none\""), None);
+    assert_eq!(of("affinity = \"source\""), Some(32));
+    assert_eq!(of("affinity = \"source\"\naffinity_prefix = 24"), Some(24));
+    let v6 = "interfaces = [\"eth0\"]\n[service.web]\nvip = \"[2001:db8::10]:80\"\naffinity = \"source\"\n\
+              [service.web.backends]\na = \"[fd00::1]:80\"\n";
+    assert_eq!(right(v6).core.services[0].affinity.map(NonZeroU8::get), Some(128));
+    let v6 = v6.replace("affinity =", "affinity_prefix = 64\naffinity =");
+    assert_eq!(right(&v6).core.services[0].affinity.map(NonZeroU8::get), Some(64));
+    for (keys, said) in [
+        ("affinity = \"client\"", "`client` is not a value of `affinity`"),
+        ("affinity_prefix = 24", "without affinity this has no effect"),
+        ("affinity = \"source\"\naffinity_prefix = 33", "33 is out of range"),
+        ("affinity = \"source\"\naffinity_prefix = 0", "0 is out of range"),
+        ("max_connections = -1", "-1 is out of range"),
+        ("max_connections_per_backend = 16777217", "16777217 is out of range"),
+        ("overflow = \"queue\"", "`queue` is not a value of `overflow`"),
+        ("maxconn = 5", "max_connections"),
+    ] {
+        let found = lines(&wrong(&small_with(5, keys))).join("\n");
+        assert!(found.contains(said), "{keys}: {found}");
+    }
 }

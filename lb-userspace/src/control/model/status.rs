@@ -10,7 +10,7 @@ use lb_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::traffic::{BackendTraffic, ServiceDrops};
+use super::traffic::{BackendTraffic, LimitUse, ServiceDrops};
 use crate::attach_mode::{AttachMode, Condition};
 
 /// `GET /v1/status`.
@@ -203,6 +203,9 @@ pub struct Forwarding {
     pub service: String,
     pub mode: Mode,
     pub evidence: Evidence,
+    /// The connections of the service. Absent: it has no limit, nor has a backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitUse>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,6 +23,26 @@ pub struct BackendTraffic {
     #[serde(flatten)]
     pub counters: Counters,
     pub resets: ResetCounts,
+    /// Absent: the connections of its service do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitUse>,
+}
+
+/// Connections that count in a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitUse {
+    /// Connections now, half-open handshakes included.
+    pub used: u32,
+    /// Of these, half-open handshakes.
+    pub handshakes: u32,
+    /// `max_connections`. 0: there is none.
+    pub limit: u32,
+}
+
+impl LimitUse {
+    pub const fn is_full(&self) -> bool {
+        self.limit > 0 && self.used >= self.limit
+    }
 }
 
 /// Connections that Shunt reset because their backend gets no new ones. Each connection is in one of the counts.
@@ -55,6 +75,9 @@ pub struct Counters {
     pub ttfb: [u64; TTFB_BUCKETS],
     /// Handshakes that continued with another backend.
     pub redispatched: u64,
+    /// SYNs that found it full and looked for another backend.
+    #[serde(default)]
+    pub spilled: u64,
 }
 
 impl Counters {
@@ -110,6 +133,7 @@ impl From<BackendCounters> for Counters {
             // In `ResetCounts::at_request`.
             resets: _,
             redispatched,
+            spilled,
             // Only the program uses them.
             untimed: _,
             timed_at: _,
@@ -128,6 +152,7 @@ impl From<BackendCounters> for Counters {
             pipelined,
             ttfb,
             redispatched,
+            spilled,
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use lb_core::{
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
+    config::{Backend, Breaker, Config, Limits, Mode, NoBackend, Service, Sources},
     engine::Settings,
     io::{Input, Operation, Verb},
     snapshot::OperatorState,
@@ -16,6 +16,7 @@ fn engine() -> Engine {
         address: ([10, 0, 0, n], 80).into(),
         weight: 100,
         probe_address: None,
+        max_connections: None,
         discovered: None,
     };
     let web = Service {
@@ -27,6 +28,8 @@ fn engine() -> Engine {
         connections: Default::default(),
         fallback: Vec::new(),
         sources: Sources::default(),
+        limits: Limits::default(),
+        affinity: None,
         backends: vec![backend(1), backend(2)],
         probe: None,
         breaker: Breaker::default(),

@@ -17,6 +17,7 @@ fn config() -> Config {
         address: ([10, 0, 0, n], 80).into(),
         weight: 100,
         probe_address: None,
+        max_connections: None,
         discovered: None,
     };
     let web = Service {
@@ -26,6 +27,8 @@ fn config() -> Config {
         no_backend: NoBackend::Reset,
         evidence: true,
         connections: Default::default(),
+        limits: Default::default(),
+        affinity: None,
         fallback: Vec::new(),
         sources: Sources::default(),
         backends: vec![backend(1), backend(2)],

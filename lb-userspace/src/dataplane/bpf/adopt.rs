@@ -25,6 +25,7 @@ pub(super) fn adopt(dataplane: &mut Bpf) -> Result<Vec<Adopted>, MapError> {
         let id = BackendId(id as u16);
         let value = dataplane.backends.read(id)?;
         if value.generation != 0 {
+            dataplane.flows.limits.adopt(id, Generation(value.generation));
             adopted.push(Adopted {
                 service: ServiceId(value.service),
                 vip: vips.get(&value.service).copied(),

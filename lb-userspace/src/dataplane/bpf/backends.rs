@@ -120,6 +120,7 @@ fn add(sum: BackendCounters, cpu: &BackendCounters) -> BackendCounters {
         pipelined: sum.pipelined + cpu.pipelined,
         resets: sum.resets + cpu.resets,
         redispatched: sum.redispatched + cpu.redispatched,
+        spilled: sum.spilled + cpu.spilled,
         untimed: sum.untimed + cpu.untimed,
         timed_at: cpu.timed_at,
         ttfb: std::array::from_fn(|bucket| sum.ttfb[bucket] + cpu.ttfb[bucket]),

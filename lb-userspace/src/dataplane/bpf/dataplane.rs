@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
@@ -21,6 +21,7 @@ use tracing::warn;
 use super::{
     access::{absent_is_fine, found, on_map},
     backends::Backends,
+    connection_limits::ConnectionLimits,
     crowd::Crowd,
     flows::FlowTables,
     nat_addresses::NatAddresses,
@@ -72,7 +73,18 @@ pub struct Bpf {
 impl Dataplane for Bpf {
     fn apply(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Service { id, vip, mode, no_backend, evidence, redispatch, sources, trials } => {
+            Step::Service {
+                id,
+                vip,
+                mode,
+                no_backend,
+                evidence,
+                redispatch,
+                affinity,
+                limit,
+                sources,
+                trials,
+            } => {
                 let dnat_vip = (*mode == Mode::Dnat).then_some(*vip);
                 self.reverse_nat.set_dnat_vip(*id, dnat_vip, &self.registry);
                 // The program must find the VIP of a reply before the first connection begins.
@@ -81,7 +93,12 @@ impl Dataplane for Bpf {
                 let present = found(self.services.get(&key, 0)).map_err(on_map("SERVICES"))?;
                 let rules = self.sources.write(*id, sources, present.map(|service| service.flags));
                 let rules = rules.map_err(on_map("SOURCES"))?;
-                let value = service_value(*id, *mode, *no_backend, *evidence, *redispatch, rules, trials);
+                if self.flows.limits.set_service(*id, *limit) {
+                    // Those that begin until the service's entry is there are found by the timeout scanner.
+                    self.flows.count_in(*id);
+                }
+                let (how, what) = ((*mode, *no_backend), (*evidence, *redispatch));
+                let value = service_value(*id, how, what, *affinity, *limit, rules, trials);
                 self.services.insert(key, value, 0).map_err(on_map("SERVICES"))?;
                 self.sources.tidy(*id, rules).map_err(on_map("SOURCES"))?;
                 self.ports.mark_due(self.vips.insert(*vip, *id) != Some(*id));
@@ -94,13 +111,24 @@ impl Dataplane for Bpf {
                 if self.vips.get(vip) == Some(id) {
                     self.vips.remove(vip);
                 }
+                self.flows.limits.set_service(*id, None);
                 self.reverse_nat.set_dnat_vip(*id, None, &self.registry);
                 self.ports.mark_due(true);
                 self.settle()?;
                 self.sources.remove(*id).map_err(on_map("SOURCES"))?;
                 self.write_own_addr(vip.ip())
             }
-            Step::Backend { id, service, address, generation, admit, flow_reset, count_successes } => {
+            Step::Backend {
+                id,
+                service,
+                address,
+                generation,
+                admit,
+                flow_reset,
+                count_successes,
+                redispatch,
+                max_connections,
+            } => {
                 self.reverse_nat.mark_due(self.registry.insert(*id, *address, *service));
                 self.settle()?;
                 let before = self.backends.get(*id)?;
@@ -112,10 +140,11 @@ impl Dataplane for Bpf {
                     addr: address.ip().into(),
                     port: Port::new(address.port()),
                     generation: generation.0,
-                    flags: backend_flags(*admit, *flow_reset),
+                    flags: backend_flags(*admit, *flow_reset, *redispatch),
                     service: service.0,
                     ..Backend::default()
                 };
+                self.flows.limits.set_backend(*id, *generation, *max_connections);
                 self.write_backend(*id, value, address.ip())?;
                 self.log_path_warnings(|at, _| at == *address);
                 // At first the next success is mirrored: a run of failures may have begun, which it ends.
@@ -130,6 +159,7 @@ impl Dataplane for Bpf {
                 self.settle()?;
                 let before = self.backends.get(*id)?;
                 self.backends.clear(*id)?;
+                self.flows.limits.remove_backend(*id);
                 self.write_own_addr(before.addr.into())
             }
             Step::Budget { id, tokens } => {
@@ -194,6 +224,11 @@ impl Dataplane for Bpf {
             }
         }
         counters.expired_flows = self.flows.expired();
+        let limits = &self.flows.limits;
+        let counting = limits.services();
+        counters.service_limits = counting.iter().map(|id| (*id, limits.of_service(*id))).collect();
+        let theirs = self.registry.iter().filter(|(_, _, service)| counting.contains(service));
+        counters.backend_limits = theirs.map(|(id, ..)| (id, limits.of_backend(id))).collect();
         Ok(counters)
     }
 
@@ -224,6 +259,11 @@ impl Bpf {
         &self.flows
     }
 
+    /// How many connections services and backends have, and may have.
+    pub fn connection_limits(&self) -> Arc<ConnectionLimits> {
+        Arc::clone(&self.flows.limits)
+    }
+
     /// A scanner of the same tables, for a thread of its own.
     pub fn timeout_scanner(&self) -> TimeoutScanner {
         TimeoutScanner {
@@ -231,6 +271,7 @@ impl Bpf {
             crowd: Arc::clone(&self.crowd),
             budgets: Arc::clone(&self.trial_budgets),
             targets: Arc::clone(&self.reset_targets),
+            check: Mutex::default(),
         }
     }
 

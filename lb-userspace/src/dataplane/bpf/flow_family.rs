@@ -3,14 +3,17 @@
 //! Reading costs no system call and no copy, and does not count as use of a flow. The daemon removes a flow by the same
 //! protocol that the program's CPUs use among themselves (`lb-ebpf/src/program/flows`).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use lb_common::{
     abi::{Address, CLIENT_WAYS, ClientSet, Flow, FlowKey, REPLY_SETS, REPLY_WAYS, ReplySet, flow_state},
     hash::{HashKeys, keyed_hash, other_set, set, tag},
 };
 
-use super::mapped::Mapped;
+use super::{connection_limits::ConnectionLimits, mapped::Mapped};
 use crate::dataplane::client_ways::{ClientWay, Moved};
 
 /// The three maps of a family.
@@ -20,6 +23,7 @@ pub(super) struct Family<A: Address> {
     pub(super) replies: Mapped<ReplySet>,
     pub(super) flows: Mapped<Flow<A>>,
     pub(super) keys: HashKeys,
+    pub(super) limits: Arc<ConnectionLimits>,
 }
 
 impl<A: Address> Family<A> {
@@ -58,11 +62,12 @@ impl<A: Address> Family<A> {
 
     /// Removes a flow that the caller has just read, unless its state has changed since.
     pub(super) fn remove(&self, flow: &Flow<A>) -> bool {
-        let slot = flow.slot as usize;
-        if self.state(slot).compare_exchange(flow.state, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if !self.swap(flow, 0) {
             return false;
         }
+        self.counted_off(flow);
         // From here on the place belongs to this thread. It reads the flow again, as it is now.
+        let slot = flow.slot as usize;
         let hash = keyed_hash(&self.flows.read(slot).reply, &self.keys);
         let entry = u64::from(flow.slot) << 32 | u64::from(tag(hash));
         let ways = self.reply_sets(hash).into_iter().flat_map(|number| {
@@ -101,9 +106,40 @@ impl<A: Address> Family<A> {
         let at = self.flows.at(flow.slot as usize);
         // SAFETY: as in `state`. First: from the other write on the flow expires by it.
         unsafe { AtomicU32::from_ptr(&raw mut (*at).seen) }.store(now, Ordering::Relaxed);
-        let over = flow.state | flow_state::TIME_WAIT;
-        let state = self.state(flow.slot as usize);
-        state.compare_exchange(flow.state, over, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let over = self.swap(flow, (flow.state | flow_state::TIME_WAIT) & !flow_state::COUNTED);
+        if over {
+            self.counted_off(flow);
+        }
+        over
+    }
+
+    /// Counts a flow that the caller has just read in the limits, unless its state has changed since.
+    pub(super) fn count(&self, flow: &Flow<A>) -> bool {
+        self.limits.add(flow);
+        let counted = self.swap(flow, flow.state | flow_state::COUNTED);
+        if !counted {
+            self.limits.subtract(flow);
+        }
+        counted
+    }
+
+    /// Takes a flow that the caller has just read out of the limits, unless its state has changed since.
+    pub(super) fn count_off(&self, flow: &Flow<A>) {
+        if self.swap(flow, flow.state & !flow_state::COUNTED) {
+            self.counted_off(flow);
+        }
+    }
+
+    fn swap(&self, flow: &Flow<A>, state: u32) -> bool {
+        let at = self.state(flow.slot as usize);
+        at.compare_exchange(flow.state, state, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The state with which this flow was read is gone.
+    fn counted_off(&self, flow: &Flow<A>) {
+        if flow.state & flow_state::COUNTED != 0 {
+            self.limits.subtract(flow);
+        }
     }
 
     /// Removes a flow that the caller has just read, unless it has seen a packet since or its place has another flow.

@@ -1,11 +1,15 @@
 //! The flow tables of both families, as the daemon reads and cleans them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use lb_common::abi::{Addr, Address, Flow, FlowKey, V4, flow_state, port_flags};
-use lb_core::io::{BackendId, Generation};
+use lb_common::abi::{Addr, Address, Flow, FlowKey, Limit, V4, flow_state, port_flags};
+use lb_core::io::{BackendId, Generation, ServiceId};
 
 use super::{
+    connection_limits::ConnectionLimits,
     flow_check::inconsistencies,
     flow_family::Family,
     idle::{ExpiredCounters, IdleTicks, now_ticks},
@@ -19,6 +23,7 @@ pub struct FlowTables {
     pub(super) v6: Family<Addr>,
     pub(super) idle: IdleTicks,
     pub(super) expired: ExpiredCounters,
+    pub(super) limits: Arc<ConnectionLimits>,
 }
 
 /// How many flows there are, by state.
@@ -99,6 +104,12 @@ impl FlowTables {
         self.v4.follow(moved) + self.v6.follow(moved)
     }
 
+    /// Counts the connections of a service that begin to count.
+    pub(super) fn count_in(&self, service: ServiceId) {
+        self.v4.each(|flow| count_one(&self.v4, flow, service));
+        self.v6.each(|flow| count_one(&self.v6, flow, service));
+    }
+
     /// How many flows the daemon has removed because they were silent.
     pub fn expired(&self) -> ExpiredFlows {
         self.expired.read()
@@ -114,7 +125,28 @@ impl FlowTables {
     pub fn inconsistencies(&self) -> Vec<String> {
         let mut found = inconsistencies(&self.v4);
         found.extend(inconsistencies(&self.v6));
+        let mut counted = HashMap::new();
+        self.v4.each(|flow| add_counted(flow, &self.limits, &mut counted));
+        self.v6.each(|flow| add_counted(flow, &self.limits, &mut counted));
+        found.extend(self.limits.inconsistencies(&counted));
         found
+    }
+}
+
+fn count_one<A: Address>(family: &Family<A>, flow: &Flow<A>, service: ServiceId) {
+    const NONE: u32 = flow_state::COUNTED | flow_state::TIME_WAIT;
+    if flow.service == service.0 && flow.state & NONE == 0 && family.limits.knows(flow) {
+        family.count(flow);
+    }
+}
+
+/// Adds a flow to the entries of `LIMITS` where it counts.
+fn add_counted<A: Address>(flow: &Flow<A>, limits: &ConnectionLimits, counted: &mut HashMap<u32, u64>) {
+    if flow.state & flow_state::COUNTED != 0 {
+        for index in limits.places(flow) {
+            let sum: &mut u64 = counted.entry(index).or_default();
+            *sum = sum.wrapping_add(Limit::part(flow.state));
+        }
     }
 }
 

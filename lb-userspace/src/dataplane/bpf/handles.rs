@@ -14,6 +14,7 @@ use lb_common::{
 use super::{
     backends::Backends,
     clients_seen::ClientsSeen,
+    connection_limits::ConnectionLimits,
     crowd::Crowd,
     dataplane::Bpf,
     error::OpenError,
@@ -107,6 +108,7 @@ pub(super) fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTable
     fn family<A: Address>(
         ebpf: &Ebpf,
         keys: HashKeys,
+        limits: &Arc<ConnectionLimits>,
         [clients, replies, flows]: [&'static str; 3],
     ) -> Result<Family<A>, OpenError> {
         Ok(Family {
@@ -114,14 +116,17 @@ pub(super) fn flows(ebpf: &Ebpf, seed: u64, idle: IdleTicks) -> Result<FlowTable
             replies: mapped(ebpf, replies)?,
             flows: mapped(ebpf, flows)?,
             keys,
+            limits: Arc::clone(limits),
         })
     }
     let keys = HashKeys::from_seed(seed);
+    let limits = Arc::new(ConnectionLimits::new(mapped(ebpf, "LIMITS")?));
     Ok(FlowTables {
-        v4: family(ebpf, keys, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
-        v6: family(ebpf, keys, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
+        v4: family(ebpf, keys, &limits, ["CLIENTS4", "REPLIES4", "FLOWS4"])?,
+        v6: family(ebpf, keys, &limits, ["CLIENTS6", "REPLIES6", "FLOWS6"])?,
         idle,
         expired: ExpiredCounters::default(),
+        limits,
     })
 }
 

@@ -48,7 +48,7 @@ const fn of_daemon(name: &'static str, entries: Entries, reason: &'static str) -
     MapEntry { name, lifetime: Lifetime::Daemon(reason), entries }
 }
 
-pub(super) const MAPS: [MapEntry; 31] = [
+pub(super) const MAPS: [MapEntry; 34] = [
     pinned("CONFIG"),
     pinned("PORTS"),
     pinned("VLANS"),
@@ -67,6 +67,7 @@ pub(super) const MAPS: [MapEntry; 31] = [
     flow_table("FLOWS6", CLIENT_WAYS as u32),
     pinned("PACE"),
     pinned("TRIAL_BUDGETS"),
+    pinned("LIMITS"),
     pinned("CLIENTS_SEEN"),
     pinned("BACKEND_COUNTERS"),
     pinned("DROPS"),
@@ -85,6 +86,8 @@ pub(super) const MAPS: [MapEntry; 31] = [
     ),
     of_daemon("NARROW_CLIENTS", Entries::Declared, "each client that it forgets costs one more ICMP error"),
     of_daemon("NARROW_REPORTS", Entries::Declared, "a router reports again"),
+    of_daemon("PROVEN", Entries::Declared, "a client proves its address again"),
+    of_daemon("WAITING", Entries::Declared, "clients that wait try again, and wait once more"),
     of_daemon("MIRROR_MODES", Entries::Declared, "the engine's first plan writes the mode of every backend"),
     of_daemon("SUCCESS_COUNTS", Entries::PerCpu, "the daemon reads differences, which begin at zero"),
     of_daemon("AYA_LOGS", Entries::Declared, "a daemon reads the log of the program that it has loaded"),
@@ -170,6 +173,6 @@ mod tests {
             let Lifetime::Daemon(reason) = map.lifetime else { continue };
             assert!(!reason.is_empty(), "{}", map.name);
         }
-        assert_eq!(pinned_maps().count(), 23);
+        assert_eq!(pinned_maps().count(), 24);
     }
 }

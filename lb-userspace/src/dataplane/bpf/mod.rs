@@ -9,6 +9,7 @@ mod attach;
 mod backends;
 mod census;
 mod clients_seen;
+mod connection_limits;
 mod crowd;
 mod dataplane;
 mod error;
@@ -21,6 +22,7 @@ mod holder;
 mod idle;
 mod instances;
 mod layout;
+mod limit_check;
 mod link;
 mod mapped;
 mod maps;
@@ -53,6 +55,7 @@ mod wire;
 pub use self::{
     attach::{Attached, Attacher},
     clients_seen::ClientsSeen,
+    connection_limits::ConnectionLimits,
     dataplane::Bpf,
     error::OpenError,
     flow_spec::other_max_flows,

@@ -53,6 +53,10 @@ impl Maps for Bpf {
         self.trial.get(&id.into(), 0).map_err(on_map("TRIAL_BUDGETS"))
     }
 
+    fn is_full(&self, entry: u32) -> bool {
+        self.flows.limits.is_full(entry)
+    }
+
     fn table(&self, service: u16) -> Result<Option<Box<Table>>, Error> {
         let Some(table) = found(self.tables.get(&service.into(), 0)).map_err(on_map("TABLES"))? else {
             return Ok(None);

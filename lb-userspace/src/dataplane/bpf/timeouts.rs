@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -30,6 +30,7 @@ use super::{
     flow_family::Family,
     flows::FlowTables,
     idle::now_ticks,
+    limit_check::{LimitCheck, Tally},
     reset_frame::reset_frame,
     reset_targets::{Hop, ResetTargets},
     trial_budgets::{TrialBudgets, is_no_trial},
@@ -74,6 +75,7 @@ pub struct TimeoutScanner {
     pub(super) crowd: Arc<Crowd>,
     pub(super) budgets: Arc<TrialBudgets>,
     pub(super) targets: Arc<ResetTargets>,
+    pub(super) check: Mutex<LimitCheck>,
 }
 
 /// Idle connections that one scan resets. The rest waits for the next scan: so many frames at a time do not fill the
@@ -121,6 +123,11 @@ impl TimeoutScanner {
         &self.budgets
     }
 
+    /// How many counts of `LIMITS` were wrong so far.
+    pub fn repaired(&self) -> u64 {
+        self.check.lock().unwrap_or_else(PoisonError::into_inner).repaired()
+    }
+
     /// The flows that were removed so far.
     pub fn expired_flows(&self) -> ExpiredFlows {
         self.flows.expired()
@@ -130,8 +137,12 @@ impl TimeoutScanner {
     pub fn scan(&self, limits: &Limits, reported: Option<&HashSet<TimedOut>>, now: Now) -> Scan {
         let began_ns = monotonic_ns();
         let mut scan = Scan::default();
-        let mut findings = self.scan_family(&self.flows.v4, limits, reported, now, &mut scan);
-        let v6 = self.scan_family(&self.flows.v6, limits, reported, now, &mut scan);
+        let mut tally = Tally::begin(&self.flows.limits);
+        let mut findings = self.scan_family(&self.flows.v4, limits, reported, now, &mut scan, &mut tally);
+        let v6 = self.scan_family(&self.flows.v6, limits, reported, now, &mut scan, &mut tally);
+        if let Some(tally) = tally {
+            self.check.lock().unwrap_or_else(PoisonError::into_inner).end(&tally, &self.flows.limits);
+        }
         findings.crowded.extend(v6.crowded);
         scan.is_filling = findings.is_filling || v6.is_filling;
         let lasts = (((monotonic_ns() - began_ns) * LISTS) >> 30) as u32 + LIST_TICKS;
@@ -146,6 +157,7 @@ impl TimeoutScanner {
         reported: Option<&HashSet<TimedOut>>,
         now: Now,
         scan: &mut Scan,
+        tally: &mut Option<Tally>,
     ) -> Findings {
         let (watched, hops) = (Watched::of(limits), self.targets.hops());
         let mut census = Census::default();
@@ -167,6 +179,9 @@ impl TimeoutScanner {
                 }
             } else {
                 census.count(flow);
+                if let Some(tally) = tally {
+                    tally.see(family, flow, &self.flows.limits);
+                }
             }
         });
         census.findings(family, self.crowd.capacity::<A>(family.flows.len()))

@@ -1,10 +1,10 @@
 //! Map values, built from the engine's words.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, num::NonZeroU8};
 
 use lb_common::abi::{self, Backend, Port, Service, ServiceKey, backend_flags, service_flags};
 use lb_core::{
-    config::{Mode, NoBackend},
+    config::{Mode, NoBackend, Overflow, ServiceLimit},
     io::{Admit, BackendId, FlowReset, ServiceId},
 };
 
@@ -15,10 +15,10 @@ pub(super) fn service_key(vip: SocketAddr) -> ServiceKey {
 /// `rules`: the flags that name the set of the service's source rules.
 pub(super) fn service_value(
     id: ServiceId,
-    mode: Mode,
-    no_backend: NoBackend,
-    evidence: bool,
-    redispatch: bool,
+    (mode, no_backend): (Mode, NoBackend),
+    (evidence, redispatch): (bool, bool),
+    affinity: Option<NonZeroU8>,
+    limit: Option<ServiceLimit>,
     rules: u16,
     trials: &[BackendId],
 ) -> Service {
@@ -26,6 +26,14 @@ pub(super) fn service_value(
         | match mode {
             Mode::Nat => 0,
             Mode::Dnat => service_flags::DNAT,
+        }
+        | match limit.map(|limit| limit.overflow) {
+            None => 0,
+            Some(Overflow::Reset) => service_flags::LIMITED,
+            Some(Overflow::Drop) => service_flags::LIMITED | service_flags::OVERFLOW_DROP,
+            Some(Overflow::QueueByRetry) => {
+                service_flags::LIMITED | service_flags::OVERFLOW_DROP | service_flags::OVERFLOW_QUEUE
+            }
         };
     if redispatch {
         flags |= service_flags::REDISPATCH;
@@ -38,7 +46,12 @@ pub(super) fn service_value(
         // With `any` the engine leaves a table empty only when no backend may be used at all.
         NoBackend::Reset | NoBackend::Any => {}
     }
-    let mut value = Service { id: id.0, flags, ..Service::default() };
+    let mut value = Service {
+        id: id.0,
+        flags,
+        affinity: affinity.map_or(0, |bits| bits.get().into()),
+        ..Service::default()
+    };
     for (slot, trial) in value.trials.iter_mut().zip(trials) {
         *slot = trial.0;
         value.trial_len += 1;
@@ -46,7 +59,7 @@ pub(super) fn service_value(
     value
 }
 
-pub(super) fn backend_flags(admit: Admit, reset: FlowReset) -> u16 {
+pub(super) fn backend_flags(admit: Admit, reset: FlowReset, redispatch: bool) -> u16 {
     let admit = match admit {
         Admit::All => backend_flags::ADMIT,
         Admit::Trials => backend_flags::TRIAL,
@@ -57,7 +70,7 @@ pub(super) fn backend_flags(admit: Admit, reset: FlowReset) -> u16 {
         FlowReset::AtRequest => backend_flags::RESET_AT_REQUEST,
         FlowReset::Now => backend_flags::RESET_NOW,
     };
-    admit | reset
+    admit | reset | if redispatch { backend_flags::REDISPATCH } else { 0 }
 }
 
 pub(super) fn backend_address(value: &Backend) -> SocketAddr {

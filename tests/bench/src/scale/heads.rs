@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::ExchangeRecord;
 use lb_core::{
     Engine, Settings,
-    config::{Backend, Breaker, Config, Mode, NoBackend, Service, Sources},
+    config::{Backend, Breaker, Config, Limits, Mode, NoBackend, Service, Sources},
     io::{Input, Output},
     time::Instant,
 };
@@ -241,6 +241,7 @@ fn config() -> Config {
         address: lb_tests::kernel::backend_address(id),
         weight: 100,
         probe_address: None,
+        max_connections: None,
         discovered: None,
     });
     let service = Service {
@@ -252,6 +253,8 @@ fn config() -> Config {
         connections: Default::default(),
         fallback: Vec::new(),
         sources: Sources::default(),
+        limits: Limits::default(),
+        affinity: None,
         backends: backends.collect(),
         probe: None,
         breaker: Breaker::default(),

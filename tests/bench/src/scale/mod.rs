@@ -17,8 +17,8 @@ use std::{fmt::Write as _, net::Ipv4Addr, path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 use lb_core::{
     config::{
-        Backend, Breaker, Config, GrpcProbe, HttpProbe, Mode, NoBackend, Probe, ProbeKind, Service, Sources,
-        Tls, Trust,
+        Backend, Breaker, Config, GrpcProbe, HttpProbe, Limits, Mode, NoBackend, Probe, ProbeKind, Service,
+        Sources, Tls, Trust,
     },
     time::Millis,
 };
@@ -135,12 +135,15 @@ fn config(port: u16, kind: &ProbeKind) -> Config {
         connections: Default::default(),
         fallback: Vec::new(),
         sources: Sources::default(),
+        limits: Limits::default(),
+        affinity: None,
         backends: (0..each)
             .map(|number| Backend {
                 name: format!("b{number}"),
                 address: (Ipv4Addr::from_bits(0x7f01_0000 + service * each + number + 1), port).into(),
                 weight: 100,
                 probe_address: None,
+                max_connections: None,
                 discovered: None,
             })
             .collect(),

@@ -280,6 +280,7 @@ fn a_removed_backend_takes_a_place_until_it_is_gone() {
             address: (std::net::Ipv4Addr::from(0x0a00_0000 + i), 80).into(),
             weight: 1,
             probe_address: None,
+            max_connections: None,
             discovered: None,
         };
         service.backends = (first..first + count).map(backend).collect();

@@ -391,7 +391,8 @@ impl Play {
                 | EventKind::Drained
                 | EventKind::Dataplane
                 | EventKind::Interface
-                | EventKind::Discovery => {}
+                | EventKind::Discovery
+                | EventKind::Limit => {}
             }
         }
         self.folded = self.lab.events.len();

@@ -1,4 +1,6 @@
 //! An engine on a virtual clock with maps in memory. The maps check every write and fail on script.
+//!
+//! One file because the maps check what the engine and its clock do.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -278,7 +280,7 @@ impl Maps {
                 assert_eq!(of, *id, "another service's VIP");
                 self.tables.remove(id);
             }
-            Step::Backend { id, service, generation, admit, flow_reset, address: _, count_successes: _ } => {
+            Step::Backend { id, service, generation, admit, flow_reset, .. } => {
                 let resets = *flow_reset != FlowReset::Never;
                 assert!(!resets || *admit == Admit::None, "a backend that takes new connections is reset");
                 let former = self.generations.insert(*id, *generation);
@@ -365,6 +367,7 @@ pub(super) fn web(names: &[&str]) -> config::Service {
         address: SocketAddr::from(([10, 0, 0, index as u8 + 1], 8080)),
         weight: 100,
         probe_address: None,
+        max_connections: None,
         discovered: None,
     };
     config::Service {
@@ -376,6 +379,8 @@ pub(super) fn web(names: &[&str]) -> config::Service {
         connections: Default::default(),
         fallback: Vec::new(),
         sources: config::Sources::default(),
+        limits: config::Limits::default(),
+        affinity: None,
         backends: names.iter().enumerate().map(backend).collect(),
         probe: None,
         breaker: Breaker {

@@ -317,6 +317,7 @@ fn crowd(services: usize, backends: usize) -> Config {
             address: (std::net::Ipv4Addr::from(0x0a00_0000 + (index * backends + i) as u32), 80).into(),
             weight: 1,
             probe_address: None,
+            max_connections: None,
             discovered: None,
         };
         let vip = (std::net::Ipv4Addr::from(0xcb00_0000 + index as u32), 80).into();

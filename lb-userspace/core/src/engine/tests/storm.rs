@@ -139,7 +139,8 @@ impl Reported {
             | EventKind::Drained
             | EventKind::Dataplane
             | EventKind::Interface
-            | EventKind::Discovery => return,
+            | EventKind::Discovery
+            | EventKind::Limit => return,
         };
         let before = axis.insert(name, event.to.clone());
         assert!(before.is_none_or(|before| before == event.from), "{event:?}");

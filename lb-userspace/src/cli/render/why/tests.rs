@@ -53,6 +53,24 @@ The detectors
 }
 
 #[test]
+fn a_limit_is_shown_with_its_use() {
+    let mut view = fixture::view();
+    let said = |view: &BackendView| {
+        let text = why(view, &Palette::PLAIN);
+        text.lines().nth(2).expect("a line about it").trim().to_owned()
+    };
+    view.traffic.limit = Some(model::LimitUse { used: 8, handshakes: 0, limit: 10 });
+    assert_eq!(said(&view), "it has 8 of 10 connections; no SYN has found it full");
+    view.traffic.limit = Some(model::LimitUse { used: 10, handshakes: 0, limit: 10 });
+    view.traffic.counters.spilled = 1;
+    let full = "it has 10 of 10 connections, so it gets no new ones; 1 SYN has found it full and looked for";
+    assert_eq!(said(&view), full);
+    view.traffic.limit = Some(model::LimitUse { used: 3, handshakes: 0, limit: 0 });
+    view.traffic.counters.spilled = 2;
+    assert_eq!(said(&view), "it has 3 connections; 2 SYNs have found it full and looked for another backend");
+}
+
+#[test]
 fn an_order_says_when_the_drain_ends() {
     let mut view = fixture::view();
     let backend = &mut view.why.backend;
