@@ -68,6 +68,8 @@ pub(super) struct Member {
     pub(super) address: SocketAddr,
     /// `None`: the default.
     pub(super) weight: Option<u16>,
+    /// `None`: that of the service.
+    pub(super) max_connections: Option<u32>,
     pub(super) origin: Origin,
 }
 

@@ -13,6 +13,7 @@ mod fields;
 mod given;
 mod haproxy;
 mod istio;
+mod limits;
 mod note;
 mod policy;
 mod write;

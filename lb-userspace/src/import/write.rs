@@ -119,9 +119,12 @@ fn members(out: &mut String, members: &[Member]) {
 }
 
 fn value(member: &Member) -> String {
-    match member.weight {
-        None => format!("\"{}\"", member.address),
-        Some(weight) => format!("{{ address = \"{}\", weight = {weight} }}", member.address),
+    let Member { address, weight, max_connections, .. } = member;
+    let weight = weight.map(|weight| format!(", weight = {weight}")).unwrap_or_default();
+    let most = max_connections.map(|most| format!(", max_connections = {most}")).unwrap_or_default();
+    match format!("{weight}{most}") {
+        more if more.is_empty() => format!("\"{address}\""),
+        more => format!("{{ address = \"{address}\"{more} }}"),
     }
 }
 

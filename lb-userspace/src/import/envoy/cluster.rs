@@ -13,6 +13,7 @@ use crate::import::{
     draft::{self, Entry, Member, Origin, Probe, Service, span},
     fields::{Field, Fields},
     given::Given,
+    limits,
     note::NoteCode,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Cluster<'n> {
     pub(super) outlier: Option<Vec<Entry>>,
     /// More keys of the breaker.
     pub(super) breaker: Vec<Entry>,
+    /// Keys of the service.
+    pub(super) service: Vec<Entry>,
     pub(super) probe: Option<Probe>,
     pub(super) field: Field<'n>,
 }
@@ -67,7 +70,7 @@ pub(super) fn read<'n>(field: &Field<'n>) -> Option<Cluster<'n>> {
     connect_timeout(&fields, &mut breaker);
     common(&fields, &mut breaker);
     balancer(&fields, &mut breaker);
-    limits(&fields);
+    let service = limits_of(&fields);
     if let Some(tls) = fields.get("transport_socket") {
         let message = "Shunt does not begin TLS: backends get what the client sends";
         tls.note(NoteCode::NeedsTls, message, "let clients speak TLS to the backends");
@@ -101,7 +104,7 @@ pub(super) fn read<'n>(field: &Field<'n>) -> Option<Cluster<'n>> {
         }
     }
     let name = fields.required("name")?.text()?;
-    Some(Cluster { name, endpoints, is_elsewhere, outlier, breaker, probe, field: field.clone() })
+    Some(Cluster { name, endpoints, is_elsewhere, outlier, breaker, service, probe, field: field.clone() })
 }
 
 fn connect_timeout(fields: &Fields<'_>, breaker: &mut Vec<Entry>) {
@@ -173,19 +176,43 @@ fn balancer(fields: &Fields<'_>, breaker: &mut Vec<Entry>) -> Option<()> {
     Some(())
 }
 
-fn limits(fields: &Fields<'_>) {
-    let Some(breakers) = fields.get("circuit_breakers").and_then(|breakers| breakers.map()) else { return };
-    breakers.ignore_rest();
-    for threshold in breakers.get("thresholds").and_then(|all| all.list()).into_iter().flatten() {
-        let Some(threshold) = threshold.map() else { continue };
-        let limit = "Shunt does not limit the connections of a service yet";
-        threshold.refuse(&["max_connections"], NoteCode::NotCarried, limit, "");
-        let proxy = "it limits a proxy; Shunt forwards packets and holds no requests";
-        let keys =
-            ["max_connection_pools", "max_pending_requests", "max_requests", "max_retries", "retry_budget"];
-        threshold.refuse(&keys, NoteCode::ProxyOnly, proxy, "");
-        threshold.ignore(&["priority", "track_remaining"]);
+/// Keys of the service.
+fn limits_of(fields: &Fields<'_>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    if let Some(breakers) = fields.get("circuit_breakers").and_then(|breakers| breakers.map()) {
+        breakers.ignore_rest();
+        for (list, key) in
+            [("thresholds", "max_connections"), ("per_host_thresholds", "max_connections_per_backend")]
+        {
+            for threshold in breakers.get(list).and_then(|all| all.list()).into_iter().flatten() {
+                entries.extend(threshold_of(&threshold, key));
+            }
+        }
     }
+    if !entries.iter().any(|entry| entry.key == "max_connections") {
+        let message =
+            "Envoy opens at most 1024 connections to a cluster that says nothing; Shunt has no limit then";
+        fields.of.note(NoteCode::Differs, message, "write `max_connections` of the service");
+    }
+    entries
+}
+
+fn threshold_of(field: &Field<'_>, key: &'static str) -> Option<Entry> {
+    let threshold = field.map()?;
+    let proxy = "it limits a proxy; Shunt forwards packets and holds no requests";
+    let keys =
+        ["max_connection_pools", "max_pending_requests", "max_requests", "max_retries", "retry_budget"];
+    threshold.refuse(&keys, NoteCode::ProxyOnly, proxy, "");
+    threshold.ignore(&["track_remaining"]);
+    let is_high = threshold.get("priority").is_some_and(|priority| priority.text() == Some("HIGH"));
+    let most = threshold.get("max_connections")?;
+    let number = most.integer(0..=i64::from(u32::MAX))?;
+    if is_high {
+        most.note(NoteCode::ProxyOnly, "requests of high priority have no limit of their own in Shunt", "");
+        return None;
+    }
+    let differs = "Envoy counts its own connections to the cluster, Shunt those of the clients";
+    limits::entry(key, number, &most).map(|entry| entry.differs(differs))
 }
 
 fn locality(field: &Field<'_>, is_elsewhere: bool, endpoints: &mut Vec<Endpoint>) -> Option<()> {
@@ -281,6 +308,7 @@ impl Cluster<'_> {
                 name: called,
                 address: endpoint.address,
                 weight: weight.filter(|weight| i64::from(*weight) != WEIGHT),
+                max_connections: None,
                 origin: endpoint.origin.clone(),
             };
             match endpoint.is_fallback {
@@ -297,7 +325,12 @@ impl Cluster<'_> {
         };
         let rules = |cluster: &Self| {
             let probe = cluster.probe.as_ref().map(|probe| (probe.kind, values(&probe.entries)));
-            (cluster.outlier.as_deref().map(values), values(&cluster.breaker), probe)
+            (
+                cluster.outlier.as_deref().map(values),
+                values(&cluster.breaker),
+                values(&cluster.service),
+                probe,
+            )
         };
         rules(self) == rules(other)
     }

@@ -7,6 +7,7 @@ use lb_core::time::Millis;
 use crate::import::{
     draft::{Entry, Origin, span},
     fields::{Field, Fields},
+    limits,
     note::NoteCode,
 };
 
@@ -152,6 +153,9 @@ fn network_filter<'n>(field: &Field<'n>, listener: &mut Listener<'n>) -> Option<
         "envoy.filters.network.tcp_proxy" | "envoy.tcp_proxy" => {
             let config = config?.map()?;
             config.ignore(QUIET_FILTER);
+            if let Some(hash) = config.get("hash_policy") {
+                hash_policy(&hash, listener);
+            }
             cluster_of(&config, listener);
         }
         "envoy.filters.network.http_connection_manager" | "envoy.http_connection_manager" => {
@@ -248,10 +252,30 @@ fn route<'n>(field: &Field<'n>, listener: &mut Listener<'n>) -> Option<()> {
         listener.breaker.push(Entry::new("response_timeout", span(timeout), origin).differs(differs));
     }
     if let Some(hash) = action.get("hash_policy") {
-        let message = "Shunt does not keep a client at one backend yet";
-        hash.note(NoteCode::NotCarried, message, "");
+        hash_policy(&hash, listener);
     }
     cluster_of(&action, listener)
+}
+
+/// The address of a client chooses its backend, or something that only a proxy sees.
+fn hash_policy<'n>(field: &Field<'n>, listener: &mut Listener<'n>) -> Option<()> {
+    for one in field.list()? {
+        let fields = one.map()?;
+        fields.ignore_rest();
+        // Of a route, or of `tcp_proxy`.
+        let properties = fields.get("connection_properties").and_then(|properties| properties.map());
+        let of_route = properties.is_some_and(|properties| {
+            properties.get("source_ip").is_some_and(|source| source.boolean() == Some(true))
+        });
+        if of_route || fields.get("source_ip").is_some() {
+            if !listener.entries.iter().any(|entry| entry.key == "affinity") {
+                listener.entries.push(limits::by_source(&one));
+            }
+        } else {
+            one.note(NoteCode::NeedsProxy, "Shunt does not look into requests to choose a backend", "");
+        }
+    }
+    Some(())
 }
 
 /// `cluster`, or `weighted_clusters`.

@@ -132,6 +132,7 @@ fn service(
     }
     service.entries.push(vip);
     service.entries.extend(listener.entries.iter().cloned());
+    service.entries.extend(first.service.iter().cloned());
     service.probe = first.probe.clone();
     service.breaker = breaker(first, listener, service.backends.len(), given);
     Some(service)

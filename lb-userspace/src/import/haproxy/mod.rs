@@ -123,9 +123,22 @@ fn service(
         service.entries.extend(back.entries.iter().filter(is_new).cloned());
     }
     service.entries.extend(server::entries(back, given.notes));
+    service.entries.extend(overflow(&service));
     service.probe = check::probe(back, given.notes);
     service.breaker = breaker(back, given);
     Some(service)
+}
+
+/// HAProxy queues the connections above a limit.
+fn overflow(service: &Service) -> Option<Entry> {
+    let is_limit = |entry: &Entry| entry.key == "max_connections";
+    let members = || service.backends.iter().chain(&service.fallback);
+    if !service.entries.iter().any(is_limit) && members().all(|member| member.max_connections.is_none()) {
+        return None;
+    }
+    let differs = "In HAProxy a connection above the limit waits in a queue; in Shunt its client tries again";
+    let entry = Entry::new("overflow", "queue-by-retry", Origin::Default { of: HAPROXY, field: "maxconn" });
+    Some(entry.differs(differs))
 }
 
 fn breaker(back: &Proxy<'_>, given: &Given<'_>) -> Vec<Entry> {

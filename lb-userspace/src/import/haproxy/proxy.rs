@@ -6,12 +6,13 @@ use lb_core::time::Millis;
 
 use super::{
     balance,
-    say::{note, origin, time},
+    say::{note, number, origin, time},
     section::{Kind, Section},
     words::{Line, Word},
 };
 use crate::import::{
     draft::{Entry, Origin, span},
+    limits,
     note::{NoteCode, Notes},
 };
 
@@ -143,7 +144,9 @@ fn read_line<'s>(proxy: &mut Proxy<'s>, line: &'s Line, is_inherited: bool, is_t
         ("default_backend", _) => proxy.default_backend = line.get(1).cloned(),
         ("server", _) => proxy.servers.push(line),
         ("default-server", _) => proxy.default_servers.push(line),
-        ("balance", _) => balance::read(line, notes),
+        // It means something to proxies with servers.
+        ("balance", _) if proxy.section.kind == Kind::Frontend => {}
+        ("balance", _) => replace(proxy, "affinity", balance::read(line, notes)),
         (
             "option",
             "httpchk" | "tcp-check" | "ssl-hello-chk" | "mysql-check" | "pgsql-check" | "redis-check",
@@ -160,17 +163,16 @@ fn read_line<'s>(proxy: &mut Proxy<'s>, line: &'s Line, is_inherited: bool, is_t
         }
         ("maxconn", _) if proxy.section.kind == Kind::Backend => {}
         ("maxconn", _) => {
-            if !is_inherited {
-                note(
-                    notes,
-                    NoteCode::ProxyOnly,
-                    first,
-                    "it limits a proxy; Shunt holds no connections itself",
-                );
-            }
+            let most = line.get(1).and_then(|most| number(most, 0..=i32::MAX.unsigned_abs(), notes));
+            let entry = most.and_then(|most| limits::entry("max_connections", most.into(), origin(line)));
+            replace(proxy, "max_connections", entry);
         }
         ("stick-table", _) => {}
-        ("stick", "on" | "store-request" | "match") => balance::stick(line, notes),
+        ("stick", "on" | "store-request" | "match") => {
+            if let Some(entry) = balance::stick(line, notes) {
+                replace(proxy, "affinity", Some(entry));
+            }
+        }
         (name, _) if QUIET.contains(&name) => {}
         // Defaults for HTTP have no effect in a proxy with `mode tcp`.
         ("option", "forwardfor" | "originalto" | "http_proxy" | "transparent") if is_inherited && is_tcp => {}
@@ -182,10 +184,15 @@ fn read_line<'s>(proxy: &mut Proxy<'s>, line: &'s Line, is_inherited: bool, is_t
     }
 }
 
+/// A later line replaces an earlier one.
+fn replace(proxy: &mut Proxy<'_>, key: &str, entry: Option<Entry>) {
+    proxy.entries.retain(|other| other.key != key);
+    proxy.entries.extend(entry);
+}
+
 fn redispatch(proxy: &mut Proxy<'_>, line: &Line) {
     let differs = "Shunt sends a handshake that is not answered to another backend";
-    proxy.entries.retain(|entry| entry.key != "redispatch");
-    proxy.entries.push(Entry::new("redispatch", true, origin(line)).differs(differs));
+    replace(proxy, "redispatch", Some(Entry::new("redispatch", true, origin(line)).differs(differs)));
 }
 
 fn bind(proxy: &mut Proxy<'_>, line: &Line, notes: &Notes) {

@@ -30,6 +30,7 @@ pub(super) struct Server<'s> {
     pub(super) is_insecure: bool,
     pub(super) sni: Option<&'s Word>,
     weight: Option<u32>,
+    max_connections: Option<(u32, &'s Word)>,
     is_backup: bool,
     is_disabled: bool,
     slowstart: Option<(Millis, &'s Word)>,
@@ -143,13 +144,10 @@ impl<'s> Server<'s> {
                     note(notes, NoteCode::NeedsProxy, word, message);
                 }
                 "maxconn" => {
-                    value();
-                    note(
-                        notes,
-                        NoteCode::NotCarried,
-                        word,
-                        "Shunt does not limit a backend's connections yet",
-                    );
+                    self.max_connections = value().and_then(|value| {
+                        Some((number(value, 0..=i32::MAX.unsigned_abs(), notes)?, value))
+                            .filter(|(most, _)| *most > 0)
+                    });
                 }
                 "maxqueue" => {
                     value();
@@ -231,6 +229,7 @@ pub(super) fn add_members(back: &Proxy<'_>, given: &Given<'_>, service: &mut Ser
             name: draft::unused(&called, is_used),
             address,
             weight: weight.and_then(|weight| u16::try_from(weight).ok()),
+            max_connections: server.max_connections.map(|(most, _)| most.min(1 << 24)),
             origin: from,
         };
         if server.is_backup { service.fallback.push(member) } else { service.backends.push(member) }

@@ -129,6 +129,7 @@ fn numbered(name: &str, addresses: &[SocketAddr]) -> Vec<Member> {
         name: called(at),
         address: *address,
         weight: None,
+        max_connections: None,
         origin: Origin::Option("--backend"),
     };
     addresses.iter().enumerate().map(member).collect()
@@ -179,7 +180,13 @@ fn of_slices(
         let called = endpoint.name.map_or_else(|| format!("pod-{}", address.ip()), str::to_owned);
         let name = draft::unused(&draft::name(&called), |name| names.contains(name));
         names.insert(name.clone());
-        members.push(Member { name, address, weight: None, origin: Origin::from(&endpoint.field) });
+        members.push(Member {
+            name,
+            address,
+            weight: None,
+            max_connections: None,
+            origin: Origin::from(&endpoint.field),
+        });
     }
     Some(members)
 }

@@ -1,8 +1,13 @@
-//! The breaker of an entrance.
+//! The breaker of an entrance, and its limits.
 
 use lb_core::time::Millis;
 
-use super::{Picture, backends::Found, destination_rule::Policy, entrance::Entrance};
+use super::{
+    Picture,
+    backends::Found,
+    destination_rule::{Keys, Policy},
+    entrance::Entrance,
+};
 use crate::import::{
     draft::{Entry, Origin, span},
     given::Given,
@@ -12,12 +17,13 @@ use crate::import::{
 
 const ISTIO: &str = "Istio";
 
+/// Keys of the breaker, and keys of the service.
 pub(super) fn entries(
     picture: &Picture<'_>,
     entrance: &Entrance<'_, '_>,
     found: &Found,
     given: &Given<'_>,
-) -> Vec<Entry> {
+) -> Keys {
     let mut policies = entrance.targets.iter().map(|target| {
         let rule = picture.rule(&target.service.id);
         let policy = rule.map(|rule| rule.policy(target.subset, target.port.port));
@@ -30,30 +36,46 @@ pub(super) fn entries(
             target.service.field.note(NoteCode::NotCarried, message, "");
         }
     }
+    let (pool, balancer) = (first.pool.unwrap_or_default(), first.balancer.unwrap_or_default());
+    let service = summed(pool.service, entrance.targets.len());
+    let service = service.into_iter().chain(balancer.service).collect();
     let Some(outlier) = first.outlier else {
-        let mut entries = vec![policy::without_outlier(ISTIO, "outlierDetection")];
-        entries.extend(entrance.breaker.iter().cloned());
-        return entries;
+        let mut breaker = vec![policy::without_outlier(ISTIO, "outlierDetection")];
+        breaker.extend(entrance.breaker.iter().cloned());
+        return Keys { breaker, service };
     };
     let mut entries = outlier;
-    entries.extend(first.pool.unwrap_or_default());
+    entries.extend(pool.breaker);
     if !entries.iter().any(|entry| entry.key == "connect_timeout") {
         let origin = Origin::Default { of: ISTIO, field: "connectTimeout" };
         entries.push(Entry::new("connect_timeout", span(Millis::secs(10)), origin));
     }
-    entries.extend(first.balancer.unwrap_or_default());
+    entries.extend(balancer.breaker);
     entries.extend(entrance.breaker.iter().cloned());
     policy::warn_of_ceiling(&entries, found.members.len(), ISTIO, given.notes);
     entries.extend(policy::own_or_faithful(ISTIO, given));
-    entries
+    Keys { breaker: entries, service }
+}
+
+/// In Istio each destination has the limit for itself.
+fn summed(service: Vec<Entry>, destinations: usize) -> Vec<Entry> {
+    let destinations = i64::try_from(destinations).unwrap_or(1);
+    let sum = |entry: Entry| match entry.value.as_integer().filter(|_| destinations > 1) {
+        Some(most) => {
+            let differs = "The sum over the destinations: in Istio each has the limit for itself";
+            Entry { value: most.saturating_mul(destinations).min(1 << 24).into(), ..entry }.differs(differs)
+        }
+        None => entry,
+    };
+    service.into_iter().map(sum).collect()
 }
 
 fn is_same(one: &Policy, other: &Policy) -> bool {
-    let values = |entries: &Option<Vec<Entry>>| -> Option<Vec<(&'static str, String)>> {
-        let entries = entries.as_ref()?;
-        Some(entries.iter().map(|entry| (entry.key, entry.value.to_string())).collect())
+    let values = |entries: &[Entry]| -> Vec<(&'static str, String)> {
+        entries.iter().map(|entry| (entry.key, entry.value.to_string())).collect()
     };
-    values(&one.outlier) == values(&other.outlier)
-        && values(&one.pool) == values(&other.pool)
-        && values(&one.balancer) == values(&other.balancer)
+    let keys = |of: &Option<Keys>| of.as_ref().map(|of| (values(&of.breaker), values(&of.service)));
+    one.outlier.as_deref().map(values) == other.outlier.as_deref().map(values)
+        && keys(&one.pool) == keys(&other.pool)
+        && keys(&one.balancer) == keys(&other.balancer)
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::import::{
     draft::{Entry, span},
     fields::{Field, Fields},
+    limits,
     note::NoteCode,
 };
 
@@ -33,10 +34,15 @@ pub(super) struct Subset<'n> {
 pub(super) struct Policy {
     /// Keys of the breaker.
     pub(super) outlier: Option<Vec<Entry>>,
-    /// The breaker's `connect_timeout`.
-    pub(super) pool: Option<Vec<Entry>>,
-    /// The breaker's `slow_start`.
-    pub(super) balancer: Option<Vec<Entry>>,
+    pub(super) pool: Option<Keys>,
+    pub(super) balancer: Option<Keys>,
+}
+
+/// Keys of two tables.
+#[derive(Clone, Default)]
+pub(super) struct Keys {
+    pub(super) breaker: Vec<Entry>,
+    pub(super) service: Vec<Entry>,
 }
 
 impl Policy {
@@ -127,21 +133,23 @@ fn policy(fields: &Fields<'_>) -> Policy {
     }
 }
 
-fn pool(field: &Field<'_>) -> Option<Vec<Entry>> {
+fn pool(field: &Field<'_>) -> Option<Keys> {
     const PROXY: &str = "it limits a proxy; Shunt forwards packets and holds no requests";
     let pool = field.map()?;
-    let mut entries = Vec::new();
+    let mut keys = Keys::default();
     if let Some(tcp) = pool.get("tcp").and_then(|tcp| tcp.map()) {
         if let Some(most) = tcp.get("maxConnections") {
-            most.integer(0..=i64::from(i32::MAX))?;
-            let message = "Shunt does not limit the connections of a service yet";
-            most.note(NoteCode::NotCarried, message, "");
+            let differs =
+                "In Istio each proxy counts its own connections, here the node counts those of all clients";
+            let number = most.integer(0..=i64::from(u32::MAX))?;
+            keys.service
+                .extend(limits::entry("max_connections", number, &most).map(|entry| entry.differs(differs)));
         }
         if let Some(timeout) = tcp.get("connectTimeout") {
-            entries.push(Entry::new("connect_timeout", span(timeout.duration()?), &timeout));
+            keys.breaker.push(Entry::new("connect_timeout", span(timeout.duration()?), &timeout));
         }
-        let keys = ["idleTimeout", "maxConnectionDuration", "tcpKeepalive"];
-        tcp.refuse(&keys, NoteCode::ProxyOnly, PROXY, "");
+        let others = ["idleTimeout", "maxConnectionDuration", "tcpKeepalive"];
+        tcp.refuse(&others, NoteCode::ProxyOnly, PROXY, "");
     }
     if let Some(http) = pool.get("http").and_then(|http| http.map()) {
         for (_, field) in http.entries() {
@@ -149,12 +157,12 @@ fn pool(field: &Field<'_>) -> Option<Vec<Entry>> {
         }
         http.ignore_rest();
     }
-    Some(entries)
+    Some(keys)
 }
 
-fn balancer(field: &Field<'_>) -> Option<Vec<Entry>> {
+fn balancer(field: &Field<'_>) -> Option<Keys> {
     let fields = field.map()?;
-    let mut entries = Vec::new();
+    let mut entries = Keys::default();
     if let Some(simple) = fields.get("simple") {
         match simple.text()? {
             "UNSPECIFIED" | "ROUND_ROBIN" | "RANDOM" | "LEAST_CONN" | "LEAST_REQUEST" => {
@@ -175,8 +183,7 @@ fn balancer(field: &Field<'_>) -> Option<Vec<Entry>> {
         if let Some(source) = hash.get("useSourceIp")
             && source.boolean()?
         {
-            let message = "Shunt does not keep a client address at one backend yet";
-            source.note(NoteCode::NotCarried, message, "");
+            entries.service.push(limits::by_source(&source));
         }
         hash.ignore(&["maglev", "minimumRingSize", "ringHash"]);
     }
@@ -193,13 +200,15 @@ fn balancer(field: &Field<'_>) -> Option<Vec<Entry>> {
         }
     }
     if let Some(seconds) = fields.get("warmupDurationSecs") {
-        entries.push(Entry::new("slow_start", span(seconds.duration()?), &seconds));
+        entries.breaker.push(Entry::new("slow_start", span(seconds.duration()?), &seconds));
     }
     if let Some(warmup) = fields.get("warmup").and_then(|warmup| warmup.map()) {
         warmup.ignore(&["aggression", "minimumPercent"]);
         if let Some(duration) = warmup.get("duration") {
             let differs = "Shunt raises the share in five steps";
-            entries.push(Entry::new("slow_start", span(duration.duration()?), &duration).differs(differs));
+            entries
+                .breaker
+                .push(Entry::new("slow_start", span(duration.duration()?), &duration).differs(differs));
         }
     }
     Some(entries)

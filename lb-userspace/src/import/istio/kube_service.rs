@@ -9,6 +9,7 @@ use super::{
 use crate::import::{
     draft::{Entry, Origin},
     fields::{Field, Fields},
+    limits,
     note::NoteCode,
 };
 
@@ -73,8 +74,9 @@ pub(super) fn read<'n>(object: &Object<'n>) -> Option<KubeService<'n>> {
     if let Some(affinity) = spec.get("sessionAffinity")
         && affinity.text()? != "None"
     {
-        let message = "Shunt does not keep a client address at one backend yet";
-        affinity.note(NoteCode::NotCarried, message, "");
+        let differs =
+            "Kubernetes forgets a client after three hours of silence, Shunt computes its backend each time";
+        entries.push(limits::by_source(&affinity).differs(differs));
     }
     if let Some(policy) = spec.get("externalTrafficPolicy")
         && policy.text()? == "Local"

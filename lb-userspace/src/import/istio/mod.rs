@@ -150,7 +150,12 @@ fn service(
     let found = found?;
     service.entries.push(vip);
     service.entries.extend(entrance.entries.iter().cloned());
-    service.breaker = breaker::entries(picture, entrance, &found, given);
+    let destination_rule::Keys { breaker, service: more } =
+        breaker::entries(picture, entrance, &found, given);
+    // The DestinationRule goes before the Service.
+    service.entries.retain(|entry| !more.iter().any(|other| other.key == entry.key));
+    service.entries.extend(more);
+    service.breaker = breaker;
     service.probe = probe::find(picture, entrance, &found);
     (service.backends, service.discovery) = (found.members, found.discovery);
     Some(service)
