@@ -5,11 +5,17 @@
 use std::{
     collections::BTreeMap,
     io,
+    num::NonZeroUsize,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    ptr::NonNull,
+    slice,
 };
 
 use aya::maps::{Map, MapData, RingBuf};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
+};
 
 const LOOKUP: libc::c_long = 1;
 const UPDATE: libc::c_long = 2;
@@ -17,6 +23,9 @@ const DELETE: libc::c_long = 3;
 const NEXT_KEY: libc::c_long = 4;
 const LOOKUP_BATCH: libc::c_long = 24;
 const UPDATE_BATCH: libc::c_long = 26;
+
+/// `BPF_F_MMAPABLE`: an array that this process can have in its own memory.
+const MAPPABLE: u32 = 1 << 10;
 
 /// `BPF_F_RDONLY_PROG`: constants, which the kernel keeps from changing.
 const CONSTANT: u32 = 1 << 7;
@@ -129,7 +138,11 @@ impl<'a> RawMap<'a> {
     pub fn reset(&self, fresh: &Content) {
         match (&self.kind, fresh) {
             (Kind::Array, Content::Values(fresh)) => {
-                if !self.is_constant() && self.values() != *fresh {
+                let same = || match Mapping::of(self) {
+                    Some(mapping) => mapping.bytes() == *fresh,
+                    None => self.values() == *fresh,
+                };
+                if !self.is_constant() && !same() {
                     self.write_values(fresh);
                 }
             }
@@ -170,6 +183,9 @@ impl<'a> RawMap<'a> {
     }
 
     fn values(&self) -> Vec<u8> {
+        if let Some(mapping) = Mapping::of(self) {
+            return mapping.bytes().to_vec();
+        }
         let mut keys = vec![0u8; self.key_size * self.entries as usize];
         let mut values = vec![0u8; self.value_size * self.entries as usize];
         let mut next = vec![0u8; self.key_size.max(4)];
@@ -197,6 +213,9 @@ impl<'a> RawMap<'a> {
 
     fn write_values(&self, values: &[u8]) {
         assert_eq!(values.len(), self.value_size * self.entries as usize, "a value for each entry");
+        if let Some(mut mapping) = Mapping::of(self) {
+            return mapping.bytes_mut().copy_from_slice(values);
+        }
         let keys: Vec<u8> = (0..self.entries).flat_map(u32::to_ne_bytes).collect();
         let attributes = Batch {
             from: 0,
@@ -275,5 +294,42 @@ impl<'a> RawMap<'a> {
         let ring = MapData::from_id(id).and_then(Map::from_map_data).and_then(RingBuf::try_from);
         let mut ring = ring.expect("a ring can be opened twice");
         while ring.next().is_some() {}
+    }
+}
+
+/// The values of an array in this process's memory. The kernel would copy each of them by itself: half of the time of all
+/// fixtures went there.
+struct Mapping {
+    at: NonNull<u8>,
+    length: usize,
+}
+
+impl Mapping {
+    /// `None`: the array is not made for it, or has gaps between its values.
+    fn of(map: &RawMap<'_>) -> Option<Self> {
+        let length = map.value_size * map.entries as usize;
+        let fits = map.flags & MAPPABLE != 0 && !map.is_constant() && map.value_size.is_multiple_of(8);
+        let bytes = NonZeroUsize::new(length).filter(|_| fits)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at = unsafe { mmap(None, bytes, access, MapFlags::MAP_SHARED, map.data.fd().as_fd(), 0) };
+        Some(Self { at: at.ok()?.cast(), length })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has so many bytes. No program runs while a fixture is made.
+        unsafe { slice::from_raw_parts(self.at.as_ptr(), self.length) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { slice::from_raw_parts_mut(self.at.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `of`, and nothing of it is handed out.
+        unsafe { munmap(self.at.cast(), self.length) }.expect("it is mapped");
     }
 }
