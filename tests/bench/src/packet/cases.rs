@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use lb_common::{abi::Link, reason::Reason};
+use lb_core::config::{Overflow, ServiceLimit};
 use lb_tests::{
     frame::{ACK, PSH, SYN, Tcp},
-    kernel::{Action, ELSEWHERE, INGRESS, Kernel, OWN_MAC, address, backend_mac, vip},
+    kernel::{Action, ELSEWHERE, INGRESS, Kernel, OWN_MAC, ServiceSettings, address, backend_mac, vip},
 };
 
 use serde::Deserialize;
@@ -198,6 +199,15 @@ pub(crate) const CASES: &[Case] = &[
         script: miss,
         passes: PASSES,
         room: false,
+    },
+    // The last one: from it on all connections count.
+    Case {
+        name: "syn_limited",
+        what: "SYN of a new connection, service with `max_connections`",
+        flows: &[16_384],
+        script: syn_limited,
+        passes: HANDSHAKES,
+        room: true,
     },
 ];
 
@@ -439,6 +449,15 @@ fn syn(_: &mut Kernel, flows: u32) -> Result<Script> {
         *record = record.other_client_next_round();
     }
     Ok(script)
+}
+
+/// A limit that nobody reaches: each connection counts in its service and its backend.
+fn syn_limited(kernel: &mut Kernel, flows: u32) -> Result<Script> {
+    const MOST: u32 = 1 << 24;
+    let limit = Some(ServiceLimit { max_connections: MOST, overflow: Overflow::Reset });
+    kernel.serve(ServiceSettings { limit, ..ServiceSettings::default() });
+    (0..BACKENDS).for_each(|id| kernel.limit(id, MOST));
+    syn(kernel, flows)
 }
 
 fn syn_again(kernel: &mut Kernel, flows: u32) -> Result<Script> {
