@@ -19,6 +19,7 @@ pub(super) const TESTS: &[Tool] = &[
     ("curl", "curl"),
     ("wrk", "wrk"),
     ("openssl", "openssl"),
+    ("kubectl", "kubernetes-client"),
 ];
 
 /// Other kernels, in a machine of their own.

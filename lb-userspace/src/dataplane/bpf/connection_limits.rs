@@ -44,16 +44,13 @@ impl ConnectionLimits {
         self.counting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before the service's entry is written. Returns whether its connections begin to count.
-    pub(super) fn set_service(&self, id: ServiceId, limit: Option<ServiceLimit>) -> bool {
+    /// Before the service's entry is written.
+    pub(super) fn set_service(&self, id: ServiceId, limit: Option<ServiceLimit>) {
         self.set_most(Limit::of_service(id.0), limit.map_or(0, |limit| limit.max_connections));
         match limit {
             Some(_) => self.counting().insert(id),
-            None => {
-                self.counting().remove(&id);
-                false
-            }
-        }
+            None => self.counting().remove(&id),
+        };
     }
 
     /// Before the backend's entry is written.

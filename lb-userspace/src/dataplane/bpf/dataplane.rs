@@ -8,7 +8,9 @@ use std::{
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
 use lb_common::{
-    abi::{Addr, Backend, FlowKey, OwnAddr, OwnWay, Port, Service, ServiceKey, Table, mirror_mode},
+    abi::{
+        Addr, Backend, FlowKey, OwnAddr, OwnWay, Port, Service, ServiceKey, Table, mirror_mode, service_flags,
+    },
     reason::Reason,
 };
 use lb_core::{
@@ -93,7 +95,9 @@ impl Dataplane for Bpf {
                 let present = found(self.services.get(&key, 0)).map_err(on_map("SERVICES"))?;
                 let rules = self.sources.write(*id, sources, present.map(|service| service.flags));
                 let rules = rules.map_err(on_map("SOURCES"))?;
-                if self.flows.limits.set_service(*id, *limit) {
+                self.flows.limits.set_service(*id, *limit);
+                let did_not_count = |before: &Service| before.flags & service_flags::LIMITED == 0;
+                if limit.is_some() && present.as_ref().is_some_and(did_not_count) {
                     // Those that begin until the service's entry is there are found by the timeout scanner.
                     self.flows.count_in(*id);
                 }
