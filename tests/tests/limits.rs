@@ -59,6 +59,10 @@ impl Site {
         }
         let shunt = Shunt::start(&topology.lab, &topology.node, shunt(), &toml)?;
         let site = Self { _backends: backends, shunt, vip, topology };
+        // While the next hop of one is unknown, the other one alone is full sooner.
+        until("both backends can be reached", PATIENCE, || {
+            site.shunt.status().is_ok_and(|status| status.traffic.iter().all(|of| of.reachable))
+        })?;
         until_ok("the VIP answers", PATIENCE, || site.get().map(drop).map_err(|error| error.to_string()))?;
         Ok(site)
     }
