@@ -50,7 +50,7 @@ pub enum Reason {
     IcmpStray = 18,
     /// An ICMP error that reports a smaller path MTU than `min_path_mtu`.
     PathMtu = 19,
-    /// The service has `max_connections`, or every backend that may serve has.
+    /// The service, or every backend that may serve, has reached `max_connections`.
     Full = 20,
     /// Half-open handshakes hold half of `max_connections`, and the client has not proven its address. The program
     /// answers with a challenge.

@@ -57,7 +57,7 @@ pub(crate) unsafe fn begin(at: *mut Limit, proven: bool) -> Try {
         }
         let before = atomic::fetch_add(open, HANDSHAKE as i64) as u64;
         if most != 0 && Limit::connections(before) >= most {
-            // Another CPU has taken the last place meanwhile.
+            // Another CPU has begun the last connection meanwhile.
             atomic::fetch_add(open, (HANDSHAKE as i64).wrapping_neg());
             return Try::Full;
         }

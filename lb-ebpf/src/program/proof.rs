@@ -1,7 +1,7 @@
 //! Clients that have shown that they receive at their address.
 //!
-//! A forged SYN holds a place of `max_connections` until its handshake times out. So while half-open handshakes hold
-//! half of the places, only clients get one that have proven their address: they have completed a handshake, or they
+//! A forged SYN counts in `max_connections` until its handshake times out. So while half-open handshakes hold half of
+//! the limit, only clients begin a connection that have proven their address: they have completed a handshake, or they
 //! answer a challenge. A client that has sent a SYN answers an acknowledgement of something else with a reset that
 //! repeats its number (RFC 9293 section 3.10.7.3), and sends the SYN again. Nobody else sees the number.
 

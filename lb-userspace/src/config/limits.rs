@@ -9,12 +9,12 @@ use super::{
     value,
 };
 
-/// As many connections as a flow table can hold at most. A limit above it would limit nothing.
-const MOST: u32 = 1 << 24;
+/// The largest `max_connections`: more than a flow table holds. A limit above it would limit nothing.
+pub(crate) const MAX_CONNECTIONS: u32 = 1 << 24;
 
 /// A number of connections. 0: no limit.
 pub(super) fn count(node: &Node<'_>) -> Option<u32> {
-    node.integer_such_as(1000, 0..=MOST)
+    node.integer_such_as(1000, 0..=MAX_CONNECTIONS)
 }
 
 pub(super) fn read(table: &Table<'_>) -> Option<Limits> {

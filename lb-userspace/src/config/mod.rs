@@ -39,6 +39,7 @@ mod value;
 use diagnostic::{Class, Problem, Problems};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use file::{default_socket, default_state_file};
+pub(crate) use limits::MAX_CONNECTIONS;
 pub use reference::reference;
 pub use value::{parse_duration, shown as shown_duration};
 

@@ -3,13 +3,11 @@
 use toml::Value;
 
 use super::draft::{Entry, Origin};
-
-/// The largest limit that a configuration may have. A larger one is none.
-const MOST: i64 = 1 << 24;
+use crate::config::MAX_CONNECTIONS;
 
 /// `None`: the number limits nothing.
 pub(super) fn entry(key: &'static str, most: i64, origin: impl Into<Origin>) -> Option<Entry> {
-    (1..=MOST).contains(&most).then(|| Entry::new(key, most, origin))
+    (1..=i64::from(MAX_CONNECTIONS)).contains(&most).then(|| Entry::new(key, most, origin))
 }
 
 /// One client address, one backend.

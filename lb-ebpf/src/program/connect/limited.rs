@@ -1,6 +1,6 @@
 //! The backend of a new connection where backends may be full.
 //!
-//! It is the client's slot, or the next one whose backend has a place: the same slots in the same order on every node.
+//! It is the client's slot, or the next one whose backend is not full: the same slots in the same order on every node.
 
 use core::ffi::c_void;
 

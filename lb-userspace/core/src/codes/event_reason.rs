@@ -109,9 +109,9 @@ crate::codes! {
         WriteHolds = "write_holds",
         /// Nothing is left to write: the change is not wanted any more.
         NothingToWrite = "nothing_to_write",
-        /// Limit: SYNs find the service, or all of its backends, with `max_connections`.
+        /// Limit: the service, or each backend that may serve, has reached `max_connections`.
         Full = "full",
-        /// Limit: no SYN has found that for a while.
+        /// Limit: no SYN has met that limit for a while.
         BelowLimit = "below_limit",
         /// Path: frames reach the backend again.
         Reachable = "reachable",

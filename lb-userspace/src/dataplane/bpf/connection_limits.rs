@@ -1,8 +1,9 @@
 //! `LIMITS`: how many connections services and backends have, and may have.
 //!
 //! The program counts exactly (`lb-ebpf/src/program/limit.rs`), and the daemon follows its rule: the thread that sets
-//! `COUNTED` in the state of a flow has counted it before, and the one that takes it out counts it off. A daemon that dies between the two leaves
-//! a wrong count. So the timeout scanner compares the counts with the flows, see [`limit_check`](super::limit_check).
+//! `COUNTED` in the state of a flow has counted it before, and the one that takes it out counts it off. A daemon that
+//! dies between the two leaves a wrong count. So the timeout scanner compares the counts with the flows, see
+//! [`limit_check`](super::limit_check).
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -10,10 +10,13 @@ use super::{
     times::CheckTimes,
     words::{Line, Word},
 };
-use crate::import::{
-    draft::{self, Entry, Member, Origin, Service, span},
-    given::Given,
-    note::{NoteCode, Notes},
+use crate::{
+    config::MAX_CONNECTIONS,
+    import::{
+        draft::{self, Entry, Member, Origin, Service, span},
+        given::Given,
+        note::{NoteCode, Notes},
+    },
 };
 
 /// Shunt's default weight. HAProxy's is 1, and every weight is relative.
@@ -229,7 +232,7 @@ pub(super) fn add_members(back: &Proxy<'_>, given: &Given<'_>, service: &mut Ser
             name: draft::unused(&called, is_used),
             address,
             weight: weight.and_then(|weight| u16::try_from(weight).ok()),
-            max_connections: server.max_connections.map(|(most, _)| most.min(1 << 24)),
+            max_connections: server.max_connections.map(|(most, _)| most.min(MAX_CONNECTIONS)),
             origin: from,
         };
         if server.is_backup { service.fallback.push(member) } else { service.backends.push(member) }

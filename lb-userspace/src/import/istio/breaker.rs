@@ -8,11 +8,14 @@ use super::{
     destination_rule::{Keys, Policy},
     entrance::Entrance,
 };
-use crate::import::{
-    draft::{Entry, Origin, span},
-    given::Given,
-    note::NoteCode,
-    policy,
+use crate::{
+    config::MAX_CONNECTIONS,
+    import::{
+        draft::{Entry, Origin, span},
+        given::Given,
+        note::NoteCode,
+        policy,
+    },
 };
 
 const ISTIO: &str = "Istio";
@@ -63,7 +66,8 @@ fn summed(service: Vec<Entry>, destinations: usize) -> Vec<Entry> {
     let sum = |entry: Entry| match entry.value.as_integer().filter(|_| destinations > 1) {
         Some(most) => {
             let differs = "The sum over the destinations: in Istio each has the limit for itself";
-            Entry { value: most.saturating_mul(destinations).min(1 << 24).into(), ..entry }.differs(differs)
+            Entry { value: most.saturating_mul(destinations).min(MAX_CONNECTIONS.into()).into(), ..entry }
+                .differs(differs)
         }
         None => entry,
     };
